@@ -1,0 +1,36 @@
+# Both targets work from a bare clone on Debian with Python 3.11: they make their own environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+test: $(VENV)/ready lint
+	$(BIN)/pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy tvm_mobilenet schedules
+
+# Tune 1.0-224 for this machine's CPU, compile, verify, time it beside its peers, write the report.
+demo: $(VENV)/ready
+	$(BIN)/python -m tvm_mobilenet.tune --target x86 --time-budget 4m --work-dir build/demo/records
+	$(BIN)/python -m tvm_mobilenet.compile --target x86 --on-untuned allow \
+		--tuning-records build/demo/none -o build/demo/untuned
+	$(BIN)/python -m tvm_mobilenet.compile --target x86 --tuning-records build/demo/records \
+		-o build/demo/tuned
+	$(BIN)/python -m tvm_mobilenet.run build/demo/tuned --top 5
+	$(BIN)/python -m tvm_mobilenet.bench build/demo/tuned build/demo/untuned --threads 1,2 \
+		--against pytorch,torch-compile,onnxruntime,openvino --json build/demo/results.json
+	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.html
+	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.md
+
+$(VENV)/ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev,peers,report]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build

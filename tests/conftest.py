@@ -1,0 +1,134 @@
+"""Fixtures that several test files share, and the markers that ask for hardware."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tvm_mobilenet import cpu, models
+from tvm_mobilenet.models import MobileNetConfig
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+REPOSITORY = Path(__file__).parent.parent
+
+# What `isa(name)` asks for, in the names of /proc/cpuinfo; any other name stands for itself.
+ISA_FEATURES = {
+    "avx2": ("avx2", "fma"),
+    "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+    "neon": ("asimd",),
+}
+WHERE_TO_GET_X86 = (
+    "AMD since Zen 4 and Intel servers since Skylake-SP have AVX-512; in the cloud, AWS m7a or m7i"
+)
+WHERE_TO_GET_ARM = "run on a 64-bit ARM board or cloud machine"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="accept what comes out as the golden files"
+    )
+    parser.addoption(
+        "--seed", type=int, help="seed of the tests' random inputs (default: another every time)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = secrets.randbits(32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"random inputs: repeat with --seed {config.option.seed}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("isa"):
+        (name,) = marker.args
+        wanted = ISA_FEATURES.get(name, (name,))
+        missing = [feature for feature in wanted if feature not in cpu.host_features()]
+        if missing:
+            advice = WHERE_TO_GET_ARM if name == "neon" else WHERE_TO_GET_X86
+            pytest.skip(f"{cpu.host_model()} has no {', '.join(missing)}: {advice}")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers of this test's own: the same whatever tests run beside it."""
+    return np.random.default_rng(
+        [request.config.option.seed, zlib.crc32(request.node.name.encode())]
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file of that name in golden/; --update-golden accepts the text."""
+
+    def check(name: str, text: str) -> None:
+        path = REPOSITORY / "tests" / "golden" / name
+        if request.config.option.update_golden:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"{path} is missing: pytest --update-golden writes it"
+        wanted = path.read_text(encoding="utf-8")
+        assert text == wanted, f"{path.name} changed; where that is meant: pytest --update-golden"
+
+    return check
+
+
+@pytest.fixture
+def images() -> Callable[[MobileNetConfig, int], npt.NDArray[np.float32]]:
+    """Random images (batch, 3, R, R) of mean 0 and variance 1, for a configuration."""
+
+    def make(config: MobileNetConfig, batch: int = 1) -> npt.NDArray[np.float32]:
+        rng = np.random.default_rng(20170417)
+        return rng.standard_normal((batch, *config.input_shape), dtype=np.float32)
+
+    return make
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run this Python in the repository's root, in a fresh process; output captured as text."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_config() -> MobileNetConfig:
+    """The smallest variant that still has every kind of layer."""
+    return models.config_from("mobilenet_v1", alpha=0.25, resolution=32)
+
+
+@pytest.fixture(scope="session")
+def small_network(small_config: MobileNetConfig) -> nn.Module:
+    return models.build(small_config)
+
+
+@pytest.fixture(scope="session")
+def small_onnx(small_config: MobileNetConfig, small_network: nn.Module) -> onnx.ModelProto:
+    """The small network for a batch of one."""
+    from tvm_mobilenet import onnx_export
+
+    return onnx_export.export(small_network, (1, *small_config.input_shape))

@@ -1,0 +1,132 @@
+"""Every figure of the paper that follows from its network is reproduced from the stage table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tvm_mobilenet import cost, models
+from tvm_mobilenet.models import MobileNetConfig
+
+# alpha: (millions of multiply-adds at 224, 192, 160, 128; millions of parameters)
+PAPER = {
+    1.0: ((569, 418, 291, 186), 4.23),
+    0.75: ((325, 239, 166, 107), 2.59),
+    0.5: ((149, 110, 77, 49), 1.33),
+    0.25: ((41, 30, 21, 14), 0.47),
+}
+
+
+@pytest.mark.parametrize("alpha", PAPER)
+def test_paper_variants(alpha: float) -> None:
+    multiply_adds, parameters = PAPER[alpha]
+    costs = [
+        cost.cost_of(MobileNetConfig(alpha=alpha, resolution=resolution))
+        for resolution in cost.PAPER_RESOLUTIONS
+    ]
+    assert tuple(round(one.multiply_adds / 1e6) for one in costs) == multiply_adds
+    assert {round(one.parameters / 1e6, 2) for one in costs} == {parameters}
+
+
+@pytest.mark.parametrize(
+    ("op", "multiply_adds", "weights"),
+    [
+        ("pointwise", 94.86, 74.59),
+        ("depthwise3x3", 3.06, 1.06),
+        # the paper prints 1.19 %: two digits swapped, its own rows would add up to 99.29 %
+        ("conv3x3", 1.91, 0.02),
+        ("fully_connected", 0.18, 24.33),
+    ],
+)
+def test_table_2_shares(op: Any, multiply_adds: float, weights: float) -> None:
+    found = cost.cost_of(MobileNetConfig()).by_op()[op]
+    assert round(100 * found.multiply_adds_share, 2) == multiply_adds
+    assert round(100 * found.weights_share, 2) == weights
+
+
+def test_shares_add_up() -> None:
+    found = cost.cost_of(MobileNetConfig()).by_op().values()
+    assert sum(one.multiply_adds_share for one in found) == pytest.approx(1)
+    assert sum(one.weights_share for one in found) == pytest.approx(1)
+
+
+def test_full_convolution() -> None:
+    found = cost.cost_of(models.config_from("mobilenet_v1_full_convolution"))
+    classifier = found.layers[-1].multiply_adds
+    # the paper's 4866 M leaves the classifier out, its other rows do not
+    assert round((found.multiply_adds - classifier) / 1e6) == 4866
+    assert round(found.multiply_adds / 1e6) == 4867
+    assert round(found.parameters / 1e6, 1) == 29.3
+
+
+def test_shallow() -> None:
+    found = cost.cost_of(models.config_from("mobilenet_v1_shallow"))
+    assert round(found.multiply_adds / 1e6) == 307
+    assert round(found.parameters / 1e6, 1) == 2.9
+
+
+@pytest.mark.parametrize("layer", cost.cost_of(MobileNetConfig()).layers[1:-1:2], ids=str)
+def test_separable_saves_what_section_3_1_says(layer: Any) -> None:
+    m, size = layer.in_channels, layer.out_size
+    n = m * 2
+    separable = 9 * m * size**2 + m * n * size**2
+    full = 9 * m * n * size**2
+    assert separable / full == pytest.approx(1 / n + 1 / 9)
+    assert layer.multiply_adds == 9 * m * size**2
+
+
+def test_features_cost_less_than_the_whole() -> None:
+    trunk = cost.cost_of(MobileNetConfig(feature_strides=(16,)))
+    whole = cost.cost_of(MobileNetConfig())
+    assert trunk.multiply_adds < whole.multiply_adds
+    assert "fully_connected" not in trunk.by_op()
+
+
+def test_prints_table_and_papers_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["--alpha", "0.5", "--resolution", "160"]) == 0
+    out = capsys.readouterr().out
+    assert "block13_pointwise" in out
+    assert "76.5 M multiply-adds, 1.33 M parameters; ImageNet top-1 60.2 % (paper)" in out
+
+
+def test_no_accuracy_where_the_paper_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["--alpha", "0.35"]) == 0
+    assert "top-1" not in capsys.readouterr().out
+    assert cost.paper_top1(MobileNetConfig(num_classes=10)) is None
+
+
+def test_prints_the_papers_variants(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["--paper"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "mobilenet_v1" in line]
+    assert len(rows) == 18
+    assert "70.6 %" in rows[0]
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["--json", "--resolution", "192"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    (result,) = document["results"]
+    assert document["format_version"] == 1
+    assert result["multiply_adds"] == sum(layer["multiply_adds"] for layer in result["layers"])
+    assert result["paper_top1_percent"] == 69.1
+    assert MobileNetConfig.from_dict(result["config"]) == MobileNetConfig(resolution=192)
+
+
+@pytest.mark.parametrize(
+    "argv", [["--model", "vgg"], ["--paper", "--alpha", "0.5"]], ids=["model", "paper-and-alpha"]
+)
+def test_bad_input(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_needs_no_torch(python: Any) -> None:
+    code = (
+        "import sys; from tvm_mobilenet import cost; cost.main([]);"
+        "sys.exit(' '.join({'torch', 'tvm', 'onnx', 'numpy'} & sys.modules.keys()) or 0)"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr

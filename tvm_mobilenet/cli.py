@@ -1,0 +1,138 @@
+"""What every stage's command line shares: common flags, value checks, errors as one line.
+
+Only the standard library is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tvm_mobilenet.errors import BadInput, TvmMobilenetError
+
+INTERRUPTED = 130  # the shell's status for a command that ended on Ctrl-C
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line: ``error: …`` (exit status 2), no usage dump."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"error: {message} (see '{self.prog} --help')\n")
+
+
+def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
+    """The parser of one stage, with ``--debug`` already in it."""
+    parser = OneLineParser(prog=f"tvm-mobilenet {stage}", description=description)
+    parser.add_argument(
+        "--debug", action="store_true", help="show a traceback when an error ends the command"
+    )
+    return parser
+
+
+def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a stage's body; an error becomes one line on stderr and its exit status."""
+    try:
+        return main(args)
+    except TvmMobilenetError as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        if args.debug:
+            traceback.print_exc()
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def alpha(text: str) -> float:
+    """A width multiplier in (0, 2]."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"alpha must be a number in (0, 2], got {text!r}"
+        ) from None
+    if not 0 < value <= 2:
+        raise argparse.ArgumentTypeError(f"alpha must be in (0, 2], got {text}")
+    return value
+
+
+def resolution(text: str) -> int:
+    """An input size in pixels: a multiple of 32, at least 32."""
+    if not text.isdecimal() or int(text) < 32 or int(text) % 32:
+        raise argparse.ArgumentTypeError(
+            f"resolution must be a multiple of 32 from 32 up, got {text!r}"
+        )
+    return int(text)
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def thread_counts(text: str) -> tuple[int, ...]:
+    """Thread counts as in ``1,2``."""
+    return tuple(positive_int(part) for part in text.split(","))
+
+
+def duration(text: str) -> float:
+    """A time as ``90``, ``90s``, ``5m`` or ``1h``, in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 5m or 1h, got {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def add_target_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target",
+        default="x86",
+        metavar="T",
+        help="a family (x86, arm, cuda: this host or the family's default), a name in targets/, "
+        "or a TOML file (default: %(default)s)",
+    )
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which network: ours by name and variant, or an ONNX file."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default="mobilenet_v1",
+        metavar="M",
+        help="a name in MODELS (default: %(default)s)",
+    )
+    group.add_argument(
+        "--alpha", type=alpha, default=1.0, help="width multiplier in (0, 2] (default: %(default)s)"
+    )
+    group.add_argument(
+        "--resolution",
+        type=resolution,
+        default=224,
+        help="input size, a multiple of 32 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch", type=positive_int, default=1, help="images per inference (default: %(default)s)"
+    )
+    group.add_argument(
+        "--onnx", type=Path, metavar="FILE", help="take the network from this ONNX file instead"
+    )
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    return parser.parse_args(argv)
+
+
+def existing_file(path: Path, what: str) -> Path:
+    """``path`` where it is a readable file, else one line that names it."""
+    if not path.is_file():
+        raise BadInput(f"{what} {path}: no such file")
+    return path

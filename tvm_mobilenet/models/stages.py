@@ -1,0 +1,227 @@
+"""MobileNet v1 as data: its configuration, its stage table, and the layers that follow from both.
+
+Nothing heavy is imported here, so that the cost table and the command line can use it at once.
+Source: Howard et al., arXiv 1704.04861, Table 1 (and Tables 4 and 5 for the two relatives).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, get_args
+
+from tvm_mobilenet.errors import BadInput
+
+Kind = Literal["separable", "full_convolution", "shallow"]
+Activation = Literal["relu", "relu6"]
+Padding = Literal["pytorch", "tensorflow"]
+Op = Literal["conv3x3", "depthwise3x3", "pointwise", "fully_connected"]
+
+IMAGE_CHANNELS = 3
+STEM_CHANNELS = 32
+STEM_STRIDE = 2
+TRUNK_STRIDE = 32  # the stem and four of the blocks halve the image
+FEATURE_STRIDES = (8, 16, 32)
+# alpha that was computed (0.35 - 0.1) may land one rounding below the channel count that is meant
+CHANNEL_TOLERANCE = 1e-9
+
+
+class Block(NamedTuple):
+    """One depthwise-separable block: output channels at alpha 1, stride of its depthwise layer."""
+
+    channels: int
+    stride: int
+
+
+BLOCKS = (
+    Block(64, 1),
+    Block(128, 2),
+    Block(128, 1),
+    Block(256, 2),
+    Block(256, 1),
+    Block(512, 2),
+    *[Block(512, 1)] * 5,
+    Block(1024, 2),
+    # the paper prints "s2" here; its sizes, 7x7 in and out, say 1
+    Block(1024, 1),
+)
+# Table 5: the five 14x14x512 blocks removed
+SHALLOW_BLOCKS = BLOCKS[:6] + BLOCKS[11:]
+
+
+@dataclass(frozen=True)
+class MobileNetConfig:
+    """One network of the family, in plain values: ``dataclasses.asdict`` survives JSON.
+
+    ``feature_strides`` asks for the trunk's feature maps at those strides in place of the logits.
+    ``seed`` chooses the random weights. Raises BadInput for a value outside the family.
+    """
+
+    alpha: float = 1.0
+    resolution: int = 224
+    num_classes: int = 1000
+    kind: Kind = "separable"
+    activation: Activation = "relu"
+    padding: Padding = "pytorch"
+    feature_strides: tuple[int, ...] = ()
+    seed: int = 0
+    batch_norm_epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_number("alpha", self.alpha, low=0, high=2)
+        _check_number("batch_norm_epsilon", self.batch_norm_epsilon, low=0, high=1)
+        _check_whole("resolution", self.resolution, least=32)
+        if self.resolution % TRUNK_STRIDE:
+            raise BadInput(
+                f"resolution must be a multiple of {TRUNK_STRIDE} from 32 up, got {self.resolution}"
+            )
+        _check_whole("num_classes", self.num_classes, least=1)
+        _check_whole("seed", self.seed, least=0)
+        for name, choices in (("kind", Kind), ("activation", Activation), ("padding", Padding)):
+            _check_choice(name, getattr(self, name), get_args(choices))
+        # JSON has no tuples, and alpha=1 means the network that alpha=1.0 means
+        object.__setattr__(self, "feature_strides", _checked_strides(self.feature_strides))
+        object.__setattr__(self, "alpha", float(self.alpha))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return (IMAGE_CHANNELS, self.resolution, self.resolution)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MobileNetConfig:
+        """The configuration that ``dataclasses.asdict`` (or JSON) described."""
+        names = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise BadInput(
+                f"unknown model option {', '.join(unknown)}; there are: {', '.join(names)}"
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with weights: its name in the module, its operator and its static shape.
+
+    Sizes are of the square input and output maps, in pixels; a fully connected layer has size 1.
+    """
+
+    name: str
+    op: Op
+    in_channels: int
+    out_channels: int
+    stride: int
+    in_size: int
+
+    @property
+    def out_size(self) -> int:
+        return self.in_size // self.stride
+
+    @property
+    def kernel(self) -> int:
+        return 3 if self.op in ("conv3x3", "depthwise3x3") else 1
+
+    @property
+    def groups(self) -> int:
+        return self.in_channels if self.op == "depthwise3x3" else 1
+
+    @property
+    def fan_in(self) -> int:
+        """Inputs that one output value is summed over."""
+        return self.kernel**2 * self.in_channels // self.groups
+
+    @property
+    def weights(self) -> int:
+        """Multipliers of the layer, without batch norm and bias."""
+        return self.fan_in * self.out_channels
+
+    @property
+    def parameters(self) -> int:
+        """Trained values: the weights, with batch norm's scale and shift or the bias."""
+        affine = 1 if self.op == "fully_connected" else 2
+        return self.weights + affine * self.out_channels
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one image: Dk·Dk·M·N·Df·Df, or Dk·Dk·M·Df·Df depthwise (paper, 3.1)."""
+        return self.weights * self.out_size**2
+
+
+def channels(base: int, alpha: float) -> int:
+    """``int(base * alpha)`` as the paper and Keras round it, but at least 1."""
+    return max(1, math.floor(base * alpha + CHANNEL_TOLERANCE))
+
+
+def blocks(config: MobileNetConfig) -> tuple[Block, ...]:
+    """The rows of the stage table that ``config`` uses."""
+    return SHALLOW_BLOCKS if config.kind == "shallow" else BLOCKS
+
+
+def trunk_layers(config: MobileNetConfig) -> tuple[Layer, ...]:
+    """Stem and blocks in order; with ``feature_strides`` only as far as the deepest of them."""
+    deepest = max(config.feature_strides, default=TRUNK_STRIDE)
+    # map sizes only shrink, so this cuts the tail
+    return tuple(
+        layer for layer in _whole_trunk(config) if config.resolution // layer.out_size <= deepest
+    )
+
+
+def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
+    """Every layer with weights, the classifier last unless features are asked for."""
+    trunk = trunk_layers(config)
+    if config.feature_strides:
+        return trunk
+    last = trunk[-1].out_channels
+    return (*trunk, Layer("classifier", "fully_connected", last, config.num_classes, 1, 1))
+
+
+def feature_layers(config: MobileNetConfig) -> dict[int, str]:
+    """For each of ``feature_strides`` the name of the last layer at that stride."""
+    last_at = {config.resolution // layer.out_size: layer.name for layer in trunk_layers(config)}
+    return {stride: last_at[stride] for stride in config.feature_strides}
+
+
+def _whole_trunk(config: MobileNetConfig) -> Iterator[Layer]:
+    width = channels(STEM_CHANNELS, config.alpha)
+    size = config.resolution
+    yield Layer("stem", "conv3x3", IMAGE_CHANNELS, width, STEM_STRIDE, size)
+    size //= STEM_STRIDE
+    for number, block in enumerate(blocks(config), start=1):
+        out = channels(block.channels, config.alpha)
+        if config.kind == "full_convolution":
+            yield Layer(f"block{number}_conv", "conv3x3", width, out, block.stride, size)
+        else:
+            name = f"block{number}_depthwise"
+            yield Layer(name, "depthwise3x3", width, width, block.stride, size)
+            yield Layer(
+                f"block{number}_pointwise", "pointwise", width, out, 1, size // block.stride
+            )
+        width, size = out, size // block.stride
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    # bool is an int to Python, and NaN fails both comparisons
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:
+        raise BadInput(f"{name} must be a number in ({low}, {high}], got {value!r}")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadInput(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _checked_strides(value: Iterable[int]) -> tuple[int, ...]:
+    strides = tuple(value) if isinstance(value, list | tuple) else (value,)
+    known = all(stride in FEATURE_STRIDES for stride in strides)
+    if not known or any(deeper <= stride for stride, deeper in pairwise(strides)):
+        allowed = ", ".join(map(str, FEATURE_STRIDES))
+        raise BadInput(f"feature_strides must be rising strides out of {allowed}, got {value!r}")
+    return strides
