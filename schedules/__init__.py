@@ -1,0 +1,17 @@
+"""Our TensorIR schedules, one folder a target key, one schedule a file.
+
+Importing this package registers every rule under the name MetaSchedule looks up for a block that is
+annotated `schedule_rule: <rule>` on a target that has the folder's key.
+"""
+
+from __future__ import annotations
+
+import tvm_ffi
+
+from schedules import x86
+
+RULES = {"x86": x86.RULES}
+
+for _key, _rules in RULES.items():
+    for _name, _rule in _rules.items():
+        tvm_ffi.register_global_func(f"s_tir.meta_schedule.{_key}.{_name}", _rule, override=True)

@@ -1,0 +1,47 @@
+"""The classifier for AVX2 and AVX-512: bound by reading its weights once, in order.
+
+Several output vectors share each broadcast input and cover the FMA's latency; the images of a batch
+run inside a panel, so that its weights come from memory once.
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.primitives import (
+    accumulate_in_registers,
+    divisors,
+    extent,
+    powers_of_two_dividing,
+    vectorize_divisor,
+)
+
+MAX_VECTORS = 12
+MAX_REDUCTION_UNROLL = 16
+
+
+def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
+    (epilogue,) = sch.get_consumers(block)
+    n, o, c, k = sch.get_loops(block)
+    blocks, lanes, channels_in = extent(sch, o), extent(sch, c), extent(sch, k)
+    vectors = max(d for d in divisors(blocks) if d <= MAX_VECTORS)
+
+    # Step 1. Panels of output vectors, the batch inside
+    o0, oi = sch.split(o, sch.sample_perfect_tile(o, 2, MAX_VECTORS, [blocks // vectors, vectors]))
+    unrolls = powers_of_two_dividing(channels_in, MAX_REDUCTION_UNROLL)
+    default = unrolls.index(min(4, unrolls[-1]))
+    factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
+    k0, ki = sch.split(k, [None, factor])
+    sch.reorder(o0, n, oi, c, k0, ki)
+
+    # Step 2. The panel's sums stay in registers and are stored once
+    store = sch.cache_write(block, 0, "global")
+    sch.reverse_compute_at(store, n)
+    sch.vectorize(sch.get_loops(store)[-1])
+    sch.parallel(o0)
+    accumulate_in_registers(sch, block, [k0], [ki, oi], c)
+
+    # Step 3. Bias and activation, in vectors that divide the outputs
+    vectorize_divisor(sch, sch.get_loops(epilogue)[-1], lanes)
+    return [sch]

@@ -1,0 +1,35 @@
+"""Global average pooling for AVX2 and AVX-512: one vector of channels a step, bound by memory."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.primitives import (
+    accumulate_in_registers,
+    divisors,
+    extent,
+    vectorize_divisor,
+)
+
+MAX_VECTORS = 8  # independent sums, to cover the latency of the addition
+
+
+def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
+    (epilogue,) = sch.get_consumers(block)
+    n, o, c, h, w = sch.get_loops(block)
+    blocks, lanes = extent(sch, o), extent(sch, c)
+    vectors = max(d for d in divisors(blocks) if d <= MAX_VECTORS)
+
+    # Step 1. Panels of channel vectors, whose sums stay in registers and are stored once
+    o0, oi = sch.split(o, sch.sample_perfect_tile(o, 2, MAX_VECTORS, [blocks // vectors, vectors]))
+    panel = sch.fuse(n, o0)
+    sch.parallel(panel)
+    store = sch.cache_write(block, 0, "global")
+    sch.reverse_compute_at(store, panel)
+    sch.vectorize(sch.get_loops(store)[-1])
+    accumulate_in_registers(sch, block, [h, w], [oi], c)
+
+    # Step 2. Divide, in vectors that divide the channels
+    vectorize_divisor(sch, sch.get_loops(epilogue)[-1], lanes)
+    return [sch]

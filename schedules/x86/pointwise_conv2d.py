@@ -1,0 +1,81 @@
+"""Dense convolution over blocked activations (1x1 and KxK) for AVX2 and AVX-512.
+
+A tile of rows x columns pixels by `vectors` channel vectors stays in registers over the whole
+reduction; each step loads the tile's weights and broadcasts its inputs. Around it the channel
+panels and row bands are two-level loops, so that one knob moves between reading the weights once
+(panels outside: 14x14 and 7x7, where they outweigh the image) and reading the image once
+(bands outside: 112x112 and 56x56).
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.primitives import (
+    accumulate_in_registers,
+    divisors,
+    extent,
+    fuse_parallel,
+    powers_of_two_dividing,
+    unroll,
+    vectorize_halo,
+)
+from schedules.x86.registers import RegisterFile, best_gemm_tile
+
+MAX_TILE_WIDTH = 28
+MAX_TILE_HEIGHT = 8
+MAX_TILE_VECTORS = 8
+MAX_REDUCTION_UNROLL = 16
+BAND_BYTES = 24 * 1024  # inputs of one band stay in L1 beside the panel's weights
+FLOAT_BYTES = 4
+
+
+def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    (epilogue,) = sch.get_consumers(conv)
+    n, o, h, w, c = sch.get_loops(epilogue)
+    channels_in = extent(sch, sch.get_loops(conv)[-1])
+    lanes = extent(sch, c)
+    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+
+    # Step 1. The default decision, by the model
+    tile_h, tile_w, vectors = best_gemm_tile(
+        RegisterFile(lanes),
+        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
+        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
+    )
+    panels, rows = blocks // vectors, height // tile_h
+    weights_outweigh_image = blocks * lanes > height * width
+    if weights_outweigh_image:
+        o_default, h_default = [panels, 1, vectors], [1, rows, tile_h]
+    else:
+        band = band_rows(rows, tile_h * width * channels_in * FLOAT_BYTES)
+        o_default, h_default = [1, panels, vectors], [rows // band, band, tile_h]
+
+    # Step 2. Panels and bands around the tile
+    o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, o_default))
+    h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
+    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, c)
+    unroll(sch, hi, wi, oi)
+    sch.vectorize(c)
+    fuse_parallel(sch, n, o0, h0)
+
+    # Step 3. The reduction inside the tile
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
+    unrolls = powers_of_two_dividing(channels_in, MAX_REDUCTION_UNROLL)
+    default = unrolls.index(min(4, unrolls[-1]))
+    factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
+    k0, ki = sch.split(ck, [None, factor])
+    if weights_outweigh_image:
+        sch.annotate(k0, "prefetch", "weight")
+    accumulate_in_registers(sch, conv, [ckh, ckw, k0], [ki, cn, ch, cw, co], cc)
+    vectorize_halo(sch)
+    return [sch]
+
+
+def band_rows(rows: int, row_bytes: int) -> int:
+    """The most tile rows, of a count that divides `rows`, whose inputs fit BAND_BYTES."""
+    return max(d for d in divisors(rows) if d == 1 or d * row_bytes <= BAND_BYTES)

@@ -1,0 +1,70 @@
+"""Network + target + records → native code: the compiled program, and the shared library of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.target import TargetSpec
+
+if TYPE_CHECKING:
+    import tvm
+    from tvm.target import Target
+
+    from tvm_mobilenet.executor import StaticProgram
+    from tvm_mobilenet.pipeline import ScheduleSource
+    from tvm_mobilenet.record_lines import RecordInfo
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """`tuned` has the record of each kernel that was scheduled from one."""
+
+    module: tvm.runtime.Module
+    program: StaticProgram
+    tuned: dict[str, RecordInfo]
+
+
+def build_kernel(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
+    """One scheduled kernel as a callable `main`; what tuning measures."""
+    from tvm_mobilenet.lowering import lower
+
+    return lower(mod, target)
+
+
+def build_network(
+    module: tvm.IRModule,
+    spec: TargetSpec,
+    records: ScheduleSource | None = None,
+    dump_ir: Path | None = None,
+) -> Compiled:
+    """Compile the importer's Relax `module` for `spec`; its phases are written to `dump_ir`."""
+    from tvm_mobilenet.lowering import lower
+    from tvm_mobilenet.pipeline import IrDump, compile_graph
+
+    target = spec.tvm_target()
+    program, tuned = compile_graph(module, target, spec.vector_width, records, IrDump(dump_ir))
+    return Compiled(lower(program.module, target), program, tuned)
+
+
+def link(module: tvm.runtime.Module, library: Path, spec: TargetSpec) -> None:
+    """Write the shared library. Raises BadInput without a linker, RunFailed where linking fails."""
+    from tvm.support import cc
+
+    compiler = spec.cross_compiler or cc.get_cc()
+    if compiler is None or shutil.which(compiler) is None:
+        package = "gcc" if spec.cross_compiler is None else spec.cross_compiler.removesuffix("-gcc")
+        raise BadInput(
+            f"target {spec.name}: wanted the linker {compiler or 'cc'}, it is not installed; "
+            f"apt-get install {package}"
+        )
+    try:
+        module.export_library(str(library), fcompile=cc.cross_compiler(compiler))
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise RunFailed(
+            f"target {spec.name}: {compiler} cannot link the library: {last}"
+        ) from error

@@ -1,0 +1,248 @@
+"""Convolutions over blocked activations, with bias, activation and the consumer's halo.
+
+All of them share one form: a reduction into `acc`, then an `epilogue` that adds the bias, applies
+the activation and writes the interior of the padded output, and up to four blocks that write the
+halo. Weights come packed (tvm_mobilenet/computes/weights.py) so that the kernel reads them in
+order, one vector of output channels at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.script import tirx as T
+
+from tvm_mobilenet.computes.layout import DTYPE, Blocked
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Clamp to [low, high]; ReLU is (0, None), ReLU6 (0, 6), no activation (None, None)."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def __call__(self, value: Expr) -> Expr:
+        if self.low is not None:
+            value = T.max(value, T.float32(self.low))
+        if self.high is not None:
+            value = T.min(value, T.float32(self.high))
+        return value
+
+
+@dataclass(frozen=True)
+class Window:
+    """A filter's size, its stride, and the padding before the image (top, left), in pixels."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    def origin(self, x: Blocked) -> tuple[int, int]:
+        """Where in the padded rows and columns of `x` the first output's first tap lies."""
+        return (x.halo.top - self.padding[0], x.halo.left - self.padding[1])
+
+
+def conv2d(
+    x: Blocked, out: Blocked, window: Window, activation: Activation, panel: int = 1
+) -> tirx.PrimFunc:
+    """Dense convolution, 1x1 included.
+
+    Buffers: x blocked; weights (out.blocks / panel, kh, kw, C_in, panel, v); bias (out.blocks, v);
+    out blocked. A tile of `panel` channel vectors reads its weights as one stream.
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    origin_h, origin_w = window.origin(x)
+    channels_in, lanes_in, v = x.channels, x.vector, out.vector
+    pointwise = (kernel_h, kernel_w, stride_h, stride_w) == (1, 1, 1, 1)
+    rule = "pointwise_conv2d" if pointwise else "conv2d"
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    top, left = out.halo.top, out.halo.left
+    write_halo = halo_writer(out)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, DTYPE),
+        weight: T.Buffer((out.blocks // panel, kernel_h, kernel_w, channels_in, panel, v), DTYPE),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        write_halo(result)
+        for n, o, h, w, c, kh, kw, k in T.grid(*tile, kernel_h, kernel_w, channels_in):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw, vk = T.axis.remap(
+                    "SSSSSRRR", [n, o, h, w, c, kh, kw, k]
+                )
+                T.sblock_attr({"schedule_rule": rule})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                acc[vn, vo, vh, vw, vc] = (
+                    acc[vn, vo, vh, vw, vc]
+                    + data[
+                        vn,
+                        vk // lanes_in,
+                        vh * stride_h + vkh + origin_h,
+                        vw * stride_w + vkw + origin_w,
+                        vk % lanes_in,
+                    ]
+                    * weight[vo // panel, vkh, vkw, vk, vo % panel, vc]
+                )
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[vn, vo, vh + top, vw + left, vc] = activation(
+                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+def depthwise_conv2d(
+    x: Blocked, out: Blocked, window: Window, activation: Activation
+) -> tirx.PrimFunc:
+    """Depthwise convolution, channel multiplier 1.
+
+    Buffers: x blocked; weights (blocks, kh, kw, v); bias (blocks, v); out blocked.
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    origin_h, origin_w = window.origin(x)
+    v = x.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    top, left = out.halo.top, out.halo.left
+    write_halo = halo_writer(out)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, DTYPE),
+        weight: T.Buffer((out.blocks, kernel_h, kernel_w, v), DTYPE),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        write_halo(result)
+        for n, o, h, w, c, kh, kw in T.grid(*tile, kernel_h, kernel_w):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw = T.axis.remap("SSSSSRR", [n, o, h, w, c, kh, kw])
+                T.sblock_attr({"schedule_rule": "depthwise_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                acc[vn, vo, vh, vw, vc] = (
+                    acc[vn, vo, vh, vw, vc]
+                    + data[
+                        vn,
+                        vo,
+                        vh * stride_h + vkh + origin_h,
+                        vw * stride_w + vkw + origin_w,
+                        vc,
+                    ]
+                    * weight[vo, vkh, vkw, vc]
+                )
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[vn, vo, vh + top, vw + left, vc] = activation(
+                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+def stem_conv2d(
+    image: tuple[int, int, int, int],
+    padding: tuple[int, int, int, int],
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+) -> tirx.PrimFunc:
+    """The first convolution: reads the plain (N, C, H, W) image, so that no transpose is needed.
+
+    `padding` is (top, bottom, left, right). The padded rows are a block of their own, which the
+    schedule computes a band at a time.
+    Buffers: image (N, C, H, W); weights (out.blocks, C, kh, kw, v); bias (out.blocks, v); out.
+    """
+    batch, channels_in, height, width = image
+    top, bottom, left, right = padding
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    v = out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    out_top, out_left = out.halo.top, out.halo.left
+    write_halo = halo_writer(out)
+    padded = (batch, channels_in, top + height + bottom, left + width + right)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer((batch, channels_in, height, width), DTYPE),
+        weight: T.Buffer((out.blocks, channels_in, kernel_h, kernel_w, v), DTYPE),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        rows = T.sblock_alloc_buffer(padded, DTYPE)
+        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        write_halo(result)
+        for n, k, h, w in T.grid(*padded):
+            with T.sblock("pad"):
+                vn, vk, vh, vw = T.axis.remap("SSSS", [n, k, h, w])
+                rows[vn, vk, vh, vw] = T.if_then_else(
+                    top <= vh and vh < top + height and left <= vw and vw < left + width,
+                    data[vn, vk, vh - top, vw - left],
+                    T.float32(0),
+                )
+        for n, o, h, w, c, k, kh, kw in T.grid(*tile, channels_in, kernel_h, kernel_w):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vk, vkh, vkw = T.axis.remap(
+                    "SSSSSRRR", [n, o, h, w, c, k, kh, kw]
+                )
+                T.sblock_attr({"schedule_rule": "stem_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                acc[vn, vo, vh, vw, vc] = (
+                    acc[vn, vo, vh, vw, vc]
+                    + rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw]
+                    * weight[vo, vk, vkh, vkw, vc]
+                )
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[vn, vo, vh + out_top, vw + out_left, vc] = activation(
+                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:
+    """Emits the blocks that write zeros into the halo of `out`: none where it has none."""
+    top, bottom, left, right = out.halo.top, out.halo.bottom, out.halo.left, out.halo.right
+    batch, blocks, rows, columns, v = out.shape
+
+    @T.inline
+    def write(result):  # type: ignore[no-untyped-def]
+        if top > 0:
+            for n, o, h, w, c in T.grid(batch, blocks, top, columns, v):
+                with T.sblock("halo_top"):
+                    vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                    result[vn, vo, vh, vw, vc] = T.float32(0)
+        if bottom > 0:
+            for n, o, h, w, c in T.grid(batch, blocks, bottom, columns, v):
+                with T.sblock("halo_bottom"):
+                    vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                    result[vn, vo, vh + (rows - bottom), vw, vc] = T.float32(0)
+        if left > 0:
+            for n, o, h, w, c in T.grid(batch, blocks, out.height, left, v):
+                with T.sblock("halo_left"):
+                    vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                    result[vn, vo, vh + top, vw, vc] = T.float32(0)
+        if right > 0:
+            for n, o, h, w, c in T.grid(batch, blocks, out.height, right, v):
+                with T.sblock("halo_right"):
+                    vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                    result[vn, vo, vh + top, vw + (columns - right), vc] = T.float32(0)
+
+    return write

@@ -1,0 +1,113 @@
+"""The blocked activation layout, and the kernels that enter and leave it.
+
+A blocked tensor NCHW`v`c has shape (N, C/v, top + H + bottom, left + W + right, v): one pixel's
+`v` channels are one vector (one cache line at v = 16), so rows never alias in a set-associative L1.
+The halo around the image holds the zeros that the consumer's padding asks for; the producer writes
+it, so that no convolution has a branch or a padding copy in its loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.script import tirx as T
+
+DTYPE = "float32"
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Rows and columns of zeros around an image, in pixels."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def union(self, other: Halo) -> Halo:
+        """The smallest halo that serves both."""
+        return Halo(
+            max(self.top, other.top),
+            max(self.bottom, other.bottom),
+            max(self.left, other.left),
+            max(self.right, other.right),
+        )
+
+
+NO_HALO = Halo()
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """The shape of a blocked tensor: the image (N, C, H, W), its halo and the channels a vector."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    vector: int
+    halo: Halo = NO_HALO
+
+    @property
+    def blocks(self) -> int:
+        """Channel blocks; the last one is filled up with zero channels."""
+        return -(-self.channels // self.vector)
+
+    @property
+    def padded_height(self) -> int:
+        return self.halo.top + self.height + self.halo.bottom
+
+    @property
+    def padded_width(self) -> int:
+        return self.halo.left + self.width + self.halo.right
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        return (self.batch, self.blocks, self.padded_height, self.padded_width, self.vector)
+
+
+def pack(x: Blocked) -> tirx.PrimFunc:
+    """(N, C, H, W) → blocked, halo and filled-up channels zero."""
+    channels, height, width, halo, v = x.channels, x.height, x.width, x.halo, x.vector
+
+    @T.prim_func(s_tir=True)
+    def main(
+        source: T.Buffer((x.batch, channels, height, width), DTYPE),
+        out: T.Buffer(x.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        for n, o, h, w, c in T.grid(*x.shape):
+            with T.sblock("pack"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                T.sblock_attr({"schedule_rule": "layout"})
+                out[vn, vo, vh, vw, vc] = T.if_then_else(
+                    vo * v + vc < channels
+                    and halo.top <= vh
+                    and vh < halo.top + height
+                    and halo.left <= vw
+                    and vw < halo.left + width,
+                    source[vn, vo * v + vc, vh - halo.top, vw - halo.left],
+                    T.float32(0),
+                )
+
+    return main
+
+
+def unpack(x: Blocked) -> tirx.PrimFunc:
+    """Blocked → (N, C, H, W), without halo and filled-up channels."""
+    halo, v = x.halo, x.vector
+
+    @T.prim_func(s_tir=True)
+    def main(
+        source: T.Buffer(x.shape, DTYPE),
+        out: T.Buffer((x.batch, x.channels, x.height, x.width), DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        for n, c, h, w in T.grid(x.batch, x.channels, x.height, x.width):
+            with T.sblock("unpack"):
+                vn, vc, vh, vw = T.axis.remap("SSSS", [n, c, h, w])
+                T.sblock_attr({"schedule_rule": "layout"})
+                out[vn, vc, vh, vw] = source[vn, vc // v, vh + halo.top, vw + halo.left, vc % v]
+
+    return main

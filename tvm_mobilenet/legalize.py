@@ -1,0 +1,215 @@
+"""Layers → calls of our own TensorIR kernels over blocked activations, weights packed.
+
+Activations stay in the blocked layout from the first convolution to the pooling. Every tensor gets
+the halo that its consumers' padding needs, so no kernel pads its input; the first convolution
+reads the plain image. An operator we have no kernel for gets plain tensors and stays a Relax call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax, tirx
+from tvm.ir import Call, Expr, Var
+
+from tvm_mobilenet.computes.conv2d import (
+    Window,
+    conv2d,
+    depthwise_conv2d,
+    stem_conv2d,
+)
+from tvm_mobilenet.computes.head import dense, global_avg_pool2d
+from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.computes.weights import (
+    pack_channels,
+    pack_conv2d,
+    pack_dense,
+    pack_depthwise,
+    pack_stem,
+)
+from tvm_mobilenet.layers import Convolution, Dense, Layer, Other, Pooling, read_layers
+
+Array = NDArray[np.float32]
+MIN_VECTOR = 4  # floats: one SSE or NEON register
+CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
+DENSE_PANEL = 8  # output vectors the classifier sums side by side
+
+
+@dataclass(frozen=True)
+class BlockedTensor:
+    value: Var
+    layout: Blocked
+
+
+def legalize(vector_width: int) -> tvm.transform.Pass:
+    """The pass for targets whose vectors hold `vector_width` floats."""
+
+    @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
+    def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        return _Legalizer(mod["main"], vector_width).run()
+
+    return run
+
+
+class _Legalizer:
+    def __init__(self, function: relax.Function, vector_width: int) -> None:
+        self.function = function
+        self.vector_width = vector_width
+        self.layers = read_layers(function)
+        self.halos = needed_halos(self.layers)
+        self.builder = relax.BlockBuilder()
+        self.plain: dict[Var, Expr] = {}
+        self.blocked: dict[Var, BlockedTensor] = {}
+
+    def run(self) -> tvm.IRModule:
+        emit: dict[type, Callable[..., None]] = {
+            Convolution: self.convolution,
+            Pooling: self.pooling,
+            Dense: self.dense,
+            Other: self.other,
+        }
+        params = list(self.function.params)
+        self.plain.update((param, param) for param in params)
+        with self.builder.function("main", params, attrs=dict(self.function.attrs or {})):
+            with self.builder.dataflow():
+                for layer in self.layers:
+                    emit[type(layer)](layer)
+                output = self.builder.emit_output(self.rewritten(self.function.body.body))
+            self.builder.emit_func_output(output)
+        return self.builder.finalize()
+
+    # --- layers -------------------------------------------------------------------------------
+
+    def convolution(self, layer: Convolution) -> None:
+        batch, channels, height, width = shape_of(layer.result)
+        v = self.lanes(channels)
+        out = Blocked(batch, channels, height, width, v, self.halos.get(layer.result, NO_HALO))
+        top, left, bottom, right = layer.padding
+        window = Window(layer.weight.shape[2:], layer.stride, (top, left))
+        name = f"{width}x{height}x{channels}"
+        bias = pack_channels(layer.bias, v)
+        if self.reads_image(layer):
+            _, channels_in, image_h, image_w = shape_of(layer.source)
+            image = (batch, channels_in, image_h, image_w)
+            func = stem_conv2d(image, (top, bottom, left, right), out, window, layer.activation)
+            data, weight, kind = self.plain[layer.source], pack_stem(layer.weight, v), "stem_conv2d"
+        elif layer.depthwise:
+            x = self.as_blocked(layer.source)
+            func = depthwise_conv2d(x.layout, out, window, layer.activation)
+            data, weight, kind = x.value, pack_depthwise(layer.weight, v), "depthwise_conv2d"
+        else:
+            x = self.as_blocked(layer.source)
+            panel = next(p for p in CONV2D_PANELS if out.blocks % p == 0)
+            func = conv2d(x.layout, out, window, layer.activation, panel)
+            pointwise = window.kernel == window.stride == (1, 1)
+            kind = "pointwise_conv2d" if pointwise else "conv2d"
+            data, weight = x.value, pack_conv2d(layer.weight, v, panel)
+            name = f"{width}x{height}x{x.layout.channels}_{channels}"
+        if layer.stride != (1, 1):
+            name += f"_s{layer.stride[0]}"
+        value = self.call(func, f"{kind}_{name}", [data, weight, bias], out.shape)
+        self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def pooling(self, layer: Pooling) -> None:
+        x = self.as_blocked(layer.source)
+        name = f"global_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
+        shape = (x.layout.batch, x.layout.channels)
+        mean: Expr = self.call(global_avg_pool2d(x.layout), name, [x.value], shape)
+        if shape_of(layer.result) != shape:
+            mean = self.builder.emit(relax.op.reshape(mean, shape_of(layer.result)))
+        self.plain[layer.result] = mean
+
+    def dense(self, layer: Dense) -> None:
+        v = self.vector_width
+        features_in, features_out = layer.weight.shape
+        # filled up to whole panels: a prime number of vectors could not share a broadcast
+        blocks = -(-features_out // (v * DENSE_PANEL)) * DENSE_PANEL
+        (batch, _) = shape_of(layer.source)
+        func = dense(batch, features_in, features_out, blocks, DENSE_PANEL, v, layer.activation)
+        args = [
+            self.as_plain(layer.source),
+            pack_dense(layer.weight, v, blocks, DENSE_PANEL),
+            layer.bias,
+        ]
+        self.plain[layer.result] = self.call(
+            func, f"dense_{features_in}_{features_out}", args, (batch, features_out)
+        )
+
+    def other(self, layer: Other) -> None:
+        self.plain[layer.result] = self.builder.emit(self.rewritten(layer.value))
+
+    # --- layouts ------------------------------------------------------------------------------
+
+    def lanes(self, channels: int) -> int:
+        """Channels a vector: the target's, or fewer where a tensor has fewer channels."""
+        enough = 1 << (channels - 1).bit_length()
+        return min(self.vector_width, max(MIN_VECTOR, enough))
+
+    def reads_image(self, layer: Convolution) -> bool:
+        """A dense convolution from a plain tensor with too few channels to fill a vector."""
+        channels = layer.weight.shape[1]
+        return not layer.depthwise and channels < MIN_VECTOR and layer.source in self.plain
+
+    def as_blocked(self, var: Var) -> BlockedTensor:
+        if var not in self.blocked:
+            batch, channels, height, width = shape_of(var)
+            halo = self.halos.get(var, NO_HALO)
+            layout = Blocked(batch, channels, height, width, self.lanes(channels), halo)
+            name = f"pack_{width}x{height}x{channels}"
+            value = self.call(pack(layout), name, [self.plain[var]], layout.shape)
+            self.blocked[var] = BlockedTensor(value, layout)
+        return self.blocked[var]
+
+    def as_plain(self, var: Var) -> Expr:
+        if var not in self.plain:
+            tensor = self.blocked[var]
+            layout = tensor.layout
+            name = f"unpack_{layout.width}x{layout.height}x{layout.channels}"
+            self.plain[var] = self.call(unpack(layout), name, [tensor.value], shape_of(var))
+        return self.plain[var]
+
+    def rewritten(self, value: Expr) -> Expr:
+        """`value` with every variable replaced by its plain tensor."""
+        if isinstance(value, Var):
+            return self.as_plain(value)
+        if isinstance(value, Call):
+            args = [self.rewritten(arg) for arg in value.args]
+            return Call(value.op, args, value.attrs, value.ty_args)
+        if isinstance(value, relax.Tuple):
+            return relax.Tuple([self.rewritten(item) for item in value.fields])
+        if isinstance(value, relax.TupleGetItem):
+            return relax.TupleGetItem(self.rewritten(value.tuple_value), value.index)
+        return value
+
+    def call(
+        self, func: tirx.PrimFunc, name: str, args: list[Expr | Array], shape: tuple[int, ...]
+    ) -> Var:
+        """Emit one kernel call; equal kernels become one function."""
+        gvar = self.builder.add_func(func.without_attr("global_symbol"), name)
+        exprs = [relax.const(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+        return self.builder.emit(
+            relax.call_tir(gvar, exprs, out_ty=relax.TensorType(shape, "float32"))
+        )
+
+
+def needed_halos(layers: list[Layer]) -> dict[Var, Halo]:
+    """For each tensor the halo that serves all the convolutions that read it."""
+    halos: dict[Var, Halo] = {}
+    for layer in layers:
+        if isinstance(layer, Convolution):
+            halos[layer.source] = halos.get(layer.source, NO_HALO).union(needed_halo(layer))
+    return halos
+
+
+def needed_halo(layer: Convolution) -> Halo:
+    """The whole padding, even where a stride leaves its last row unread: fewer distinct kernels."""
+    top, left, bottom, right = layer.padding
+    return Halo(top, bottom, left, right)
+
+
+def shape_of(value: Expr) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in value.ty.shape)

@@ -1,0 +1,103 @@
+"""Scheduled TensorIR → native code.
+
+TVM's TensorIR pipeline as it concerns CPU targets, with two steps of ours:
+
+- A kernel's accumulators stay on its stack, from where LLVM promotes them to registers. Left as it
+  is, TVM moves every local buffer of 1 KB or more into a workspace allocated inside the tile loop.
+- Kernels without a `global_symbol` take plain pointers, so that the network's one function calls
+  them directly, with no argument packing and no checks between kernels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import PointerType, PrimType
+from tvm.runtime import DataType
+from tvm.target import Target
+
+from tvm_mobilenet.prefetch import prefetch_panels
+
+STACK_BYTES = 8 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
+CPU_DEVICE = 1  # kDLCPU
+
+CPU_PASSES = [
+    # blocks → loops over flat buffers
+    s_tir.transform.CanonicalizeLoop(),
+    s_tir.transform.LowerInitBlock(),
+    s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+    s_tir.transform.ConvertBlocksToOpaque(),
+    s_tir.transform.CompactBufferAllocation(),
+    s_tir.transform.LowerMatchBuffer(),
+    s_tir.transform.StmtSimplify(),
+    s_tir.transform.LowerOpaqueBlock(),
+    tirx.transform.FlattenBuffer(),
+    tirx.transform.NarrowDataType(32),
+    prefetch_panels,
+    # loops → vectors and straight code
+    s_tir.transform.LoopPartition(),
+    tirx.transform.VectorizeLoop(True),
+    tirx.transform.StorageRewrite(),
+    s_tir.transform.HoistIfThenElse(),
+    tirx.transform.UnrollLoop(),
+    s_tir.transform.RenormalizeSplitPattern(),
+    tirx.transform.StmtSimplify(),
+    tirx.transform.RemoveNoOp(),
+    s_tir.transform.RewriteUnsafeSelect(),
+    tirx.transform.CommonSubexprElim(),
+    tirx.transform.VerifyMemory(),
+    tirx.transform.AnnotateEntryFunc(),
+]
+
+
+@tirx.transform.prim_func_pass(opt_level=0, name="PassPointers")
+def pass_pointers(
+    func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Give an internal kernel one `float*` for each buffer parameter."""
+    if func.attrs.get("global_symbol") is not None:
+        return func
+    pointers = [tirx.Var(f"{b.name}_data", PointerType(PrimType(b.dtype))) for b in func.params]
+    body = tirx.SeqStmt(
+        [tirx.DeclBuffer(b, data=p) for b, p in zip(func.params, pointers, strict=True)]
+        + [func.body]
+    )
+    zero, cpu = tirx.IntImm("int32", 0), tirx.IntImm("int32", CPU_DEVICE)
+    body = tirx.AttrStmt("default", "device_id", zero, body)
+    body = tirx.AttrStmt("default", "device_type", cpu, body)
+    return tirx.PrimFunc(pointers, body, PrimType("int32"), attrs=func.attrs)
+
+
+@tirx.transform.prim_func_pass(opt_level=0, name="KeepOnStack")
+def keep_on_stack(
+    func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Mark every allocation of at most STACK_BYTES as one that LowerTVMBuiltin must leave alone."""
+
+    def mark(alloc: tirx.AllocBuffer) -> tirx.AllocBuffer:
+        size = math.prod(int(dim) for dim in alloc.buffer.shape)
+        if size * DataType(alloc.buffer.dtype).itemsize > STACK_BYTES:
+            return alloc
+        return tirx.AllocBuffer(alloc.buffer, {"disable_lower_builtin": tirx.IntImm("bool", 1)})
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.AllocBuffer, mark)))
+
+
+def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
+    """Generate code for every function of a scheduled CPU module.
+
+    Functions with a `global_symbol` become callable; the others are internal.
+    """
+    passes = [
+        tirx.transform.BindTarget(target.with_host(target)),
+        *CPU_PASSES,
+        pass_pointers,
+        tirx.transform.MakePackedAPI(),
+        keep_on_stack,
+        tirx.transform.LowerTVMBuiltin(),
+        tirx.transform.LowerIntrin(),
+    ]
+    return tvm.get_global_func("target.build.llvm")(tvm.transform.Sequential(passes)(mod), target)
