@@ -1,0 +1,61 @@
+"""A picture as the network's input. Needs Pillow, the extra ``images``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.manifest import Normalisation, TensorInfo
+
+# ImageNet's usual evaluation crop: the middle 224 of 256
+CROP_FRACTION = 0.875
+
+
+def read(path: Path, wanted: TensorInfo) -> NDArray[Any]:
+    """The picture in ``path`` as an array of the input ``wanted``, shape (1, 3, H, W).
+
+    The shorter side is resized (bilinear) so that the H x W crop in the middle takes 7/8 of it;
+    then the manifest's normalisation. Raises BadInput for a file that is no picture, a network
+    that takes none, and where Pillow is not installed.
+    """
+    normalisation = wanted.normalisation
+    if normalisation is None or wanted.layout != "NCHW" or wanted.shape[:2] != (1, 3):
+        raise BadInput(
+            f"--input {path}: the bundle takes {wanted.dtype} of shape "
+            f"{'x'.join(map(str, wanted.shape))} ({wanted.layout}), not one picture; give a .npy"
+        )
+    pixels = _crop(path, height=wanted.shape[2], width=wanted.shape[3])
+    return normalise(pixels, normalisation).astype(wanted.dtype)
+
+
+def normalise(pixels: NDArray[np.uint8], normalisation: Normalisation) -> NDArray[np.float32]:
+    """``pixels`` of shape (H, W, 3), 0 to 255, as input values of shape (1, 3, H, W)."""
+    mean = np.array(normalisation.mean, np.float32)
+    std = np.array(normalisation.std, np.float32)
+    values = (pixels * np.float32(normalisation.scale) - mean) / std
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[np.newaxis])
+
+
+def _crop(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """The middle of the picture in RGB, shape (height, width, 3)."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise BadInput(
+            f"--input {path}: reading a picture needs Pillow; "
+            "pip install 'tvm-mobilenet[images]', or give a .npy"
+        ) from None
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise BadInput(f"--input {path}: not a picture that can be read: {error}") from error
+    zoom = max(height / picture.height, width / picture.width) / CROP_FRACTION
+    size = (round(picture.width * zoom), round(picture.height * zoom))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(picture.crop((left, top, left + width, top + height)), np.uint8)

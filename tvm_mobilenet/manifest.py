@@ -1,0 +1,203 @@
+"""manifest.json: what a bundle holds, what it was made for and how it was made.
+
+The dataclasses are the format: every field is a key of that name, all are required, and no others
+are allowed. A change to them is a new format version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT_VERSION = 1
+
+# what an input or output may hold, by numpy's names
+DTYPES = ("float32", "float16", "int32", "int8", "uint8")
+
+
+class ManifestError(ValueError):
+    """The text is not a manifest this version reads; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How pixel values become input values: ``(pixel * scale - mean) / std``.
+
+    ``pixel`` is 0 to 255; ``mean`` and ``std`` have one number per channel, red first.
+    """
+
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output: its shape in the order that ``layout`` names, such as ``NCHW``.
+
+    ``normalisation`` is None for an output and for an input that is not an image.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    normalisation: Normalisation | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the library was compiled for: a name in ``targets/`` and LLVM's triple."""
+
+    name: str
+    triple: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kernel of the network and where its schedule comes from.
+
+    ``tuned`` is False for a default schedule; then nothing was measured and the rest is None.
+    ``latency_us`` is in microseconds, ``how`` is native, rpc, emulated or modelled.
+    """
+
+    name: str
+    workload: str
+    tuned: bool
+    latency_us: float | None = None
+    how: str | None = None
+    date: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything known about a bundle without opening its other files.
+
+    ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
+    it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
+    function ``infer``), ``files`` the SHA-256 of every other file. ``bundle.write`` fills in
+    ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
+    """
+
+    target: Target
+    cpu_features: tuple[str, ...]
+    tvm_version: str
+    model: Mapping[str, Any]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    precision: str
+    executor: str
+    workspace_bytes: int
+    layers: tuple[Layer, ...] = ()
+    parameters_bytes: int = 0
+    files: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    format_version: int = FORMAT_VERSION
+
+
+def to_json(manifest: Manifest) -> str:
+    """The text of a manifest.json."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+
+
+def from_json(text: str) -> Manifest:
+    """Read the text of a manifest.json. Raises ManifestError on anything unexpected in it."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ManifestError(f"wanted an object, came {_shown(data)}")
+    # before anything else: another version may have other keys
+    _check_format_version(data.get("format_version"))
+    manifest: Manifest = _read(Manifest, data, "")
+    _check_values(manifest)
+    return manifest
+
+
+def _check_format_version(version: object) -> None:
+    if version == FORMAT_VERSION and type(version) is int:
+        return
+    if type(version) is int and version > FORMAT_VERSION:
+        raise ManifestError(
+            f"format version {version} is newer than this program reads ({FORMAT_VERSION}); "
+            "update tvm-mobilenet, or compile the bundle with this one"
+        )
+    raise ManifestError(f"format_version: wanted {FORMAT_VERSION}, came {_shown(version)}")
+
+
+def _check_values(manifest: Manifest) -> None:
+    """What the types alone do not say."""
+    if len(manifest.inputs) != 1 or not manifest.outputs:
+        raise ManifestError(
+            "wanted one input and at least one output, "
+            f"came {len(manifest.inputs)} and {len(manifest.outputs)}"
+        )
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        if not tensor.shape or min(tensor.shape) < 1:
+            raise ManifestError(
+                f"{tensor.name}: wanted a shape of positive numbers, came {list(tensor.shape)}"
+            )
+        if tensor.dtype not in DTYPES:
+            raise ManifestError(
+                f"{tensor.name}: wanted a dtype of {', '.join(DTYPES)}, came {tensor.dtype!r}"
+            )
+    for name in ("workspace_bytes", "parameters_bytes"):
+        if getattr(manifest, name) < 0:
+            raise ManifestError(f"{name}: wanted 0 or more, came {getattr(manifest, name)}")
+
+
+_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _read(wanted: Any, value: Any, where: str) -> Any:
+    """``value``, parsed from JSON, as the type ``wanted``; ``where`` is its path in the file."""
+    origin = typing.get_origin(wanted)
+    if dataclasses.is_dataclass(wanted):
+        return _read_dataclass(wanted, value, where)
+    if origin in (types.UnionType, typing.Union):  # the only unions here are "X | None"
+        inner = next(arg for arg in typing.get_args(wanted) if arg is not type(None))
+        return None if value is None else _read(inner, value, where)
+    if origin is tuple:
+        item = typing.get_args(wanted)[0]
+        _check(isinstance(value, list), "a list", value, where)
+        return tuple(_read(item, each, f"{where}[{i}]") for i, each in enumerate(value))
+    if origin is not None:  # Mapping[str, X]
+        item = typing.get_args(wanted)[1]
+        _check(isinstance(value, dict), "an object", value, where)
+        return {key: _read(item, each, f"{where}.{key}") for key, each in value.items()}
+    if wanted is Any:
+        return value
+    # JSON writes 1.0 as 1, and in Python True is an int
+    accepted = (int, float) if wanted is float else (wanted,)
+    _check(type(value) in accepted, _TYPE_NAMES[wanted], value, where)
+    return wanted(value)
+
+
+def _read_dataclass(wanted: Any, value: Any, where: str) -> Any:
+    _check(isinstance(value, dict), "an object", value, where)
+    hints = typing.get_type_hints(wanted)
+    prefix = f"{where}." if where else ""
+    for key in hints:
+        if key not in value:
+            raise ManifestError(f"{prefix}{key} is missing")
+    for key in value:
+        if key not in hints:
+            raise ManifestError(f"{prefix}{key} is not a key of format {FORMAT_VERSION}")
+    return wanted(**{key: _read(hint, value[key], prefix + key) for key, hint in hints.items()})
+
+
+def _check(ok: bool, wanted: str, value: object, where: str) -> None:
+    if not ok:
+        raise ManifestError(f"{where}: wanted {wanted}, came {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A JSON value, short enough for one line."""
+    text = "nothing" if value is None else json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
