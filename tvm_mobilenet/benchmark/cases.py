@@ -1,0 +1,194 @@
+"""What `bench` measures together: one network, the bundles of it, and the peers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from tvm_mobilenet import models
+from tvm_mobilenet.benchmark.side_by_side import Candidate
+from tvm_mobilenet.bundle import open_bundle
+from tvm_mobilenet.engines import ENGINES, OURS
+from tvm_mobilenet.engines.networks import Network, from_config, from_onnx
+from tvm_mobilenet.engines.verify import TOLERANCE
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.manifest import Manifest
+from tvm_mobilenet.results.schema import Precision
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.engines.protocol import Array
+
+_ONNX_HASH = "onnx_sha256"  # the key under which a manifest names its ONNX file
+_BYTES_PER_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Case:
+    """Engines that are measured together on one network."""
+
+    network: Network
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def title(self) -> str:
+        network = self.network
+        batch = "" if network.batch == 1 else f", batch {network.batch}"
+        alpha = "" if network.alpha is None else f"{network.alpha}-"
+        return f"{network.model} {alpha}{network.resolution}{batch}, {network.precision}"
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What is known of a bundle whose checks have passed."""
+
+    path: Path
+    manifest: Manifest
+    sample: Array
+    expected: tuple[Array, ...]
+
+    @property
+    def batch(self) -> int:
+        return self.manifest.inputs[0].shape[0]
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """Equal for bundles of the same network, which are measured together."""
+        model = json.dumps(dict(self.manifest.model), sort_keys=True)
+        return (model, self.batch, self.manifest.precision)
+
+
+def from_bundles(
+    paths: Sequence[Path], onnx: Path | None, against: Sequence[str], scratch: Path
+) -> Iterator[Case]:
+    """The cases of these bundles, each prepared when its turn comes.
+
+    Every bundle is checked first. Raises BadInput for one that is damaged or for another machine,
+    that is not fp32, or that does not go with ``onnx``. Exported ONNX files go to ``scratch``.
+    """
+    groups: dict[tuple[str, int, str], list[_Opened]] = {}
+    for path in paths:
+        opened = _open(path, onnx)
+        groups.setdefault(opened.key, []).append(opened)
+    return (_case(group, onnx, against, scratch) for group in groups.values())
+
+
+def _open(path: Path, onnx: Path | None) -> _Opened:
+    with open_bundle(path) as bundle:
+        opened = _Opened(path, bundle.manifest, bundle.sample_input(), bundle.expected_outputs())
+    if opened.manifest.precision not in TOLERANCE:
+        raise BadInput(
+            f"{path}: its precision is {opened.manifest.precision}; "
+            f"bench compares {', '.join(TOLERANCE)}"
+        )
+    if onnx is not None:
+        _check_onnx(opened, onnx)
+    return opened
+
+
+def _check_onnx(opened: _Opened, onnx: Path) -> None:
+    if _ONNX_HASH not in opened.manifest.model:
+        raise BadInput(f"{opened.path}: was compiled from one of our models; drop --onnx")
+    digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
+    if opened.manifest.model[_ONNX_HASH] != digest:
+        raise BadInput(f"{opened.path}: was compiled from another ONNX file than {onnx}")
+
+
+def _case(
+    group: Sequence[_Opened], onnx: Path | None, against: Sequence[str], scratch: Path
+) -> Case:
+    first = group[0]
+    config = _config(first)
+    precision = cast(Precision, first.manifest.precision)  # one of TOLERANCE since _open
+    if config is None or ENGINES["pytorch"].missing() is not None:
+        # Without PyTorch, as on a device, the bundle's own sample has to do.
+        name = first.path.stem if onnx is None else onnx.stem
+        network = from_onnx(onnx, name, first.sample, first.expected, precision)
+        if config is not None:
+            network = dataclasses.replace(network, model=models.name_of(config), alpha=config.alpha)
+    else:
+        network = of_model(config, first.batch, precision, against, scratch)
+    ours = [bundle_candidate(opened.path, name) for opened, name in _named(group)]
+    return Case(network, (*ours, *peer_candidates(against, network)))
+
+
+def _config(opened: _Opened) -> models.MobileNetConfig | None:
+    """The configuration of one of our models; None for a bundle from an ONNX file."""
+    if _ONNX_HASH in opened.manifest.model:
+        return None
+    return models.MobileNetConfig.from_dict(opened.manifest.model)
+
+
+def _named(group: Sequence[_Opened]) -> Iterator[tuple[_Opened, str]]:
+    """Each bundle with its row's name: ``bundle``, or ``bundle:FILE`` where there are several."""
+    stems = [opened.path.stem for opened in group]
+    for opened, stem in zip(group, stems, strict=True):
+        if len(group) == 1:
+            yield opened, OURS
+        else:
+            yield opened, f"{OURS}:{stem if stems.count(stem) == 1 else opened.path}"
+
+
+def of_model(
+    config: models.MobileNetConfig,
+    batch: int,
+    precision: Precision,
+    against: Sequence[str],
+    scratch: Path,
+) -> Network:
+    """One of our models, exported to ``scratch`` where an engine among ``against`` wants ONNX."""
+    wants_onnx = any(ENGINES[name].needs == "onnx" for name in against)
+    path = scratch / f"{config.kind}-{config.alpha}-{config.resolution}-{batch}.onnx"
+    network = from_config(config, batch, precision, path if wants_onnx else None)
+    return dataclasses.replace(network, model=model_name(config))
+
+
+def model_name(config: models.MobileNetConfig) -> str:
+    """The name in MODELS, and every option beyond alpha and resolution that is not the default."""
+    default = models.MobileNetConfig(config.alpha, config.resolution, kind=config.kind)
+    options = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != getattr(default, field.name)
+    ]
+    return " ".join([models.name_of(config), *options])
+
+
+def bundle_candidate(path: Path, name: str = OURS) -> Candidate:
+    """A bundle as one that takes part."""
+    with open_bundle(path) as bundle:
+        manifest = bundle.manifest
+    return Candidate(
+        name=name,
+        entry=ENGINES[OURS],
+        target=manifest.target.name,
+        bundle=path,
+        tuned=bool(manifest.layers) and all(layer.tuned for layer in manifest.layers),
+        artifact_mb=_size_mb(path),
+    )
+
+
+def peer_candidates(names: Sequence[str], network: Network) -> list[Candidate]:
+    """The peers as ones that take part; their target is this machine's architecture."""
+    onnx_mb = None if network.onnx is None else _size_mb(network.onnx)
+    return [
+        Candidate(
+            name=name,
+            entry=ENGINES[name],
+            target=platform.machine(),
+            artifact_mb=onnx_mb if ENGINES[name].needs == "onnx" else None,
+        )
+        for name in names
+    ]
+
+
+def _size_mb(path: Path) -> float:
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    return float(np.sum([file.stat().st_size for file in files])) / _BYTES_PER_MB

@@ -1,0 +1,67 @@
+"""The 16 variants of the paper, compiled one after the other and measured beside the peers."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tvm_mobilenet import models
+from tvm_mobilenet.benchmark import cases
+from tvm_mobilenet.benchmark.progress import PlainProgress
+from tvm_mobilenet.benchmark.side_by_side import Candidate
+from tvm_mobilenet.engines import ENGINES, OURS
+from tvm_mobilenet.engines.networks import in_own_process
+from tvm_mobilenet.errors import BadInput, RunFailed
+
+ALPHAS = (1.0, 0.75, 0.5, 0.25)
+RESOLUTIONS = (224, 192, 160, 128)
+
+
+def sweep(
+    target: str,
+    batch: int,
+    records: Path | None,
+    against: Sequence[str],
+    scratch: Path,
+    progress: PlainProgress,
+) -> Iterator[cases.Case]:
+    """The cases of all variants, each compiled when its turn comes.
+
+    ``records`` is the folder of tuning records to compile with, None for those that ship. A
+    variant that does not compile still gives its case, with the reason in the row of ours.
+    """
+    for alpha, resolution in itertools.product(ALPHAS, RESOLUTIONS):
+        config = models.config_from("mobilenet_v1", alpha, resolution)
+        progress.heading(f"mobilenet_v1 {alpha}-{resolution}: compiling")
+        ours = _compiled(target, config, batch, records, scratch / f"{alpha}-{resolution}.tar")
+        network = cases.of_model(config, batch, "fp32", against, scratch)
+        yield cases.Case(network, (ours, *cases.peer_candidates(against, network)))
+
+
+def _compiled(
+    target: str,
+    config: models.MobileNetConfig,
+    batch: int,
+    records: Path | None,
+    output: Path,
+) -> Candidate:
+    try:
+        path = in_own_process(_compile, target, config, batch, output, records)
+        return cases.bundle_candidate(path)
+    except (BadInput, RunFailed) as error:
+        reason = f"does not compile: {error}"
+        return Candidate(OURS, ENGINES[OURS], platform.machine(), absent=reason)
+
+
+def _compile(
+    target: str,
+    config: models.MobileNetConfig,
+    batch: int,
+    output: Path,
+    records: Path | None,
+) -> Path:
+    from tvm_mobilenet.compile import compile_bundle
+
+    return compile_bundle(target, config, batch, output, records)

@@ -1,0 +1,71 @@
+"""The runtimes that `bench` can time, each in a process of its own.
+
+Only the standard library is imported here: an engine's module is imported by its own worker.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+Need = Literal["bundle", "config", "onnx"]
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """Where an engine is, what it loads, and how to get it.
+
+    ``path`` is ``module:class``; ``needs`` names the field of a ``Job`` that it loads;
+    ``requires`` is the module that has to be importable, ``install`` the command that brings it.
+    """
+
+    path: str
+    needs: Need
+    requires: str
+    install: str
+
+    def missing(self) -> str | None:
+        """Why this engine cannot run here, with what to install; None where it can be tried."""
+        if importlib.util.find_spec(self.requires) is not None:
+            return None
+        return f"{self.requires} is not installed: {self.install}"
+
+
+_PEERS = "pip install 'tvm-mobilenet[peers]'"
+
+ENGINES: dict[str, EngineEntry] = {
+    "bundle": EngineEntry(
+        "tvm_mobilenet.engines.bundle:BundleEngine",
+        needs="bundle",
+        requires="tvm_ffi",
+        install="pip install tvm-mobilenet",
+    ),
+    "pytorch": EngineEntry(
+        "tvm_mobilenet.engines.pytorch:PyTorch",
+        needs="config",
+        requires="torch",
+        install="pip install torch",
+    ),
+    "torch-compile": EngineEntry(
+        "tvm_mobilenet.engines.pytorch:TorchCompile",
+        needs="config",
+        requires="torch",
+        install="pip install torch",
+    ),
+    "onnxruntime": EngineEntry(
+        "tvm_mobilenet.engines.onnxruntime:OnnxRuntime",
+        needs="onnx",
+        requires="onnxruntime",
+        install=_PEERS,
+    ),
+    "openvino": EngineEntry(
+        "tvm_mobilenet.engines.openvino:OpenVino",
+        needs="onnx",
+        requires="openvino",
+        install=_PEERS,
+    ),
+}
+
+OURS = "bundle"
+PEERS = tuple(name for name in ENGINES if name != OURS)

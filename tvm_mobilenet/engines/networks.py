@@ -1,0 +1,147 @@
+"""The network that engines are compared on: its forms, one input, and the outputs to expect.
+
+PyTorch and the ONNX exporter run in a process that ends before anything is timed, so that the
+benchmark's own process stays small and quiet.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from tvm_mobilenet import models
+from tvm_mobilenet.engines import ENGINES
+from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.results.schema import Precision
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.engines.protocol import Array
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INPUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network with one batch size. ``input`` is (N, C, H, W), float32.
+
+    ``config`` and ``onnx`` are the forms that engines load (None where there is no such form),
+    ``expected`` the outputs of ``reference`` for ``input``. ``alpha`` is None for an ONNX file.
+    """
+
+    model: str
+    alpha: float | None
+    resolution: int
+    batch: int
+    precision: Precision
+    config: dict[str, Any] | None
+    onnx: Path | None
+    input: Array
+    expected: tuple[Array, ...]
+    reference: str
+
+
+def from_config(
+    config: models.MobileNetConfig, batch: int, precision: Precision, onnx_path: Path | None
+) -> Network:
+    """One of our models: PyTorch's outputs for a seeded input, and its ONNX export.
+
+    The export goes to ``onnx_path``; None where no engine wants it. Raises RunFailed where the
+    export does not agree with PyTorch.
+    """
+    x, expected = in_own_process(_run_pytorch, config, batch, onnx_path)
+    return Network(
+        model=models.name_of(config),
+        alpha=config.alpha,
+        resolution=config.resolution,
+        batch=batch,
+        precision=precision,
+        config=asdict(config),
+        onnx=onnx_path,
+        input=x,
+        expected=expected,
+        reference="pytorch",
+    )
+
+
+def from_onnx(
+    path: Path | None,
+    name: str,
+    sample: Array,
+    expected: tuple[Array, ...],
+    precision: Precision,
+) -> Network:
+    """A network known by its ONNX file, or by a bundle alone where ``path`` is None.
+
+    ``sample`` (N, C, H, W) is the input. ONNX Runtime's outputs are the reference where it and the
+    file are there, else ``expected``, which the bundle brought.
+    """
+    reference = "expected_output"
+    if path is not None and ENGINES["onnxruntime"].missing() is None:
+        expected, reference = in_own_process(_run_onnxruntime, path, sample), "onnxruntime"
+    return Network(
+        model=name,
+        alpha=None,
+        resolution=sample.shape[-1],
+        batch=sample.shape[0],
+        precision=precision,
+        config=None,
+        onnx=path,
+        input=sample,
+        expected=expected,
+        reference=reference,
+    )
+
+
+def in_own_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function in a fresh process that ends with it; RunFailed where the process dies."""
+    with ProcessPoolExecutor(
+        1,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
+        try:
+            return pool.submit(function, *args, **kwargs).result()
+        except BrokenProcessPool:
+            name = function.__name__.strip("_")
+            raise RunFailed(f"the process for {name} died; is memory short?") from None
+
+
+def _run_pytorch(
+    config: models.MobileNetConfig, batch: int, onnx_path: Path | None
+) -> tuple[Array, tuple[Array, ...]]:
+    import torch
+
+    from tvm_mobilenet import onnx_export
+    from tvm_mobilenet.engines.pytorch import as_list
+
+    module = models.build(config)
+    shape = (batch, *config.input_shape)
+    x = np.random.default_rng(INPUT_SEED).standard_normal(shape, dtype=np.float32)
+    if onnx_path is not None:
+        onnx_export.verify(onnx_export.export(module, shape, onnx_path), module, x)
+    with torch.inference_mode():
+        outputs = as_list(module(torch.from_numpy(x)))
+    return x, tuple(tensor.numpy() for tensor in outputs)
+
+
+def _run_onnxruntime(path: Path, x: Array) -> tuple[Array, ...]:
+    from tvm_mobilenet.engines.onnxruntime import OnnxRuntime
+    from tvm_mobilenet.engines.protocol import Job
+
+    engine = OnnxRuntime(Job(threads=1, onnx=path))
+    engine.load()
+    engine.set_input(x)
+    engine.infer()
+    return tuple(engine.outputs())

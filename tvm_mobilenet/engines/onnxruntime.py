@@ -1,0 +1,55 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from tvm_mobilenet.engines.protocol import EngineUnavailable, Job
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.engines.protocol import Array
+
+
+class OnnxRuntime:
+    """All graph optimizations; inputs and outputs bound, so that ``infer`` copies neither."""
+
+    def __init__(self, job: Job) -> None:
+        if job.onnx is None:
+            raise EngineUnavailable("needs the network as ONNX: pass --onnx FILE")
+        self._path = job.onnx
+        self._threads = job.threads
+
+    def load(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3  # errors only
+        self._session = onnxruntime.InferenceSession(
+            str(self._path), options, providers=["CPUExecutionProvider"]
+        )
+        self._binding = self._session.io_binding()
+
+    def set_input(self, x: Array) -> None:
+        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x))
+        self._binding.bind_ortvalue_input(self._session.get_inputs()[0].name, self._input)
+        self._outputs = []
+        for output in self._session.get_outputs():
+            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, np.float32)
+            self._binding.bind_ortvalue_output(output.name, value)
+            self._outputs.append(value)
+
+    def infer(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def outputs(self) -> list[Array]:
+        return [np.array(value.numpy()) for value in self._outputs]
+
+    def version(self) -> str:
+        return str(onnxruntime.__version__)
+
+    def close(self) -> None:
+        del self._binding, self._session

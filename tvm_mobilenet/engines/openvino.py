@@ -1,0 +1,50 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino
+
+from tvm_mobilenet.engines.protocol import EngineUnavailable, Job
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.engines.protocol import Array
+
+
+class OpenVino:
+    """Latency hint, and fp32 by request: its own default is bf16 where the CPU has it."""
+
+    def __init__(self, job: Job) -> None:
+        if job.onnx is None:
+            raise EngineUnavailable("needs the network as ONNX: pass --onnx FILE")
+        self._path = job.onnx
+        self._threads = job.threads
+
+    def load(self) -> None:
+        compiled = openvino.Core().compile_model(
+            str(self._path),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": self._threads,
+            },
+        )
+        self._request = compiled.create_infer_request()
+
+    def set_input(self, x: Array) -> None:
+        self._request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(x)))
+
+    def infer(self) -> None:
+        self._request.infer()
+
+    def outputs(self) -> list[Array]:
+        return [np.array(tensor.data) for tensor in self._request.output_tensors]
+
+    def version(self) -> str:
+        return str(openvino.__version__).split("-")[0]
+
+    def close(self) -> None:
+        del self._request

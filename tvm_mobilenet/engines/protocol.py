@@ -1,0 +1,64 @@
+"""What an engine is asked to load and what it has to answer.
+
+To add an engine: one class with these methods, and one line in ``ENGINES``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    # A worker sets its environment before NumPy loads, so nothing here may import it.
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
+
+class EngineUnavailable(Exception):
+    """This engine cannot run here; the text says why and what to install or pass."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The network in the forms that engines load, and the threads they may use.
+
+    ``bundle`` is a bundle's path, ``config`` the fields of a ``MobileNetConfig``, ``onnx`` an ONNX
+    file with the same weights. A form that does not exist for this network is None.
+    """
+
+    threads: int
+    bundle: Path | None = None
+    config: dict[str, Any] | None = None
+    onnx: Path | None = None
+
+
+class Engine(Protocol):
+    """One runtime with one network. Arrays are float32: one input (N, C, H, W), one or more
+    outputs, (N, classes) for a classifier.
+
+    The timed call is ``infer`` alone: the input already lies where the runtime reads it, the
+    outputs stay where the runtime leaves them. Every method may raise ``EngineUnavailable``.
+    """
+
+    def __init__(self, job: Job) -> None: ...
+
+    def load(self) -> None:
+        """Import the runtime and make the network ready."""
+
+    def set_input(self, x: Array) -> None:
+        """Put the input where ``infer`` reads it."""
+
+    def infer(self) -> None:
+        """One inference."""
+
+    def outputs(self) -> list[Array]:
+        """Copies of the last inference's outputs."""
+
+    def version(self) -> str:
+        """The runtime's version."""
+
+    def close(self) -> None:
+        """Give back what ``load`` took."""

@@ -1,0 +1,83 @@
+"""PyTorch, eager and compiled, with the network rebuilt from the bundle's model configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tvm_mobilenet import models
+from tvm_mobilenet.engines.protocol import EngineUnavailable, Job
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.engines.protocol import Array
+
+
+def as_list(result: torch.Tensor | tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """A module's outputs, whether it has one or several."""
+    return [result] if isinstance(result, torch.Tensor) else list(result)
+
+
+class PyTorch:
+    """Eager PyTorch under ``inference_mode``."""
+
+    def __init__(self, job: Job) -> None:
+        if job.config is None:
+            raise EngineUnavailable(
+                "needs one of our models; this bundle was compiled from an ONNX file"
+            )
+        self._config = models.MobileNetConfig.from_dict(job.config)
+        self._threads = job.threads
+
+    def load(self) -> None:
+        torch.set_num_threads(self._threads)
+        self._module: Callable[..., Any] = models.build(self._config)
+
+    def set_input(self, x: Array) -> None:
+        self._input = torch.from_numpy(x)
+
+    def infer(self) -> None:
+        with torch.inference_mode():
+            self._output = self._module(self._input)
+
+    def outputs(self) -> list[Array]:
+        return [np.array(tensor.numpy()) for tensor in as_list(self._output)]
+
+    def version(self) -> str:
+        return str(torch.__version__)
+
+    def close(self) -> None:
+        del self._module
+
+
+class TorchCompile(PyTorch):
+    """``torch.compile`` with the weights frozen into the graph, as for deployment.
+
+    The first inference compiles, so it is slow; the compiler's cache is a fresh directory, so that
+    this time does not depend on what was compiled before.
+    """
+
+    def load(self) -> None:
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is None:
+            raise EngineUnavailable(
+                f"torch.compile needs a C++ compiler and {compiler} is not there: "
+                "apt-get install g++"
+            )
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="inductor-")
+        import torch._inductor.config as inductor
+
+        inductor.freezing = True
+        inductor.compile_threads = 1  # no pool of compile processes beside the measurement
+        super().load()
+        self._module = torch.compile(self._module)
+
+    def infer(self) -> None:
+        # Freezing does not take place under inference_mode.
+        with torch.no_grad():
+            self._output = self._module(self._input)

@@ -1,0 +1,46 @@
+"""Compare an engine's outputs with the reference; no latency counts without it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.engines.protocol import Array
+
+# Relative error ‖a - b‖ / ‖b‖ that rounding in another order of summation stays well below.
+TOLERANCE = {"fp32": 1e-4}
+
+
+class WrongResult(Exception):
+    """An engine's outputs are not the reference's; the text says by how much."""
+
+
+def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -> float:
+    """The largest absolute difference over all outputs.
+
+    Raises WrongResult where a shape, the number of outputs or a relative error ‖a - b‖ / ‖b‖ is
+    not what ``precision`` allows.
+    """
+    shapes, wanted = [a.shape for a in outputs], [b.shape for b in expected]
+    if shapes != wanted:
+        raise WrongResult(f"wrong result: output shapes {shapes} instead of {wanted}")
+    error = max(_relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
+    # Not "error > tolerance": a result of NaN is wrong as well.
+    if not error <= TOLERANCE[precision]:
+        raise WrongResult(
+            f"wrong result: relative error {error:.1e} against the reference, "
+            f"allowed {TOLERANCE[precision]:.0e}"
+        )
+    return max(float(np.abs(a - b).max()) for a, b in zip(outputs, expected, strict=True))
+
+
+def _relative_error(a: Array, b: Array) -> float:
+    size = float(np.linalg.norm(b.astype(np.float64)))
+    distance = float(np.linalg.norm(a.astype(np.float64) - b))
+    if size == 0:
+        return 0.0 if distance == 0 else math.inf
+    return distance / size

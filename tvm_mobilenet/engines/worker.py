@@ -1,0 +1,140 @@
+"""The child process of one engine: requests come over a pipe, answers go back.
+
+A request is ``(name, arguments)``; an answer is ``(status, value)`` with the status ``ok``,
+``unavailable`` or ``failed``, the last two with a reason. The end of the pipe ends the process.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import resource
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from tvm_mobilenet.engines.protocol import Engine, EngineUnavailable, Job
+from tvm_mobilenet.errors import TvmMobilenetError
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.engines.protocol import Array
+
+LOG = "log.txt"
+_NS_PER_MS = 1e6
+
+
+def serve(pipe: Connection, engine_path: str, job: Job, scratch: Path) -> None:
+    """Answer requests until the pipe ends.
+
+    What the engine prints goes to ``LOG`` in ``scratch``, where its temporary files go too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.environ["TMPDIR"] = str(scratch)  # so that nothing is left behind where it is killed
+    _redirect_output(scratch / LOG)
+    _set_threads(job.threads)
+    server = _Server(engine_path, job)
+    requests: dict[str, Callable[..., Any]] = {
+        "load": server.load,
+        "first_run": server.first_run,
+        "run": server.run,
+        "outputs": server.outputs,
+        "peak_rss_mb": peak_rss_mb,
+        "close": server.close,
+    }
+    while True:
+        try:
+            name, arguments = pipe.recv()
+            pipe.send(_answer(requests[name], arguments))
+        except (EOFError, ConnectionError):
+            return
+
+
+def _answer(request: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "ok", request(*arguments)
+    except EngineUnavailable as error:
+        return "unavailable", str(error)
+    except TvmMobilenetError as error:
+        return "failed", str(error)
+    except ModuleNotFoundError as error:
+        return "unavailable", f"{error.name} is not installed"
+    except Exception as error:
+        # Whatever a runtime raises is one row's reason, not the end of the benchmark.
+        first_line = str(error).strip().partition("\n")[0]
+        return "failed", f"{type(error).__name__}: {first_line}"
+
+
+def _redirect_output(log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _set_threads(threads: int) -> None:
+    """For thread pools that read the environment when they load; engines set their own as well."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy only moves arrays here
+
+
+def peak_rss_mb() -> float:
+    """This process's peak resident memory in 10^6 bytes."""
+    try:
+        # Not ru_maxrss: on Linux a child begins with the peak of the parent that spawned it.
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kibibytes) * 1024 / 1e6
+
+
+class _Server:
+    def __init__(self, engine_path: str, job: Job) -> None:
+        self._engine_path = engine_path
+        self._job = job
+        self._engine: Engine
+
+    def load(self) -> tuple[float, str]:
+        """(time in ms from importing the runtime until the network is ready, its version)."""
+        start = perf_counter_ns()
+        module, _, name = self._engine_path.partition(":")
+        self._engine = getattr(importlib.import_module(module), name)(self._job)
+        self._engine.load()
+        elapsed = (perf_counter_ns() - start) / _NS_PER_MS
+        return elapsed, self._engine.version()
+
+    def first_run(self, x: Array) -> tuple[float, list[Array]]:
+        """(time of the first inference in ms, its outputs)."""
+        self._engine.set_input(x)
+        start = perf_counter_ns()
+        self._engine.infer()
+        elapsed = (perf_counter_ns() - start) / _NS_PER_MS
+        return elapsed, self._engine.outputs()
+
+    def run(self, unrecorded: int, runs: int) -> list[float]:
+        """Times in ms of ``runs`` inferences that follow ``unrecorded`` ones."""
+        infer = self._engine.infer
+        ends = [0] * (runs + 1)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(unrecorded):
+                infer()
+            ends[0] = perf_counter_ns()
+            for i in range(1, runs + 1):
+                infer()
+                ends[i] = perf_counter_ns()
+        finally:
+            gc.enable()
+        return [(ends[i + 1] - ends[i]) / _NS_PER_MS for i in range(runs)]
+
+    def outputs(self) -> list[Array]:
+        """The outputs of the last inference."""
+        return self._engine.outputs()
+
+    def close(self) -> None:
+        self._engine.close()

@@ -1,0 +1,1 @@
+"""Results files → Markdown and HTML. Imports no engine, neither torch nor tvm."""

@@ -1,0 +1,70 @@
+"""Results files as Markdown: every row, losses and failures included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tvm_mobilenet.results import text
+from tvm_mobilenet.results.schema import Results
+from tvm_mobilenet.results.tables import Comparison, comparisons, noise, summaries
+
+READING = (
+    "p50 is the median latency of one inference. A ratio is an engine's latency ÷ ours, the median "
+    "over paired rounds with its bootstrap 95 % interval: above 1 ours is faster. The verdict asks "
+    "that the interval clears 1 by 1 %; otherwise there is no difference. Every latency belongs to "
+    "an output that agreed with the reference."
+)
+
+
+def render(files: Sequence[tuple[str, Results]]) -> str:
+    """One document for these (file name, results)."""
+    parts = ["# Latency", READING]
+    for source, results in files:
+        parts += _file(source, results)
+    return "\n\n".join(parts) + "\n"
+
+
+def _file(source: str, results: Results) -> list[str]:
+    facts = text.provenance(results, source)
+    parts = ["\n".join(f"- **{name}:** {_fact(name, value)}" for name, value in facts)]
+    tables = comparisons(results)
+    for summary in summaries(tables):
+        parts.append(f"## Summary, {text.threads_phrase(summary.threads)}")
+        parts.append(_table(text.SUMMARY_HEADER, text.summary_cells(summary)))
+        parts.append(_escaped(text.summary_sentence(summary)))
+    for table in tables:
+        parts += _comparison(table)
+    notes = noise(results.machine, tables)
+    if notes:
+        parts.append("## Noise")
+        parts.append("\n".join(f"- {_escaped(note)}" for note in notes))
+    return parts
+
+
+def _comparison(table: Comparison) -> list[str]:
+    latencies = [text.latency_cells(table, line) for line in table.lines]
+    ran = [line for line in table.lines if line.row.status == "ok"]
+    parts = [f"## {_escaped(table.title)}", _table(text.latency_header(table), latencies)]
+    parts += [f"- {_escaped(reason)}" for reason in text.reasons(table)]
+    if ran:
+        parts.append(_table(text.COST_HEADER, [text.cost_cells(line) for line in ran]))
+    parts.append(f"Reference for the outputs: {_escaped(table.lines[0].row.reference)}.")
+    return parts
+
+
+def _fact(name: str, value: str) -> str:
+    return f"`{value.replace('`', '')}`" if name == "Command" else _escaped(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Figures right-aligned; the first and the last column hold words."""
+    last = len(header) - 1
+    rule = [":--" if i in (0, last) else "--:" for i in range(len(header))]
+    lines = [header, rule, *([_escaped(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(words: str) -> str:
+    """Text from a results file as text: no markup, and on one line."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", " ".join(words.split()))

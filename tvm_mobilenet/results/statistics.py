@@ -1,0 +1,94 @@
+"""Latency summaries, the ratio of two engines with its interval, and the verdict.
+
+Two engines that took turns are compared stretch by stretch: the samples of each, in the order they
+were taken, are cut into the same number of blocks, and block i of one lies in the same minutes as
+block i of the other. What slows the machine for a while then hits both sides of a ratio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_mobilenet.results.schema import Latency
+
+Verdict = Literal["faster", "slower", "no difference"]
+
+BLOCKS = 25  # also the number of rounds `bench` measures, so that a block is a round
+MIN_BLOCKS = 5  # below this a bootstrap interval says nothing
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+# Two processes of the same engine differ by up to this much (placement of buffers and code), which
+# an interval taken within one pair of processes cannot know.
+MARGIN = 0.01
+P99_RUNS = 1000  # ten samples beyond the 99th percentile
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """An engine's latency ÷ ours, with its 95 % interval: 1.2 says ours takes 1/1.2 of its time."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """What ours is beside the engine: the interval has to clear 1 by ``MARGIN``."""
+        if self.low > 1 + MARGIN:
+            return "faster"
+        if self.high < 1 / (1 + MARGIN):
+            return "slower"
+        return "no difference"
+
+
+def summarize(samples_ms: Sequence[float]) -> Latency:
+    """Summary in ms of at least one sample; the percentiles are linearly interpolated."""
+    samples = np.asarray(samples_ms, dtype=np.float64)
+    p50, p90, p99 = np.percentile(samples, [50, 90, 99])
+    return Latency(
+        min=float(samples.min()),
+        p50=float(p50),
+        p90=float(p90),
+        mean=float(samples.mean()),
+        std=float(samples.std()),
+        n=samples.size,
+        p99=float(p99) if samples.size >= P99_RUNS else None,
+    )
+
+
+def relative_iqr(samples_ms: Sequence[float]) -> float:
+    """Interquartile range ÷ median: how wide the middle half of the samples lies."""
+    p25, p50, p75 = np.percentile(np.asarray(samples_ms), [25, 50, 75])
+    return float((p75 - p25) / p50)
+
+
+def block_medians(samples_ms: Sequence[float], blocks: int) -> NDArray[np.float64]:
+    """Median of each of ``blocks`` consecutive stretches of the samples, shape (blocks,)."""
+    stretches = np.array_split(np.asarray(samples_ms, dtype=np.float64), blocks)
+    return np.array([np.median(stretch) for stretch in stretches])
+
+
+def compare(engine_ms: Sequence[float], ours_ms: Sequence[float], seed: int = 0) -> Ratio:
+    """The engine's latency ÷ ours: median of the paired block ratios, bootstrapped over blocks.
+
+    With fewer than ``MIN_BLOCKS`` samples on either side the interval is (0, inf).
+    """
+    blocks = min(BLOCKS, len(engine_ms), len(ours_ms))
+    ratios = block_medians(engine_ms, blocks) / block_medians(ours_ms, blocks)
+    value = float(np.median(ratios))
+    if blocks < MIN_BLOCKS:
+        return Ratio(value, 0.0, float("inf"))
+    drawn = np.random.default_rng(seed).integers(blocks, size=(RESAMPLES, blocks))
+    medians = np.median(ratios[drawn], axis=1)
+    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Ratio(value, float(low), float(high))
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Geometric mean of at least one positive value."""
+    return float(np.exp(np.mean(np.log(np.asarray(values, dtype=np.float64)))))

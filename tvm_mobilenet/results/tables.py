@@ -1,0 +1,205 @@
+"""Rows → comparisons: who ran beside whom, ratios to ours, and the summary over the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tvm_mobilenet.results import machine as machines
+from tvm_mobilenet.results.schema import Latency, Machine, ResultRow, Results
+from tvm_mobilenet.results.statistics import (
+    Ratio,
+    block_medians,
+    compare,
+    geometric_mean,
+    relative_iqr,
+)
+
+OURS = "bundle"
+WIDE_IQR = 0.10  # the middle half of a quiet engine's runs lies within a few percent
+DRIFT = 0.05
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row beside ours; ``ratio`` is None for ours and where one side has no latency."""
+
+    row: ResultRow
+    ratio: Ratio | None
+
+    @property
+    def label(self) -> str:
+        """The engine, and for a bundle whether its schedules were tuned."""
+        if not is_ours(self.row):
+            return self.row.engine
+        return f"{self.row.engine}, {'tuned' if self.row.tuned else 'default schedules'}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows measured in turns: one network, one thread count, one results file.
+
+    ``baseline`` is the row that the ratios refer to: our first bundle with a latency; where no
+    bundle took part, the first engine with a latency; else None.
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    baseline: ResultRow | None
+
+    @property
+    def threads(self) -> int:
+        return self.lines[0].row.threads
+
+    def fastest_peer(self) -> Line | None:
+        """The fastest line that is not ours, if ours has a latency to compare it with."""
+        if self.baseline is None or not is_ours(self.baseline):
+            return None
+        peers = [
+            (latency.p50, i, line)
+            for i, line in enumerate(self.lines)
+            if not is_ours(line.row) and (latency := line.row.latency_ms) is not None
+        ]
+        return min(peers)[2] if peers else None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of a summary: ours beside the fastest peer."""
+
+    name: str
+    ours: Latency
+    peer: str
+    peer_latency: Latency
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All the networks measured with one thread count, beside each one's fastest peer."""
+
+    threads: int
+    variants: tuple[Variant, ...] = field(default=())
+
+    @property
+    def geometric_mean(self) -> float:
+        """Geometric mean over the networks of (fastest peer ÷ ours)."""
+        return geometric_mean([variant.ratio.value for variant in self.variants])
+
+    @property
+    def worst(self) -> Variant:
+        return min(self.variants, key=lambda variant: variant.ratio.value)
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How often ours is faster, slower, and not different."""
+        words = [variant.ratio.verdict for variant in self.variants]
+        return {word: words.count(word) for word in ("faster", "slower", "no difference")}
+
+
+def is_ours(row: ResultRow) -> bool:
+    """Whether a row is a bundle of this project (``bundle``, or ``bundle:NAME`` of several)."""
+    return row.engine.split(":")[0] == OURS
+
+
+def variant_name(row: ResultRow) -> str:
+    """The network as in ``mobilenet_v1 1.0-224``."""
+    return f"{row.model} {row.resolution if row.alpha is None else short_name(row)}"
+
+
+def short_name(row: ResultRow) -> str:
+    """Alpha and resolution as in ``1.0-224``."""
+    return f"{row.alpha}-{row.resolution}"
+
+
+def _title(row: ResultRow) -> str:
+    batch = "" if row.batch == 1 else f", batch {row.batch}"
+    threads = "1 thread" if row.threads == 1 else f"{row.threads} threads"
+    return f"{variant_name(row)}{batch}, {row.precision}, {threads}, {row.how}"
+
+
+def comparisons(results: Results) -> list[Comparison]:
+    """The comparisons of one file, in the order of their first rows."""
+    groups: dict[tuple[object, ...], list[ResultRow]] = {}
+    for row in results.results:
+        key = (
+            row.model,
+            row.alpha,
+            row.resolution,
+            row.batch,
+            row.precision,
+            row.threads,
+            row.how,
+        )
+        groups.setdefault(key, []).append(row)
+    return [compare_rows(rows) for rows in groups.values()]
+
+
+def compare_rows(rows: Sequence[ResultRow]) -> Comparison:
+    """At least one row, all measured in turns, beside their baseline."""
+    baseline = _baseline(rows)
+    lines = tuple(Line(row, _ratio(row, baseline)) for row in rows)
+    return Comparison(_title(rows[0]), lines, baseline)
+
+
+def _baseline(rows: Sequence[ResultRow]) -> ResultRow | None:
+    candidates = [row for row in rows if is_ours(row)] or rows
+    return next((row for row in candidates if row.status == "ok"), None)
+
+
+def _ratio(row: ResultRow, baseline: ResultRow | None) -> Ratio | None:
+    if baseline is None or row is baseline or row.status != "ok":
+        return None
+    return compare(row.samples_ms, baseline.samples_ms)
+
+
+def summaries(tables: Iterable[Comparison]) -> list[Summary]:
+    """One summary for each thread count that has at least two networks with ours and a peer."""
+    by_threads: dict[int, list[Variant]] = {}
+    for table in tables:
+        variant = _variant(table)
+        if variant is not None:
+            by_threads.setdefault(table.threads, []).append(variant)
+    return [
+        Summary(threads, tuple(variants))
+        for threads, variants in sorted(by_threads.items())
+        if len(variants) > 1
+    ]
+
+
+def _variant(table: Comparison) -> Variant | None:
+    peer = table.fastest_peer()
+    if peer is None or peer.ratio is None or table.baseline is None:
+        return None
+    ours, theirs = table.baseline.latency_ms, peer.row.latency_ms
+    if ours is None or theirs is None:
+        return None
+    return Variant(variant_name(table.baseline), ours, peer.label, theirs, peer.ratio)
+
+
+def noise(machine: Machine, tables: Iterable[Comparison]) -> list[str]:
+    """What makes these figures less certain, one plain sentence each."""
+    notes = []
+    if machines.busy(machine):
+        notes.append(
+            f"The machine was busy at the start: load average {machine.load_average[0]:.2f} "
+            f"on {machine.cores} cores."
+        )
+    for table in tables:
+        for line in table.lines:
+            notes += [f"{table.title}: {line.label} {note}" for note in _row_noise(line.row)]
+    return notes
+
+
+def _row_noise(row: ResultRow) -> list[str]:
+    if row.status != "ok":
+        return []
+    notes = []
+    width = relative_iqr(row.samples_ms)
+    if width > WIDE_IQR:
+        notes.append(f"was unsteady: the middle half of its runs spans {width:.0%} of the median.")
+    if len(row.samples_ms) >= 4:
+        first, *_, last = block_medians(row.samples_ms, 4)
+        if abs(last / first - 1) > DRIFT:
+            notes.append(f"drifted by {last / first - 1:+.1%} from its first to its last quarter.")
+    return notes

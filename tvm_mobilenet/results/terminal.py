@@ -1,0 +1,64 @@
+"""Comparisons as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tvm_mobilenet.results import text
+from tvm_mobilenet.results.schema import Results
+from tvm_mobilenet.results.tables import Comparison, Summary, comparisons, noise, summaries
+
+_VERDICT_STYLES = {"faster": "green", "slower": "red", "no difference": "dim"}
+
+
+def print_tables(console: Console, results: Results) -> None:
+    """Every comparison, then the conclusions."""
+    for comparison in comparisons(results):
+        print_comparison(console, comparison)
+    print_conclusions(console, results)
+
+
+def print_conclusions(console: Console, results: Results) -> None:
+    """The summary where there are several networks, and what disturbed the measurement."""
+    tables = comparisons(results)
+    for summary in summaries(tables):
+        print_summary(console, summary)
+    print_notes(console, noise(results.machine, tables))
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    rows = [text.latency_cells(comparison, line) for line in comparison.lines]
+    _print_table(console, comparison.title, text.latency_header(comparison), rows)
+    for reason in text.reasons(comparison):
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    title = f"fastest peer ÷ ours, {text.threads_phrase(summary.threads)}"
+    _print_table(console, title, text.SUMMARY_HEADER, text.summary_cells(summary))
+    console.print(text.summary_sentence(summary), markup=False, highlight=False, soft_wrap=True)
+
+
+def print_notes(console: Console, notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(
+            f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def _print_table(
+    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for i, name in enumerate(header):
+        words = i == 0 or i == len(header) - 1
+        table.add_column(Text(name), justify="left" if words else "right", no_wrap=not words)
+    for row in rows:
+        # Text, not str: brackets in a reason are no markup.
+        table.add_row(*map(Text, row), style=_VERDICT_STYLES.get(row[-1], ""))
+    console.print(table)
