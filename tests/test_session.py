@@ -199,7 +199,7 @@ def test_nothing_is_loaded_when_a_check_fails(tiny: Path, monkeypatch: pytest.Mo
     def load_function(opened: bundle.Bundle) -> None:
         pytest.fail("the library was loaded")
 
-    monkeypatch.setattr(session, "_load_function", load_function)
+    monkeypatch.setattr(session, "_load_module", load_function)
     file = tiny / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu_features": ["avx9000"]}))
     with pytest.raises(BadInput, match="avx9000"):

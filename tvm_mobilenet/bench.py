@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N,...",
         help="thread counts, each measured by itself (default: 1)",
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="time the layers of one BUNDLE against what a core can do at best; no peers",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     parser.add_argument(
         "--onnx", type=Path, metavar="FILE", help="the network of a bundle compiled from ONNX"
@@ -101,6 +106,9 @@ def _body(args: argparse.Namespace) -> int:
     _check(args)
     from rich.console import Console
 
+    if args.profile:
+        return _profile(args, Console())
+
     from tvm_mobilenet.benchmark.progress import open_progress
     from tvm_mobilenet.results import machine, terminal
 
@@ -116,8 +124,21 @@ def _body(args: argparse.Namespace) -> int:
     return 0
 
 
+def _profile(args: argparse.Namespace, out: Console) -> int:
+    from tvm_mobilenet.profile import print_profile, profile
+    from tvm_mobilenet.session import load
+
+    for threads in args.threads:
+        with load(args.bundles[0], threads) as session:
+            session.input[...] = session.bundle.sample_input()
+            print_profile(out, f"{args.bundles[0]}, threads: {threads}", profile(session))
+    return 0
+
+
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work, before any work."""
+    if args.profile and (args.sweep or args.json or len(args.bundles) != 1):
+        raise BadInput("--profile takes one BUNDLE, and neither --sweep nor --json")
     if args.sweep and (args.bundles or args.onnx):
         raise BadInput("--sweep compiles its own bundles; drop BUNDLE and --onnx")
     if not args.sweep and not args.bundles:

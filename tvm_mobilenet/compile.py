@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet import models
     from tvm_mobilenet.build import Compiled
     from tvm_mobilenet.bundle import Layer, Manifest
+    from tvm_mobilenet.executor import KernelCall
     from tvm_mobilenet.record_lines import RecordInfo
     from tvm_mobilenet.records import Records
     from tvm_mobilenet.source import Array, Source
@@ -184,17 +185,22 @@ def describe(
     )
 
 
-def layers(calls: Iterable[str], tuned: dict[str, RecordInfo]) -> Iterable[Layer]:
+def layers(calls: Iterable[KernelCall], tuned: dict[str, RecordInfo]) -> Iterable[Layer]:
     """One entry for each kernel call: its place in the network, its kernel, its record."""
     from tvm_mobilenet.bundle import Layer
 
-    for index, kernel in enumerate(calls):
-        name = f"{index:02d}"
-        record = tuned.get(kernel)
-        if record is None:
-            yield Layer(name, kernel, tuned=False)
-        else:
-            yield Layer(name, kernel, True, record.latency_us, record.how, record.date)
+    for index, call in enumerate(calls):
+        layer = Layer(f"{index:02d}", call.kernel, False, flops=call.flops, nbytes=call.nbytes)
+        record = tuned.get(call.kernel)
+        if record is not None:
+            layer = replace(
+                layer,
+                tuned=True,
+                latency_us=record.latency_us,
+                how=record.how,
+                date=record.date,
+            )
+        yield layer
 
 
 def check(path: Path, spec: TargetSpec) -> float | None:

@@ -2,8 +2,11 @@
 
 A network of static shape needs no interpreter: `infer(input, parameters, workspace, output…)`
 calls one kernel after the other, each with pointers at fixed offsets. Nothing is allocated,
-checked or dispatched between kernels. A second entry, `profile(…, stamps)`, does the same and notes
-the cycle counter before the first kernel and after each.
+checked or dispatched between kernels.
+
+For `bench --profile` three more functions are exported: `profile(…, stamps)` does what `infer` does
+and notes the cycle counter before the first kernel and after each; `fma_peak` and `stream_read`
+measure what the core can do at best (computes/probes.py).
 """
 
 from __future__ import annotations
@@ -13,28 +16,40 @@ from dataclasses import dataclass
 
 import numpy as np
 import tvm
-from tvm import relax, tirx
+from tvm import relax, s_tir, tirx
 from tvm.ir import Call, Constant, Expr, GlobalVar, PrimType, StringImm, Var
 from tvm.runtime import DataType
 from tvm.script import tirx as T
 
+from tvm_mobilenet.computes.probes import fma_peak, stream_read
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.probe_sizes import STREAM_ROW
 
+FLOAT_BYTES = 4
 ALIGNMENT = 64  # bytes: one cache line, what TVM's code generator assumes of every buffer
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel: its name, floating-point operations, and bytes of its arguments."""
+
+    kernel: str
+    flops: int
+    nbytes: int
 
 
 @dataclass(frozen=True)
 class StaticProgram:
     """What the compiler makes native and a session runs.
 
-    `module` holds `infer`, `profile` and the kernels, `parameters` is what `infer` gets as its
-    second argument, `calls` names the kernels in order of execution.
+    `module` holds the exported functions and the kernels, `parameters` is what `infer` gets as its
+    second argument, `calls` are the kernels in order of execution.
     """
 
     module: tvm.IRModule
     parameters: bytes
     workspace_bytes: int
-    calls: tuple[str, ...]
+    calls: tuple[KernelCall, ...]
 
 
 @dataclass(frozen=True)
@@ -79,14 +94,18 @@ def overlaps(a: Interval, b: Interval) -> bool:
     return a.first <= b.last and b.first <= a.last
 
 
-def make_static(mod: tvm.IRModule) -> StaticProgram:
-    """One TensorIR module from a Relax module whose `main` is kernel calls and reshapes only."""
-    return _StaticBuilder(mod).build()
+def make_static(mod: tvm.IRModule, vector_width: int) -> StaticProgram:
+    """One TensorIR module from a Relax module whose `main` is kernel calls and reshapes only.
+
+    `vector_width` is the target's, in floats; the probes use it.
+    """
+    return _StaticBuilder(mod, vector_width).build()
 
 
 class _StaticBuilder:
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: tvm.IRModule, vector_width: int) -> None:
         self.mod = mod
+        self.vector_width = vector_width
         self.main: relax.Function = mod["main"]
         bindings = [b for block in self.main.body.blocks for b in block.bindings]
         self.same_as: dict[Var, Expr] = {}  # reshapes and names: the tensor whose bytes they are
@@ -112,7 +131,8 @@ class _StaticBuilder:
 
     def build(self) -> StaticProgram:
         (input_var,) = self.main.params
-        outputs = [self.root(var) for var in self.output_vars()]
+        given_out = self.output_vars()
+        outputs = [self.root(var) for var in given_out]
         places: dict[Var, _Place] = {input_var: _Place("input")}
         for index, var in enumerate(outputs):
             if var in places or not isinstance(var, Var):
@@ -125,7 +145,8 @@ class _StaticBuilder:
             "parameters": tirx.decl_buffer((1,), "uint8", "parameters"),
             "workspace": tirx.decl_buffer((max(workspace_bytes, 1),), "uint8", "workspace"),
         }
-        for index, var in enumerate(outputs):
+        # in its own shape, which a reshape at the end makes another than its root's
+        for index, var in enumerate(given_out):
             buffers[f"output{index}"] = byte_buffer(f"output{index}", var)
         # the parameters' size is known only once every call has placed its constants
         argument_places = [
@@ -139,6 +160,7 @@ class _StaticBuilder:
             self.call_kernel(call.args[0], [pointer(buffers[p.argument], p.offset) for p in where])
             for (_, call), where in zip(self.calls, argument_places, strict=True)
         ]
+        rows = max(len(self.parameters) // (STREAM_ROW * FLOAT_BYTES), 1)
         stamps = tirx.decl_buffer((len(body) + 1,), "int64", "stamps")
         stamped = [stamp(stamps, 0)]
         for index, call in enumerate(body):
@@ -147,14 +169,22 @@ class _StaticBuilder:
         entries = {
             "infer": entry("infer", signature, body),
             "profile": entry("profile", [*signature, stamps], stamped),
+            "fma_peak": exported("fma_peak", fma_peak(self.vector_width)),
+            "stream_read": exported("stream_read", stream_read(rows, self.vector_width)),
         }
         functions = {gv: f for gv, f in self.mod.functions.items() if isinstance(f, tirx.PrimFunc)}
         return StaticProgram(
             tvm.IRModule({GlobalVar(name): f for name, f in entries.items()} | functions),
             bytes(self.parameters),
             workspace_bytes,
-            tuple(call.args[0].name_hint for _, call in self.calls),
+            tuple(self.describe(var, call) for var, call in self.calls),
         )
+
+    def describe(self, var: Var, call: Call) -> KernelCall:
+        kernel = call.args[0]
+        flops = s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": self.mod[kernel]}))
+        moved = nbytes(var) + sum(nbytes(arg) for arg in arguments(call))
+        return KernelCall(kernel.name_hint, int(flops), moved)
 
     def output_vars(self) -> list[Expr]:
         result = self.main.body.body
@@ -205,6 +235,10 @@ def entry(name: str, buffers: list[tirx.Buffer], body: list[tirx.Stmt]) -> tirx.
     return func.with_attr({"global_symbol": name, "tirx.noalias": True})
 
 
+def exported(name: str, func: tirx.PrimFunc) -> tirx.PrimFunc:
+    return func.with_attr("global_symbol", name)
+
+
 def stamp(stamps: tirx.Buffer, index: int) -> tirx.Stmt:
     """Note the CPU's cycle counter (on x86 the time stamp counter)."""
     now = tirx.call_llvm_intrin("int64", "llvm.readcyclecounter")
@@ -225,9 +259,9 @@ def byte_buffer(name: str, var: Var) -> tirx.Buffer:
     return tirx.decl_buffer([int(dim) for dim in var.ty.shape], str(var.ty.dtype), name)
 
 
-def nbytes(var: Var) -> int:
-    elements = math.prod(int(dim) for dim in var.ty.shape)
-    return elements * int(DataType(str(var.ty.dtype)).itemsize)
+def nbytes(tensor: Expr) -> int:
+    elements = math.prod(int(dim) for dim in tensor.ty.shape)
+    return elements * int(DataType(str(tensor.ty.dtype)).itemsize)
 
 
 def aligned(size: int) -> int:

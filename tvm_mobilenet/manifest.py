@@ -63,7 +63,8 @@ class Layer:
     """One kernel of the network and where its schedule comes from.
 
     ``tuned`` is False for a default schedule; then nothing was measured and the rest is None.
-    ``latency_us`` is in microseconds, ``how`` is native, rpc, emulated or modelled.
+    ``latency_us`` is in microseconds, ``how`` is native, rpc, emulated or modelled. ``flops`` and
+    ``nbytes`` are its floating-point operations and the bytes of its inputs, weights and output.
     """
 
     name: str
@@ -72,6 +73,8 @@ class Layer:
     latency_us: float | None = None
     how: str | None = None
     date: str | None = None
+    flops: int = 0
+    nbytes: int = 0
 
 
 @dataclass(frozen=True)

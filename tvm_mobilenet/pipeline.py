@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.record_lines import RecordInfo
 
 SCHEDULE_RULE = "schedule_rule"  # the annotation MetaSchedule knows
+TVMS_OWN = "meta_schedule."  # what the rules in TVM's own legalization of pooling begin with
 
 
 class ScheduleSource(Protocol):
@@ -144,8 +145,9 @@ def rule_of(func: tirx.PrimFunc) -> str | None:
     found: list[str] = []
 
     def visit(block: s_tir.SBlock) -> None:
-        if SCHEDULE_RULE in block.annotations:
-            found.append(str(block.annotations[SCHEDULE_RULE]))
+        rule = str(block.annotations.get(SCHEDULE_RULE, TVMS_OWN))
+        if not rule.startswith(TVMS_OWN):
+            found.append(rule)
 
     tvm_ffi.structural_walk(func.body, (s_tir.SBlock, visit))
     return found[0] if found else None
@@ -168,7 +170,7 @@ def compile_graph(
     lowered = lower_graph(mod, vector_width, dump)
     scheduled, tuned = schedule_kernels(lowered, target, records)
     dump("schedule", scheduled)
-    program = make_static(scheduled)
+    program = make_static(scheduled, vector_width)
     dump("static", program.module)
     return program, tuned
 

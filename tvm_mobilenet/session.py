@@ -24,6 +24,10 @@ class Executor(Protocol):
     input: NDArray[Any]
     outputs: tuple[NDArray[Any], ...]
     infer: Callable[[], object]  # reads ``input``, fills ``outputs``
+    arguments: tuple[Any, ...]  # what ``infer`` passes: DLPack tensors over the arena
+    parameters: NDArray[np.uint8]
+
+    def function(self, name: str) -> Callable[..., None]: ...
 
 
 class StaticExecutor:
@@ -38,7 +42,8 @@ class StaticExecutor:
 
     def __init__(self, bundle: Bundle) -> None:
         manifest = bundle.manifest
-        function = _load_function(bundle)
+        self._path = bundle.path
+        self._module = _load_module(bundle)
         tensors = (*manifest.inputs, *manifest.outputs)
         sizes = [manifest.parameters_bytes, manifest.workspace_bytes, *map(_bytes, tensors)]
         try:
@@ -51,8 +56,19 @@ class StaticExecutor:
         self.input, *outputs = map(_typed, blocks, tensors)
         self.outputs = tuple(outputs)
         arguments = (self.input, parameters, workspace, *self.outputs)
-        from_dlpack = tvm_runtime.ffi().from_dlpack
-        self.infer = functools.partial(function, *map(from_dlpack, arguments))
+        self.arguments = tuple(map(tvm_runtime.ffi().from_dlpack, arguments))
+        self.parameters = parameters
+        self.infer = functools.partial(self.function("infer"), *self.arguments)
+
+    def function(self, name: str) -> Callable[..., None]:
+        """An exported function of the library. Raises BadInput where there is none of that name."""
+        try:
+            function: Callable[..., None] = self._module[name]
+        except AttributeError as error:
+            raise BadInput(
+                f"{self._path}: {LIBRARY} exports no function {name}; compile it again"
+            ) from error
+        return function
 
 
 # "vm", Relax's virtual machine over the same kernels, would be a second entry
@@ -78,11 +94,19 @@ class Session:
             )
         thread_pool.use(threads)
         executor = EXECUTORS[self.manifest.executor](bundle)
+        self._executor: Executor | None = executor
         self.input = executor.input
         self.outputs = executor.outputs
         self._shape, self._dtype = self.input.shape, self.input.dtype
         self._infer: Callable[[], object] | None = executor.infer
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def executor(self) -> Executor:
+        """Who runs the network, for those that measure it. Raises RunFailed where closed."""
+        self._check_open()
+        assert self._executor is not None
+        return self._executor
 
     @property
     def output(self) -> NDArray[Any]:
@@ -114,7 +138,7 @@ class Session:
 
     def close(self) -> None:
         """Let go of the library and the memory. Arrays that ``run`` returned stay valid."""
-        self._infer = None
+        self._infer = self._executor = None
         self.bundle.close()
         # what the caller still holds of these views keeps the arena alive
         self.input = np.empty(0, self._dtype)
@@ -162,8 +186,8 @@ def mismatch(x: NDArray[Any], wanted: TensorInfo) -> str:
     )
 
 
-def _load_function(bundle: Bundle) -> Callable[..., None]:
-    """The ``infer`` of the bundle's library, which stays loaded as long as the function lives."""
+def _load_module(bundle: Bundle) -> Any:
+    """The bundle's library, which stays loaded as long as it or a function of it lives."""
     tvm_runtime.library()
     tvm_ffi = tvm_runtime.ffi()
     # The dynamic loader takes a path it knows for the library it has already: a bundle compiled
@@ -178,13 +202,7 @@ def _load_function(bundle: Bundle) -> Callable[..., None]:
             raise RunFailed(
                 f"{bundle.path}: {LIBRARY} does not load: {_last_line(error)}"
             ) from error
-    try:
-        function: Callable[..., None] = module["infer"]
-    except AttributeError as error:
-        raise BadInput(
-            f"{bundle.path}: {LIBRARY} exports no function infer; compile it again"
-        ) from error
-    return function
+    return module
 
 
 def _last_line(error: Exception) -> str:
