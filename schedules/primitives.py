@@ -26,11 +26,13 @@ def fuse_parallel(sch: Schedule, *loops: LoopRV) -> None:
     sch.parallel(sch.fuse(*loops))
 
 
-def vectorize_halo(sch: Schedule) -> None:
-    """Write the halo's zeros one vector at a time."""
+def zero_halo(sch: Schedule) -> None:
+    """Write the halo's zeros one vector at a time, channel blocks in parallel."""
     for block in sch.get_child_blocks(sch.get_sblock("root")):
         if sch.get(block).name_hint.startswith("halo_"):
-            sch.vectorize(sch.get_loops(block)[-1])
+            n, o, *_, c = sch.get_loops(block)
+            sch.vectorize(c)
+            fuse_parallel(sch, n, o)
 
 
 def vectorize_divisor(sch: Schedule, loop: LoopRV, lanes: int) -> None:

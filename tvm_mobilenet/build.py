@@ -12,7 +12,6 @@ from tvm_mobilenet.target import TargetSpec
 
 if TYPE_CHECKING:
     import tvm
-    from tvm.target import Target
 
     from tvm_mobilenet.executor import StaticProgram
     from tvm_mobilenet.pipeline import ScheduleSource
@@ -26,13 +25,6 @@ class Compiled:
     module: tvm.runtime.Module
     program: StaticProgram
     tuned: dict[str, RecordInfo]
-
-
-def build_kernel(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
-    """One scheduled kernel as a callable `main`; what tuning measures."""
-    from tvm_mobilenet.lowering import lower
-
-    return lower(mod, target)
 
 
 def build_network(

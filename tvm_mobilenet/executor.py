@@ -1,8 +1,9 @@
 """The static executor: the whole network as one function over one planned workspace.
 
 A network of static shape needs no interpreter: `infer(input, parameters, workspace, output…)`
-calls one kernel after the other, each with pointers at fixed offsets. Nothing is allocated,
-checked or dispatched between kernels.
+runs one kernel after the other, each on pointers at fixed offsets. Nothing is allocated, checked
+or dispatched between kernels, and all threads enter one parallel region: between kernels they only
+wait for each other.
 
 For `bench --profile` three more functions are exported: `profile(…, stamps)` does what `infer` does
 and notes the cycle counter before the first kernel and after each; `fma_peak` and `stream_read`
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import tvm
 from tvm import relax, s_tir, tirx
-from tvm.ir import Call, Constant, Expr, GlobalVar, PrimType, StringImm, Var
+from tvm.ir import Call, Constant, Expr, GlobalVar, PrimType, Var
 from tvm.runtime import DataType
 from tvm.script import tirx as T
 
@@ -26,6 +27,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.probe_sizes import STREAM_ROW
 
 FLOAT_BYTES = 4
+ONE = tirx.IntImm("int32", 1)  # a pragma's value: that it is there is all it says
 ALIGNMENT = 64  # bytes: one cache line, what TVM's code generator assumes of every buffer
 
 
@@ -162,9 +164,9 @@ class _StaticBuilder:
         ]
         rows = max(len(self.parameters) // (STREAM_ROW * FLOAT_BYTES), 1)
         stamps = tirx.decl_buffer((len(body) + 1,), "int64", "stamps")
-        stamped = [stamp(stamps, 0)]
+        stamped = [first_thread(stamp(stamps, 0))]
         for index, call in enumerate(body):
-            stamped += [call, stamp(stamps, index + 1)]
+            stamped += [call, first_thread(stamp(stamps, index + 1))]
         signature = list(buffers.values())
         entries = {
             "infer": entry("infer", signature, body),
@@ -224,19 +226,25 @@ class _StaticBuilder:
         return _Place("parameters", self.constant_offsets[value])
 
     def call_kernel(self, kernel: GlobalVar, pointers: list[Expr]) -> tirx.Stmt:
-        status = Call(kernel, pointers, ret_ty=PrimType("int32"))
-        message = [StringImm(f"kernel {kernel.name_hint} failed")]
-        return tirx.AssertStmt(status == 0, StringImm("RuntimeError"), message)
+        """The kernel's call, for lowering to inline, and after it the wait for all threads."""
+        call = tirx.Evaluate(Call(kernel, pointers, ret_ty=PrimType("int32")))
+        return tirx.AttrStmt(ONE, "pragma_parallel_barrier_when_finish", ONE, call)
 
 
 def entry(name: str, buffers: list[tirx.Buffer], body: list[tirx.Stmt]) -> tirx.PrimFunc:
-    """An exported function over `buffers`."""
-    func = tirx.PrimFunc(buffers, tirx.SeqStmt(body))
+    """An exported function over `buffers` whose body all threads enter together."""
+    region = tirx.AttrStmt(ONE, "pragma_parallel_launch_point", ONE, tirx.SeqStmt(body))
+    func = tirx.PrimFunc(buffers, region)
     return func.with_attr({"global_symbol": name, "tirx.noalias": True})
 
 
 def exported(name: str, func: tirx.PrimFunc) -> tirx.PrimFunc:
     return func.with_attr("global_symbol", name)
+
+
+def first_thread(body: tirx.Stmt) -> tirx.Stmt:
+    """In a parallel region: let one thread do this."""
+    return tirx.For(tirx.Var("only", "int32"), 0, 1, tirx.ForKind.PARALLEL, body)
 
 
 def stamp(stamps: tirx.Buffer, index: int) -> tirx.Stmt:

@@ -50,7 +50,10 @@ def legalize(vector_width: int) -> tvm.transform.Pass:
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        return _Legalizer(mod["main"], vector_width).run()
+        legalized = _Legalizer(mod["main"], vector_width).run()
+        # the importer makes TensorIR of some operators by itself; their calls are kept
+        legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
+        return legalized
 
     return run
 

@@ -4,8 +4,8 @@ TVM's TensorIR pipeline as it concerns CPU targets, with two steps of ours:
 
 - A kernel's accumulators stay on its stack, from where LLVM promotes them to registers. Left as it
   is, TVM moves every local buffer of 1 KB or more into a workspace allocated inside the tile loop.
-- Kernels without a `global_symbol` take plain pointers, so that the network's one function calls
-  them directly, with no argument packing and no checks between kernels.
+- Kernels without a `global_symbol` are inlined into the functions that call them, so that a whole
+  network is one parallel region, with no launch, argument packing or check between kernels.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import math
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.ir import PointerType, PrimType
+from tvm.ir import Call, GlobalVar
 from tvm.runtime import DataType
 from tvm.target import Target
 
 from tvm_mobilenet.prefetch import prefetch_panels
 
 STACK_BYTES = 8 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
-CPU_DEVICE = 1  # kDLCPU
 
 CPU_PASSES = [
     # blocks → loops over flat buffers
@@ -53,22 +52,50 @@ CPU_PASSES = [
 ]
 
 
-@tirx.transform.prim_func_pass(opt_level=0, name="PassPointers")
-def pass_pointers(
-    func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
-) -> tirx.PrimFunc:
-    """Give an internal kernel one `float*` for each buffer parameter."""
-    if func.attrs.get("global_symbol") is not None:
-        return func
-    pointers = [tirx.Var(f"{b.name}_data", PointerType(PrimType(b.dtype))) for b in func.params]
-    body = tirx.SeqStmt(
-        [tirx.DeclBuffer(b, data=p) for b, p in zip(func.params, pointers, strict=True)]
-        + [func.body]
+@tvm.transform.module_pass(opt_level=0, name="InlineKernels")
+def inline_kernels(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+    """Put every kernel's body where an exported function calls it; the kernels themselves go.
+
+    Only so can the kernels share one parallel region: TVM hands out the work of a parallel loop
+    where it stands in the function that opened the region.
+    """
+
+    def inline(statement: tirx.Evaluate) -> tirx.Stmt:
+        call = statement.value
+        if not isinstance(call, Call) or not isinstance(call.op, GlobalVar):
+            return statement
+        # of its own variables: the same kernel may be called again
+        kernel = s_tir.renew_defs(mod[call.op])
+        views = [
+            tirx.DeclBuffer(buffer, data=pointer)
+            for buffer, pointer in zip(kernel.params, call.args, strict=True)
+        ]
+        return tirx.SeqStmt([*views, *map(once, statements(kernel.body))])
+
+    exported = {gvar: func for gvar, func in mod.functions.items() if is_exported(func)}
+    return tvm.IRModule(
+        {
+            gvar: func.with_body(tvm_ffi.structural_map(func.body, (tirx.Evaluate, inline)))
+            for gvar, func in exported.items()
+        }
     )
-    zero, cpu = tirx.IntImm("int32", 0), tirx.IntImm("int32", CPU_DEVICE)
-    body = tirx.AttrStmt("default", "device_id", zero, body)
-    body = tirx.AttrStmt("default", "device_type", cpu, body)
-    return tirx.PrimFunc(pointers, body, PrimType("int32"), attrs=func.attrs)
+
+
+def is_exported(func: tirx.PrimFunc) -> bool:
+    return func.attrs.get("global_symbol") is not None
+
+
+def statements(body: tirx.Stmt) -> list[tirx.Stmt]:
+    """The top-level statements of a kernel, but all in one where it allocates what they share."""
+    parts = list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
+    return [body] if any(isinstance(part, tirx.AllocBuffer) for part in parts) else parts
+
+
+def once(statement: tirx.Stmt) -> tirx.Stmt:
+    """What is no parallel loop is work for one thread: an operator without a schedule of ours."""
+    if isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.PARALLEL:
+        return statement
+    return tirx.For(tirx.Var("only", "int32"), 0, 1, tirx.ForKind.PARALLEL, statement)
 
 
 @tirx.transform.prim_func_pass(opt_level=0, name="KeepOnStack")
@@ -89,12 +116,12 @@ def keep_on_stack(
 def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
     """Generate code for every function of a scheduled CPU module.
 
-    Functions with a `global_symbol` become callable; the others are internal.
+    Functions with a `global_symbol` become callable; the others are inlined into those.
     """
     passes = [
         tirx.transform.BindTarget(target.with_host(target)),
         *CPU_PASSES,
-        pass_pointers,
+        inline_kernels,
         tirx.transform.MakePackedAPI(),
         keep_on_stack,
         tirx.transform.LowerTVMBuiltin(),

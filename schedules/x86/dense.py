@@ -14,7 +14,6 @@ from schedules.primitives import (
     divisors,
     extent,
     powers_of_two_dividing,
-    vectorize_divisor,
 )
 
 MAX_VECTORS = 12
@@ -34,14 +33,14 @@ def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(k, [None, factor])
     sch.reorder(o0, n, oi, c, k0, ki)
-
-    # Step 2. The panel's sums stay in registers and are stored once
-    store = sch.cache_write(block, 0, "global")
-    sch.reverse_compute_at(store, n)
-    sch.vectorize(sch.get_loops(store)[-1])
     sch.parallel(o0)
-    accumulate_in_registers(sch, block, [k0], [ki, oi], c)
 
-    # Step 3. Bias and activation, in vectors that divide the outputs
-    vectorize_divisor(sch, sch.get_loops(epilogue)[-1], lanes)
+    # Step 2. The panel's bias and activation, in vectors that divide the outputs
+    width = powers_of_two_dividing(extent(sch, sch.get_loops(epilogue)[-1]), lanes)[-1]
+    sch.reverse_compute_at(epilogue, n)
+    _, inner = sch.split(sch.get_loops(epilogue)[-1], [None, width])
+    sch.vectorize(inner)
+
+    # Step 3. The panel's sums in registers
+    accumulate_in_registers(sch, block, [k0], [ki, oi], c)
     return [sch]

@@ -19,7 +19,7 @@ from schedules.primitives import (
     extent,
     fuse_parallel,
     unroll,
-    vectorize_halo,
+    zero_halo,
 )
 from schedules.x86.registers import RegisterFile, best_window_tile
 
@@ -57,7 +57,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     cn, co, ch, cw, cc, ckh, ckw = sch.get_loops(conv)[-7:]
     accumulate_in_registers(sch, conv, [ckh, ckw], [cn, co, ch, cw], cc)
     unroll(sch, ckh, ckw)
-    vectorize_halo(sch)
+    zero_halo(sch)
     return [sch]
 
 

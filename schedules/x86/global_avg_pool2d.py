@@ -9,7 +9,7 @@ from schedules.primitives import (
     accumulate_in_registers,
     divisors,
     extent,
-    vectorize_divisor,
+    powers_of_two_dividing,
 )
 
 MAX_VECTORS = 8  # independent sums, to cover the latency of the addition
@@ -21,15 +21,17 @@ def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
     blocks, lanes = extent(sch, o), extent(sch, c)
     vectors = max(d for d in divisors(blocks) if d <= MAX_VECTORS)
 
-    # Step 1. Panels of channel vectors, whose sums stay in registers and are stored once
+    # Step 1. Panels of channel vectors
     o0, oi = sch.split(o, sch.sample_perfect_tile(o, 2, MAX_VECTORS, [blocks // vectors, vectors]))
     panel = sch.fuse(n, o0)
     sch.parallel(panel)
-    store = sch.cache_write(block, 0, "global")
-    sch.reverse_compute_at(store, panel)
-    sch.vectorize(sch.get_loops(store)[-1])
-    accumulate_in_registers(sch, block, [h, w], [oi], c)
 
     # Step 2. Divide, in vectors that divide the channels
-    vectorize_divisor(sch, sch.get_loops(epilogue)[-1], lanes)
+    width = powers_of_two_dividing(extent(sch, sch.get_loops(epilogue)[-1]), lanes)[-1]
+    sch.reverse_compute_at(epilogue, panel)
+    _, inner = sch.split(sch.get_loops(epilogue)[-1], [None, width])
+    sch.vectorize(inner)
+
+    # Step 3. The panel's sums in registers
+    accumulate_in_registers(sch, block, [h, w], [oi], c)
     return [sch]

@@ -14,7 +14,7 @@ from schedules.primitives import (
     divisors,
     extent,
     unroll,
-    vectorize_halo,
+    zero_halo,
 )
 from schedules.x86.registers import RegisterFile, best_gemm_tile
 
@@ -60,5 +60,5 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.compute_at(pad, band_loop, preserve_unit_loops=True)
     sch.decompose_padding(pad, sch.get_loops(pad)[-2])
     sch.vectorize(sch.get_loops(pad)[-1])
-    vectorize_halo(sch)
+    zero_halo(sch)
     return [sch]
