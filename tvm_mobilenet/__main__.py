@@ -21,6 +21,7 @@ class Stage(NamedTuple):
 
 STAGES: dict[str, Stage] = {
     "tune": Stage("tvm_mobilenet.tune", "search schedules for a target, keep the best as records"),
+    "records": Stage("tvm_mobilenet.records", "list, verify and merge tuning records"),
     "compile": Stage("tvm_mobilenet.compile", "compile a network with its records into a bundle"),
     "run": Stage("tvm_mobilenet.run", "run a bundle on its sample, an array or an image"),
     "bench": Stage("tvm_mobilenet.bench", "time bundles beside other engines, results as JSON"),
