@@ -93,6 +93,8 @@ def statements(body: tirx.Stmt) -> list[tirx.Stmt]:
 
 def once(statement: tirx.Stmt) -> tirx.Stmt:
     """What is no parallel loop is work for one thread: an operator without a schedule of ours."""
+    if isinstance(statement, tirx.DeclBuffer):
+        return statement
     if isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.PARALLEL:
         return statement
     return tirx.For(tirx.Var("only", "int32"), 0, 1, tirx.ForKind.PARALLEL, statement)
