@@ -12,6 +12,10 @@ What TVM 0.27 does (src/runtime/thread_pool.cc, threading_backend.cc):
 
 So the count is set for each calling thread, without environment variables. A process may load
 bundles with different counts; only going beyond the size of a pool already made is refused.
+
+With more than one thread the caller is pinned to the first CPU of the list and worker i to the
+i-th. Left free, the caller often shares a worker's CPU, and two threads are no faster than one.
+``use(1)`` gives the caller its own CPUs back.
 """
 
 from __future__ import annotations
@@ -37,9 +41,15 @@ _CPUS = Path("/sys/devices/system/cpu")
 
 class _CallingThread(threading.local):
     threads = 0  # what the calling thread is set to; 0: never set
+    pinned = False
+
+
+class _Process:
+    cpus: frozenset[int] = frozenset()  # its affinity before a thread of it was first pinned
 
 
 _calling_thread = _CallingThread()
+_process = _Process()
 
 
 def use(threads: int) -> None:
@@ -50,6 +60,7 @@ def use(threads: int) -> None:
     """
     if _calling_thread.threads == threads:
         return
+    release()
     cpus = available_cpus()
     if not 1 <= threads <= len(cpus):
         raise BadInput(
@@ -63,6 +74,14 @@ def use(threads: int) -> None:
     _calling_thread.threads = threads
 
 
+def release() -> None:
+    """Let the calling thread run on all the process's CPUs again, until ``use`` is next called."""
+    _calling_thread.threads = 0
+    if _calling_thread.pinned:
+        os.sched_setaffinity(0, _process.cpus)
+        _calling_thread.pinned = False
+
+
 def available_cpus() -> list[int]:
     """The CPUs this process may use, best first.
 
@@ -71,7 +90,9 @@ def available_cpus() -> list[int]:
     """
     if not hasattr(os, "sched_getaffinity"):  # macOS
         return list(range(os.cpu_count() or 1))
-    allowed = os.sched_getaffinity(0)
+    allowed = set(os.sched_getaffinity(0))
+    if len(allowed) == 1:  # perhaps inherited from a pinned thread
+        allowed |= _process.cpus
     return sorted(allowed, key=lambda cpu: (_rank_in_core(cpu, allowed), -_max_khz(cpu), cpu))
 
 
@@ -91,17 +112,17 @@ def _set_max_concurrency(threads: int) -> None:
 def _configure_pool(cpus: list[int]) -> None:
     tvm_runtime.library()
     get_global_func = tvm_runtime.ffi().get_global_func
-    # TVM also narrows the calling thread to these CPUs, and whatever that thread starts later
-    # would inherit it: its workers stay pinned, the caller gets its own affinity back.
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    if hasattr(os, "sched_getaffinity") and not _process.cpus:
+        _process.cpus = frozenset(os.sched_getaffinity(0))
     get_global_func("runtime.config_threadpool")(
         ONE_CORE_PER_THREAD, len(cpus), [str(cpu) for cpu in cpus]
     )
-    if before is not None:
-        os.sched_setaffinity(0, before)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cpus[0]})  # TVM allows the caller all of these CPUs
+        _calling_thread.pinned = True
     granted = get_global_func("runtime.NumThreads")()
     if granted != len(cpus):
-        _calling_thread.threads = 0  # what TVM is set to now is not what the last caller asked for
+        release()
         raise BadInput(
             f"{len(cpus)} threads asked, but TVM's thread pool in this process was made with "
             f"{granted} and cannot grow; load with {len(cpus)} first, or in a process of its own"
