@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WARM_UP_S = 0.3
 PROBE_RUNS = 200
 FLOAT_BYTES = 4
+TABLE_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,9 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
 
     peaks, total = result.peaks, sum(one.seconds for one in result.layers)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    names = [one.layer.workload for one in result.layers]
-    table.add_column("kernel", no_wrap=True, min_width=max(map(len, names)))
-    for heading in ("µs", "share", "GFLOP/s", "GB/s", "of its bound"):
-        table.add_column(heading, justify="right")
-    table.add_column("bound by")
-    table.add_column("schedule")
+    for heading in ("kernel", "µs", "share", "GFLOP/s", "GB/s", "of its bound", "by", "schedule"):
+        words = heading in ("kernel", "by", "schedule")
+        table.add_column(heading, justify="left" if words else "right")
     for one in result.layers:
         arithmetic, memory = peaks.arithmetic_s(one.layer), peaks.memory_s(one.layer)
         bound = max(arithmetic, memory) / result.threads
@@ -153,7 +151,8 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
             "arithmetic" if arithmetic >= memory else "memory",
             "tuned" if one.layer.tuned else "default",
         )
-    console.print(table, soft_wrap=True)
+    # never narrower than its cells: a cut-off kernel name says nothing
+    console.print(table, width=max(console.width, TABLE_WIDTH), soft_wrap=True)
     console.print(
         f"layers {total * 1e3:.3f} ms, infer {result.network_s * 1e3:.3f} ms; one core: "
         f"{peaks.flops_per_s / 1e9:.0f} GFLOP/s in registers, {peaks.bytes_per_s / 1e9:.0f} GB/s "
