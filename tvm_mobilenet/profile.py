@@ -152,7 +152,8 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
             "tuned" if one.layer.tuned else "default",
         )
     # never narrower than its cells: a cut-off kernel name says nothing
-    console.print(table, width=max(console.width, TABLE_WIDTH), soft_wrap=True)
+    console.width = max(console.width, TABLE_WIDTH)
+    console.print(table)
     console.print(
         f"layers {total * 1e3:.3f} ms, infer {result.network_s * 1e3:.3f} ms; one core: "
         f"{peaks.flops_per_s / 1e9:.0f} GFLOP/s in registers, {peaks.bytes_per_s / 1e9:.0f} GB/s "
