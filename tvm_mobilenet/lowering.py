@@ -86,9 +86,22 @@ def is_exported(func: tirx.PrimFunc) -> bool:
 
 
 def statements(body: tirx.Stmt) -> list[tirx.Stmt]:
-    """The top-level statements of a kernel, but all in one where it allocates what they share."""
+    """The top-level statements of a kernel.
+
+    All in one, for one thread, where they share what the kernel allocates: its work was a single
+    iteration, or it has no schedule of ours.
+    """
     parts = list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
-    return [body] if any(isinstance(part, tirx.AllocBuffer) for part in parts) else parts
+    if not any(isinstance(part, tirx.AllocBuffer) for part in parts):
+        return parts
+    return [tvm_ffi.structural_map(body, (tirx.For, serial))]
+
+
+def serial(loop: tirx.For) -> tirx.For:
+    if loop.kind != tirx.ForKind.PARALLEL:
+        return loop
+    kind = tirx.ForKind.SERIAL
+    return tirx.For(loop.loop_var, loop.min, loop.extent, kind, loop.body, None, loop.annotations)
 
 
 def once(statement: tirx.Stmt) -> tirx.Stmt:

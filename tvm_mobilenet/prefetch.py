@@ -47,16 +47,16 @@ def with_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.
     """`loop`, its body preceded by this step's share of the next panel of buffer `name`."""
     load, inner = first_load(loop.body, name)
     index = load.indices[0]
-    zero = {var: 0 for var in [loop.loop_var, *inner]}
-    panel = substitute(index, zero)
-    steps = math.prod(extent for _, extent in [(loop, int(loop.extent))])
+    panel = substitute(index, [loop, *inner])
+    steps = int(loop.extent)
     step: Expr = loop.loop_var
     for outer in reversed(enclosing):
         if depends_on(panel, outer.loop_var):
             break
         step = step + outer.loop_var * steps
         steps *= int(outer.extent)
-    per_step = elements_per_step(loop, index, inner)
+    # all that a step reads, also where a tile takes its weights from several streams
+    per_step = math.prod(int(one.extent) for one in inner if depends_on(index, one.loop_var))
     panel_elements = per_step * int(loop.extent)
     line = CACHE_LINE // DataType(load.source.dtype).itemsize
     tiles = steps // int(loop.extent)
@@ -68,31 +68,27 @@ def with_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.
     return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, None, annotations)
 
 
-def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[Var]]:
-    """The first load from buffer `name`, and the loop variables inside `body`."""
+def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
+    """The first load from buffer `name`, and the loops inside `body`."""
     loads: list[TensorLoad] = []
-    inner: list[Var] = []
-    tvm_ffi.structural_walk(
-        body,
-        (
-            (TensorLoad, lambda load: loads.append(load) if load.source.name == name else None),
-            (tirx.For, lambda loop: inner.append(loop.loop_var)),
-        ),
-    )
+    inner: list[tirx.For] = []
+
+    def visit(load: TensorLoad) -> None:
+        if load.source.name == name:
+            loads.append(load)
+
+    tvm_ffi.structural_walk(body, ((TensorLoad, visit), (tirx.For, inner.append)))
     return loads[0], inner
 
 
-def elements_per_step(loop: tirx.For, index: Expr, inner: list[Var]) -> int:
-    """How far the buffer's index moves from one iteration of `loop` to the next."""
-    at = [substitute(index, {loop.loop_var: i} | {v: 0 for v in inner}) for i in (0, 1)]
-    return int(Analyzer().simplify(at[1] - at[0]))
+def substitute(index: Expr, loops: list[tirx.For]) -> Expr:
+    """`index` in the first iteration of `loops`."""
 
+    def value(var: Var) -> Expr:
+        inside = any(var.same_as(loop.loop_var) for loop in loops)
+        return tirx.IntImm(var.ty.dtype, 0) if inside else var
 
-def substitute(expr: Expr, values: dict[Var, int]) -> Expr:
-    replaced = tvm_ffi.structural_map(
-        expr, (Var, lambda var: tirx.IntImm(var.ty.dtype, values[var]) if var in values else var)
-    )
-    return Analyzer().simplify(replaced)
+    return Analyzer().simplify(tvm_ffi.structural_map(index, (Var, value)))
 
 
 def depends_on(expr: Expr, var: Var) -> bool:

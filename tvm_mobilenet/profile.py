@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WARM_UP_S = 0.3
 PROBE_RUNS = 200
 FLOAT_BYTES = 4
-TABLE_WIDTH = 100
+TABLE_WIDTH = 112
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("kernel", "µs", "share", "GFLOP/s", "GB/s", "of its bound", "by", "schedule"):
         words = heading in ("kernel", "by", "schedule")
-        table.add_column(heading, justify="left" if words else "right")
+        table.add_column(heading, justify="left" if words else "right", no_wrap=True)
     for one in result.layers:
         arithmetic, memory = peaks.arithmetic_s(one.layer), peaks.memory_s(one.layer)
         bound = max(arithmetic, memory) / result.threads

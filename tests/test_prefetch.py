@@ -1,0 +1,106 @@
+"""Each step's share of the next panel: together all of it, once, and nothing far beyond it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Call, Expr, Var
+from tvm.sym import Analyzer
+
+from tvm_mobilenet import lowering, pipeline, target
+from tvm_mobilenet.computes.conv2d import Activation, Window, conv2d
+from tvm_mobilenet.computes.layout import Blocked
+from tvm_mobilenet.prefetch import PREFETCH, prefetch_panels
+
+LINE = 16  # floats
+
+FLAT_PASSES = lowering.CPU_PASSES[: lowering.CPU_PASSES.index(prefetch_panels)]
+
+
+def scheduled(channels: int, size: int, blocks: int, panel: int) -> tvm.IRModule:
+    """A pointwise kernel whose weights outweigh its image, scheduled by default for AVX-512."""
+    x = Blocked(1, channels, size, size, 16)
+    out = Blocked(1, blocks * 16, size, size, 16)
+    func = conv2d(x, out, Window(), Activation(), panel).with_attr("global_symbol", "main")
+    avx512 = target.resolve("x86-skylake-avx512").tvm_target()
+    return pipeline.default_schedule(func, avx512).mod
+
+
+def hints_and_loops(mod: tvm.IRModule) -> tuple[list[Expr], list[tirx.For]]:
+    """The indices of all prefetched elements, and all loops around them, outermost first."""
+    flat = tvm.transform.Sequential([*FLAT_PASSES, prefetch_panels])(mod)["main"]
+    indices: list[Expr] = []
+    loops: list[tirx.For] = []
+
+    def visit(loop: tirx.For, mutator: tvm_ffi.StructuralMutator) -> tirx.For:
+        before = len(indices)
+        mutated: tirx.For = mutator.default_mutate(loop)
+        if len(indices) > before:
+            loops.insert(0, loop)
+        return mutated
+
+    def call(value: Call, mutator: tvm_ffi.StructuralMutator) -> Call:
+        if getattr(value.op, "name", "") == "tirx.address_of":
+            indices.append(value.args[0].indices[0])
+        mutated: Call = mutator.default_mutate(value)
+        return mutated
+
+    tvm_ffi.structural_mutate(flat.body, ((tirx.For, visit), (Call, call)))
+    return indices, loops
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "blocks", "panel"),
+    [(32, 4, 8, 2), (16, 2, 8, 2), (48, 3, 6, 3), (24, 5, 6, 1)],
+    ids=lambda value: str(value),
+)
+def test_steps_of_a_panel_cover_the_next(channels: int, size: int, blocks: int, panel: int) -> None:
+    mod = scheduled(channels, size, blocks, panel)
+    indices, loops = hints_and_loops(mod)
+    assert indices
+    outermost, *inner = loops  # one iteration of the parallel loop works on one panel
+    elements = channels * blocks * 16 // int(outermost.extent)
+    asked: set[int] = set()
+    for values in itertools.product(*(range(int(loop.extent)) for loop in inner)):
+        at = {loop.loop_var: v for loop, v in zip(inner, values, strict=True)}
+        asked |= {evaluate(index, {**at, outermost.loop_var: 0}) // LINE for index in indices}
+    following = set(range(elements // LINE, 2 * elements // LINE))
+    assert following <= asked
+    assert max(asked) <= max(following) + len(indices)
+
+
+def evaluate(index: Expr, values: dict[Var, int]) -> int:
+    def value(var: Var) -> Expr:
+        found = next((v for known, v in values.items() if known.same_as(var)), None)
+        return var if found is None else tirx.IntImm("int32", found)
+
+    return int(Analyzer().simplify(tvm_ffi.structural_map(index, (Var, value))))
+
+
+def test_only_marked_loops_prefetch() -> None:
+    mod = scheduled(32, 4, 8, 2)
+    x86 = target.resolve("x86-skylake-avx512").tvm_target()
+    assert "prefetch" in lowering.lower(mod, x86).inspect_source("asm")
+
+    def unmark(loop: tirx.For) -> tirx.For:
+        kept = {k: v for k, v in loop.annotations.items() if k != PREFETCH}
+        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, loop.body, None, kept)
+
+    func = mod["main"]
+    plain = func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, unmark)))
+    assert "prefetch" not in lowering.lower(tvm.IRModule({"main": plain}), x86).inspect_source(
+        "asm"
+    )
+
+
+def test_a_large_image_is_not_worth_it() -> None:
+    """Where the image outweighs the weights, they stay in the cache by themselves."""
+    func = conv2d(
+        Blocked(1, 16, 56, 56, 16), Blocked(1, 32, 56, 56, 16), Window(), Activation(), 2
+    ).with_attr("global_symbol", "main")
+    x86 = target.resolve("x86-skylake-avx512").tvm_target()
+    assert PREFETCH not in s_tir.Schedule(pipeline.default_schedule(func, x86).mod).mod.script()

@@ -1,0 +1,67 @@
+"""bench --profile: what it counts and prints; times are not asserted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tvm_mobilenet import bench, models
+from tvm_mobilenet.compile import compile_bundle
+from tvm_mobilenet.profile import Peaks, profile
+from tvm_mobilenet.session import load
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = models.config_from("mobilenet_v1", 0.25, 32)
+    return compile_bundle("x86", config, 1, tmp_path_factory.mktemp("profile") / "bundle")
+
+
+def test_every_layer_is_timed_and_the_result_stays_right(bundle: Path) -> None:
+    with load(bundle) as session:
+        session.input[...] = session.bundle.sample_input()
+        result = profile(session, runs=3)
+        (expected,) = session.bundle.expected_outputs()
+        np.testing.assert_allclose(session.output, expected, rtol=1e-3, atol=1e-4)
+        assert [one.layer for one in result.layers] == list(session.manifest.layers)
+    assert all(one.seconds >= 0 for one in result.layers)
+    assert sum(one.seconds for one in result.layers) > 0
+    assert result.peaks.flops_per_s > 1e9
+    assert result.peaks.bytes_per_s > 1e8
+    assert result.floor_s == pytest.approx(
+        sum(one.layer.flops for one in result.layers) / result.peaks.flops_per_s
+    )
+
+
+def test_flops_of_the_manifest_are_those_of_the_cost_table(bundle: Path) -> None:
+    """Kernels do all the network's multiply-adds, and what filling up vectors adds: some more."""
+    from tvm_mobilenet.cost import cost_of
+
+    with load(bundle) as session:
+        layers = session.manifest.layers
+    wanted = 2 * cost_of(models.config_from("mobilenet_v1", 0.25, 32)).multiply_adds
+    assert wanted <= sum(layer.flops for layer in layers) < 1.3 * wanted
+
+
+def test_bound_is_the_larger_of_arithmetic_and_memory(bundle: Path) -> None:
+    with load(bundle) as session:
+        layer = session.manifest.layers[0]
+    peaks = Peaks(flops_per_s=2e9, bytes_per_s=4e9)
+    assert peaks.arithmetic_s(layer) == pytest.approx(layer.flops / 2e9)
+    assert peaks.memory_s(layer) == pytest.approx(layer.nbytes / 4e9)
+
+
+def test_command_prints_each_layer(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--profile", str(bundle)]) == 0
+    printed = capsys.readouterr().out
+    with load(bundle) as session:
+        for layer in session.manifest.layers:
+            assert layer.workload in printed
+    assert "times the floor" in printed
+
+
+def test_profile_takes_one_bundle(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--profile", str(bundle), str(bundle)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
