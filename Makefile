@@ -17,7 +17,7 @@ lint: $(VENV)/ready
 demo: $(VENV)/ready
 	$(BIN)/python -m tvm_mobilenet.tune --target x86 --time-budget 4m --work-dir build/demo/records
 	$(BIN)/python -m tvm_mobilenet.compile --target x86 --on-untuned allow \
-		--tuning-records build/demo/none -o build/demo/untuned
+		--tuning-records none -o build/demo/untuned
 	$(BIN)/python -m tvm_mobilenet.compile --target x86 --tuning-records build/demo/records \
 		-o build/demo/tuned
 	$(BIN)/python -m tvm_mobilenet.run build/demo/tuned --top 5

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.target import TargetSpec
 
 TUNING_LOGS = Path("tuning_logs")
+NO_RECORDS = Path("none")
 TOLERANCE = 1e-4  # relative, fp32
 
 
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--tuning-records",
         type=Path,
         metavar="DIR",
-        help="the folder of records to use (default: tuning_logs/<target>, where there is one)",
+        help="the folder of records to use, or none for default schedules "
+        "(default: tuning_logs/<target>, where there is one)",
     )
     parser.add_argument(
         "--on-untuned",
@@ -243,12 +245,13 @@ def licenses() -> str:
 def open_records(spec: TargetSpec, folder: Path | None) -> Records | None:
     """The records of `folder`, or of tuning_logs/<target>; None where that does not exist.
 
-    The working directory's logs come before those that ship with the project.
+    The working directory's logs come before those that ship with the project. A folder `none`
+    stands for no records.
     """
     from tvm_mobilenet.records import Records
 
     if folder is not None:
-        return Records.open(folder, spec)
+        return None if folder == NO_RECORDS else Records.open(folder, spec)
     for logs in (TUNING_LOGS, shipped_logs()):
         if (logs / spec.name).is_dir():
             return Records.open(logs / spec.name, spec)

@@ -137,7 +137,7 @@ class Session:
             raise RunFailed(f"{self.bundle.path}: infer failed: {_last_line(error)}") from error
 
     def close(self) -> None:
-        """Let go of the library, the memory and the CPU. Arrays that ``run`` returned stay valid."""
+        """Let go of library, memory and CPU. Arrays that ``run`` returned stay valid."""
         thread_pool.release()
         self._infer = self._executor = None
         self.bundle.close()
