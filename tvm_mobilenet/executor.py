@@ -177,7 +177,7 @@ class _StaticBuilder:
         functions = {gv: f for gv, f in self.mod.functions.items() if isinstance(f, tirx.PrimFunc)}
         return StaticProgram(
             tvm.IRModule({GlobalVar(name): f for name, f in entries.items()} | functions),
-            bytes(self.parameters),
+            bytes(self.parameters) or b"\0",  # a network without weights; no buffer is empty
             workspace_bytes,
             tuple(self.describe(var, call) for var, call in self.calls),
         )
@@ -190,10 +190,9 @@ class _StaticBuilder:
 
     def output_vars(self) -> list[Expr]:
         result = self.main.body.body
-        if isinstance(result, Var) and result in self.same_as:
-            result = self.same_as[result]
-        if isinstance(result, Var) and result in self.tuples:
-            result = self.tuples[result]
+        named = self.root(result)
+        if isinstance(named, Var) and named in self.tuples:
+            result = self.tuples[named]
         return list(result.fields) if isinstance(result, relax.Tuple) else [result]
 
     def root(self, value: Expr) -> Expr:
@@ -233,7 +232,9 @@ class _StaticBuilder:
 
 def entry(name: str, buffers: list[tirx.Buffer], body: list[tirx.Stmt]) -> tirx.PrimFunc:
     """An exported function over `buffers` whose body all threads enter together."""
-    region = tirx.AttrStmt(ONE, "pragma_parallel_launch_point", ONE, tirx.SeqStmt(body))
+    # TVM refuses a sequence of one statement, which a network of one kernel comes to
+    sequence = tirx.SeqStmt(body) if len(body) > 1 else body[0]
+    region = tirx.AttrStmt(ONE, "pragma_parallel_launch_point", ONE, sequence)
     func = tirx.PrimFunc(buffers, region)
     return func.with_attr({"global_symbol": name, "tirx.noalias": True})
 

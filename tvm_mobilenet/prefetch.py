@@ -60,8 +60,10 @@ def with_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.
     panel_elements = per_step * int(loop.extent)
     line = CACHE_LINE // DataType(load.source.dtype).itemsize
     tiles = steps // int(loop.extent)
-    ahead = panel + panel_elements + tirx.floordiv(step * per_step, tiles)
-    lines = -(-per_step // (tiles * line))
+    # rounded up: a little of the panel after the next costs less than a division in the loop
+    share = -(-per_step // tiles)
+    ahead = panel + panel_elements + step * share
+    lines = -(-share // line)
     hints = [prefetch(load.source, ahead + i * line) for i in range(lines)]
     body = tirx.SeqStmt([*hints, loop.body])
     annotations = {key: value for key, value in loop.annotations.items() if key != PREFETCH}

@@ -1,75 +1,22 @@
-"""Depthwise convolution over blocked activations for AVX2 and AVX-512.
-
-A tile of rows x columns outputs of one channel vector stays in registers; its inputs are loaded
-once for all the taps that meet them, and the taps stay in registers where they fit. The input
-comes with its halo, so the loop has no branch.
-"""
+"""Depthwise convolution over blocked activations for AVX2 and AVX-512."""
 
 from __future__ import annotations
 
-from tvm.ir import Expr
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
-from tvm.sym import detect_linear_equation
-from tvm.tirx import Var
 
-from schedules.primitives import (
-    accumulate_in_registers,
-    divisors,
-    extent,
-    fuse_parallel,
-    unroll,
-    zero_halo,
-)
+from schedules.primitives import divisors, extent
+from schedules.window_tiles import MAX_TILE_HEIGHT, MAX_TILE_WIDTH, schedule_window, strides
 from schedules.x86.registers import RegisterFile, best_window_tile
-
-MAX_TILE_WIDTH = 16
-MAX_TILE_HEIGHT = 8
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    (epilogue,) = sch.get_consumers(conv)
-    n, o, h, w, c = sch.get_loops(epilogue)
-    kh, kw = sch.get_loops(conv)[-2:]
-    height, width = extent(sch, h), extent(sch, w)
-
-    # Step 1. The default decision, by the model
+    *_, height, width, lanes, kernel_h, kernel_w = (extent(sch, k) for k in sch.get_loops(conv))
     tile_h, tile_w = best_window_tile(
-        RegisterFile(extent(sch, c)),
-        (extent(sch, kh), extent(sch, kw)),
+        RegisterFile(lanes),
+        (kernel_h, kernel_w),
         strides(sch, conv),
         [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
         [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
     )
-
-    # Step 2. The tile
-    h0, hi = sch.split(
-        h, sch.sample_perfect_tile(h, 2, MAX_TILE_HEIGHT, [height // tile_h, tile_h])
-    )
-    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
-    sch.reorder(n, o, h0, w0, hi, wi, c)
-    unroll(sch, hi, wi)
-    sch.vectorize(c)
-    fuse_parallel(sch, n, o, h0)
-
-    # Step 3. All taps of the tile, unrolled
-    sch.compute_at(conv, w0, preserve_unit_loops=True)
-    cn, co, ch, cw, cc, ckh, ckw = sch.get_loops(conv)[-7:]
-    accumulate_in_registers(sch, conv, [ckh, ckw], [cn, co, ch, cw], cc)
-    unroll(sch, ckh, ckw)
-    zero_halo(sch)
-    return [sch]
-
-
-def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
-    """The convolution's stride: how far the input's row and column move per output's."""
-    block = sch.get(conv)
-    _, _, row, column, *_ = (axis.var for axis in block.iter_vars)
-    _, _, input_row, input_column, _ = (dim.min for dim in block.reads[0].region)
-    return slope(input_row, row), slope(input_column, column)
-
-
-def slope(index: Expr, var: Var) -> int:
-    """The factor of `var` in a linear index."""
-    factor, _ = detect_linear_equation(index, [var])
-    return int(factor)
+    return schedule_window(sch, conv, tile_h, tile_w)

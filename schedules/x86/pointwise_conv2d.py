@@ -66,7 +66,9 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.compute_at(conv, w0, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
     unrolls = powers_of_two_dividing(channels_in, MAX_REDUCTION_UNROLL)
-    default = unrolls.index(min(4, unrolls[-1]))
+    # where the tile fills the register file, LLVM spills when it overlaps unrolled steps
+    free = RegisterFile(lanes).count - (tile_h * tile_w + 1) * vectors
+    default = unrolls.index(min(4 if free > 2 else 1, unrolls[-1]))
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(ck, [None, factor])
     if weights_outweigh_image:

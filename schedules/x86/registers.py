@@ -10,6 +10,7 @@ FMA_PER_CYCLE = 2
 LOADS_PER_CYCLE = 2
 L2_BYTES_PER_CYCLE = 32
 FLOAT_BYTES = 4
+SHORT_ROW = 8  # pixels
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,17 @@ def gemm_cycles(pixels: int, vectors: int, lanes: int) -> float:
 
 
 def best_gemm_tile(
-    registers: RegisterFile, heights: Iterable[int], widths: Iterable[int], blocks: Iterable[int]
+    registers: RegisterFile,
+    heights: Iterable[int],
+    widths: Iterable[int],
+    blocks: Iterable[int],
+    shared_inputs: bool = False,
 ) -> tuple[int, int, int]:
     """(rows, columns, channel vectors) with the fewest cycles per FMA that spills nothing.
 
-    Accumulators, the step's weights and one broadcast input have to fit the register file. Ties go
-    to the larger tile, then to the one with more pixels: both read their weights less often.
+    Accumulators, the step's weights and one broadcast input have to fit the register file; where
+    taps of a wider filter share inputs, LLVM keeps a whole row of them. Ties go to the larger tile,
+    then to the one with more pixels: both read their weights less often.
     """
     widths, blocks = list(widths), list(blocks)
     fitting = [
@@ -56,7 +62,7 @@ def best_gemm_tile(
         for rows in heights
         for columns in widths
         for vectors in blocks
-        if rows * columns * vectors + vectors + 1 <= registers.count
+        if rows * columns * vectors + vectors + (columns if shared_inputs else 1) <= registers.count
     ]
     return min(
         fitting,
@@ -78,17 +84,29 @@ def best_window_tile(
 ) -> tuple[int, int]:
     """(rows, columns) of depthwise outputs with the fewest loads per output.
 
-    The tile's inputs are loaded once and used by every tap that meets them. Where accumulators and
-    taps fit the register file together the taps stay in it over the whole row of tiles.
+    The tile's inputs are loaded once and used by every tap that meets them. What fits is read off
+    LLVM's assembly: it keeps the taps and every input that another tap uses again, and spills
+    where those outgrow the registers. 16 registers do not hold inputs that rows share. A short
+    row goes whole: LLVM would unroll its few tiles into one anyway.
     """
+    widths = list(widths)
     taps = kernel[0] * kernel[1]
+
+    def fits(tile: tuple[int, int]) -> bool:
+        rows, columns = tile
+        outputs = rows * columns
+        return (
+            (outputs + taps < registers.count or columns == max(widths) <= SHORT_ROW)
+            and outputs * stride[0] * stride[1] <= registers.count
+            and (rows == 1 or registers.count == 32)
+        )
 
     def loads_per_output(tile: tuple[int, int]) -> float:
         rows, columns = tile
-        inputs = ((rows - 1) * stride[0] + kernel[0]) * ((columns - 1) * stride[1] + kernel[1])
-        resident = rows * columns + taps < registers.count
-        return (inputs + (0 if resident else taps)) / (rows * columns)
+        input_rows = (rows - 1) * stride[0] + kernel[0]
+        input_columns = (columns - 1) * stride[1] + kernel[1]
+        return input_rows * input_columns / (rows * columns)
 
-    widths = list(widths)
-    fitting = [(r, c) for r in heights for c in widths if r * c <= registers.count // 2]
-    return min(fitting, key=loads_per_output)
+    tiles = [(rows, columns) for rows in heights for columns in widths]
+    # a filter with more taps than registers spills whatever the tile
+    return min(filter(fits, tiles), key=loads_per_output, default=(1, 1))

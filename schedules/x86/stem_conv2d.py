@@ -9,6 +9,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.padding import copy_padded
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,
@@ -36,6 +37,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         [1],
         [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
+        shared_inputs=True,
     )
     band = max(d for d in divisors(height) if d <= DEFAULT_BAND)
 
@@ -58,7 +60,6 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 4. The padded rows: zeros first, then the image's rows as they lie
     sch.compute_at(pad, band_loop, preserve_unit_loops=True)
-    sch.decompose_padding(pad, sch.get_loops(pad)[-2])
-    sch.vectorize(sch.get_loops(pad)[-1])
+    copy_padded(sch, pad)
     zero_halo(sch)
     return [sch]

@@ -1,0 +1,94 @@
+"""Depthwise convolution over blocked activations, for any CPU with vectors of the block's size.
+
+A tile of rows x columns outputs of one channel vector stays in registers; its inputs are loaded
+once for all the taps that meet them, and the taps stay in registers where they fit. The input
+comes with its halo, so the loop has no branch.
+"""
+
+from __future__ import annotations
+
+from tvm.ir import Expr
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+from tvm.sym import detect_linear_equation
+from tvm.tirx import Var
+
+from schedules.primitives import (
+    accumulate_in_registers,
+    divisors,
+    extent,
+    fuse_parallel,
+    unroll,
+    zero_halo,
+)
+
+MAX_TILE_WIDTH = 16
+MAX_TILE_HEIGHT = 8
+
+
+def schedule_window(sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int) -> list[Schedule]:
+    """Schedule the whole function; the tile is the default decision."""
+    (epilogue,) = sch.get_consumers(conv)
+    n, o, h, w, c = sch.get_loops(epilogue)
+    height, width = extent(sch, h), extent(sch, w)
+
+    # Step 1. The tile
+    h0, hi = sch.split(
+        h, sch.sample_perfect_tile(h, 2, MAX_TILE_HEIGHT, [height // tile_h, tile_h])
+    )
+    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    sch.reorder(n, o, h0, w0, hi, wi, c)
+    unroll(sch, hi, wi)
+    sch.vectorize(c)
+    fuse_parallel(sch, n, o, h0)
+
+    # Step 2. All taps of the tile, unrolled
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    cn, co, ch, cw, cc, ckh, ckw = sch.get_loops(conv)[-7:]
+    accumulate_in_registers(sch, conv, [ckh, ckw], [cn, co, ch, cw], cc)
+    unroll(sch, ckh, ckw)
+    zero_halo(sch)
+    return [sch]
+
+
+def best_window_tile(
+    sch: Schedule, conv: SBlockRV, registers: int, limits: tuple[int, int]
+) -> tuple[int, int]:
+    """(rows, columns) within `limits` with the fewest loads per output.
+
+    The tile's inputs are loaded once and used by every tap that meets them. Where accumulators and
+    taps fit so many vector registers together the taps stay in it over the whole row of tiles.
+    """
+    *_, height, width, _, kernel_h, kernel_w = (extent(sch, loop) for loop in sch.get_loops(conv))
+    stride_h, stride_w = strides(sch, conv)
+    taps = kernel_h * kernel_w
+
+    def loads_per_output(tile: tuple[int, int]) -> float:
+        rows, columns = tile
+        inputs = ((rows - 1) * stride_h + kernel_h) * ((columns - 1) * stride_w + kernel_w)
+        resident = rows * columns + taps < registers
+        return (inputs + (0 if resident else taps)) / (rows * columns)
+
+    return min(
+        (
+            (rows, columns)
+            for rows in divisors(height)
+            for columns in divisors(width)
+            if rows <= limits[0] and columns <= limits[1] and rows * columns <= registers // 2
+        ),
+        key=loads_per_output,
+    )
+
+
+def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
+    """The convolution's stride: how far the input's row and column move per output's."""
+    block = sch.get(conv)
+    _, _, row, column, *_ = (axis.var for axis in block.iter_vars)
+    _, _, input_row, input_column, _ = (dim.min for dim in block.reads[0].region)
+    return slope(input_row, row), slope(input_column, column)
+
+
+def slope(index: Expr, var: Var) -> int:
+    """The factor of `var` in a linear index."""
+    factor, _ = detect_linear_equation(index, [var])
+    return int(factor)

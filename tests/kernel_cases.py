@@ -1,0 +1,360 @@
+"""Kernels with what they are checked against: packed arguments, and PyTorch's answer unpacked.
+
+A case makes its unscheduled function, draws its inputs and checks what a compiled form of the
+function wrote. Outputs start as NaN, so nothing that is left unwritten goes unseen; so does what a
+kernel has no right to read: halo beyond the padding it was asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import tvm
+from numpy.typing import NDArray
+from torch.nn import functional
+from tvm import tirx
+
+from tvm_mobilenet.computes.conv2d import (
+    Activation,
+    Window,
+    conv2d,
+    depthwise_conv2d,
+    stem_conv2d,
+)
+from tvm_mobilenet.computes.head import dense, global_avg_pool2d
+from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.computes.weights import (
+    pack_channels,
+    pack_conv2d,
+    pack_dense,
+    pack_depthwise,
+    pack_stem,
+)
+
+Array = NDArray[np.float32]
+
+# float32 sums of up to 9 x 1024 products of size 1/sqrt(count), in another order than PyTorch's
+RTOL, ATOL = 1e-4, 1e-4
+
+NONE, RELU, RELU6 = Activation(), Activation(low=0.0), Activation(low=0.0, high=6.0)
+ACTIVATION_NAMES = {NONE: "", RELU: "relu", RELU6: "relu6"}
+
+
+class Case(Protocol):
+    """A kernel of one static shape and its reference."""
+
+    @property
+    def id(self) -> str: ...
+
+    def func(self) -> tirx.PrimFunc:
+        """The unscheduled function."""
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        """Run ``kernel`` on random inputs and compare all it wrote."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of any kind; padding is (top, bottom, left, right).
+
+    ``kind`` is conv2d, depthwise or stem; ``vectors`` are the input's and the output's lanes.
+    ``spare`` is halo that the input has beyond the padding.
+    """
+
+    kind: str
+    channels: tuple[int, int]
+    size: tuple[int, int]
+    vectors: tuple[int, int] = (16, 16)
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    activation: Activation = NONE
+    halo: Halo = NO_HALO
+    spare: Halo = NO_HALO
+    batch: int = 1
+    panel: int = 1
+
+    @property
+    def id(self) -> str:
+        height, width = self.size
+        parts = [
+            f"{self.kind}{self.kernel[0]}x{self.kernel[1]}",
+            f"{height}x{width}x{self.channels[0]}_{self.channels[1]}",
+            f"s{self.stride[0]}{self.stride[1]}" if self.stride != (1, 1) else "",
+            "p{}{}{}{}".format(*self.padding) if any(self.padding) else "",
+            ACTIVATION_NAMES[self.activation],
+            "halo" + digits(self.halo) if self.halo != NO_HALO else "",
+            "spare" + digits(self.spare) if self.spare != NO_HALO else "",
+            f"v{self.vectors[0]}_{self.vectors[1]}" if self.vectors[0] != self.vectors[1] else "",
+            f"b{self.batch}" if self.batch != 1 else "",
+            f"panel{self.panel}" if self.panel != 1 else "",
+        ]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def x(self) -> Blocked:
+        top, bottom, left, right = self.padding
+        spare = self.spare
+        halo = Halo(top + spare.top, bottom + spare.bottom, left + spare.left, right + spare.right)
+        return Blocked(self.batch, self.channels[0], *self.size, self.vectors[0], halo)
+
+    @property
+    def out(self) -> Blocked:
+        top, bottom, left, right = self.padding
+        height = (self.size[0] + top + bottom - self.kernel[0]) // self.stride[0] + 1
+        width = (self.size[1] + left + right - self.kernel[1]) // self.stride[1] + 1
+        return Blocked(self.batch, self.channels[1], height, width, self.vectors[1], self.halo)
+
+    def func(self) -> tirx.PrimFunc:
+        top, _, left, _ = self.padding
+        window = Window(self.kernel, self.stride, (top, left))
+        if self.kind == "stem":
+            image = (self.batch, self.channels[0], *self.size)
+            return stem_conv2d(image, self.padding, self.out, window, self.activation)
+        if self.kind == "depthwise":
+            return depthwise_conv2d(self.x, self.out, window, self.activation)
+        return conv2d(self.x, self.out, window, self.activation, self.panel)
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        weight, bias = self.weights(rng)
+        v = self.vectors[1]
+        packed = {
+            "conv2d": lambda: pack_conv2d(weight, v, self.panel),
+            "depthwise": lambda: pack_depthwise(weight, v),
+            "stem": lambda: pack_stem(weight, v),
+        }[self.kind]()
+        self.compare(kernel, rng, (weight, bias), (packed, pack_channels(bias, v)))
+
+    def weights(self, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Weights (O, I, kh, kw) that keep the variance, and a bias."""
+        channels_in = 1 if self.kind == "depthwise" else self.channels[0]
+        shape = (self.channels[1], channels_in, *self.kernel)
+        return scaled(rng, shape, channels_in * math.prod(self.kernel)), normal(rng, shape[0])
+
+    def compare(
+        self,
+        kernel: Callable[..., object],
+        rng: np.random.Generator,
+        plain: tuple[Array, Array],
+        packed: tuple[Array, Array],
+    ) -> None:
+        """Run ``kernel`` with the packed weight and bias; PyTorch gets the plain ones."""
+        image = normal(rng, self.batch, self.channels[0], *self.size)
+        data = image if self.kind == "stem" else to_blocked(image, self.x, self.padding)
+        result = run(kernel, self.out.shape, data, *packed)
+        top, bottom, left, right = self.padding
+        weight, bias = map(torch.from_numpy, plain)
+        wanted = functional.conv2d(
+            functional.pad(torch.from_numpy(image), (left, right, top, bottom)),
+            weight,
+            bias,
+            stride=self.stride,
+            groups=self.channels[0] if self.kind == "depthwise" else 1,
+        ).numpy()
+        check_blocked(result, self.out, activate(wanted, self.activation))
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Global average pooling of a blocked image."""
+
+    channels: int
+    size: tuple[int, int]
+    vector: int = 16
+    halo: Halo = NO_HALO
+    batch: int = 1
+
+    @property
+    def id(self) -> str:
+        halo = "-halo" + digits(self.halo) if self.halo != NO_HALO else ""
+        batch = f"-b{self.batch}" if self.batch != 1 else ""
+        return f"pool-{self.size[0]}x{self.size[1]}x{self.channels}{halo}{batch}"
+
+    def func(self) -> tirx.PrimFunc:
+        return global_avg_pool2d(self.x)
+
+    @property
+    def x(self) -> Blocked:
+        return Blocked(self.batch, self.channels, *self.size, self.vector, self.halo)
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        image = normal(rng, self.batch, self.channels, *self.size) + np.float32(1)
+        result = run(kernel, (self.batch, self.channels), to_blocked(image, self.x))
+        wanted = functional.adaptive_avg_pool2d(torch.from_numpy(image), 1)[:, :, 0, 0].numpy()
+        np.testing.assert_allclose(result, wanted, rtol=RTOL, atol=ATOL)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer; ``blocks`` output vectors, which may be more than needed."""
+
+    features: tuple[int, int]
+    blocks: int
+    panel: int = 1
+    vector: int = 16
+    activation: Activation = NONE
+    batch: int = 1
+
+    @property
+    def id(self) -> str:
+        name = ACTIVATION_NAMES[self.activation]
+        batch = f"-b{self.batch}" if self.batch != 1 else ""
+        return f"dense-{self.features[0]}_{self.features[1]}{'-' if name else ''}{name}{batch}"
+
+    def func(self) -> tirx.PrimFunc:
+        return dense(
+            self.batch, *self.features, self.blocks, self.panel, self.vector, self.activation
+        )
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        weight, bias = self.weights(rng)
+        packed = pack_dense(weight, self.vector, self.blocks, self.panel)
+        self.compare(kernel, rng, (weight, bias), (packed, bias))
+
+    def weights(self, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Weights (I, O) that keep the variance, and a bias."""
+        return scaled(rng, self.features, self.features[0]), normal(rng, self.features[1])
+
+    def compare(
+        self,
+        kernel: Callable[..., object],
+        rng: np.random.Generator,
+        plain: tuple[Array, Array],
+        packed: tuple[Array, Array],
+    ) -> None:
+        """Run ``kernel`` with the packed weight and bias; PyTorch gets the plain ones."""
+        data = normal(rng, self.batch, self.features[0])
+        result = run(kernel, (self.batch, self.features[1]), data, *packed)
+        weight, bias = map(torch.from_numpy, plain)
+        wanted = functional.linear(torch.from_numpy(data), weight.T, bias).numpy()
+        wanted = activate(wanted, self.activation)
+        np.testing.assert_allclose(result, wanted, rtol=RTOL, atol=ATOL)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """(N, C, H, W) → blocked."""
+
+    x: Blocked
+
+    @property
+    def id(self) -> str:
+        return "pack-" + describe(self.x)
+
+    def func(self) -> tirx.PrimFunc:
+        return pack(self.x)
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        x = self.x
+        image = normal(rng, x.batch, x.channels, x.height, x.width)
+        result = run(kernel, x.shape, image)
+        check_blocked(result, x, image)
+        assert not fill_lanes(result, x).any(), "filled-up channels are zero"
+
+
+@dataclass(frozen=True)
+class Unpacking:
+    """Blocked → (N, C, H, W)."""
+
+    x: Blocked
+
+    @property
+    def id(self) -> str:
+        return "unpack-" + describe(self.x)
+
+    def func(self) -> tirx.PrimFunc:
+        return unpack(self.x)
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        x = self.x
+        image = normal(rng, x.batch, x.channels, x.height, x.width)
+        result = run(kernel, image.shape, to_blocked(image, x))
+        np.testing.assert_array_equal(result, image)
+
+
+# --- arrays -------------------------------------------------------------------------------------
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def scaled(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> Array:
+    array: Array = normal(rng, *shape) / np.float32(math.sqrt(fan_in))
+    return array
+
+
+def activate(array: Array, activation: Activation) -> Array:
+    low = -np.inf if activation.low is None else activation.low
+    high = np.inf if activation.high is None else activation.high
+    clipped: Array = np.clip(array, low, high)
+    return clipped
+
+
+def to_blocked(image: Array, x: Blocked, padding: tuple[int, int, int, int] | None = None) -> Array:
+    """Pack by NumPy. Zeros are only where ``padding`` reaches; halo beyond it is NaN.
+
+    Without ``padding`` the whole halo is NaN.
+    """
+    rows, columns = x.shape[2:4]
+    top, bottom, left, right = padding or (0, 0, 0, 0)
+    filled = np.full((x.batch, x.blocks * x.vector, rows, columns), np.nan, np.float32)
+    zeros = filled[
+        :,
+        :,
+        x.halo.top - top : x.halo.top + x.height + bottom,
+        x.halo.left - left : x.halo.left + x.width + right,
+    ]
+    zeros[:] = 0
+    interior(filled, x)[:, : x.channels] = image
+    vectors = filled.reshape(x.batch, x.blocks, x.vector, rows, columns)
+    return np.ascontiguousarray(vectors.transpose(0, 1, 3, 4, 2))
+
+
+def interior(padded: Array, x: Blocked) -> Array:
+    """The image within (N, C, rows, columns)."""
+    top, left = x.halo.top, x.halo.left
+    return padded[:, :, top : top + x.height, left : left + x.width]
+
+
+def channels_first(blocked: Array, x: Blocked) -> Array:
+    """Blocked → (N, filled-up C, rows, columns), halo included."""
+    rows, columns = x.shape[2:4]
+    return blocked.transpose(0, 1, 4, 2, 3).reshape(x.batch, -1, rows, columns)
+
+
+def fill_lanes(blocked: Array, x: Blocked) -> Array:
+    return channels_first(blocked, x)[:, x.channels :]
+
+
+def check_blocked(result: Array, x: Blocked, wanted: Array) -> None:
+    """The image is ``wanted``, the whole halo is zero, and nothing was left unwritten."""
+    padded = channels_first(result, x)
+    np.testing.assert_allclose(interior(padded, x)[:, : x.channels], wanted, rtol=RTOL, atol=ATOL)
+    halo = padded.copy()
+    interior(halo, x)[:] = 0
+    assert not halo.any(), "the halo is zero"  # NaN counts as true
+    assert np.isfinite(fill_lanes(result, x)).all(), "filled-up channels are written"
+
+
+def run(kernel: Callable[..., object], shape: tuple[int, ...], *arguments: Array) -> Array:
+    """What ``kernel`` writes into an output of ``shape`` that starts as NaN."""
+    output = tvm.runtime.tensor(np.full(shape, np.nan, np.float32))
+    kernel(*map(tvm.runtime.tensor, arguments), output)
+    result: Array = output.numpy()
+    return result
+
+
+def digits(halo: Halo) -> str:
+    return f"{halo.top}{halo.bottom}{halo.left}{halo.right}"
+
+
+def describe(x: Blocked) -> str:
+    batch = f"-b{x.batch}" if x.batch != 1 else ""
+    halo = f"-halo{digits(x.halo)}" if x.halo != NO_HALO else ""
+    return f"{x.height}x{x.width}x{x.channels}-v{x.vector}{halo}{batch}"

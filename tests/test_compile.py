@@ -1,0 +1,277 @@
+"""The compile stage's command line: what it writes and prints, and its one-line errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tvm_mobilenet import bundle, compile, cpu, run, source, target
+from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.source import Array
+
+Capture = pytest.CaptureFixture[str]
+SMALL = ("--alpha", "0.25", "--resolution", "32")
+
+
+@pytest.fixture(autouse=True)
+def without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel has a record, whatever logs the project ships."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compile, "shipped_logs", lambda: tmp_path / "no-logs")
+
+
+@pytest.fixture(scope="session")
+def small_file(small_onnx: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "small.onnx"
+    onnx.save_model(small_onnx, str(path))
+    return path
+
+
+def ok(capsys: Capture, *arguments: str | Path) -> tuple[str, str]:
+    """What ``compile`` prints, on stdout and stderr, when it ends well."""
+    status = compile.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    return captured.out, captured.err
+
+
+def fails(capsys: Capture, status: int, *arguments: str | Path) -> str:
+    """The one line that ``compile`` ends with."""
+    try:
+        got = compile.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        got = stop.code if isinstance(stop.code, int) else -1
+    captured = capsys.readouterr()
+    assert got == status, captured.err
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def foreign(
+    tmp_path: Path, *nodes: onnx.NodeProto, channels: int = 3, rank: int = 4, **weights: Any
+) -> Path:
+    """An ONNX file of nodes from x, one image of 8x8, to y."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "c", "h", "w"][:rank])
+    given = [
+        numpy_helper.from_array(np.asarray(value, np.float32), name)
+        for name, value in weights.items()
+    ]
+    graph = helper.make_graph(list(nodes), "foreign", [x], [y], given)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    path = tmp_path / "foreign.onnx"
+    onnx.save_model(model, str(path))
+    return path
+
+
+# What it makes
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_variant_becomes_a_bundle_that_runs(capsys: Capture, batch: int) -> None:
+    out, err = ok(capsys, *SMALL, "--batch", str(batch), "-o", "small", "--dump-ir", "ir")
+    assert "agrees with its reference to" in out.splitlines()[-1]
+    assert "mobilenet_v1 0.25-32" in out
+    assert "stem_conv2d" in out
+    assert "default" in out
+    assert err.startswith("warning: 29 of 29 layers have no record")
+    assert run.main(["small", "--threads", "2"]) == 0
+    assert capsys.readouterr().out.endswith("ok\n")
+    manifest = bundle.open_bundle("small").manifest
+    assert manifest.inputs[0].shape == (batch, 3, 32, 32)
+    assert manifest.outputs[0].shape == (batch, 1000)
+    assert len(manifest.layers) == 29
+    assert not any(layer.tuned for layer in manifest.layers)
+    assert [path.name[3:-3] for path in sorted(Path("ir").iterdir())] == [
+        "import",
+        "fold",
+        "legalize",
+        "legalize-rest",
+        "schedule",
+        "static",
+    ]
+
+
+def test_the_default_name_is_the_network_and_target(capsys: Capture) -> None:
+    spec = target.resolve("x86")
+    out, _ = ok(capsys, *SMALL, "--on-untuned", "allow")
+    name = f"mobilenet_v1-0.25-32-{spec.name}"
+    assert out.splitlines()[-1].startswith(f"{name}: ")
+    assert bundle.is_bundle(name)
+
+
+def test_a_file_of_another_model(capsys: Capture, small_file: Path) -> None:
+    out, err = ok(capsys, "--onnx", small_file, "-o", "small.tar", "--on-untuned", "allow")
+    assert out.splitlines()[-1].startswith("small.tar: small.onnx for x86-")
+    assert err == ""
+    assert Path("small.tar").is_file()
+    assert run.main(["small.tar"]) == 0
+    with bundle.open_bundle("small.tar") as opened:
+        (digest,) = opened.manifest.model.values()
+    assert len(digest) == 64
+
+
+CONV = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+KERNEL = np.random.default_rng(5).standard_normal((4, 1, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "channels", "weights"),
+    [
+        ([CONV], 1, {"w": KERNEL}),
+        ([helper.make_node("Relu", ["x"], ["y"])], 3, {}),
+        (
+            [
+                helper.make_node("Conv", ["x", "w"], ["z"], group=4, pads=[1, 1, 1, 1]),
+                helper.make_node("Sigmoid", ["z"], ["s"]),
+                helper.make_node("Mul", ["z", "s"], ["y"]),
+            ],
+            4,
+            {"w": KERNEL},
+        ),
+        (
+            [
+                helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+                helper.make_node("Flatten", ["p"], ["y"]),
+            ],
+            5,
+            {},
+        ),
+    ],
+    ids=["one channel", "no weights", "swish", "pooling alone"],
+)
+def test_small_foreign_models(
+    capsys: Capture,
+    tmp_path: Path,
+    nodes: list[onnx.NodeProto],
+    channels: int,
+    weights: dict[str, Array],
+) -> None:
+    rank = 2 if nodes[-1].op_type == "Flatten" else 4
+    path = foreign(tmp_path, *nodes, channels=channels, rank=rank, **weights)
+    ok(capsys, "--onnx", path, "-o", "foreign", "--on-untuned", "allow")
+    assert run.main(["foreign"]) == 0
+    capsys.readouterr()
+    assert run.main(["foreign", "--threads", "2"]) == 0
+
+
+def test_for_another_cpu_it_is_written_but_not_run(
+    capsys: Capture, small_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesser = cpu.host_features() - {"avx512f"}
+    monkeypatch.setattr(cpu, "host_features", lambda: lesser)
+    arguments = ("--target", "x86-skylake-avx512", "--onnx", small_file, "-o", "other")
+    out, _ = ok(capsys, *arguments)
+    assert out.splitlines()[-1].endswith("not run here: made for another CPU")
+    manifest = json.loads(Path("other", "manifest.json").read_text())
+    assert "avx512f" in manifest["cpu_features"]
+    assert run.main(["other"]) == 2
+    assert "avx512f" in capsys.readouterr().err
+
+
+def test_a_wrong_result_leaves_no_bundle(small_config: MobileNetConfig, tmp_path: Path) -> None:
+    right = source.from_config(small_config)
+
+    def wrong(x: Array) -> tuple[Array, ...]:
+        return tuple(output * np.float32(1.001) for output in right.reference(x))
+
+    network = dataclasses.replace(right, reference=wrong)
+    with pytest.raises(RunFailed, match=r"differs from its reference by 1\.0e-03, 1e-04 allowed"):
+        compile.build_bundle(network, target.resolve("x86"), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_is_replaced_by_a_newer_one(capsys: Capture, small_file: Path) -> None:
+    for _ in range(2):
+        ok(capsys, "--onnx", small_file, "-o", "small", "--on-untuned", "allow")
+    assert run.main(["small"]) == 0
+
+
+# Untuned kernels
+
+
+def test_untuned_kernels_are_an_error_where_asked(capsys: Capture, small_file: Path) -> None:
+    line = fails(capsys, 1, "--onnx", small_file, "--on-untuned", "error", "-o", "small")
+    assert "no record for" in line
+    for kind in ("stem_conv2d_", "depthwise_conv2d_", "pointwise_conv2d_", "dense_"):
+        assert kind in line
+    assert not Path("small").exists()
+
+
+# Bad input, before any work
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        pytest.fail("the input was bad, and yet a network was made")
+
+    monkeypatch.setattr(source, "from_config", refuse)
+    monkeypatch.setattr(compile, "build_bundle", refuse)
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--target", "x86-imaginary"), "unknown target 'x86-imaginary'; known: x86 (this host)"),
+        (("--target", "absent.toml"), "target file absent.toml"),
+        (("--alpha", "0"), "alpha must be in (0, 2], got 0"),
+        (("--alpha", "2.5"), "alpha must be in (0, 2], got 2.5"),
+        (("--alpha", "wide"), "alpha must be a number in (0, 2], got 'wide'"),
+        (("--resolution", "100"), "resolution must be a multiple of 32 from 32 up, got '100'"),
+        (("--resolution", "0"), "resolution must be a multiple of 32 from 32 up, got '0'"),
+        (("--batch", "0"), "a whole number of at least 1, got '0'"),
+        (("--model", "mobilenet_v9"), "unknown model 'mobilenet_v9'; known: mobilenet_v1"),
+        (("--onnx", "absent.onnx"), "ONNX file absent.onnx: no such file"),
+        (("--onnx", "broken.onnx"), "ONNX file broken.onnx: not an ONNX model"),
+        (("--output", "/proc/absent/bundle"), "/proc/absent/bundle"),
+        (("--output", "precious"), "precious"),
+        (("--on-untuned", "maybe"), "'maybe'"),
+        (("--tuning-records", "absent"), "absent"),
+    ],
+    ids=[
+        "target",
+        "target file",
+        "alpha 0",
+        "alpha above",
+        "alpha no number",
+        "resolution",
+        "resolution 0",
+        "batch",
+        "model",
+        "no onnx",
+        "malformed onnx",
+        "output folder",
+        "output is no bundle",
+        "policy",
+        "records",
+    ],
+)
+def test_bad_input(capsys: Capture, arguments: tuple[str, ...], says: str) -> None:
+    Path("broken.onnx").write_bytes(b"not onnx at all")
+    Path("precious").mkdir()
+    Path("precious", "photo.jpg").write_bytes(b"")
+    assert says in fails(capsys, 2, *arguments)
+    assert sorted(path.name for path in Path().iterdir()) == ["broken.onnx", "precious"]
+    assert [path.name for path in Path("precious").iterdir()] == ["photo.jpg"]
+
+
+def test_unknown_target_lists_those_known(capsys: Capture) -> None:
+    line = fails(capsys, 2, "--target", "pdp11")
+    assert all(name in line for name in target.known())
+
+
+def test_onnx_that_cannot_be_compiled_is_named(capsys: Capture, tmp_path: Path) -> None:
+    path = foreign(tmp_path, helper.make_node("Det", ["x"], ["y"]))
+    assert "Det" in fails(capsys, 2, "--onnx", path, "-o", "foreign")
+    assert not Path("foreign").exists()
