@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: arm-emulator clean demo lint test
 
 test: $(VENV)/ready lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -25,6 +25,10 @@ demo: $(VENV)/ready
 		--against pytorch,torch-compile,onnxruntime,openvino --json build/demo/results.json
 	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.html
 	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.md
+
+# An arm64 userland under QEMU, for the tests marked arm_emulator and `devices --emulate arm N`.
+arm-emulator: $(VENV)/ready
+	$(BIN)/python -m tvm_mobilenet.emulator -o build/arm-emulator
 
 $(VENV)/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

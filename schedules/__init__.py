@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tvm_ffi
 
-from schedules import x86
+from schedules import arm_cpu, x86
 
-RULES = {"x86": x86.RULES}
+RULES = {"arm_cpu": arm_cpu.RULES, "x86": x86.RULES}
 
 for _key, _rules in RULES.items():
     for _name, _rule in _rules.items():

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tvm_mobilenet import cpu, models
+from tvm_mobilenet import cpu, emulator, models
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import MobileNetConfig
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ WHERE_TO_GET_X86 = (
     "AMD since Zen 4 and Intel servers since Skylake-SP have AVX-512; in the cloud, AWS m7a or m7i"
 )
 WHERE_TO_GET_ARM = "run on a 64-bit ARM board or cloud machine"
+WHERE_TO_GET_EMULATOR = (
+    "apt-get install qemu-user gcc-aarch64-linux-gnu, then make arm-emulator (Debian; 20 s)"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,6 +65,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if missing:
             advice = WHERE_TO_GET_ARM if name == "neon" else WHERE_TO_GET_X86
             pytest.skip(f"{cpu.host_model()} has no {', '.join(missing)}: {advice}")
+    if item.get_closest_marker("arm_emulator"):
+        try:
+            emulator.find()
+        except BadInput as error:
+            pytest.skip(f"{error}: {WHERE_TO_GET_EMULATOR}")
 
 
 @pytest.fixture

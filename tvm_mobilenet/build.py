@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.toolchain import package_of
 
 if TYPE_CHECKING:
     import tvm
@@ -48,10 +49,10 @@ def link(module: tvm.runtime.Module, library: Path, spec: TargetSpec) -> None:
 
     compiler = spec.cross_compiler or cc.get_cc()
     if compiler is None or shutil.which(compiler) is None:
-        package = "gcc" if spec.cross_compiler is None else spec.cross_compiler.removesuffix("-gcc")
+        package = package_of(compiler or "cc")
+        advice = f"; apt-get install {package}" if package else ""
         raise BadInput(
-            f"target {spec.name}: wanted the linker {compiler or 'cc'}, it is not installed; "
-            f"apt-get install {package}"
+            f"target {spec.name}: wanted the linker {compiler or 'cc'}, it is not installed{advice}"
         )
     try:
         module.export_library(str(library), fcompile=cc.cross_compiler(compiler))

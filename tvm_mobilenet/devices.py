@@ -16,6 +16,7 @@ from tvm_mobilenet.errors import BadInput, RunFailed
 if TYPE_CHECKING:
     from rich.table import Table
 
+EMULATED_KEY = "arm-emulated"
 TRACKER_PORT = 9190  # what tvm.exec.rpc_tracker listens on unless told otherwise
 TRACKER_TIMEOUT_S = 5.0
 LAST_PORT = 65535
@@ -117,8 +118,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="HOST[:PORT]",
         help=f"also ask this RPC tracker (port {TRACKER_PORT} unless given)",
     )
+    parser.add_argument(
+        "--emulate",
+        nargs=2,
+        metavar=("arm", "N"),
+        action=Emulate,
+        help="start a tracker and N emulated ARM devices here, until Ctrl-C; "
+        "--rpc-tracker then says where (make arm-emulator sets the device up)",
+    )
     args = parser.parse_args(argv)
-    return cli.run_stage(_body, args)
+    return cli.run_stage(_body if args.emulate is None else _emulate, args)
+
+
+class Emulate(argparse.Action):
+    """``arm N``: the family of the emulated devices, and how many."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        family, count = values
+        if family != "arm":
+            parser.error(f"--emulate: only arm can be emulated, got {family!r}")
+        try:
+            namespace.emulate = cli.positive_int(count)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"--emulate: {error}")
+
+
+def _emulate(args: argparse.Namespace) -> int:
+    import signal
+
+    from tvm_mobilenet import emulated_devices
+
+    port = args.rpc_tracker.port if args.rpc_tracker else TRACKER_PORT
+    with emulated_devices.serving(args.emulate, EMULATED_KEY, port) as (host, _):
+        print(
+            f"tracker {host}:{port} holds {args.emulate} emulated devices, key {EMULATED_KEY}; "
+            "Ctrl-C ends them",
+            flush=True,
+        )
+        signal.pause()
+    return 0
 
 
 def _body(args: argparse.Namespace) -> int:

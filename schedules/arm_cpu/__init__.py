@@ -1,0 +1,22 @@
+"""The ARM rules, for NEON on aarch64 and armv7."""
+
+from __future__ import annotations
+
+from schedules.arm_cpu import (
+    dense,
+    depthwise_conv2d,
+    global_avg_pool2d,
+    layout,
+    pointwise_conv2d,
+    stem_conv2d,
+)
+
+RULES = {
+    "conv2d": pointwise_conv2d.schedule,
+    "dense": dense.schedule,
+    "depthwise_conv2d": depthwise_conv2d.schedule,
+    "global_avg_pool2d": global_avg_pool2d.schedule,
+    "layout": layout.schedule,
+    "pointwise_conv2d": pointwise_conv2d.schedule,
+    "stem_conv2d": stem_conv2d.schedule,
+}

@@ -1,0 +1,139 @@
+"""Dense convolution over blocked activations (1x1 and KxK) for NEON, by-element FMAs.
+
+A tile of rows x columns pixels by `vectors` channel vectors stays in registers over the whole
+reduction. A step loads four k of every pixel as one vector, which the blocked layout holds side by
+side, and multiplies by its lanes: a fourth of the loads that broadcasting single inputs would take.
+A thread's part is some channel panels by some rows, and starts with a copy of its inputs in the
+order of use. Where the weights outweigh the image (14x14 and 7x7) the threads share the panels, so
+that each reads its weights as few times as the caches allow; elsewhere they share the rows.
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.arm_cpu.by_element import accumulate_by_element
+from schedules.arm_cpu.cores import FLOAT_BYTES, LANES, best_gemm_tile, current_core, num_cores
+from schedules.primitives import (
+    divisors,
+    extent,
+    powers_of_two_dividing,
+    unroll,
+    zero_halo,
+)
+
+MAX_TILE_WIDTH = 16
+MAX_TILE_HEIGHT = 4
+MAX_TILE_VECTORS = 8
+LDP_REACH = 1024  # bytes from a base that a pair of 16-byte loads can name
+PACKED_PLANES = 2  # copied between two branches
+
+
+def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    (epilogue,) = sch.get_consumers(conv)
+    core = current_core()
+    n, o, h, w, c = sch.get_loops(epilogue)
+    channels_in = extent(sch, sch.get_loops(conv)[-1])
+    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+
+    # Step 1. The default decision, by the model
+    tile_h, tile_w, vectors = best_gemm_tile(
+        core,
+        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
+        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
+        panel=int(sch.get(conv).reads[1].source.shape[-2]),
+    )
+    panels, rows = blocks // vectors, height // tile_h
+    row_bytes = tile_h * width * channels_in * FLOAT_BYTES
+    if blocks * LANES > height * width:
+        parts = max(d for d in divisors(panels) if d <= num_cores())
+        weights_stay = blocks * LANES * channels_in * FLOAT_BYTES <= core.l2_bytes
+        band_bytes = core.l2_bytes // (2 * parts) if weights_stay else rows * row_bytes
+    else:
+        parts, band_bytes = 1, core.l1_bytes // 2
+    band = band_rows(rows, -(-num_cores() // parts), row_bytes, band_bytes)
+    o_default = [parts, panels // parts, vectors]
+    h_default = [rows // band, band, tile_h]
+
+    # Step 2. Panels and bands around the tile
+    o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, o_default))
+    h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
+    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    sch.reorder(n, o0, h0, o1, h1, w0, oi, hi, wi, c)
+    unroll(sch, oi, hi, wi)
+    sch.vectorize(c)
+    part = sch.fuse(n, o0, h0)
+    sch.parallel(part)
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+
+    # Step 3. The inputs of a part's tiles, each tile's side by side
+    if reads_one_pixel(sch, conv):
+        packed = sch.cache_read(conv, 0, "global")
+        sch.compute_at(packed, part, preserve_unit_loops=True)
+        pack_tiles(sch, packed, extent(sch, hi), extent(sch, wi))
+
+    # Step 4. The reduction inside the tile, in steps of one input vector
+    cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
+    lanes = powers_of_two_dividing(channels_in, LANES)[-1]
+    planes = powers_of_two_dividing(
+        channels_in // lanes, max_planes(tile_h * tile_w, vectors, channels_in)
+    )
+    factor = sch.sample_categorical(planes, [1 / len(planes)] * len(planes), len(planes) - 1)
+    k0, k1, ki = sch.split(ck, [None, factor, lanes])
+    reduction, tile = [ckh, ckw, k0, k1], [ki, co, cn, ch, cw]
+    accumulate_by_element(sch, conv, reduction, tile, cc)
+    unroll(sch, k1)
+    zero_halo(sch)
+    return [sch]
+
+
+def max_planes(pixels: int, vectors: int, channels_in: int) -> int:
+    """Steps of four k between two branches: the inputs of all have one base, the weights another.
+
+    At least two rounds are left, or LLVM takes the weights for constants of the loop around, loads
+    them all before it, and spills them.
+    """
+    step_bytes = LANES * FLOAT_BYTES * max(pixels, LANES * vectors)
+    return max(1, min(LDP_REACH // step_bytes, channels_in // LANES // 2))
+
+
+def reads_one_pixel(sch: Schedule, conv: SBlockRV) -> bool:
+    """Whether output pixel (h, w) reads input pixel (h, w) and no other: 1x1, stride 1, no halo."""
+    block = sch.get(conv)
+    _, _, row, column, _, kernel_h, kernel_w, _ = (int(axis.dom.extent) for axis in block.iter_vars)
+    _, _, height, width, _ = (int(dim) for dim in block.reads[0].source.shape)
+    return kernel_h == kernel_w == 1 and (row, column) == (height, width)
+
+
+def pack_tiles(sch: Schedule, packed: SBlockRV, tile_h: int, tile_w: int) -> None:
+    """Lay the copied inputs of a tile in the order in which its reduction meets them.
+
+    As they come, each step's inputs are an image plane apart: too far for ldp's offset, and in a
+    new page and often the same cache set each time. The copy is read by every panel of channels.
+    """
+    n, k, h, w, c = sch.get_loops(packed)[-5:]
+    h0, hi = sch.split(h, [None, tile_h])
+    w0, wi = sch.split(w, [None, tile_w])
+    k0, ki = sch.split(k, [None, powers_of_two_dividing(extent(sch, k), PACKED_PLANES)[-1]])
+    sch.reorder(n, h0, w0, k0, ki, hi, wi, c)
+    unroll(sch, ki, hi, wi)
+    sch.vectorize(c)
+    sch.transform_layout(
+        packed,
+        ("write", 0),
+        lambda n, k, h, w, c: (n, h // tile_h, w // tile_w, k, h % tile_h, w % tile_w, c),
+    )
+
+
+def band_rows(rows: int, least_bands: int, row_bytes: int, band_bytes: int) -> int:
+    """The most tile rows, of a count that divides `rows`, whose inputs fit `band_bytes`.
+
+    At least `least_bands` bands are left, where there are so many rows: one for every thread.
+    """
+    return max(
+        d
+        for d in divisors(rows)
+        if d == 1 or (d * row_bytes <= band_bytes and rows // d >= least_bands)
+    )

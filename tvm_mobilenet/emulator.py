@@ -1,0 +1,220 @@
+"""An emulated 64-bit ARM device: Debian's arm64 userland and the aarch64 TVM, under QEMU.
+
+Nothing is installed on this machine and nothing runs as root: packages are unpacked into a folder,
+which QEMU's user-mode emulation takes for the root of the device. It executes real aarch64
+instructions, slowly; times measured on it mean nothing, results and instruction counts do.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvm_mobilenet import cli
+from tvm_mobilenet.errors import BadInput, RunFailed
+
+FOLDER = Path("build/arm-emulator")
+READY = "ready"  # written last
+QEMU = "qemu-aarch64"
+CPU = "cortex-a72"
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+DEBIAN_PACKAGES = ("python3", "libstdc++6", "libgomp1")
+WHEEL_PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+# pinned to what is installed here; numpy 2 and its newer instructions are slow to emulate
+SAME_AS_HERE = ("apache-tvm", "apache-tvm-ffi")
+WHEELS = ("cloudpickle", "numpy==1.26.4", "psutil", "tornado")
+PIP_TIMEOUT_S = 600
+
+# What Linux says on a Raspberry Pi 4. QEMU 7.2 would show the host's own.
+CPUINFO = """\
+processor\t: {core}
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+
+"""
+CORES = 4
+
+# The RPC server starts its workers through sys.executable, which must emulate as well.
+SITECUSTOMIZE = """\
+import os, sys
+if os.environ.get("EMULATED_PYTHON"):
+    sys.executable = os.environ["EMULATED_PYTHON"]
+"""
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A device set up in ``folder``; paths are absolute."""
+
+    folder: Path
+    cpu: str = CPU
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def packages(self) -> Path:
+        """Where the device's Python packages lie."""
+        return self.folder / "packages"
+
+    @property
+    def python(self) -> Path:
+        """A script that is the device's Python."""
+        return self.folder / "python"
+
+    @property
+    def library_path(self) -> str:
+        """LD_LIBRARY_PATH of programs on the device that use TVM's runtime."""
+        return f"{self.packages}/tvm_ffi/lib:{self.packages}/tvm/lib"
+
+    def command(
+        self, program: str | Path, *arguments: str, plugin: Path | None = None
+    ) -> list[str]:
+        """The command line that runs an aarch64 program on the device."""
+        options = [
+            "-cpu",
+            self.cpu,
+            "-L",
+            str(self.root),
+            "-E",
+            f"LD_LIBRARY_PATH={self.library_path}",
+        ]
+        if plugin is not None:
+            options += ["-plugin", str(plugin)]
+        return [QEMU, *options, str(program), *arguments]
+
+
+def find(folder: Path | None = None) -> Emulator:
+    """The emulator that ``make arm-emulator`` set up. Raises BadInput where there is none."""
+    if shutil.which(QEMU) is None:
+        raise BadInput(f"{QEMU} is not installed; apt-get install qemu-user")
+    folder = (folder or REPOSITORY / FOLDER).resolve()
+    if not (folder / READY).is_file():
+        raise BadInput(f"no emulated ARM device in {folder}; make arm-emulator")
+    return Emulator(folder)
+
+
+def set_up(folder: Path) -> Emulator:
+    """Build the device into ``folder``, or take what is there. Needs the network, once.
+
+    Raises BadInput for a missing program and RunFailed where a download fails.
+    """
+    folder = folder.resolve()
+    for program, package in ((QEMU, "qemu-user"), ("apt-get", "apt"), ("dpkg", "dpkg")):
+        if shutil.which(program) is None:
+            raise BadInput(f"{program} is not installed; apt-get install {package}")
+    if (folder / READY).is_file():
+        return Emulator(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    emulator = Emulator(folder)
+    unpack_debian(emulator)
+    unpack_wheels(emulator)
+    write_device_files(emulator)
+    (folder / READY).write_text("")
+    return emulator
+
+
+def unpack_debian(emulator: Emulator) -> None:
+    """Download the arm64 packages with all they depend on, and unpack them into the root.
+
+    apt gets a state of its own, for another architecture: this machine's is not touched.
+    """
+    state = emulator.folder / "apt"
+    for name in ("lists/partial", "archives/partial"):
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / "status").write_text("")
+    apt = [
+        "apt-get",
+        "-oAPT::Architecture=arm64",
+        "-oAPT::Architectures=arm64",
+        f"-oDir::State::lists={state}/lists",
+        f"-oDir::State::status={state}/status",
+        f"-oDir::Cache::archives={state}/archives",
+        "-oDir::Cache::pkgcache=",
+        "-oDir::Cache::srcpkgcache=",
+        "-oDebug::NoLocking=1",
+        "-oAPT::Sandbox::User=",
+        "-qq",
+    ]
+    run([*apt, "update"])
+    run([*apt, "install", "--download-only", "--yes", "--no-install-recommends", *DEBIAN_PACKAGES])
+    for package in sorted((state / "archives").glob("*.deb")):
+        run(["dpkg", "-x", str(package), str(emulator.root)])
+
+
+def unpack_wheels(emulator: Emulator) -> None:
+    """Download the aarch64 wheels of TVM and of what its RPC server needs, and unpack them."""
+    pythons = sorted(emulator.root.glob("usr/lib/python3.*"))
+    if not pythons:
+        raise RunFailed(f"the packages in {emulator.root} hold no Python")
+    version = pythons[-1].name.removeprefix("python")
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in SAME_AS_HERE]
+    wheels = emulator.folder / "wheels"
+    platforms = [f"--platform={platform}" for platform in WHEEL_PLATFORMS]
+    options = ["--quiet", "--only-binary=:all:", f"--python-version={version}", f"--dest={wheels}"]
+    packages = [*pinned, *WHEELS]
+    run([sys.executable, "-m", "pip", "download", *options, *platforms, *packages])
+    for wheel in sorted(wheels.glob("*.whl")):
+        shutil.unpack_archive(wheel, emulator.packages, "zip")
+
+
+def write_device_files(emulator: Emulator) -> None:
+    """What is neither in a package nor in a wheel: /proc/cpuinfo and the Python command."""
+    cpuinfo = emulator.root / "proc/cpuinfo"
+    cpuinfo.parent.mkdir(parents=True, exist_ok=True)
+    cpuinfo.write_text("".join(CPUINFO.format(core=core) for core in range(CORES)))
+    (emulator.packages / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    (interpreter,) = emulator.root.glob("usr/bin/python3.*[0-9]")
+    command = " ".join(map(repr, emulator.command(interpreter)))
+    emulator.python.write_text(
+        "#!/bin/sh\n"
+        f"export EMULATED_PYTHON={str(emulator.python)!r} TVM_USE_RUNTIME_LIB=1\n"
+        f"export PYTHONHOME={str(emulator.root / 'usr')!r}\n"
+        f"export PYTHONPATH={str(emulator.packages)!r}:{str(REPOSITORY)!r}:$PYTHONPATH\n"
+        f'exec {command} "$@"\n'
+    )
+    emulator.python.chmod(0o755)
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a step of the setup. Raises RunFailed with the last line it said."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, env=environment, check=False
+    )
+    if result.returncode:
+        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
+        raise RunFailed(f"{command[0]} failed: {lines[-1]}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Set the device up; what ``make arm-emulator`` runs."""
+    parser = cli.make_parser("emulator", "Set up an emulated 64-bit ARM device.")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=FOLDER, metavar="DIR", help="default: %(default)s"
+    )
+    args = cli.parse(parser, argv)
+
+    def body(_args: object) -> int:
+        emulator = set_up(args.output)
+        print(f"emulated {emulator.cpu} in {emulator.folder}; its Python: {emulator.python}")
+        return 0
+
+    return cli.run_stage(body, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
