@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.target import TargetSpec
 
 TUNING_LOGS = Path("tuning_logs")
+TABLE_WIDTH = 100
 NO_RECORDS = Path("none")
 TOLERANCE = 1e-4  # relative, fp32
 
@@ -297,14 +298,18 @@ def print_layers(built: Built) -> None:
 
     table = Table(box=None, pad_edge=False)
     for heading in ("layer", "kernel", "schedule", "recorded µs", "measured"):
-        table.add_column(heading, justify="right" if heading.endswith("µs") else "left")
+        right = heading.endswith("µs")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for layer in built.manifest.layers:
         latency = "" if layer.latency_us is None else f"{layer.latency_us:.1f}"
-        how = " ".join(part for part in (layer.how, layer.date) if part)
+        day = layer.date.partition("T")[0] if layer.date else None
+        how = " ".join(part for part in (layer.how, day) if part)
         table.add_row(
             layer.name, layer.workload, "tuned" if layer.tuned else "default", latency, how
         )
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)  # a cut-off kernel name says nothing
+    console.print(table)
 
 
 if __name__ == "__main__":
