@@ -33,13 +33,18 @@ def build_network(
     spec: TargetSpec,
     records: ScheduleSource | None = None,
     dump_ir: Path | None = None,
+    strassen: bool = True,
 ) -> Compiled:
-    """Compile the importer's Relax `module` for `spec`; its phases are written to `dump_ir`."""
+    """Compile the importer's Relax `module` for `spec`; its phases are written to `dump_ir`.
+
+    Without `strassen` every 1x1 convolution is computed directly.
+    """
     from tvm_mobilenet.lowering import lower
     from tvm_mobilenet.pipeline import IrDump, compile_graph
 
     target = spec.tvm_target()
-    program, tuned = compile_graph(module, target, spec.vector_width, records, IrDump(dump_ir))
+    dump = IrDump(dump_ir)
+    program, tuned = compile_graph(module, target, spec.vector_width, records, dump, strassen)
     return Compiled(lower(program.module, target), program, tuned)
 
 

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
+    cli.add_strassen_flag(parser)
     parser.add_argument(
         "--tuning-records",
         type=Path,
@@ -80,8 +81,8 @@ def _compile(args: argparse.Namespace) -> int:
     records = open_records(spec, args.tuning_records)
     network = source.from_flags(args)
     if args.on_untuned == "error":
-        refuse_untuned(network, spec, records)
-    built = build_bundle(network, spec, output, records, args.dump_ir)
+        refuse_untuned(network, spec, records, args.strassen)
+    built = build_bundle(network, spec, output, records, args.dump_ir, args.strassen)
     print_layers(built)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":
@@ -124,6 +125,7 @@ def build_bundle(
     output: Path,
     records: Records | None = None,
     dump_ir: Path | None = None,
+    strassen: bool = True,
 ) -> Built:
     """Compile `source` for `spec` into the bundle `output`.
 
@@ -136,7 +138,7 @@ def build_bundle(
     from tvm_mobilenet.build import build_network, link
 
     bundle.check_writable(output)
-    compiled = build_network(source.relax_module(), spec, records, dump_ir)
+    compiled = build_network(source.relax_module(), spec, records, dump_ir, strassen)
     sample = source.sample_input()
     expected = source.reference(sample)
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
@@ -266,11 +268,14 @@ def shipped_logs() -> Path:
     return Path(str(importlib.resources.files("tuning_logs")))
 
 
-def refuse_untuned(network: Source, spec: TargetSpec, records: Records | None) -> None:
+def refuse_untuned(
+    network: Source, spec: TargetSpec, records: Records | None, strassen: bool = True
+) -> None:
     """Raise RunFailed, naming the kernels, where some kernel has no record."""
     from tvm_mobilenet import pipeline
 
-    lowered = pipeline.lower_graph(network.relax_module(), spec.vector_width)
+    rules = pipeline.rules_of(spec.tvm_target(), strassen)
+    lowered = pipeline.lower_graph(network.relax_module(), spec.vector_width, rules)
     missing = [
         kernel.name
         for kernel in pipeline.extract_kernels(lowered)

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.make_parser("tune", "Search schedules for a network's kernels on a target.")
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
+    cli.add_strassen_flag(parser)
     _add_flags(parser)
     return cli.run_stage(_body, cli.parse(parser, argv))
 
@@ -220,11 +221,12 @@ def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     from tvm_mobilenet import pipeline, source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
+    rules = pipeline.rules_of(spec.tvm_target(), args.strassen)
     return [
         kernel
         for one in sources
         for kernel in pipeline.extract_kernels(
-            pipeline.lower_graph(one.relax_module(), spec.vector_width)
+            pipeline.lower_graph(one.relax_module(), spec.vector_width, rules)
         )
     ]
 
