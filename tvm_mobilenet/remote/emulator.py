@@ -20,19 +20,22 @@ from tvm_mobilenet import cli
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 FOLDER = Path("build/arm-emulator")
-READY = "ready"  # written last
+READY = "ready"  # written last, with what it was made of
 QEMU = "qemu-aarch64"
 CPU = "cortex-a72"
-REPOSITORY = Path(__file__).resolve().parent.parent
+EMULATOR_NAME = "QEMU, emulated"  # begins the name of an emulated CPU
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 DEBIAN_PACKAGES = ("python3", "libstdc++6", "libgomp1")
 WHEEL_PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 # pinned to what is installed here; numpy 2 and its newer instructions are slow to emulate
 SAME_AS_HERE = ("apache-tvm", "apache-tvm-ffi")
 WHEELS = ("cloudpickle", "numpy==1.26.4", "psutil", "tornado")
+# a peer, without what it needs for other things than inference; newer ones crash under QEMU 7.2
+WHEELS_ALONE = ("onnxruntime==1.19.2",)
 PIP_TIMEOUT_S = 600
 
-# What Linux says on a Raspberry Pi 4. QEMU 7.2 would show the host's own.
+# What Linux says on a Raspberry Pi 4, but for the model. QEMU 7.2 would show the host's own.
 CPUINFO = """\
 processor\t: {core}
 BogoMIPS\t: 108.00
@@ -42,6 +45,7 @@ CPU architecture: 8
 CPU variant\t: 0x0
 CPU part\t: 0xd08
 CPU revision\t: 3
+Model\t\t: {model}
 
 """
 CORES = 4
@@ -76,6 +80,22 @@ class Emulator:
         return self.folder / "python"
 
     @property
+    def interpreter(self) -> Path:
+        """The aarch64 Python itself."""
+        (interpreter,) = self.root.glob("usr/bin/python3.*[0-9]")
+        return interpreter
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the device's Python wants in its environment."""
+        return {
+            "EMULATED_PYTHON": str(self.python),
+            "TVM_USE_RUNTIME_LIB": "1",
+            "PYTHONHOME": str(self.root / "usr"),
+            "PYTHONPATH": f"{self.packages}:{REPOSITORY}",
+        }
+
+    @property
     def library_path(self) -> str:
         """LD_LIBRARY_PATH of programs on the device that use TVM's runtime."""
         return f"{self.packages}/tvm_ffi/lib:{self.packages}/tvm/lib"
@@ -102,9 +122,37 @@ def find(folder: Path | None = None) -> Emulator:
     if shutil.which(QEMU) is None:
         raise BadInput(f"{QEMU} is not installed; apt-get install qemu-user")
     folder = (folder or REPOSITORY / FOLDER).resolve()
-    if not (folder / READY).is_file():
-        raise BadInput(f"no emulated ARM device in {folder}; make arm-emulator")
+    if not is_ready(folder):
+        raise BadInput(f"no emulated ARM device, or an old one, in {folder}; make arm-emulator")
     return Emulator(folder)
+
+
+def is_ready(folder: Path) -> bool:
+    """Whether a device was set up there, of what one is made of today, and not moved since."""
+    try:
+        return (folder / READY).read_text() == contents(folder)
+    except OSError:
+        return False
+
+
+def contents(folder: Path) -> str:
+    return "\n".join([*DEBIAN_PACKAGES, *pinned(), *WHEELS, *WHEELS_ALONE, str(folder)])
+
+
+def pinned() -> list[str]:
+    return [f"{name}=={importlib.metadata.version(name)}" for name in SAME_AS_HERE]
+
+
+def version_of(package: str, device: Emulator) -> str:
+    """The version of a Python package on the device. Raises BadInput where it is not there."""
+    found = [
+        one.version
+        for one in importlib.metadata.distributions(path=[str(device.packages)])
+        if one.name == package
+    ]
+    if not found:
+        raise BadInput(f"{package} is not on the emulated device in {device.folder}")
+    return found[0]
 
 
 def set_up(folder: Path) -> Emulator:
@@ -116,14 +164,15 @@ def set_up(folder: Path) -> Emulator:
     for program, package in ((QEMU, "qemu-user"), ("apt-get", "apt"), ("dpkg", "dpkg")):
         if shutil.which(program) is None:
             raise BadInput(f"{program} is not installed; apt-get install {package}")
-    if (folder / READY).is_file():
+    if is_ready(folder):
         return Emulator(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     emulator = Emulator(folder)
     unpack_debian(emulator)
     unpack_wheels(emulator)
     write_device_files(emulator)
-    (folder / READY).write_text("")
+    (folder / READY).write_text(contents(folder))
     return emulator
 
 
@@ -156,17 +205,17 @@ def unpack_debian(emulator: Emulator) -> None:
 
 
 def unpack_wheels(emulator: Emulator) -> None:
-    """Download the aarch64 wheels of TVM and of what its RPC server needs, and unpack them."""
+    """Download the aarch64 wheels of TVM, of what its RPC server needs and of the peer; unpack."""
     pythons = sorted(emulator.root.glob("usr/lib/python3.*"))
     if not pythons:
         raise RunFailed(f"the packages in {emulator.root} hold no Python")
     version = pythons[-1].name.removeprefix("python")
-    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in SAME_AS_HERE]
     wheels = emulator.folder / "wheels"
     platforms = [f"--platform={platform}" for platform in WHEEL_PLATFORMS]
     options = ["--quiet", "--only-binary=:all:", f"--python-version={version}", f"--dest={wheels}"]
-    packages = [*pinned, *WHEELS]
-    run([sys.executable, "-m", "pip", "download", *options, *platforms, *packages])
+    download = [sys.executable, "-m", "pip", "download", *options, *platforms]
+    run([*download, *pinned(), *WHEELS])
+    run([*download, "--no-deps", *WHEELS_ALONE])
     for wheel in sorted(wheels.glob("*.whl")):
         shutil.unpack_archive(wheel, emulator.packages, "zip")
 
@@ -175,17 +224,13 @@ def write_device_files(emulator: Emulator) -> None:
     """What is neither in a package nor in a wheel: /proc/cpuinfo and the Python command."""
     cpuinfo = emulator.root / "proc/cpuinfo"
     cpuinfo.parent.mkdir(parents=True, exist_ok=True)
-    cpuinfo.write_text("".join(CPUINFO.format(core=core) for core in range(CORES)))
-    (emulator.packages / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    (interpreter,) = emulator.root.glob("usr/bin/python3.*[0-9]")
-    command = " ".join(map(repr, emulator.command(interpreter)))
-    emulator.python.write_text(
-        "#!/bin/sh\n"
-        f"export EMULATED_PYTHON={str(emulator.python)!r} TVM_USE_RUNTIME_LIB=1\n"
-        f"export PYTHONHOME={str(emulator.root / 'usr')!r}\n"
-        f"export PYTHONPATH={str(emulator.packages)!r}:{str(REPOSITORY)!r}:$PYTHONPATH\n"
-        f'exec {command} "$@"\n'
+    cpuinfo.write_text(
+        "".join(CPUINFO.format(core=core, model=f"{EMULATOR_NAME} {CPU}") for core in range(CORES))
     )
+    (emulator.packages / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    exports = "".join(f"export {name}={value!r}\n" for name, value in emulator.environment.items())
+    command = " ".join(map(repr, emulator.command(emulator.interpreter)))
+    emulator.python.write_text(f'#!/bin/sh\n{exports}exec {command} "$@"\n')
     emulator.python.chmod(0o755)
 
 

@@ -9,11 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from tvm_mobilenet import emulator
-from tvm_mobilenet.emulator import CORES, Emulator
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote import emulator
+from tvm_mobilenet.remote.emulator import CORES, Emulator
 
 HOST = "127.0.0.1"
 FIRST_SERVER_PORT, LAST_SERVER_PORT = 9100, 9999
@@ -32,7 +32,7 @@ def serving(
     Raises BadInput where the emulator is missing or ``port`` is taken, RunFailed where a device
     does not come up.
     """
-    device = device or emulator.find()
+    python = str((device or emulator.find()).python) if count else ""
     check_free(port)
     address = (HOST, port)
     with contextlib.ExitStack() as processes:
@@ -44,7 +44,7 @@ def serving(
         ]
         wait_until(lambda: listens(address), started, f"no tracker at {HOST}:{port}")
         started += [
-            processes.enter_context(running(server_command(device, port, key)))
+            processes.enter_context(running(server_command(python, port, key)))
             for _ in range(count)
         ]
         wait_until(
@@ -55,8 +55,8 @@ def serving(
         yield address
 
 
-def server_command(device: Emulator, tracker_port: int, key: str) -> list[str]:
-    """The command of one emulated board's RPC server."""
+def server_command(python: str, tracker_port: int, key: str) -> list[str]:
+    """The command of an RPC server that ``python`` runs."""
     ports = ["--port", str(FIRST_SERVER_PORT), "--port-end", str(LAST_SERVER_PORT)]
     where = [
         "--host",
@@ -68,15 +68,17 @@ def server_command(device: Emulator, tracker_port: int, key: str) -> list[str]:
         key,
         "--silent",
     ]
-    return [str(device.python), "-m", "tvm.exec.rpc_server", *where]
+    return [python, "-m", "tvm.exec.rpc_server", *where]
 
 
 @contextlib.contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose whole group, workers included, ends with the block."""
     process = subprocess.Popen(
         command,
-        env={**os.environ, "TVM_NUM_THREADS": str(CORES)},
+        env={**os.environ, "TVM_NUM_THREADS": str(CORES), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

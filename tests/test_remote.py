@@ -10,19 +10,13 @@ from typing import Any
 
 import pytest
 
-from tvm_mobilenet import (
-    cpu,
-    devices,
-    emulated_devices,
-    emulator,
-    foreign_bundle,
-    instruction_count,
-    remote,
-    toolchain,
-)
-from tvm_mobilenet.bundle import Target
-from tvm_mobilenet.emulator import Emulator
+from tvm_mobilenet import cpu, devices, toolchain
+from tvm_mobilenet.bundle import ANY_ARCHITECTURE, Target, open_bundle
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote import emulated_devices, emulator, instruction_count
+from tvm_mobilenet.remote.device import About
+from tvm_mobilenet.remote.emulator import Emulator
+from tvm_mobilenet.remote.session import check_features
 
 needs_qemu = pytest.mark.skipif(shutil.which(emulator.QEMU) is None, reason="no qemu-user here")
 
@@ -128,80 +122,50 @@ def arm_bundle(path: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.tar"])
-def test_a_foreign_bundle_opens(name: str, tmp_path: Path) -> None:
-    opened = foreign_bundle.open_for("aarch64", arm_bundle(tmp_path / name))
-    assert opened.manifest.target.name == "arm-rpi4"
-    assert opened.library.is_file()
-    opened.close()
+@pytest.mark.parametrize("architecture", ["aarch64", ANY_ARCHITECTURE])
+def test_a_bundle_for_another_machine_opens(name: str, architecture: str, tmp_path: Path) -> None:
+    with open_bundle(arm_bundle(tmp_path / name), architecture) as opened:
+        assert opened.manifest.target.name == "arm-rpi4"
+        assert opened.library.is_file()
 
 
-def test_a_foreign_bundle_is_checked(tmp_path: Path) -> None:
+def test_a_bundle_for_another_machine_is_checked(tmp_path: Path) -> None:
     path = arm_bundle(tmp_path / "bundle")
     with pytest.raises(BadInput, match=r"made for aarch64 .*, wanted armv7l"):
-        foreign_bundle.open_for("armv7l", path)
+        open_bundle(path, "armv7l")
     (path / "parameters.bin").write_bytes(b"other")
     with pytest.raises(BadInput, match=r"parameters\.bin is not the file that was compiled"):
-        foreign_bundle.open_for("aarch64", path)
-
-
-class FakeDevice:
-    """The files of a device, as its RPC server hands them out."""
-
-    def __init__(self, files: dict[str, str]) -> None:
-        self.files = files
-
-    def download(self, path: str) -> bytearray:
-        if path not in self.files:
-            raise RuntimeError(f"cannot open {path}")
-        return bytearray(self.files[path].encode())
-
-
-def test_the_machine_of_a_device() -> None:
-    board = FakeDevice(
-        {
-            remote.CPUINFO: "processor : 0\nFeatures : fp asimd\nModel : Raspberry Pi 4\n",
-            remote.GOVERNOR: "ondemand\n",
-            remote.TEMPERATURE: "48312\n",
-        }
-    )
-    machine = remote.read_machine(board)
-    assert machine == remote.RemoteMachine(
-        "Raspberry Pi 4", frozenset({"fp", "asimd"}), "ondemand", 48.312
-    )
-    assert remote.read_machine(FakeDevice({})) == remote.RemoteMachine(
-        None, frozenset(), None, None
-    )
+        open_bundle(path, "aarch64")
 
 
 def test_features_a_device_lacks(tmp_path: Path) -> None:
-    bundle = foreign_bundle.open_for(
-        "aarch64", arm_bundle(tmp_path / "b", cpu_features=("asimd", "asimddp"))
-    )
-    old = remote.RemoteMachine("Cortex-A53", frozenset({"fp", "asimd"}), None, None)
-    with pytest.raises(BadInput, match=r"the device \(Cortex-A53\) has no asimddp"):
-        remote.check_features(bundle, old)
-    remote.check_features(bundle, remote.RemoteMachine(None, frozenset(), None, None))
-    bundle.close()
+    path = arm_bundle(tmp_path / "b", cpu_features=("asimd", "asimddp"))
+    with open_bundle(path, "aarch64") as bundle:
+        old = About("Cortex-A53", frozenset({"fp", "asimd"}), None, None)
+        with pytest.raises(BadInput, match=r"the device \(Cortex-A53\) has no asimddp"):
+            check_features(bundle, old)
+        check_features(bundle, About(None, frozenset(), None, None))
 
 
 # The counter
 
 
 def test_a_count_is_read() -> None:
-    assert instruction_count.execute(["sh", "-c", "echo noise >&2; echo executed 42 >&2"]) == 42
+    command = ["sh", "-c", "read number; echo noise >&2; echo executed $number >&2"]
+    assert instruction_count.executed_by(command, {}, "42\n") == 42
 
 
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("echo executed 42 >&2; exit 1", "sh failed: status 1"),
+        ("echo executed 42 >&2; exit 1", "sh failed: 1"),
         ("echo infer: no such library >&2; echo executed 42 >&2; exit 1", "infer: no such library"),
-        ("true", "sh failed: status 0"),
+        ("true", "sh failed: 0"),
     ],
 )
 def test_a_failed_run_is_no_count(script: str, says: str) -> None:
     with pytest.raises(RunFailed, match=says):
-        instruction_count.execute(["sh", "-c", script])
+        instruction_count.executed_by(["sh", "-c", script], {})
 
 
 def test_the_plugin_compiles_once(tmp_path: Path) -> None:
