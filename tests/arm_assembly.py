@@ -13,6 +13,7 @@ BRANCH = re.compile(r"^(?:b|b\.\w+|cbn?z|tbn?z)\s+(?:.*,\s*)?([.\w$]+)$")
 CALL = re.compile(r"^blr?\b")
 STACK = re.compile(r"\[(?:sp|x29)\b")
 VECTOR_FMA = re.compile(r"^fml[as]\s+v\d+\.4s")
+VECTOR_ADD = re.compile(r"^fadd\s+v\d+\.4s")
 BY_ELEMENT = re.compile(r"^fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.s\[\d\]$")
 # one float, alone or in a pair, or one float into all lanes
 SCALAR_LOAD = re.compile(r"^(?:ldr\s+s\d+|ldp\s+s\d+|ld1r|ld1\s+\{ v\d+\.s \})")
@@ -49,6 +50,11 @@ class Loop:
     def by_element_fmas(self) -> int:
         """Those that take one factor from a lane of a register."""
         return len(self.matching(BY_ELEMENT))
+
+    @property
+    def vector_adds(self) -> int:
+        """Additions of four floats."""
+        return len(self.matching(VECTOR_ADD))
 
     @property
     def instructions_per_fma(self) -> float:
