@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable
 from functools import cache
 
-import arm_assembly
+import aarch64_loops
 import network_kernels
 import numpy as np
 import odd_kernels
@@ -164,8 +164,8 @@ def assembly_of(name: str, machine: str) -> str:
     return str(lower(mod, spec.tvm_target()).inspect_source("asm"))
 
 
-def hot_loop(name: str, machine: str) -> arm_assembly.Loop:
-    return arm_assembly.hot_loop(assembly_of(name, machine))
+def hot_loop(name: str, machine: str) -> aarch64_loops.Loop:
+    return aarch64_loops.hot_loop(assembly_of(name, machine))
 
 
 @pytest.mark.parametrize("machine", TARGETS)
@@ -207,7 +207,7 @@ def test_depthwise_hot_loops(name: str, machine: str) -> None:
 @pytest.mark.parametrize("machine", TARGETS)
 def test_pooling_hot_loop(machine: str) -> None:
     assembly = assembly_of("pool-7x7x1024", machine)
-    loop = max(arm_assembly.innermost_loops(assembly), key=lambda one: one.vector_adds)
+    loop = max(aarch64_loops.innermost_loops(assembly), key=lambda one: one.vector_adds)
     assert loop.vector_adds >= 7 and not loop.stack_accesses and not loop.calls
     assert not loop.scalar_loads
     # an addition takes its input from memory

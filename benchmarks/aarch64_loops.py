@@ -1,4 +1,4 @@
-"""Reads aarch64 assembly, as LLVM writes it, as far as tests ask: the innermost loops.
+"""Reads aarch64 assembly, as LLVM writes it, as far as we ask: the innermost loops.
 
 A loop is what lies between a label and a later branch back to it. An innermost one holds no other.
 """
