@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from tvm_mobilenet.tuner import Progress, State, Task
+    from tvm_mobilenet.tuning.measurer import Statistics
+    from tvm_mobilenet.tuning.state import Progress, State, Task
 
 REFRESH_S = 0.25
 
@@ -125,8 +127,8 @@ def task_table(state: State) -> Table:
     return table
 
 
-def summary(state: State) -> Iterator[str]:
-    """The end of a run, line by line: the tasks, the failures, the curve."""
+def summary(state: State, statistics: Statistics) -> Iterator[str]:
+    """The end of a run, line by line: the tasks, the failures, the noise, the curve."""
     width = max([len(task.name) for task in state.tasks] + [4])
     yield f"{'task':{width}} calls  tried    of  default us  best us  GFLOP/s   gain  knobs"
     for task in state.tasks:
@@ -145,11 +147,28 @@ def summary(state: State) -> Iterator[str]:
             total += f", by default {state.default_s * 1e3:.3f} ms"
             total += f" ({state.default_s / state.network_s:.2f}x)"
         yield total
+    yield _noise(statistics)
     yield from _curve(state)
 
 
+def _noise(statistics: Statistics) -> str:
+    """How much slower than its best the sentinel was around the batches."""
+    drifts = sorted(statistics.drifts)
+    if not drifts:
+        return "noise: not known, no batch had a sentinel"
+    return (
+        f"noise: a sentinel beside {len(drifts)} batches was {median(drifts):.1%} slower than its "
+        f"best (median), {drifts[-1]:.1%} (worst); {statistics.repeated_batches} batches measured "
+        "again"
+    )
+
+
 def _curve(state: State) -> Iterator[str]:
-    """Best latency against time at each eighth of the run, and the last quarter's gain."""
+    """Best latency against time at each eighth of the search, and the last quarter's gain.
+
+    Without the winners' second measurement, which nothing else disturbs: that would look like a
+    gain.
+    """
     if len(state.curve) < 2:
         return
     first, end = state.curve[0][0], state.curve[-1][0]
@@ -158,10 +177,10 @@ def _curve(state: State) -> Iterator[str]:
         return min((one for when, one in state.curve if when <= moment), default=state.curve[0][1])
 
     moments = [first + (end - first) * step / 8 for step in range(9)]
-    points = ", ".join(f"{one / 60:.1f} min {at(one) * 1e3:.3f}" for one in moments)
-    yield f"best latency (ms) against time: {points}"
+    points = ", ".join(f"{clock(one)} {at(one) * 1e3:.4g}" for one in moments)
+    yield f"best latency (ms) against minutes of search: {points}"
     gained = 1 - at(end) / at(end - (end - first) / 4)
-    yield f"the last quarter of the time gained {gained:.1%}"
+    yield f"the last quarter of the search gained {gained:.1%}"
 
 
 def failures_text(task: Task) -> str:

@@ -32,11 +32,12 @@ class RecordInfo:
     task: str = ""
     final: bool = False  # measured again beside its rivals when the search had ended
     default: bool = False  # the schedule that needs no tuning
+    reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A schedule that did not get a time: ``cause`` as in measure.CAUSES."""
+    """A schedule that did not get a time: ``cause`` as in messages.CAUSES."""
 
     workload: int
     trace_key: str
