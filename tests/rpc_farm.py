@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tvm_mobilenet import devices
-from tvm_mobilenet.devices import TrackerAddress
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.remote.tracker import TrackerAddress, query_tracker
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60
@@ -51,7 +50,7 @@ class Farm:
 
     def registered(self, key: str) -> int:
         try:
-            held = devices.query_tracker(self.address)
+            held = query_tracker(self.address)
         except RunFailed:
             return 0
         return sum(len(queue.servers) for queue in held if queue.key == key)

@@ -60,7 +60,7 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     program = tmp_path / "mca"
     program.write_text("#!/bin/sh\necho 'error: unknown cpu' >&2\necho more >&2\nexit 1\n")
     program.chmod(0o755)
-    with pytest.raises(RunFailed, match="^llvm-mca: error: unknown cpu$"):
+    with pytest.raises(RunFailed, match=r"^llvm-mca: error: unknown cpu$"):
         arm_assembly.cycles(str(program), "z80", aarch64_loops.hot_loop(LISTING))
     with pytest.raises(BadInput, match="does not run"):
         arm_assembly.find_mca(str(tmp_path / "nowhere"))

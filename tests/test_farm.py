@@ -19,8 +19,8 @@ from rpc_farm import Farm
 from tuning_kernels import FAULTS, SPEC, matmul
 
 from tvm_mobilenet import target, tune
-from tvm_mobilenet.devices import TrackerAddress
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.tuning import device, farm
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job

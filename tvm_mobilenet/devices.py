@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tvm_mobilenet import cli, cpu, target
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.remote.tracker import (
+    EMULATED_KEY,
     TRACKER_PORT,
     DeviceQueue,
     TrackerAddress,
@@ -19,8 +20,6 @@ from tvm_mobilenet.remote.tracker import (
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-EMULATED_KEY = "arm-emulated"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import cli
-from tvm_mobilenet.devices import tracker_address
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
+from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
     from tvm_mobilenet.pipeline import Kernel

@@ -11,9 +11,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from tvm_mobilenet import devices
-from tvm_mobilenet.devices import DeviceQueue, TrackerAddress
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote.tracker import (
+    EMULATED_KEY,
+    DeviceQueue,
+    TrackerAddress,
+    query_tracker,
+)
 from tvm_mobilenet.tuning.batches import BatchState, Lane
 from tvm_mobilenet.tuning.measurer import BatchResult
 from tvm_mobilenet.tuning.messages import DeviceAddress, Done, Settings
@@ -48,7 +52,7 @@ class FarmMeasurer(PoolMeasurer):
         compiler for the device is installed.
         """
         count = len(_queue(tracker, key).servers)
-        how: How = "emulated" if key == devices.EMULATED_KEY else "rpc"
+        how: How = "emulated" if key == EMULATED_KEY else "rpc"
         super().__init__(settings, timeout_s, how, f"device {key!r}")
         try:
             self._objects, library = self._compile_harness()
@@ -117,7 +121,7 @@ class FarmMeasurer(PoolMeasurer):
 
     def _registered(self) -> int:
         try:
-            held = devices.query_tracker(self._tracker)
+            held = query_tracker(self._tracker)
         except RunFailed:  # it may come back as a device may
             return 0
         return sum(len(queue.servers) for queue in held if queue.key == self._key)
@@ -168,7 +172,7 @@ class FarmMeasurer(PoolMeasurer):
 
 def _queue(tracker: TrackerAddress, key: str) -> DeviceQueue:
     """What the tracker has under ``key``, which must be something."""
-    held = [queue for queue in devices.query_tracker(tracker) if queue.servers]
+    held = [queue for queue in query_tracker(tracker) if queue.servers]
     for queue in held:
         if queue.key == key:
             return queue
