@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.2  # in which the threads of the last engine stop waiting for work
 
+# The server's own path: the working directory that PYTHONPATH may refer to is another by now.
 START_PEER = """
-import subprocess, sys
+import os, subprocess, sys
 sys.modules[%(name)r] = subprocess.Popen(
     [sys.executable, %(script)r], text=True,
+    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 """
 ASK_PEER = """

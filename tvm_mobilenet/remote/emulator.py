@@ -30,7 +30,7 @@ DEBIAN_PACKAGES = ("python3", "libstdc++6", "libgomp1")
 WHEEL_PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 # pinned to what is installed here; numpy 2 and its newer instructions are slow to emulate
 SAME_AS_HERE = ("apache-tvm", "apache-tvm-ffi")
-WHEELS = ("cloudpickle", "numpy==1.26.4", "psutil", "tornado")
+WHEELS = ("cloudpickle", "numpy==1.26.4", "pillow", "psutil", "tornado")
 # a peer, without what it needs for other things than inference; newer ones crash under QEMU 7.2
 WHEELS_ALONE = ("onnxruntime==1.19.2",)
 PIP_TIMEOUT_S = 600
@@ -205,7 +205,7 @@ def unpack_debian(emulator: Emulator) -> None:
 
 
 def unpack_wheels(emulator: Emulator) -> None:
-    """Download the aarch64 wheels of TVM, of what its RPC server needs and of the peer; unpack."""
+    """Unpack the aarch64 wheels of TVM, of what its RPC server and `run` need, and of the peer."""
     pythons = sorted(emulator.root.glob("usr/lib/python3.*"))
     if not pythons:
         raise RunFailed(f"the packages in {emulator.root} hold no Python")
