@@ -71,10 +71,10 @@ def count(bundle: Bundle, x: NDArray[Any], device: Emulator, threads: int = 1) -
     return Count(instructions, outputs)
 
 
-def of_one_inference(execute_runs: Callable[[int], int]) -> int:
-    """From the counts of two whole processes that infer a different number of times."""
-    few, many = (execute_runs(runs) for runs in RUNS)
-    return (many - few) // (RUNS[1] - RUNS[0])
+def of_one_inference(execute_runs: Callable[[int], int], runs: tuple[int, int] = RUNS) -> int:
+    """From the counts of two whole processes, which infer ``runs`` times each."""
+    few, many = map(execute_runs, runs)
+    return (many - few) // (runs[1] - runs[0])
 
 
 def execute(device: Emulator, command: Sequence[str], stdin: str = "") -> int:
