@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tvm_mobilenet import cpu, emulator, models
+from tvm_mobilenet import cpu, models
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.remote import emulator
 
 if TYPE_CHECKING:
     import onnx
