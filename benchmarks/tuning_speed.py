@@ -18,9 +18,10 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_mobilenet import cli, pipeline, source, target
-from tvm_mobilenet.measure import Batch, Job, Measurer
-from tvm_mobilenet.measure_messages import Settings
-from tvm_mobilenet.space import Candidate, KernelSpace, Rejected
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, Job
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Rejected
 
 BATCH = 12
 TIMEOUT_S = 300
@@ -73,7 +74,7 @@ def measure_ours(
 ) -> float:
     """Seconds, with starting the workers."""
     start = time.perf_counter()
-    with Measurer(settings) as measurer:
+    with LocalMeasurer(settings) as measurer:
         batches = []
         for number, (space, candidates) in enumerate(zip(spaces, chosen, strict=True)):
             measurer.add_task(number, space.mod)

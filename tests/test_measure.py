@@ -12,10 +12,13 @@ import tuning_kernels
 from tuning_kernels import FAULTS, SPEC, matmul
 
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.measure import Batch, BatchResult, Job, Measurer, arguments_of, share_cores
-from tvm_mobilenet.measure_messages import Settings
-from tvm_mobilenet.measure_worker import time_kernel
-from tvm_mobilenet.space import KernelSpace
+from tvm_mobilenet.tuning.arguments import arguments_of
+from tvm_mobilenet.tuning.cores import share_cores
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.space import KernelSpace
+from tvm_mobilenet.tuning.timing import time_kernel
 
 SETTINGS = Settings(
     target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
@@ -39,8 +42,8 @@ def space() -> KernelSpace:
 
 
 @pytest.fixture(scope="module")
-def measurer(space: KernelSpace) -> Iterator[Measurer]:
-    with Measurer(SETTINGS, timeout_s=2.0) as measurer:
+def measurer(space: KernelSpace) -> Iterator[LocalMeasurer]:
+    with LocalMeasurer(SETTINGS, timeout_s=5.0) as measurer:
         measurer.add_task(0, space.mod)
         yield measurer
 
@@ -51,7 +54,7 @@ def job(space: KernelSpace, fault: str, place: int = 0) -> Job:
     return Job(candidate.trace_json, fault)
 
 
-def results(measurer: Measurer) -> list[BatchResult]:
+def results(measurer: LocalMeasurer) -> list[BatchResult]:
     ended: list[BatchResult] = []
     while measurer.pending:
         ended += measurer.poll(0.2)
@@ -59,7 +62,7 @@ def results(measurer: Measurer) -> list[BatchResult]:
 
 
 def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
-    measurer: Measurer, space: KernelSpace
+    measurer: LocalMeasurer, space: KernelSpace
 ) -> None:
     # every fault between two candidates that are fine
     faults = [one for fault in FAULTS[1:] for one in (fault, "none")]
@@ -82,7 +85,9 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
 
 
 @pytest.mark.parametrize("kind", ["_builder", "_runner"])
-def test_a_killed_worker_is_replaced(measurer: Measurer, space: KernelSpace, kind: str) -> None:
+def test_a_killed_worker_is_replaced(
+    measurer: LocalMeasurer, space: KernelSpace, kind: str
+) -> None:
     measurer.submit(Batch(0, [job(space, "none", place) for place in range(6)]))
     measurer.poll(0.2)
     worker = getattr(measurer, kind)
@@ -93,20 +98,20 @@ def test_a_killed_worker_is_replaced(measurer: Measurer, space: KernelSpace, kin
     assert sum(one.seconds is not None for one in result.outcomes) >= 5
 
 
-def test_a_final_batch_measures_all_its_jobs(measurer: Measurer, space: KernelSpace) -> None:
+def test_a_final_batch_measures_all_its_jobs(measurer: LocalMeasurer, space: KernelSpace) -> None:
     measurer.submit(Batch(0, [job(space, "none", place) for place in range(3)], final=True))
     (result,) = results(measurer)
     assert all(one.seconds is not None and not one.cut for one in result.outcomes)
 
 
-def test_libraries_do_not_pile_up(measurer: Measurer) -> None:
+def test_libraries_do_not_pile_up(measurer: LocalMeasurer) -> None:
     left = {path.name for path in Path(measurer._folder).rglob("*.so")}
     assert len(left) <= 2, "the reference and the sentinel"
 
 
 def test_a_worker_that_cannot_start_ends_the_run(space: KernelSpace) -> None:
     settings = Settings(target=SPEC.target, build_fn="no_such_module:build")
-    with Measurer(settings, 2.0) as measurer:
+    with LocalMeasurer(settings, 2.0) as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, [job(space, "none")]))
         with pytest.raises(RunFailed, match=r"builder process does not start.*no_such_module"):
@@ -114,7 +119,7 @@ def test_a_worker_that_cannot_start_ends_the_run(space: KernelSpace) -> None:
 
 
 def test_closing_ends_the_workers_and_removes_their_files(space: KernelSpace) -> None:
-    measurer = Measurer(SETTINGS, 2.0)
+    measurer = LocalMeasurer(SETTINGS, 2.0)
     assert not measurer._builder.started and not measurer._runner.started
     measurer.add_task(0, space.mod)
     measurer.submit(Batch(0, [job(space, "none")]))
@@ -146,7 +151,7 @@ class Clock:
         self.now = 0.0
         self.calls: list[int] = []
         self.call_s = call_s
-        monkeypatch.setattr("tvm_mobilenet.measure_worker.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("tvm_mobilenet.tuning.timing.time.perf_counter", lambda: self.now)
 
     def kernel(self, copy: int) -> None:
         self.calls.append(copy)

@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 from tuning_kernels import SPEC, matmul
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import record_store, records
+from tvm_mobilenet import records
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.record_lines import (
+from tvm_mobilenet.tuning import record_store
+from tvm_mobilenet.tuning.record_lines import (
     RecordInfo,
     line_key,
     parse_provenance,
     parse_record,
     parse_workload,
 )
-from tvm_mobilenet.record_store import Failed, Measured, Records
-from tvm_mobilenet.space import Candidate, KernelSpace, trace_key
+from tvm_mobilenet.tuning.record_store import Failed, Measured, Records
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, trace_key
 
 OTHER = type(SPEC)(
     **{**SPEC.__dict__, "name": "other", "target": {**SPEC.target, "mcpu": "nehalem"}}

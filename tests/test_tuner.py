@@ -11,18 +11,22 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tuning_kernels
 from tuning_kernels import SPEC, Kernel, matmul
 
-from tvm_mobilenet import cli, progress, record_store, target, tune, tuner
+from tvm_mobilenet import cli, target, tune
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.measure import Batch, BatchResult, Job, Outcome
-from tvm_mobilenet.measure_messages import Settings
-from tvm_mobilenet.record_store import Records
-from tvm_mobilenet.tuner import Budget, State
+from tvm_mobilenet.tuning import loop, progress, record_store
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.record_store import Records
+from tvm_mobilenet.tuning.state import Budget, State, Task
+from tvm_mobilenet.tuning.tasks import SEEDS, make_tasks
 
 SETTINGS = Settings(
     target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
@@ -33,7 +37,7 @@ class Quiet:
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def batch(self, state: State, task: tuner.Task, drift: float) -> None:
+    def batch(self, state: State, task: Task, drift: float) -> None:
         pass
 
     def tick(self, state: State) -> None:
@@ -46,7 +50,7 @@ class Quiet:
 class Interrupting(Quiet):
     """Presses Ctrl-C after the first batch."""
 
-    def batch(self, state: State, task: tuner.Task, drift: float) -> None:
+    def batch(self, state: State, task: Task, drift: float) -> None:
         if state.phase == "searching":
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
@@ -61,9 +65,9 @@ def tune_into(
 ) -> State:
     tuning_kernels.register()
     with Records.open(folder, SPEC, writable=True) as opened:
-        tasks, skipped = tuner.make_tasks(kernels, SPEC.tvm_target(), opened, **options)
+        tasks, skipped = make_tasks(kernels, SPEC.tvm_target(), opened, **options)
         state = State(tasks, budget or Budget(), skipped=skipped)
-        tuner.run(state, opened, SETTINGS, timeout_s=1.5, progress=watcher or Quiet())
+        loop.run(state, opened, SETTINGS, LocalMeasurer(SETTINGS, 1.5), watcher or Quiet())
     return state
 
 
@@ -98,12 +102,14 @@ def test_budgets(tmp_path: Path) -> None:
 def test_early_stopping(tmp_path: Path) -> None:
     tuning_kernels.register()
     with Records.open(tmp_path, SPEC, writable=True) as opened:
-        (task,), _ = tuner.make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
-        loop = tuner._Loop(State([task], Budget(early_stopping=6)), opened, SETTINGS, Quiet(), None)  # type: ignore[arg-type]
+        (task,), _ = make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
+        state = State([task], Budget(early_stopping=6))
+        measurer: Any = SimpleNamespace(how="native", cpu="any")
+        tuning = loop._Loop(state, opened, SETTINGS, Quiet(), measurer)
         for seconds in (1e-6, 2e-6):
             candidates = task.search.propose(6)
             outcomes = [Outcome(Job(one.trace_json, one), seconds) for one in candidates]
-            loop.take(BatchResult(Batch(0, [one.job for one in outcomes]), outcomes, 0.0, 1))
+            tuning.take(BatchResult(Batch(0, [one.job for one in outcomes]), outcomes, 0.0, 1))
     assert task.ended == "no gain in 6 trials" and task.best_s == 1e-6
 
 
@@ -127,7 +133,7 @@ def test_without_resume_the_records_are_tried_first(tmp_path: Path) -> None:
     state = tune_into(
         tmp_path / "b", kernels, budget=Budget(trials=6), transfer={"neighbour": source}
     )
-    seeds = [one.trace_key for one in source.ranked(0)[: tuner.SEEDS]]
+    seeds = [one.trace_key for one in source.ranked(0)[:SEEDS]]
     tried = [key for _, key in keys(tmp_path / "b")[:6]]
     assert set(seeds) <= set(tried)
     (line,) = tune._transfer_report(state.tasks)
@@ -173,7 +179,7 @@ def test_a_kernel_without_a_rule_is_named(tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tune_into(tmp_path, [matmul(8, 32, 16), matmul(4, 64, 16)], Interrupting())
-    assert len(keys(tmp_path)) >= tuner.BATCH
+    assert len(keys(tmp_path)) >= loop.BATCH
 
 
 SCRIPT = """
@@ -298,7 +304,7 @@ def test_the_live_table(tmp_path: Path) -> None:
 
     tuning_kernels.register()
     with Records.open(tmp_path, SPEC, writable=True) as opened:
-        tasks, _ = tuner.make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
+        tasks, _ = make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
     tasks[0].best_s, tasks[0].default_s = 1e-6, 2e-6
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(progress._screen(State(tasks, Budget(time_s=60))))

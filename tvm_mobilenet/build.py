@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tvm_mobilenet.executor import StaticProgram
     from tvm_mobilenet.pipeline import ScheduleSource
-    from tvm_mobilenet.record_lines import RecordInfo
+    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from tvm_mobilenet.build import Compiled
     from tvm_mobilenet.bundle import Layer, Manifest
     from tvm_mobilenet.executor import KernelCall
-    from tvm_mobilenet.record_lines import RecordInfo
     from tvm_mobilenet.records import Records
     from tvm_mobilenet.source import Array, Source
     from tvm_mobilenet.target import TargetSpec
+    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100

@@ -19,7 +19,7 @@ from tvm_mobilenet.executor import StaticProgram, make_static
 from tvm_mobilenet.legalize import legalize
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.record_lines import RecordInfo
+    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 SCHEDULE_RULE = "schedule_rule"  # the annotation MetaSchedule knows
 TVMS_OWN = "meta_schedule."  # what the rules in TVM's own legalization of pooling begin with

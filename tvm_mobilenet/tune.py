@@ -1,8 +1,7 @@
 """The ``tune`` stage: search schedules for a network's kernels, keep every measurement as a record.
 
 MetaSchedule provides the design spaces (from our rules), the traces, the record format and the
-XGBoost cost model; what is searched next, building and measuring are ours (``search``, ``measure``,
-``tuner``).
+XGBoost cost model; what is searched next, building and measuring are ours (``tuning/``).
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from tvm_mobilenet import cli
 from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.measure_messages import Settings
     from tvm_mobilenet.pipeline import Kernel
-    from tvm_mobilenet.record_store import Records
     from tvm_mobilenet.source import Source
     from tvm_mobilenet.target import TargetSpec
-    from tvm_mobilenet.tuner import State, Task
+    from tvm_mobilenet.tuning.messages import Settings
+    from tvm_mobilenet.tuning.record_store import Records
+    from tvm_mobilenet.tuning.state import State, Task
 
 TIME_BUDGET_S = 270.0  # with loading the network, the five minutes a person waits
 EARLY_STOPPING = 96
@@ -119,7 +118,7 @@ def _body(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(args, spec)
 
-    from tvm_mobilenet.record_store import Records
+    from tvm_mobilenet.tuning.record_store import Records
 
     with ExitStack() as stack:
         records = stack.enter_context(
@@ -161,14 +160,17 @@ def _tune(
     records: Records,
     transfer: dict[str, Records],
 ) -> int:
-    from tvm_mobilenet import progress, tuner
+    from tvm_mobilenet.tuning import loop, progress
+    from tvm_mobilenet.tuning.local import LocalMeasurer
+    from tvm_mobilenet.tuning.state import Budget, State
+    from tvm_mobilenet.tuning.tasks import make_tasks
 
     print(f"tuning for {spec.name} into {records.directory}", file=sys.stderr)
     time_budget = args.time_budget
     if time_budget is None and args.trials is None:
         time_budget = TIME_BUDGET_S
-    budget = tuner.Budget(args.trials, args.trials_per_task, time_budget, args.early_stopping)
-    tasks, skipped = tuner.make_tasks(
+    budget = Budget(args.trials, args.trials_per_task, time_budget, args.early_stopping)
+    tasks, skipped = make_tasks(
         load_kernels(args, spec),
         spec.tvm_target(),
         records,
@@ -176,19 +178,14 @@ def _tune(
         transfer=transfer,
         seed=args.seed,
     )
-    state = tuner.State(tasks, budget, skipped=skipped)
+    state = State(tasks, budget, skipped=skipped)
     for line in skipped:
         print(f"not tuned: {line}", file=sys.stderr)
     interrupted = False
     try:
         with progress.watching() as watcher:
-            tuner.run(
-                state,
-                records,
-                _settings(args, spec),
-                timeout_s=args.timeout,
-                progress=watcher,
-            )
+            settings = _settings(args, spec)
+            loop.run(state, records, settings, LocalMeasurer(settings, args.timeout), watcher)
     except KeyboardInterrupt:
         interrupted = True
     records.add_run(_run_entry(state, interrupted))
@@ -204,7 +201,7 @@ def _tune(
 
 
 def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
-    from tvm_mobilenet.measure_messages import Settings
+    from tvm_mobilenet.tuning.messages import Settings
 
     return Settings(
         target=dict(spec.target),
@@ -239,7 +236,7 @@ def _sweep(args: argparse.Namespace) -> Iterator[Source]:
 
 
 def _dry_run(args: argparse.Namespace, spec: TargetSpec) -> int:
-    from tvm_mobilenet.space import KernelSpace, NoRule, Rejected
+    from tvm_mobilenet.tuning.space import KernelSpace, NoRule, Rejected
 
     target = spec.tvm_target()
     budget = TIME_BUDGET_S if args.time_budget is None else args.time_budget
@@ -262,7 +259,7 @@ def _dry_run(args: argparse.Namespace, spec: TargetSpec) -> int:
 
 
 def _run_entry(state: State, interrupted: bool) -> dict[str, Any]:
-    from tvm_mobilenet.record_store import now
+    from tvm_mobilenet.tuning.record_store import now
 
     return {
         "date": now(),

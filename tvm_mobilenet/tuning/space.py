@@ -27,7 +27,7 @@ from tvm.s_tir.meta_schedule import _ffi_api
 from tvm.s_tir.meta_schedule.logging import get_logging_func
 from tvm.target import Target
 
-from tvm_mobilenet.record_lines import check_trace
+from tvm_mobilenet.tuning.record_lines import check_trace
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
 # about 500; what has more spills, and LLVM takes up to seconds to find that out.

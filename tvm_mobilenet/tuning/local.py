@@ -8,112 +8,42 @@ something else costs its worker at most; the next one takes over.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.measure_messages import (
+from tvm_mobilenet import cpu
+from tvm_mobilenet.tuning.arguments import arguments_of
+from tvm_mobilenet.tuning.cores import share_cores
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics
+from tvm_mobilenet.tuning.messages import (
     Argument,
     Build,
     BuildTask,
-    Cause,
     Done,
-    Hello,
-    Ready,
     Run,
     RunTask,
     Settings,
 )
+from tvm_mobilenet.tuning.record_lines import How
+from tvm_mobilenet.tuning.worker_process import Died, WorkerProcess
 
 if TYPE_CHECKING:
     import tvm
 
-START_TIMEOUT_S = 120.0  # importing TVM on a busy machine
 REFERENCE_TIMEOUT_S = 120.0  # the unscheduled kernel is slow
 MAX_GROWTH = 256 << 20  # bytes a worker may grow by: the loader never returns a library's memory
 MAX_DRIFT = 0.03  # of the sentinel, before or after a batch, over its best time so far
-MAX_FAILED_STARTS = 2
 LOW_WATER = 6  # jobs left to build: about a second, what choosing the next batch takes
 MAX_PASSES = 3  # over one batch, when the sentinel drifts
 FINAL_ROUNDS = 4
 REFERENCE = -1  # the job number of a task's reference
-
-
-@dataclass
-class Job:
-    """One schedule to measure; ``payload`` is the caller's own."""
-
-    trace_json: str
-    payload: Any = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: ``seconds`` where it was measured, else ``cause``.
-
-    ``spread`` is (slowest - fastest) / fastest of the repeats; ``cut`` says that one block was
-    enough to see it cannot win; ``error`` is ‖a-b‖/‖b‖ against the reference.
-    """
-
-    job: Job
-    seconds: float | None
-    cause: Cause | None = None
-    detail: str = ""
-    spread: float = 0.0
-    cut: bool = False
-    error: float = 0.0
-
-
-@dataclass
-class Batch:
-    """Jobs of one task that are measured together, with the sentinel before and after.
-
-    ``best_s`` is the best time so far, for cutting off. A ``final`` batch is measured when nothing
-    is being built, in rounds over all its jobs, none cut off.
-    """
-
-    task: int
-    jobs: list[Job]
-    best_s: float | None = None
-    final: bool = False
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """``drift`` is how much slower than its best the sentinel was in the quietest pass."""
-
-    batch: Batch
-    outcomes: list[Outcome]
-    drift: float
-    passes: int
-
-
-@dataclass
-class Statistics:
-    """What the measuring cost. Times in seconds, memory in bytes."""
-
-    built: int = 0
-    run: int = 0
-    build_s: float = 0.0
-    run_s: float = 0.0
-    restarts: int = 0
-    repeated_batches: int = 0
-    drifts: list[float] = field(default_factory=list)
-    builder_rss: int = 0
-    runner_rss: int = 0
 
 
 @dataclass
@@ -148,7 +78,7 @@ class _BatchState:
 SENTINEL = -2  # the job number of a sentinel
 
 
-class Measurer:
+class LocalMeasurer:
     """Builds and times batches. Use as a context manager; ``submit`` then ``poll`` until done.
 
     The workers start with the first batch.
@@ -156,17 +86,19 @@ class Measurer:
 
     def __init__(self, settings: Settings, timeout_s: float = 10.0) -> None:
         self.statistics = Statistics()
+        self.how: How = "native"
+        self.cpu = cpu.host_model()
         self._settings = settings
         self._timeout_s = timeout_s
         self._folder = Path(tempfile.mkdtemp(prefix="tvm-mobilenet-"))
         build_cores, run_cores = share_cores(settings.threads)
-        self._builder = _Worker("builder", settings, build_cores, self._folder)
-        self._runner = _Worker("runner", settings, run_cores, self._folder)
+        self._builder = WorkerProcess("builder", settings, build_cores, self._folder)
+        self._runner = WorkerProcess("runner", settings, run_cores, self._folder)
         self._tasks: dict[int, _Task] = {}
         self._batches: deque[_BatchState] = deque()
         self._count = 0
 
-    def __enter__(self) -> Measurer:
+    def __enter__(self) -> LocalMeasurer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -308,10 +240,10 @@ class Measurer:
 
     # ---- taking answers
 
-    def _receive(self, worker: _Worker) -> None:
+    def _receive(self, worker: WorkerProcess) -> None:
         try:
             answer = worker.receive()
-        except _Died as death:
+        except Died as death:
             state, job = worker.assignment, worker.job
             worker.start()
             self.statistics.restarts += 1
@@ -462,150 +394,6 @@ class Measurer:
         task.retired.clear()
 
 
-class _Died(Exception):
-    """A worker ended, or had to be ended, before it answered."""
-
-    def __init__(self, cause: Cause, detail: str) -> None:
-        super().__init__(detail)
-        self.cause: Cause = cause
-        self.detail = detail
-
-
-class _Worker:
-    """One worker process as the tuner sees it."""
-
-    def __init__(
-        self,
-        kind: Literal["builder", "runner"],
-        settings: Settings,
-        cores: tuple[int, ...],
-        folder: Path,
-    ) -> None:
-        self.kind = kind
-        self._settings = settings
-        self._cores = cores
-        self._log = folder / f"{kind}.log"
-        self._failed_starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self.tasks: set[int] = set()
-        self.assignment: _BatchState | None = None
-        self.job: int | None = None
-        self._ready = False
-        self._first_rss = 0
-
-    def start(self) -> None:
-        """Start the process, in the place of the one before."""
-        self.kill()
-        ours, theirs = socket.socketpair()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "TVM_NUM_THREADS": str(self._settings.threads),
-        }
-        module = "tvm_mobilenet.measure_worker"
-        with theirs, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, self.kind, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the tuner
-            )
-        self.connection = Connection(ours.detach())
-        self.connection.send(Hello(self._settings, self._cores))
-        self.tasks = set()
-        self.assignment = None
-        self.job = None
-        self._ready = False
-        self._first_rss = 0
-        self.deadline = time.monotonic() + START_TIMEOUT_S
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            self.connection.close()
-
-    @property
-    def idle(self) -> bool:
-        return self._ready and self.assignment is None
-
-    @property
-    def expecting(self) -> bool:
-        """Whether it owes an answer: to a job, or to its Hello."""
-        return self._process is not None and (not self._ready or self.assignment is not None)
-
-    @property
-    def started(self) -> bool:
-        return self._process is not None
-
-    def tell(self, message: BuildTask | RunTask, task: int) -> None:
-        with contextlib.suppress(OSError):  # receive() finds out what became of it
-            self.connection.send(message)
-        self.tasks.add(task)
-
-    def ask(self, message: Build | Run, timeout_s: float, state: _BatchState) -> None:
-        with contextlib.suppress(OSError):  # as in tell()
-            self.connection.send(message)
-        self.assignment = state
-        self.job = message.job
-        self.deadline = time.monotonic() + timeout_s
-
-    def receive(self) -> Done | None:
-        """Its answer if there is one. Raises _Died, and RunFailed where it does not start."""
-        try:
-            if self.connection.poll():
-                message = self.connection.recv()
-                if isinstance(message, Ready):
-                    self._ready = True
-                    self._failed_starts = 0
-                    self._first_rss = 0
-                    return None
-                assert isinstance(message, Done)
-                return message
-        except (EOFError, OSError):
-            raise self._death(self._exit()) from None
-        if time.monotonic() < self.deadline:
-            return None
-        cause: Cause = "build timeout" if self.kind == "builder" else "run timeout"
-        raise self._death("no answer in time", cause)
-
-    def grown_by(self, rss: int) -> int:
-        """How far it has grown since its first job."""
-        self._first_rss = self._first_rss or rss
-        return rss - self._first_rss
-
-    def _exit(self) -> str:
-        assert self._process is not None
-        try:
-            status = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "it closed its connection"
-        if status < 0:
-            return f"killed by {signal.Signals(-status).name}"
-        return f"exit status {status}"
-
-    def _death(self, how: str, cause: Cause | None = None) -> _Died:
-        if not self._ready:
-            self._failed_starts += 1
-            if self._failed_starts >= MAX_FAILED_STARTS:
-                raise RunFailed(
-                    f"the {self.kind} process does not start ({how}): {self._last_words()}"
-                )
-        fallback: Cause = "build error" if self.kind == "builder" else "run error"
-        return _Died(cause or fallback, f"{self.kind} {how}")
-
-    def _last_words(self) -> str:
-        try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "it said nothing"
-
-
 def _outcome(job: Job, runs: Sequence[Done]) -> Outcome:
     """The best of all passes: what disturbs a measurement only ever adds to it."""
     best = min(runs, key=lambda run: min(run.medians))
@@ -616,37 +404,3 @@ def _outcome(job: Job, runs: Sequence[Done]) -> Outcome:
         cut=best.cut,
         error=max(run.error for run in runs),
     )
-
-
-def share_cores(threads: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The cores to build on and those to measure on: apart where there are enough."""
-    if not hasattr(os, "sched_getaffinity"):
-        return (0,), (0,)
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) <= threads:
-        return tuple(cores), tuple(cores)
-    # the system's own work prefers the first core
-    return tuple(cores[:-threads]), tuple(cores[-threads:])
-
-
-def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
-    """The parameters of ``main``: what it writes is an output, what it only reads is its input
-    where it comes first, else a constant. A function attribute ``constant_params`` (places) says
-    otherwise.
-    """
-    import tvm_ffi
-    from tvm import tirx
-
-    func = mod["main"]
-    written: list[Any] = []
-    tvm_ffi.structural_walk(func.body, (tirx.BufferStore, lambda one: written.append(one.buffer)))
-    named = func.attrs.get("constant_params") if func.attrs else None
-    arguments = []
-    for place, param in enumerate(func.params):
-        constant = place > 0 if named is None else place in [int(one) for one in named]
-        role: Literal["input", "constant", "output"] = "constant" if constant else "input"
-        if any(buffer.same_as(param) for buffer in written):
-            role = "output"
-        shape = tuple(int(dim) for dim in param.shape)
-        arguments.append(Argument(shape, str(param.dtype), role))
-    return tuple(arguments)

@@ -36,7 +36,7 @@ class RecordInfo:
 
 @dataclass(frozen=True)
 class Failure:
-    """A schedule that did not get a time: ``cause`` as in measure.CAUSES."""
+    """A schedule that did not get a time: ``cause`` as in messages.CAUSES."""
 
     workload: int
     trace_key: str

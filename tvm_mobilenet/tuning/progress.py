@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from tvm_mobilenet.tuner import Progress, State, Task
+    from tvm_mobilenet.tuning.state import Progress, State, Task
 
 REFRESH_S = 0.25
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tvm_mobilenet import cpu, tvm_runtime
-from tvm_mobilenet.durable import append_lines, hold_lock, read_lines, replace
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.record_lines import (
+from tvm_mobilenet.tuning.durable import append_lines, hold_lock, read_lines, replace
+from tvm_mobilenet.tuning.record_lines import (
     Failure,
     RecordInfo,
     line_key,
@@ -250,7 +250,7 @@ class Records:
 
         A trace that does not apply (the rules of another version wrote it) gives way to the next.
         """
-        from tvm_mobilenet.space import Rejected, replay, workload_module
+        from tvm_mobilenet.tuning.space import Rejected, replay, workload_module
 
         mod = workload_module(func)
         workload = self.find(mod)
@@ -313,7 +313,7 @@ class Records:
 def _new_record(entry: Measured, workload: int, spec: TargetSpec) -> Record:
     from tvm.s_tir import meta_schedule as ms
 
-    from tvm_mobilenet.space import canonical_json, trace_key
+    from tvm_mobilenet.tuning.space import canonical_json, trace_key
 
     arguments = [info.as_json() for info in ms.arg_info.ArgInfo.from_entry_func(entry.mod)]
     seconds = entry.info.latency_us / 1e6
