@@ -22,7 +22,8 @@ from typing import Any
 
 from tvm_mobilenet import cli, models, pipeline, source, target
 from tvm_mobilenet.durable import replace
-from tvm_mobilenet.measure import Batch, Job, Measurer, Outcome
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome
 from tvm_mobilenet.measure_messages import Settings
 from tvm_mobilenet.results import machine
 from tvm_mobilenet.space import Candidate, KernelSpace, Rejected
