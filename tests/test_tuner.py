@@ -22,7 +22,7 @@ from tvm_mobilenet import cli, target, tune
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.tuning import loop, progress, record_store
 from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics
 from tvm_mobilenet.tuning.messages import Settings
 from tvm_mobilenet.tuning.record_store import Records
 from tvm_mobilenet.tuning.state import Budget, State, Task
@@ -67,7 +67,8 @@ def tune_into(
     with Records.open(folder, SPEC, writable=True) as opened:
         tasks, skipped = make_tasks(kernels, SPEC.tvm_target(), opened, **options)
         state = State(tasks, budget or Budget(), skipped=skipped)
-        loop.run(state, opened, SETTINGS, LocalMeasurer(SETTINGS, 1.5), watcher or Quiet())
+        with LocalMeasurer(SETTINGS, 3.0) as measurer:
+            loop.run(state, opened, SETTINGS, measurer, watcher or Quiet())
     return state
 
 
@@ -88,7 +89,7 @@ def test_a_whole_space_is_measured_and_the_winner_found(tmp_path: Path) -> None:
         assert schedule is not None and info is not None
         assert info.final and info.how == "native" and info.cache == "cold"
         assert info.latency_us == pytest.approx(task.best_s * 1e6, rel=record_store.NOISE)
-    summary = "\n".join(progress.summary(state))
+    summary = "\n".join(progress.summary(state, Statistics()))
     assert "all kernels of an inference" in summary and "the last quarter" in summary
 
 
@@ -202,7 +203,7 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     workers = children(process.pid)
-    assert len(workers) == 2
+    assert len(workers) == 3, "builder, runner, and who removes the folder"
     process.kill()
     process.wait()
     measured = len(keys(tmp_path))
@@ -280,7 +281,7 @@ def test_interrupted_exits_130_and_says_where_the_records_are(
     ("flags", "message"),
     [
         (["--trials", "0"], "at least 1"),
-        (["--rpc-tracker", "localhost:9190"], "RPC"),
+        (["--rpc-tracker", "localhost:9190"], "--rpc-tracker and --rpc-key go together"),
         (["--threads", "4096"], "--threads 4096"),
         (["--model", "resnet"], "unknown model 'resnet'"),
         (["--onnx", "/nowhere.onnx"], "/nowhere.onnx: no such file"),

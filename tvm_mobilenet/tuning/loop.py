@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tvm_mobilenet import tvm_runtime
-from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Measurer, Outcome
 from tvm_mobilenet.tuning.messages import Settings
 from tvm_mobilenet.tuning.record_lines import RecordInfo
@@ -36,17 +36,16 @@ def run(
     Raises RunFailed where nothing at all could be measured. KeyboardInterrupt passes through, when
     all that was measured is in the records.
     """
-    with measurer as measuring:
-        loop = _Loop(state, records, settings, progress, measuring)
-        for task in state.tasks:
-            measuring.add_task(task.number, task.space.mod)
-        try:
-            loop.search()
-            loop.finals()
-        except KeyboardInterrupt:
-            for result in measuring.partial():
-                loop.take(result)
-            raise
+    loop = _Loop(state, records, settings, progress, measurer)
+    for task in state.tasks:
+        measurer.add_task(task.number, task.space.mod)
+    try:
+        loop.search()
+        loop.finals()
+    except (KeyboardInterrupt, RunFailed, BadInput):
+        for result in measurer.partial():
+            loop.take(result)
+        raise
     if state.tasks and not any(task.best_s for task in state.tasks):
         raise RunFailed(f"nothing could be measured: {describe_failures(state)}")
 
@@ -118,6 +117,8 @@ class _Loop:
     def _poll(self) -> None:
         for result in self.measuring.poll(POLL_S):
             self.take(result)
+        while self.measuring.notes:
+            self.progress.note(self.measuring.notes.pop(0))
         self.progress.tick(self.state)
 
     # ---- choosing
@@ -176,7 +177,7 @@ class _Loop:
         info = RecordInfo(
             latency_us=outcome.seconds * 1e6,
             how=self.measuring.how,
-            cpu=self.measuring.cpu,
+            cpu=outcome.cpu or self.measuring.cpu,
             date=now(),
             tvm_version=self.tvm_version,
             spread=round(outcome.spread, 4),
@@ -185,6 +186,7 @@ class _Loop:
             task=task.name,
             final=final,
             default=candidate.key == task.space.default.key,
+            reference=outcome.reference or "none",
         )
         return Measured(task.space.mod, candidate.trace_json, info)
 

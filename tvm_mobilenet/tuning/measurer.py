@@ -31,7 +31,8 @@ class Outcome:
     """What became of a job: ``seconds`` where it was measured, else ``cause``.
 
     ``spread`` is (slowest - fastest) / fastest of the repeats; ``cut`` says that one block was
-    enough to see it cannot win; ``error`` is ‖a-b‖/‖b‖ against the reference.
+    enough to see it cannot win; ``error`` is ‖a-b‖/‖b‖ against the reference, and ``reference``
+    says what that was. ``cpu`` is what it was measured on, where that is not the measurer's own.
     """
 
     job: Job
@@ -41,6 +42,8 @@ class Outcome:
     spread: float = 0.0
     cut: bool = False
     error: float = 0.0
+    reference: str = ""
+    cpu: str = ""
 
 
 @dataclass
@@ -89,6 +92,7 @@ class Measurer(Protocol):
     """
 
     statistics: Statistics
+    notes: list[str]  # for people; whoever shows them takes them away
 
     @property
     def how(self) -> How:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
+    from tvm_mobilenet.tuning.measurer import Statistics
     from tvm_mobilenet.tuning.state import Progress, State, Task
 
 REFRESH_S = 0.25
@@ -125,8 +127,8 @@ def task_table(state: State) -> Table:
     return table
 
 
-def summary(state: State) -> Iterator[str]:
-    """The end of a run, line by line: the tasks, the failures, the curve."""
+def summary(state: State, statistics: Statistics) -> Iterator[str]:
+    """The end of a run, line by line: the tasks, the failures, the noise, the curve."""
     width = max([len(task.name) for task in state.tasks] + [4])
     yield f"{'task':{width}} calls  tried    of  default us  best us  GFLOP/s   gain  knobs"
     for task in state.tasks:
@@ -145,7 +147,20 @@ def summary(state: State) -> Iterator[str]:
             total += f", by default {state.default_s * 1e3:.3f} ms"
             total += f" ({state.default_s / state.network_s:.2f}x)"
         yield total
+    yield _noise(statistics)
     yield from _curve(state)
+
+
+def _noise(statistics: Statistics) -> str:
+    """How much slower than its best the sentinel was around the batches."""
+    drifts = sorted(statistics.drifts)
+    if not drifts:
+        return "noise: not known, no batch had a sentinel"
+    return (
+        f"noise: a sentinel beside {len(drifts)} batches was {median(drifts):.1%} slower than its "
+        f"best (median), {drifts[-1]:.1%} (worst); {statistics.repeated_batches} batches measured "
+        "again"
+    )
 
 
 def _curve(state: State) -> Iterator[str]:

@@ -32,6 +32,7 @@ class RecordInfo:
     task: str = ""
     final: bool = False  # measured again beside its rivals when the search had ended
     default: bool = False  # the schedule that needs no tuning
+    reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tvm_mobilenet.tuning.arguments import Arguments
 from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import Done, Run, RunTask, Settings
-from tvm_mobilenet.tuning.timing import time_kernel, walk
+from tvm_mobilenet.tuning.timing import block_of, time_kernel, walk
 
 KEPT_TASKS = 4  # whose arguments a runner keeps in memory
 
@@ -38,16 +39,7 @@ class Runner:
         start = time.perf_counter()
         done = self._run(message)
         gc.collect()
-        return Done(
-            done.job,
-            time.perf_counter() - start,
-            resident_bytes(),
-            done.cause,
-            done.detail,
-            done.medians,
-            done.cut,
-            done.error,
-        )
+        return replace(done, seconds=time.perf_counter() - start, rss=resident_bytes())
 
     def _run(self, job: Run) -> Done:
         arguments = self._arguments(job.task)
@@ -57,26 +49,26 @@ class Runner:
             arguments.poison_outputs()
             kernel(*arguments.rotation[0])
         except Exception as error:  # TVM's errors are of many types
-            return Done(job.job, 0, 0, "run error", str(error).strip()[-200:])
+            detail = str(error).strip()[-200:]
+            return Done(job.job, cause="run error", detail=detail)
         wrong, error_norm = arguments.check(settings.tolerance)
         if wrong:
             # it may have written over its inputs too
             del self._prepared[job.task]
-            return Done(job.job, 0, 0, "wrong result", wrong)
+            return Done(job.job, cause="wrong result", detail=wrong)
         if job.task != self._last_task:
             # else the first candidate alone would find its weights in memory, the others in L3
             walk(kernel, arguments.rotation)
             self._last_task = job.task
-        medians, cut = time_kernel(kernel, arguments.rotation, job.best_s, settings)
-        return Done(job.job, 0, 0, None, "", tuple(medians), cut, error_norm)
+        block = block_of(kernel, arguments.rotation)
+        medians, cut = time_kernel(block, job.best_s, settings)
+        return Done(job.job, medians=tuple(medians), cut=cut, error=error_norm)
 
     def _arguments(self, task: int) -> Arguments:
         if task not in self._prepared:
             while len(self._prepared) >= KEPT_TASKS:
                 self._prepared.popitem(last=False)
             description = self._descriptions[task]
-            arguments = Arguments(description.arguments, self._settings)
-            arguments.expect(description, self._load)
-            self._prepared[task] = arguments
+            self._prepared[task] = Arguments(description, self._settings.cold)
         self._prepared.move_to_end(task)
         return self._prepared[task]

@@ -1,4 +1,6 @@
-"""A worker process of the tuner: ``python -m tvm_mobilenet.tuning.worker builder|runner FD``.
+"""A worker process of the tuner: ``python -m tvm_mobilenet.tuning.worker KIND FD``.
+
+KIND is builder, runner or device.
 
 It imports what it needs once and then serves jobs from the socket FD until that closes. A
 candidate may hang or crash it: the tuner then kills it and starts another.
@@ -29,6 +31,11 @@ def main() -> None:
     assert isinstance(hello, Hello)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, hello.cores)
+    if kind == "device":
+        from tvm_mobilenet.tuning import device
+
+        device.serve(connection, hello)
+        return
     worker = Builder(hello.settings) if kind == "builder" else Runner(hello.settings)
     connection.send(Ready(resident_bytes()))
     # the tuner has gone: nothing is left to do

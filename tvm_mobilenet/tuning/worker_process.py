@@ -13,21 +13,28 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.tuning.messages import (
     Build,
     BuildTask,
     Cause,
+    DeviceAddress,
     Done,
     Hello,
+    MakeCase,
     Ready,
+    Refused,
     Run,
     RunTask,
     Settings,
+    Waiting,
 )
 
 START_TIMEOUT_S = 120.0  # importing TVM on a busy machine
+DEVICE_TIMEOUT_S = 120.0  # for a device; after that another attempt
 MAX_FAILED_STARTS = 2
+
+Kind = Literal["builder", "runner", "device"]
 
 
 class Died(Exception):
@@ -40,25 +47,27 @@ class Died(Exception):
 
 
 class WorkerProcess:
-    """One worker process as the tuner sees it."""
+    """One worker process. It takes one job at a time, ``job``, of the batch ``assignment``."""
 
     def __init__(
         self,
-        kind: Literal["builder", "runner"],
+        kind: Kind,
         settings: Settings,
         cores: tuple[int, ...],
-        folder: Path,
+        log: Path,
+        device: DeviceAddress | None = None,
     ) -> None:
         self.kind = kind
-        self._settings = settings
-        self._cores = cores
-        self._log = folder / f"{kind}.log"
-        self._failed_starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self.cpu = ""  # of its device
         self.tasks: set[int] = set()
         self.assignment: Any = None
         self.job: int | None = None
+        self._hello = Hello(settings, cores, device)
+        self._log = log
+        self._failed_starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
+        self._waiting = False  # for its device
         self._first_rss = 0
 
     def start(self) -> None:
@@ -68,7 +77,7 @@ class WorkerProcess:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "TVM_NUM_THREADS": str(self._settings.threads),
+            "TVM_NUM_THREADS": str(self._hello.settings.threads),
         }
         module = "tvm_mobilenet.tuning.worker"
         with theirs, self._log.open("wb") as log:
@@ -82,11 +91,10 @@ class WorkerProcess:
                 start_new_session=True,  # Ctrl-C is for the tuner
             )
         self.connection = Connection(ours.detach())
-        self.connection.send(Hello(self._settings, self._cores))
+        self.connection.send(self._hello)
         self.tasks = set()
-        self.assignment = None
-        self.job = None
-        self._ready = False
+        self.assignment = self.job = None
+        self._ready = self._waiting = False
         self._first_rss = 0
         self.deadline = time.monotonic() + START_TIMEOUT_S
 
@@ -96,6 +104,16 @@ class WorkerProcess:
             self._process.wait()
             self._process = None
             self.connection.close()
+        self._ready = False
+
+    @property
+    def started(self) -> bool:
+        return self._process is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is up and, where it needs one, has its device."""
+        return self._ready
 
     @property
     def idle(self) -> bool:
@@ -106,16 +124,12 @@ class WorkerProcess:
         """Whether it owes an answer: to a job, or to its Hello."""
         return self._process is not None and (not self._ready or self.assignment is not None)
 
-    @property
-    def started(self) -> bool:
-        return self._process is not None
-
     def tell(self, message: BuildTask | RunTask, task: int) -> None:
         with contextlib.suppress(OSError):  # receive() finds out what became of it
             self.connection.send(message)
         self.tasks.add(task)
 
-    def ask(self, message: Build | Run, timeout_s: float, assignment: object) -> None:
+    def ask(self, message: Build | MakeCase | Run, timeout_s: float, assignment: object) -> None:
         with contextlib.suppress(OSError):  # as in tell()
             self.connection.send(message)
         self.assignment = assignment
@@ -123,17 +137,13 @@ class WorkerProcess:
         self.deadline = time.monotonic() + timeout_s
 
     def receive(self) -> Done | None:
-        """Its answer if there is one. Raises Died, and RunFailed where it does not start."""
+        """Its answer to a job if there is one.
+
+        Raises Died, RunFailed where it does not start, BadInput where its device is no good.
+        """
         try:
             if self.connection.poll():
-                message = self.connection.recv()
-                if isinstance(message, Ready):
-                    self._ready = True
-                    self._failed_starts = 0
-                    self._first_rss = 0
-                    return None
-                assert isinstance(message, Done)
-                return message
+                return self._take(self.connection.recv())
         except (EOFError, OSError):
             raise self._death(self._exit()) from None
         if time.monotonic() < self.deadline:
@@ -146,6 +156,25 @@ class WorkerProcess:
         self._first_rss = self._first_rss or rss
         return rss - self._first_rss
 
+    def _take(self, message: object) -> Done | None:
+        if isinstance(message, Refused):
+            raise BadInput(message.reason)
+        if isinstance(message, Done):
+            if not message.ready:
+                self._wait_for_device()
+            return message
+        self._failed_starts = 0
+        if isinstance(message, Waiting):
+            self._wait_for_device()
+        else:
+            assert isinstance(message, Ready)
+            self._ready, self._waiting, self.cpu = True, False, message.cpu
+        return None
+
+    def _wait_for_device(self) -> None:
+        self._ready, self._waiting = False, True
+        self.deadline = time.monotonic() + DEVICE_TIMEOUT_S
+
     def _exit(self) -> str:
         assert self._process is not None
         try:
@@ -157,7 +186,7 @@ class WorkerProcess:
         return f"exit status {status}"
 
     def _death(self, how: str, cause: Cause | None = None) -> Died:
-        if not self._ready:
+        if not self._ready and not self._waiting:
             self._failed_starts += 1
             if self._failed_starts >= MAX_FAILED_STARTS:
                 raise RunFailed(
