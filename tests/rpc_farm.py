@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tvm_mobilenet import devices
 from tvm_mobilenet.devices import TrackerAddress
@@ -20,23 +23,31 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 60
 
 
+# TVM imports torch wherever it is, for seconds of every process; a board has none either.
+NO_TORCH = "raise ImportError('left out')\n"
+
+
 @dataclass
 class Farm:
     """Processes by what they are; every one is the leader of a group of its own."""
 
     address: TrackerAddress
+    folder: Path
     tracker: subprocess.Popen[bytes] | None = None
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def add_servers(self, count: int, key: str) -> None:
         """Start servers under ``key`` and wait until the tracker has them."""
         wanted = self.registered(key) + count
+        self.start_servers(count, key)
+        wait_for(lambda: self.registered(key) >= wanted)
+
+    def start_servers(self, count: int, key: str) -> None:
         ports = ["--port", "9100", "--port-end", "9999"]
         where = ["--host", HOST, *ports, "--tracker", f"{HOST}:{self.address.port}"]
         for _ in range(count):
             command = ["-m", "tvm.exec.rpc_server", *where, "--key", key, "--silent"]
-            self.servers.append(start(command))
-        wait_for(lambda: self.registered(key) >= wanted)
+            self.servers.append(start(command, self.folder))
 
     def registered(self, key: str) -> int:
         try:
@@ -61,21 +72,24 @@ def running(count: int, key: str) -> Iterator[Farm]:
     """A tracker with ``count`` servers under ``key``; all of it ends with the block."""
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
-    farm = Farm(TrackerAddress(HOST, port))
+    folder = Path(tempfile.mkdtemp(prefix="rpc-farm-"))
+    (folder / "torch.py").write_text(NO_TORCH)
+    farm = Farm(TrackerAddress(HOST, port), folder)
     where = ["--host", HOST, "--port", str(port), "--port-end", str(port + 1), "--silent"]
     try:
-        farm.tracker = start(["-m", "tvm.exec.rpc_tracker", *where])
+        farm.tracker = start(["-m", "tvm.exec.rpc_tracker", *where], folder)
         wait_for(lambda: listens(farm.address))
         farm.add_servers(count, key)
         yield farm
     finally:
         farm.close()
+        shutil.rmtree(folder)
 
 
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *arguments],
-        env={**os.environ, "TVM_NUM_THREADS": "1"},
+        env={**os.environ, "TVM_NUM_THREADS": "1", "PYTHONPATH": str(folder)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,7 +196,13 @@ test_tuner.tune_into(Path(sys.argv[1]), [matmul(8, 32, 16)])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
     tuning_kernels.register()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TMPDIR": str(temporary),
+    }
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
     path = tmp_path / record_store.RECORDS
     deadline = time.monotonic() + 60
@@ -204,6 +211,7 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
         time.sleep(0.02)
     workers = children(process.pid)
     assert len(workers) == 3, "builder, runner, and who removes the folder"
+    assert list(temporary.glob("tvm-mobilenet-*/task0/*"))
     process.kill()
     process.wait()
     measured = len(keys(tmp_path))
@@ -211,6 +219,41 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
     state = tune_into(tmp_path, [matmul(8, 32, 16)], resume=True)
     assert state.trials <= 30 - 12 and state.tasks[0].trials == 30
     assert not [pid for pid in workers if alive(pid)], "its workers died with it"
+    assert not list(temporary.iterdir()), "and what they built is gone"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip(
+            "mounting a small tmpfs needs root (CAP_SYS_ADMIN): run as root, outside sandboxes"
+        )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_with_what_it_has(
+    command: Any, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = small_disk / "log"
+    assert command("--work-dir", str(log)) == 1
+    output = capsys.readouterr()
+    (line,) = [one for one in output.err.splitlines() if one.startswith("error")]
+    assert "No space left on device" in line and "every earlier record is kept" in line
+    kept = Records.open(log, SPEC)
+    assert len(kept.records) >= loop.BATCH and not kept.problems
+    assert f"{len(kept.records)} records written" in output.out
+    # nothing of what was kept is lost or repeated once there is room
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert command("--work-dir", str(log), "--resume") == 0
+    searched = [one for one in Records.open(log, SPEC).records if not one.info.final]
+    assert len({one.trace_key for one in searched}) == len(searched) == 30
 
 
 def children(pid: int) -> list[int]:
@@ -233,7 +276,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Runs ``tune`` over a test kernel; returns its exit status."""
     tuning_kernels.register()
     monkeypatch.setattr(target, "resolve", lambda _: SPEC)
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [matmul(8, 32, 16)])
+    kernel = matmul(8, 32, 16)
+    monkeypatch.setattr(tune, "load_kernels", lambda *_: [kernel])
     monkeypatch.setattr(tune, "_settings", lambda *_: SETTINGS)
 
     def run(*flags: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import shutil
 import signal
 import sys
@@ -183,10 +184,7 @@ def _tune(
     from tvm_mobilenet.tuning.tasks import make_tasks
 
     print(f"tuning for {spec.name} into {records.directory}", file=sys.stderr)
-    time_budget = args.time_budget
-    if time_budget is None and args.trials is None:
-        time_budget = TIME_BUDGET_S
-    budget = Budget(args.trials, args.trials_per_task, time_budget, args.early_stopping)
+    budget = Budget(args.trials, args.trials_per_task, _time_budget(args), args.early_stopping)
     tasks, skipped = make_tasks(
         load_kernels(args, spec),
         spec.tvm_target(),
@@ -275,33 +273,41 @@ def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
 def _sweep(args: argparse.Namespace) -> Iterator[Source]:
     from tvm_mobilenet import models, source
 
-    for alpha in ALPHAS:
-        for resolution in RESOLUTIONS:
-            config = models.config_from(args.model, alpha, resolution)
-            yield source.from_config(config, args.batch)
+    variants = list(itertools.product(ALPHAS, RESOLUTIONS))
+    for number, (alpha, resolution) in enumerate(variants, 1):
+        what = f"{args.model} {alpha}-{resolution}"
+        print(f"loading {what}, {number} of {len(variants)}", file=sys.stderr, flush=True)
+        yield source.from_config(models.config_from(args.model, alpha, resolution), args.batch)
 
 
 def _dry_run(args: argparse.Namespace, spec: TargetSpec) -> int:
-    from tvm_mobilenet.tuning.space import KernelSpace, NoRule, Rejected
+    from tvm_mobilenet.tuning.tasks import distinct
 
-    target = spec.tvm_target()
-    budget = TIME_BUDGET_S if args.time_budget is None else args.time_budget
+    found, skipped = distinct(load_kernels(args, spec), spec.tvm_target())
     points = 0
-    for kernel in load_kernels(args, spec):
-        try:
-            size = KernelSpace(kernel.func, target).size
-        except (NoRule, Rejected) as error:
-            print(f"{kernel.name}: not tuned: {error}")
-            continue
+    for one in found:
+        size, flops = one.space.size, one.kernel.flops / 1e6
         points += min(size, args.trials_per_task or size)
-        print(f"{kernel.name}: {kernel.count} calls, {kernel.flops / 1e6:.1f} MFLOP, {size} points")
+        print(f"{one.kernel.name}: {one.count} calls, {flops:.1f} MFLOP, {size} points")
+    for line in skipped:
+        print(f"not tuned: {line}")
     trials = min(points, args.trials or points)
-    seconds = trials / PACE
+    budget = _time_budget(args)
+    within = trials if budget is None else min(trials, int(budget * PACE))
+    limit = "" if budget is None else f", of which the time budget of {budget / 60:.1f} min allows"
+    limit += "" if budget is None else f" about {within}"
     print(
-        f"{trials} trials at about {PACE:.0f} a second: {seconds / 60:.1f} min "
-        f"for all, stopped after {budget / 60:.1f} min"
+        f"{len(found)} tasks, at most {trials} trials{limit}: about {within / PACE / 60:.1f} min "
+        f"at {PACE:.0f} a second; a task ends {args.early_stopping} trials after its last gain"
     )
     return 0
+
+
+def _time_budget(args: argparse.Namespace) -> float | None:
+    """Seconds; None for no limit."""
+    if args.time_budget is None and args.trials is None:
+        return TIME_BUDGET_S
+    return float(args.time_budget) if args.time_budget is not None else None
 
 
 def _run_entry(state: State, interrupted: bool) -> dict[str, Any]:

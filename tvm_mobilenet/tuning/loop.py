@@ -110,7 +110,7 @@ class _Loop:
             self._take_final(task, result.outcomes)
         else:
             self._take_search(task, result)
-        if self.state.network_s is not None:
+        if self.state.network_s is not None and not final:
             self.state.curve.append((self.state.elapsed, self.state.network_s))
         self.progress.batch(self.state, task, result.drift)
 

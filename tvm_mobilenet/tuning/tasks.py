@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import tvm_ffi
 
 from tvm_mobilenet.tuning.record_store import Record, Records
 from tvm_mobilenet.tuning.search import CostModel, Search
-from tvm_mobilenet.tuning.space import KernelSpace, NoRule, Rejected
+from tvm_mobilenet.tuning.space import KernelSpace, NoRule, Rejected, workload_module
 from tvm_mobilenet.tuning.state import Task
 
 if TYPE_CHECKING:
@@ -51,33 +54,56 @@ def make_tasks(
     model = CostModel()
     sources = {} if resume else {str(records.directory): records}
     sources.update(transfer or {})
-    tasks: list[Task] = []
-    skipped = []
-    for kernel in kernels:
-        try:
-            space = KernelSpace(kernel.func, target, seed + 1)
-        except (NoRule, Rejected) as error:
-            skipped.append(f"{kernel.name}: {error}")
-            continue
-        same = next((t for t in tasks if _equal(t.space, space)), None)
-        if same is not None:
-            same.count += kernel.count
-            continue
-        tasks.append(_make_task(len(tasks), kernel, space, model, records, resume, sources, seed))
+    found, skipped = distinct(kernels, target, seed)
+    tasks = [
+        _make_task(number, one, model, records, resume, sources, seed)
+        for number, one in enumerate(found)
+    ]
     _share(tasks)
     return tasks, skipped
 
 
+@dataclass
+class Distinct:
+    """A kernel that is unlike all others, with its space; ``count`` calls of all that equal it."""
+
+    kernel: Workload
+    space: KernelSpace
+    count: int
+
+
+def distinct(
+    kernels: Iterable[Workload], target: Target, seed: int = 0
+) -> tuple[list[Distinct], list[str]]:
+    """The kernels that can be tuned, each once, and why others cannot."""
+    found: dict[int, list[Distinct]] = {}  # by hash
+    skipped: dict[str, None] = {}
+    for kernel in kernels:
+        mod = workload_module(kernel.func)
+        alike = found.setdefault(int(tvm_ffi.structural_hash(mod)), [])
+        same = [one for one in alike if tvm_ffi.structural_equal(one.space.mod, mod)]
+        if same:
+            same[0].count += kernel.count
+            continue
+        try:
+            space = KernelSpace(kernel.func, target, seed + 1)
+        except (NoRule, Rejected) as error:
+            skipped[f"{kernel.name}: {error}"] = None
+            continue
+        alike.append(Distinct(kernel, space, kernel.count))
+    return [one for alike in found.values() for one in alike], list(skipped)
+
+
 def _make_task(
     number: int,
-    kernel: Workload,
-    space: KernelSpace,
+    found: Distinct,
     model: CostModel,
     records: Records,
     resume: bool,
     sources: Mapping[str, Records],
     seed: int,
 ) -> Task:
+    kernel, space = found.kernel, found.space
     seeds: dict[str, str] = {}
     traces = []
     for folder, source in sources.items():
@@ -97,7 +123,7 @@ def _make_task(
         known |= {one.trace_key: None for one in records.failures if one.workload == workload}
     rng = random.Random(seed * 1_000_003 + number)
     search = Search(space, model, rng, seeds=traces, known=known, known_times=times)
-    task = Task(number, kernel.name, kernel.count, kernel.flops, space, search, seeds=seeds)
+    task = Task(number, kernel.name, found.count, kernel.flops, space, search, seeds=seeds)
     task.trials = len(known)
     task.best_s = min((seconds for _, seconds in times), default=None)
     task.default_s = known.get(space.default.key)
@@ -107,14 +133,6 @@ def _make_task(
     if task.default_s is not None:
         task.measured[space.default.key] = (task.default_s, space.default)
     return task
-
-
-def _equal(one: KernelSpace, other: KernelSpace) -> bool:
-    import tvm_ffi
-
-    if one.default.structure != other.default.structure:
-        return False
-    return bool(tvm_ffi.structural_equal(one.mod, other.mod))
 
 
 def _share(tasks: Sequence[Task]) -> None:
