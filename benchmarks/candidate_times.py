@@ -5,7 +5,8 @@
 Adds to FILE (JSON) until every group below is complete or the seconds are over; run it again to go
 on, when the machine is idle. The points are drawn with a fixed seed, evenly over those the rules do
 not refuse, with the default first; a space that has fewer is taken whole. Nothing is left out:
-what fails to build or to run is in FILE with its cause.
+what fails to build or to run is in FILE with its cause. Every kernel is timed in two processes:
+where a candidate's stack or memory happens to lie changes its time by more than noise.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet import cli, models, pipeline, source, target
-from tvm_mobilenet.durable import replace
+from tvm_mobilenet.results import machine
+from tvm_mobilenet.tuning.durable import replace
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome
-from tvm_mobilenet.measure_messages import Settings
-from tvm_mobilenet.results import machine
-from tvm_mobilenet.space import Candidate, KernelSpace, Rejected
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Rejected
 
 FORMAT_VERSION = 1
 CANDIDATES = 40  # of each kernel, where its space has so many
+RUNS = 2
 SEED = 20
 BATCH = 12
 
@@ -103,13 +105,14 @@ def main() -> None:
     args = parser.parse_args()
     end = time.monotonic() + args.seconds
     times = json.loads(args.file.read_text()) if args.file.exists() else new_file()
-    for group in GROUPS:
-        missing = [name for name in group.kernels if find(times, group, name) is None]
-        if missing and time.monotonic() < end:
-            measure_group(group, missing, times, args.file, end)
+    for run in range(1, RUNS + 1):
+        for group in GROUPS:
+            missing = [name for name in group.kernels if runs(times, group, name) < run]
+            if missing and time.monotonic() < end:
+                measure_group(group, missing, times, args.file, end)
     done = sum(len(one["candidates"]) for one in times["workloads"])
-    left = sum(find(times, group, name) is None for group in GROUPS for name in group.kernels)
-    print(f"{args.file}: {done} candidates of {len(times['workloads'])} kernels, {left} kernels left")
+    left = sum(RUNS - runs(times, group, name) for group in GROUPS for name in group.kernels)
+    print(f"{args.file}: {done} candidates of {len(times['workloads'])} kernels, {left} runs left")
 
 
 def new_file() -> dict[str, Any]:
@@ -133,13 +136,17 @@ def find(times: dict[str, Any], group: Group, name: str) -> dict[str, Any] | Non
     return None
 
 
+def runs(times: dict[str, Any], group: Group, name: str) -> int:
+    """How often the kernel has been timed."""
+    found = find(times, group, name)
+    return 0 if found is None else int(found["runs"])
+
+
 def spaces(group: Group) -> Iterator[tuple[str, KernelSpace]]:
     """The group's kernels, in the group's order."""
     spec = target.resolve(group.target)
     config = models.config_from("mobilenet_v1", group.alpha, group.resolution)
-    network = pipeline.lower_graph(
-        source.from_config(config).relax_module(), spec.vector_width
-    )
+    network = pipeline.lower_graph(source.from_config(config).relax_module(), spec.vector_width)
     kernels = {one.name: one for one in pipeline.extract_kernels(network)}
     for name in group.kernels:
         yield name, KernelSpace(kernels[name].func, spec.tvm_target())
@@ -166,31 +173,22 @@ def measure_group(
 ) -> None:
     """Time the missing kernels' candidates; FILE is written after each kernel."""
     # never cut off: a slow candidate's time counts here as much as a fast one's
-    settings = Settings(
-        target=dict(target.resolve(group.target).target), cut_off=float("inf")
-    )
-    with Measurer(settings) as measurer:
+    settings = Settings(target=dict(target.resolve(group.target).target), cut_off=float("inf"))
+    with LocalMeasurer(settings) as measurer:
         for number, (name, space) in enumerate(spaces(group)):
             if name not in missing or time.monotonic() > end:
                 continue
             candidates = draw(space)
             outcomes = measure(measurer, number, space, candidates)
-            times["workloads"].append(
-                {
-                    "target": group.target,
-                    "alpha": group.alpha,
-                    "resolution": group.resolution,
-                    "role": group.role,
-                    "kernel": name,
-                    "candidates": [entry(one) for one in outcomes],
-                }
+            add(times, group, name, outcomes)
+            replace(
+                file, json.dumps(times, separators=(",", ":")).replace('{"point"', '\n{"point"')
             )
-            replace(file, json.dumps(times, separators=(",", ":")).replace('{"point"', '\n{"point"'))
             print(f"{group.target} {name}: {len(outcomes)} candidates", flush=True)
 
 
 def measure(
-    measurer: Measurer, number: int, space: KernelSpace, candidates: list[Candidate]
+    measurer: LocalMeasurer, number: int, space: KernelSpace, candidates: list[Candidate]
 ) -> list[Outcome]:
     measurer.add_task(number, space.mod)
     batches = [
@@ -206,17 +204,24 @@ def measure(
     return outcomes
 
 
-def entry(outcome: Outcome) -> dict[str, Any]:
-    candidate: Candidate = outcome.job.payload
-    return {
-        "point": candidate.point,
-        "key": candidate.key,
-        "seconds": outcome.seconds,
-        "spread": round(outcome.spread, 4),
-        "cut": outcome.cut,
-        "cause": outcome.cause,
-        "detail": outcome.detail,
-    }
+def add(times: dict[str, Any], group: Group, name: str, outcomes: list[Outcome]) -> None:
+    """One more run of a kernel."""
+    found = find(times, group, name)
+    if found is None:
+        found = {**dataclasses.asdict(group), "kernel": name, "runs": 0}
+        del found["kernels"]
+        found["candidates"] = [
+            {"point": one.job.payload.point, "key": one.job.payload.key, "seconds": []}
+            for one in outcomes
+        ]
+        times["workloads"].append(found)
+    by_key = {one["key"]: one for one in found["candidates"]}
+    for one in outcomes:
+        entry = by_key[one.job.payload.key]
+        entry["seconds"].append(one.seconds)
+        if one.cause is not None:
+            entry["failure"] = f"{one.cause}: {one.detail}"
+    found["runs"] += 1
 
 
 if __name__ == "__main__":

@@ -107,6 +107,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--warm", action="store_true", help="leave the weights in the cache between calls"
     )
     group.add_argument(
+        "--measure",
+        choices=("native", "rpc", "model"),
+        help="on this machine, on devices over RPC, or by a model of the core, for which no device "
+        "is needed (default: rpc with --rpc-tracker, else native)",
+    )
+    group.add_argument(
         "--rpc-tracker",
         type=tracker_address,
         metavar="HOST[:PORT]",
@@ -158,17 +164,37 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
         raise BadInput(f"target {spec.name} cannot be tuned: no CUDA device is used yet")
     if (args.rpc_tracker is None) != (args.rpc_key is None):
         raise BadInput("--rpc-tracker and --rpc-key go together: whose devices, and which of them")
-    if args.rpc_tracker is not None:
-        return  # the device itself is asked what it can
+    _check_measure(args, spec)
+    if measure_by(args) != "native":
+        return  # the device itself is asked what it can, a model can all
     missing = spec.missing_features(cpu.host_features())
     if missing:
         raise BadInput(
             f"target {spec.name} cannot be measured on this machine: this CPU lacks "
-            f"{', '.join(missing)}; --rpc-tracker and --rpc-key measure on another"
+            f"{', '.join(missing)}; --rpc-tracker and --rpc-key measure on another, "
+            "--measure model on none"
         )
     cores = len(thread_pool.available_cpus())
     if args.threads > cores:
         raise BadInput(f"--threads {args.threads}: this process may use {cores} CPUs")
+
+
+def measure_by(args: argparse.Namespace) -> str:
+    """native, rpc or model."""
+    return args.measure or ("native" if args.rpc_tracker is None else "rpc")
+
+
+def _check_measure(args: argparse.Namespace, spec: TargetSpec) -> None:
+    by = measure_by(args)
+    if by == "rpc" and args.rpc_tracker is None:
+        raise BadInput("--measure rpc needs --rpc-tracker and --rpc-key: whose devices, and which")
+    if by != "rpc" and args.rpc_tracker is not None:
+        raise BadInput(f"--measure {by} uses no device; leave --rpc-tracker and --rpc-key out")
+    if by == "model" and spec.core is None:
+        raise BadInput(
+            f"target {spec.name} cannot be modelled: its file has no [core] table; "
+            "--rpc-tracker and --rpc-key measure on a device"
+        )
 
 
 def _tune(
@@ -192,6 +218,7 @@ def _tune(
         resume=args.resume,
         transfer=transfer,
         seed=args.seed,
+        modelled=measure_by(args) == "model",
     )
     state = State(tasks, budget, skipped=skipped)
     for line in skipped:
@@ -226,7 +253,13 @@ def _tell(state: State, records: Records, measurer: Measurer, interrupted: bool)
 
 
 def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> Measurer:
-    if args.rpc_tracker is None:
+    by = measure_by(args)
+    if by == "model":
+        from tvm_mobilenet.tuning.modelled import ModelMeasurer
+
+        assert spec.core is not None, "checked before"
+        return ModelMeasurer(settings, args.timeout, spec.core, spec.device)
+    if by == "native":
         from tvm_mobilenet.tuning.local import LocalMeasurer
 
         return LocalMeasurer(settings, args.timeout)

@@ -38,6 +38,7 @@ INVERSE = {"e": "ne", "ne": "e", "l": "ge", "ge": "l", "le": "g", "g": "le", "b"
 LOADS = {"ldr": 0, "ldur": 0, "ldrb": 1, "ldrh": 2, "ldrsw": 4, "ldursw": 4, "ldrsb": 1,
          "ldrsh": 2, "ldurb": 1, "ldp": 0, "ldpsw": 4, "ldnp": 0}  # fmt: skip
 STORES = {"str": 0, "stur": 0, "strb": 1, "strh": 2, "sturb": 1, "stp": 0, "stnp": 0}
+PAIRS = ("ldp", "stp", "ldnp", "stnp", "ldpsw")
 STRUCTURES = re.compile(r"^(ld|st)[1-4]r?$")
 
 Get = Callable[[State], int | None]
@@ -143,14 +144,13 @@ def _put(argument: str) -> tuple[Callable[[State, int | None], None], tuple[str,
 
 
 def _memory_access(text: str, mnemonic: str, arguments: list[str]) -> Operation:
-    count = 2 if mnemonic[2:4] in ("p", "np", "ps") or mnemonic in ("ldp", "stp", "ldnp", "stnp", "ldpsw") else 1  # fmt: skip
+    count = 2 if mnemonic in PAIRS else 1
     registers, where = arguments[:count], arguments[count:]
     loading = mnemonic in LOADS
     size = (LOADS if loading else STORES)[mnemonic] or _size(registers[0])
     memory, moved = _memory(where, size)
-    vectors = [_vector(one) for one in registers]
-    names = [vector or (_register(one) or ("", 64))[0] for vector, one in zip(vectors, registers, strict=True)]  # fmt: skip
-    names = [name for name in names if name]
+    whole = [_vector(one) or (_register(one) or ("", WORD))[0] for one in registers]
+    names = [name for name in whole if name]  # without zr
     address = _address_registers(memory)
     writes = (*(names if loading else []), *([moved[0]] if moved else []))
     return Operation(
@@ -234,7 +234,7 @@ def _vector_operation(text: str, mnemonic: str, arguments: list[str]) -> Operati
     reads = [name for one in sources if (name := _vector(one))] + list(_reads(*sources))
     written = _vector(destination)
     if written is None:  # a lane, or a comparison's flags, into a scalar register
-        if (scalar := _register(destination)) is None or mnemonic.startswith("fcmp"):
+        if _register(destination) is None or mnemonic.startswith("fcmp"):
             return Operation(text, "vector", tuple(reads), ("flags",), effect=_forget_flags)
         put, names, _ = _put(destination)
         return Operation(
@@ -355,7 +355,18 @@ def _scalar(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         return _binary(text, mnemonic, arguments)
     if mnemonic in ("madd", "msub", "smaddl", "umaddl", "smsubl", "umsubl", "mneg"):
         return _multiply_add(text, mnemonic, arguments)
-    if mnemonic in ("sxtw", "uxtw", "sxth", "sxtb", "uxtb", "uxth", "ubfx", "sbfx", "sbfiz", "ubfiz"):
+    if mnemonic in (
+        "sxtw",
+        "uxtw",
+        "sxth",
+        "sxtb",
+        "uxtb",
+        "uxth",
+        "ubfx",
+        "sbfx",
+        "sbfiz",
+        "ubfiz",
+    ):
         return _bit_field(text, mnemonic, arguments)
     if mnemonic in ("csel", "csinc", "csneg", "csinv", "cset", "csetm", "cinc", "cneg", "cinv"):
         return _choice(text, mnemonic, arguments)
@@ -363,7 +374,7 @@ def _scalar(text: str, mnemonic: str, arguments: list[str]) -> Operation:
 
 
 def _mov(text: str, mnemonic: str, arguments: list[str]) -> Operation:
-    put, names, bits = _put(arguments[0])
+    put, names, _ = _put(arguments[0])
     source = arguments[1]
     if mnemonic in ("adrp", "adr"):
         symbol = source.rpartition(":")[2]
@@ -489,9 +500,7 @@ def _bit_field(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         put(state, value)
 
     # extending a counter keeps it even
-    return Operation(
-        text, "scalar", _reads(arguments[1]), names, effect=apply, nonlinear=bool(low)
-    )
+    return Operation(text, "scalar", _reads(arguments[1]), names, effect=apply, nonlinear=bool(low))
 
 
 def _choice(text: str, mnemonic: str, arguments: list[str]) -> Operation:
@@ -510,7 +519,10 @@ def _choice(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         if state.flags is None:
             put(state, None)
             return
-        put(state, (chosen if holds(condition, difference(condition, state.flags)) else other)(state))
+        put(
+            state,
+            (chosen if holds(condition, difference(condition, state.flags)) else other)(state),
+        )
 
     return Operation(
         text,
@@ -522,8 +534,16 @@ def _choice(text: str, mnemonic: str, arguments: list[str]) -> Operation:
     )
 
 
+CHANGES: dict[str, Callable[[int], int]] = {
+    "inc": lambda value: value + 1,
+    "neg": lambda value: -value,
+    "inv": lambda value: ~value,
+}
+
+
 def _changed(how: str, get: Get) -> Get:
+    """How csel, csinc, csneg or csinv gets its second operand."""
     if how == "el":
         return get
-    change = {"inc": lambda v: v + 1, "neg": lambda v: -v, "nv": lambda v: ~v, "inv": lambda v: ~v}[how]
+    change = CHANGES[how]
     return lambda state: None if (value := get(state)) is None else change(value)

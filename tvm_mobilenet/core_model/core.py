@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MULTIPLY_LATENCY = 3  # cycles, of scalars; near enough on every core
+DIVIDE_LATENCY = 12
+
 
 @dataclass(frozen=True)
 class Core:
-    """Instructions a cycle, latencies in cycles, sizes in bytes, bytes a cycle.
+    """Whole numbers: per cycle, in cycles, or in bytes.
 
-    ``issue``: instructions of any kind that enter the core in a cycle; ``window``: how many it
-    looks ahead, 0 where it starts them in the order of the program. ``fmas``, ``vectors`` (other
-    vector arithmetic), ``loads``, ``stores``, ``scalars``: of each kind a cycle, as whole vectors.
-    ``fma_latency`` is into an accumulator. ``mispredict``: cycles a wrongly predicted branch costs;
-    a loop's end is predicted up to ``predicted_trips``. ``l2_bandwidth`` is into L1,
-    ``memory_bandwidth`` into L2 from what lies beyond.
+    ``issue``: instructions of any kind that enter in a cycle. ``window``: how many ahead of the
+    oldest that waits a vector instruction may start, 0 where all start in the program's order; that
+    is what the vector schedulers hold, less than the reorder buffer. ``fmas``, ``vectors`` (other
+    vector arithmetic), ``loads``, ``stores``, ``scalars``: of each a cycle, whole vectors.
+    ``fma_latency`` is into an accumulator; ``forward_latency`` from a store to a load of the same
+    stack slot, within a line. ``mispredict``: what a wrongly predicted branch costs;
+    the end of a loop is predicted up to ``predicted_trips``. ``l2_bandwidth``: bytes a cycle into
+    L1; ``memory_bandwidth``: into L2, from what lies beyond.
     """
 
     clock_mhz: int
@@ -32,11 +37,7 @@ class Core:
     mispredict: int
     predicted_trips: int
     l1_bytes: int
-    l1_ways: int
     l2_bytes: int
     l2_bandwidth: int
     memory_bandwidth: int
-    line_bytes: int = 64
-
-MULTIPLY_LATENCY = 3
-DIVIDE_LATENCY = 12
+    line_bytes: int

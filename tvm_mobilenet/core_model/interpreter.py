@@ -31,9 +31,9 @@ from tvm_mobilenet.core_model.scoreboard import Scoreboard, Step, step_of
 ISAS: dict[str, ModuleType] = {"x86_64": x86_64, "aarch64": aarch64}
 
 STACK_TOP = 1 << 40
-STACK_BYTES = 1 << 24
 ARGUMENTS_START = 1 << 44
 ARGUMENT_BYTES = 1 << 32  # addresses from one argument to the next
+WORKSPACE = ARGUMENTS_START + 64 * ARGUMENT_BYTES
 STEADY = 600  # instructions of a loop after which its pace is taken for steady
 MOST = 3_000_000  # instructions to follow before giving up
 COPIED_PER_CYCLE = 32  # bytes, of memset and memcpy
@@ -85,14 +85,16 @@ class _Event:
 class Interpreter:
     """Runs functions of one assembly listing."""
 
-    def __init__(self, assembly: str, isa: str, core: Core, threads: int = 1) -> None:
+    def __init__(
+        self, assembly: str, isa: str, core: Core, threads: int = 1, refill: float = 0.0
+    ) -> None:
         self._isa: Any = ISAS[isa]
         self._listing: Listing = read(assembly, self._isa.COMMENT)
         self._core = core
         self._threads = threads
         self._operations: dict[int, tuple[Operation, Step]] = {}
         self._state = State()
-        self._score = Scoreboard(core)
+        self._score = Scoreboard(core, refill)
         self._events: list[_Event] = []
         self._taint: dict[str, int] = {}  # register → when an uneven number was last put into it
         self._clock = 0
@@ -148,7 +150,7 @@ class Interpreter:
             if self._clock > MOST:
                 raise Unmodelled(f"its loops are not followed in {MOST} instructions")
             ran[place] = ran.get(place, 0) + 1
-            score.issue(step, self._slot(operation))
+            score.issue(step, *self._place(operation))
             following = place + 1
             if operation.effect is not None or operation.condition:
                 self._compute(place, operation)
@@ -189,15 +191,18 @@ class Interpreter:
         for one in operation.writes:
             self._taint[one] = taint
 
-    def _slot(self, operation: Operation) -> int | None:
-        """The address that the instruction accesses, where that is on the stack."""
+    def _place(self, operation: Operation) -> tuple[int | None, bool]:
+        """The address that the instruction accesses, where that is on the stack; and whether it is
+        in one of the function's arguments."""
         memory = operation.memory
         if memory is None or memory.base is None:
-            return None
+            return None, False
         base = self._state.registers.get(memory.base)
-        if base is None or not STACK_TOP - STACK_BYTES <= base <= STACK_TOP:
-            return None
-        return self._state.address(memory)
+        if base is None:
+            return None, False
+        if base >= ARGUMENTS_START:
+            return None, base < WORKSPACE
+        return self._state.address(memory), False
 
     def _label(self, name: str) -> int:
         if name not in self._listing.labels:
@@ -221,7 +226,7 @@ class Interpreter:
             self._launch(arguments)
             result = 0
         elif name == "__TVMBackendAllocWorkspace":
-            result = ARGUMENTS_START + 64 * ARGUMENT_BYTES
+            result = WORKSPACE
         elif name == "__TVMBackendFreeWorkspace":
             result = 0
         elif name in ("memset", "memcpy", "memmove"):
@@ -243,8 +248,8 @@ class Interpreter:
         environment = STACK_TOP - 64
         self._state.words[environment + 8] = self._threads
         kept = {one: self._state.get(one) for one in self._state.registers}
-        for place, value in enumerate((0, environment, closure)):
-            self._pass(place, value)
+        for place, argument in enumerate((0, environment, closure)):
+            self._pass(place, argument)
         self._pushed(lambda: self._run(self._entry(lambda_name)))
         for one, value in kept.items():  # the callee's duty; some code there is not followed
             self._state.put(one, value)

@@ -27,6 +27,7 @@ class Step:
     slots: float  # of the width at which instructions enter
     loads: float
     stores: float
+    stored_bytes: int
     unit: str
     cost: float
     latency: int
@@ -61,6 +62,7 @@ def step_of(operation: Operation, core: Core) -> Step:
         max(1, operation.loads + operation.stores) / core.issue,
         operation.loads / core.loads,
         operation.stores / core.stores,
+        operation.stores * size,
         unit,
         cost,
         latency,
@@ -71,8 +73,10 @@ def step_of(operation: Operation, core: Core) -> Step:
 class Scoreboard:
     """``cycles`` is when the last instruction so far has left."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, refill: float = 0.0) -> None:
+        """``refill``: cycles for each byte of a line that is stored to and was not in L1."""
         self.cycles = 0.0
+        self._refill = refill
         self._core = core
         self._entry = 0.0  # when the last one entered
         self._ready: dict[str, float] = {}
@@ -80,8 +84,12 @@ class Scoreboard:
         self._window: deque[float] = deque([0.0] * (core.window or 1))
         self._free = dict.fromkeys(("fma", "vector", "scalar", "divide", "load", "store"), 0.0)
 
-    def issue(self, step: Step, slot: int | None) -> None:
-        """Take one instruction; ``slot`` is the address where that is on the stack."""
+    def issue(self, step: Step, slot: int | None, afar: bool) -> None:
+        """Take one instruction; ``slot`` is the address where that is on the stack.
+
+        What is stored ``afar`` is not in L1 yet. Stores take effect in order, so that those to the
+        stack wait for it too.
+        """
         core, ready, free = self._core, self._ready, self._free
         entry = self._entry + step.slots
         if self._window[0] > entry:
@@ -96,7 +104,8 @@ class Scoreboard:
             free["load"] = when = max(free["load"], entry) + cost
             start = max(start, when) + core.load_latency
             if slot is not None and slot in self._stored:
-                start = max(start, self._stored[slot] + core.forward_latency)
+                late = core.forward_latency * (1 + step.crossing)
+                start = max(start, self._stored[slot] + late)
         begun = start
         for name in step.data:
             when = ready.get(name, 0.0)
@@ -112,6 +121,8 @@ class Scoreboard:
         end = start + step.latency
         if step.stores:
             cost = step.stores if slot is None else step.stores * (1 + step.crossing)
+            if afar:
+                cost += step.stored_bytes * self._refill
             free["store"] = when = max(free["store"], entry) + cost
             end = max(end, when)
             if slot is not None:
@@ -120,7 +131,9 @@ class Scoreboard:
             ready[name] = end
         if not core.window:
             # in order: nothing enters before what came before it has started
-            entry = max(entry, start if begun == start and not step.loads else start - core.load_latency)
+            entry = max(
+                entry, start if begun == start and not step.loads else start - core.load_latency
+            )
         self._entry = entry
         if end > self.cycles:
             self.cycles = end

@@ -26,17 +26,21 @@ RESULT = "rax"
 
 _OLD = {"a": "rax", "b": "rbx", "c": "rcx", "d": "rdx"}
 _POINTERS = ("si", "di", "bp", "sp")
-SCALARS: dict[str, tuple[str, int]] = {
-    **{f"r{i}{suffix}": (f"r{i}", bits)
-       for i in range(8, 16)
-       for suffix, bits in (("", 64), ("d", 32), ("w", 16), ("b", 8))},
-    **{name: (whole, bits)
-       for letter, whole in _OLD.items()
-       for name, bits in ((f"r{letter}x", 64), (f"e{letter}x", 32), (f"{letter}x", 16), (f"{letter}l", 8))},
-    **{name: (f"r{one}", bits)
-       for one in _POINTERS
-       for name, bits in ((f"r{one}", 64), (f"e{one}", 32), (one, 16), (f"{one}l", 8))},
-}  # fmt: skip
+SIZES = (("", 64), ("d", 32), ("w", 16), ("b", 8))
+
+
+def _named() -> dict[str, tuple[str, int]]:
+    names = {f"r{i}{suffix}": (f"r{i}", bits) for i in range(8, 16) for suffix, bits in SIZES}
+    for letter, whole in _OLD.items():
+        parts = ((whole, 64), (f"e{letter}x", 32), (f"{letter}x", 16), (f"{letter}l", 8))
+        names.update({name: (whole, bits) for name, bits in parts})
+    for one in _POINTERS:
+        parts = ((f"r{one}", 64), (f"e{one}", 32), (one, 16), (f"{one}l", 8))
+        names.update({name: (f"r{one}", bits) for name, bits in parts})
+    return names
+
+
+SCALARS = _named()  # name → the whole register, bits
 VECTOR = re.compile(r"^([xyz])mm(\d+)$")
 VECTOR_BYTES = {"x": 16, "y": 32, "z": 64}
 MASK = re.compile(r"^k[0-7]$")
@@ -68,7 +72,10 @@ def _memory(argument: str, size: int) -> Memory | None:
     match = MEMORY.match(argument)
     if match is None:
         return None
-    displacement, inside = match[1], [part.strip().removeprefix("%") for part in match[2].split(",")]
+    displacement, inside = (
+        match[1],
+        [part.strip().removeprefix("%") for part in match[2].split(",")],
+    )
     base, index = inside[0] or None, inside[1] if len(inside) > 1 else None
     scale = int(inside[2]) if len(inside) > 2 and inside[2] else 1
     if base == "rip":
@@ -111,16 +118,18 @@ def _vector(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         return Operation(text, "none")
     *sources, destination = arguments
     mask = MASKED.search(destination)
-    width = next((VECTOR_BYTES[m[1]] for one in reversed(arguments)
-                  if (m := VECTOR.match(one.partition(" ")[0].partition("{")[0].strip("% ")))), 8)  # fmt: skip
-    if MEMORY.match(destination.partition(" {")[0].partition("{")[0].strip()):
-        memory = _memory(destination.partition(" {")[0].partition("{")[0].strip(), width)
+    width = _width(arguments)
+    bare = destination.partition("{")[0].strip()
+    if MEMORY.match(bare):
+        memory = _memory(bare, width)
         reads = [one for one in map(_register, sources) if one]
         return Operation(
             text, "none", (*reads, *_address_registers(memory)), memory=memory, stores=1
         )
     plain = [BROADCAST.sub("", one).strip() for one in sources]
-    size = 4 if any(BROADCAST.search(one) for one in sources) or "broadcastss" in mnemonic else width
+    size = (
+        4 if any(BROADCAST.search(one) for one in sources) or "broadcastss" in mnemonic else width
+    )
     memory = next((m for one in plain if (m := _memory(one.partition(" {")[0], size))), None)
     reads = [one for one in map(_register, plain) if one]
     written = _register(destination)
@@ -148,6 +157,15 @@ def _vector(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         effect=_forget(written) if written in _WHOLE else None,
         nonlinear=written in _WHOLE,
     )
+
+
+def _width(arguments: list[str]) -> int:
+    """Bytes of the last vector register among the operands; of a scalar without one."""
+    for one in reversed(arguments):
+        match = VECTOR.match(one.partition("{")[0].strip("% "))
+        if match is not None:
+            return VECTOR_BYTES[match[1]]
+    return 8
 
 
 _WHOLE = {whole for whole, _ in SCALARS.values()}
@@ -222,7 +240,18 @@ def _scalar(text: str, mnemonic: str, arguments: list[str]) -> Operation:
 
 def _split(mnemonic: str, arguments: list[str]) -> tuple[str, int]:
     """The instruction without its suffix, and the operands' bits."""
-    for known in ("movabs", "mov", "lea", "cmp", "test", "idiv", "div", *ONE_OPERAND, *TWO_OPERANDS, *WITH_CARRY):
+    for known in (
+        "movabs",
+        "mov",
+        "lea",
+        "cmp",
+        "test",
+        "idiv",
+        "div",
+        *ONE_OPERAND,
+        *TWO_OPERANDS,
+        *WITH_CARRY,
+    ):
         rest = mnemonic.removeprefix(known)
         if mnemonic.startswith(known) and (rest == "" or rest in BITS):
             if rest:
@@ -297,7 +326,7 @@ def _plain(
 def _mov(text: str, arguments: list[str], bits: int) -> Operation:
     source, destination = arguments
     put, register = _into(destination, bits)
-    if source.endswith("(%rip)") and "@GOT" in source or source.startswith("$."):
+    if (source.endswith("(%rip)") and "@GOT" in source) or source.startswith("$."):
         symbol = source.strip("$").partition("@")[0]
         effect: Effect = lambda state: put(state, state.symbol_address(symbol))  # noqa: E731
         return _plain(text, "none", (), register, None, None, effect)
@@ -565,7 +594,7 @@ def _with_carry(text: str, sign: int, arguments: list[str], bits: int) -> Operat
     def compute(state: State) -> None:
         a, b, flags = before(state), get(state), state.flags
         same = arguments[0] == arguments[1] and sign < 0  # all bits the carry, whatever it was
-        if flags is None or not same and (a is None or b is None):
+        if flags is None or (not same and (a is None or b is None)):
             put(state, None)
         else:
             carry = holds("b", difference("b", flags))

@@ -8,7 +8,13 @@ from typing import Literal
 Role = Literal["input", "constant", "output"]
 
 Cause = Literal[
-    "build error", "build timeout", "run error", "run timeout", "wrong result", "device lost"
+    "build error",
+    "build timeout",
+    "run error",
+    "run timeout",
+    "wrong result",
+    "device lost",
+    "not modelled",
 ]
 
 

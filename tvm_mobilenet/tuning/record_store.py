@@ -234,12 +234,16 @@ class Records:
 
         The last measurement of a schedule is the one that counts. Among those that were measured
         side by side when their search had ended the order is theirs; another one goes before them
-        only where it was faster by more than noise.
+        only where it was faster by more than noise. What a model says comes after all that was
+        measured, and never in the place of a measurement.
         """
-        latest = {record.trace_key: record for record in self._by_workload.get(workload, [])}
+        found = self._by_workload.get(workload, [])
+        by_worth = sorted(found, key=lambda record: not record.info.modelled)
+        latest = {record.trace_key: record for record in by_worth}
 
-        def order(record: Record) -> float:
-            return record.seconds * (1.0 if record.info.final else 1.0 + NOISE)
+        def order(record: Record) -> tuple[bool, float]:
+            seconds = record.seconds * (1.0 if record.info.final else 1.0 + NOISE)
+            return record.info.modelled, seconds
 
         return sorted(latest.values(), key=order)
 
