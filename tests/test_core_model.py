@@ -223,7 +223,7 @@ def test_an_in_order_core_waits_where_another_goes_on() -> None:
 
 
 def test_a_smaller_window_overlaps_less() -> None:
-    lines = fmas(1, 30) + ["\tmovi v0.2d, #0000000000000000"]  # tiles of one chain each
+    lines = [*fmas(1, 30), "\tmovi v0.2d, #0000000000000000"]  # tiles of one chain each
     small, large = (
         run_arm(loop_arm(lines), core=replace(A72, window=window)).cycles for window in (16, 256)
     )

@@ -327,6 +327,12 @@ def test_interrupted_exits_130_and_says_where_the_records_are(
         (["--trials", "0"], "at least 1"),
         (["--rpc-tracker", "localhost:9190"], "--rpc-tracker and --rpc-key go together"),
         (["--threads", "4096"], "--threads 4096"),
+        (["--measure", "rpc"], "--measure rpc needs --rpc-tracker"),
+        (
+            ["--measure", "model", "--rpc-tracker", "localhost", "--rpc-key", "k"],
+            "--measure model uses no device",
+        ),
+        (["--measure", "model"], "has no [core] table"),
         (["--model", "resnet"], "unknown model 'resnet'"),
         (["--onnx", "/nowhere.onnx"], "/nowhere.onnx: no such file"),
         (["--tuning-records", "/nowhere"], "no tuning records in /nowhere"),

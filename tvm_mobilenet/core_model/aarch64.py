@@ -368,6 +368,8 @@ def _scalar(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         "ubfiz",
     ):
         return _bit_field(text, mnemonic, arguments)
+    if mnemonic in ("bfi", "bfxil"):
+        return _insertion(text, mnemonic, arguments)
     if mnemonic in ("csel", "csinc", "csneg", "csinv", "cset", "csetm", "cinc", "cneg", "cinv"):
         return _choice(text, mnemonic, arguments)
     raise Unmodelled(f"the model does not know the instruction '{text}'")
@@ -501,6 +503,25 @@ def _bit_field(text: str, mnemonic: str, arguments: list[str]) -> Operation:
 
     # extending a counter keeps it even
     return Operation(text, "scalar", _reads(arguments[1]), names, effect=apply, nonlinear=bool(low))
+
+
+def _insertion(text: str, mnemonic: str, arguments: list[str]) -> Operation:
+    """Some bits of one register into another, which keeps its others."""
+    put, names, _ = _put(arguments[0])
+    before, get = _get(arguments[0]), _get(arguments[1])
+    first, width = _number(arguments[2]), _number(arguments[3])
+    low, up = (0, first) if mnemonic == "bfi" else (first, 0)
+    mask = (1 << width) - 1
+
+    def insert(state: State) -> None:
+        kept, value = before(state), get(state)
+        if kept is None or value is None:
+            put(state, None)
+        else:
+            put(state, kept & ~(mask << up) | (value >> low & mask) << up)
+
+    reads = (*names, *_reads(arguments[1]))
+    return Operation(text, "scalar", reads, names, effect=insert, nonlinear=True)
 
 
 def _choice(text: str, mnemonic: str, arguments: list[str]) -> Operation:

@@ -127,9 +127,5 @@ def check_settings(settings: Settings) -> Settings:
 
 def host_target(target: Mapping[str, object]) -> dict[str, object]:
     """This machine under the target's keys, which name its rules."""
-    return {
-        "kind": "llvm",
-        "keys": target["keys"],
-        "mtriple": f"{platform.machine()}-linux-gnu",
-        "num-cores": target["num-cores"],
-    }
+    host = {"kind": "llvm", "mtriple": f"{platform.machine()}-linux-gnu"}
+    return {**host, **{key: target[key] for key in ("keys", "num-cores") if key in target}}
