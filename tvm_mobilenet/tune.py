@@ -241,14 +241,14 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
 
     return Settings(
         target=dict(spec.target),
-        link=_linker(args, spec),
+        link=linker(args, spec),
         threads=args.threads,
         cold=not args.warm,
         seed=args.seed,
     )
 
 
-def _linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
+def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
     """The compiler that is the target's linker; for this machine its linker itself, which starts
     15 ms sooner."""
     if args.rpc_tracker is None and shutil.which("ld"):

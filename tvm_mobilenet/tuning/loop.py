@@ -213,7 +213,7 @@ class _Loop:
                 what = f"{task.name}: dropped a wrong schedule {candidate.point}"
                 self.progress.note(f"{what}: {outcome.detail}")
             return
-        task.measured[candidate.key] = (outcome.seconds, candidate)
+        self._remember(task, outcome.seconds, candidate)
         if candidate.key == task.space.default.key:
             task.default_s = outcome.seconds
         if task.best_s is None or outcome.seconds < task.best_s:
@@ -221,6 +221,14 @@ class _Loop:
                 task.since_gain = 0
             task.best_s = outcome.seconds
             task.best = candidate
+
+    def _remember(self, task: Task, seconds: float, candidate: Candidate) -> None:
+        """Keep who may be measured again at the end; each schedule is 100 KB."""
+        task.measured[candidate.key] = (seconds, candidate)
+        default = task.space.default.key
+        others = [(time, key) for key, (time, _) in task.measured.items() if key != default]
+        for _, key in sorted(others)[FINALISTS:]:
+            del task.measured[key]
 
     def _take_final(self, task: Task, outcomes: Iterable[Outcome]) -> None:
         """What was measured side by side replaces what the search saw."""
