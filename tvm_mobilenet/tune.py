@@ -147,6 +147,7 @@ def _body(args: argparse.Namespace) -> int:
         stack.enter_context(_terminated_as_interrupted())
         settings = _settings(args, spec)
         measurer = stack.enter_context(_measurer(args, spec, settings))
+        records.check_conditions(settings.threads, settings.cache, measurer.how)
         return _tune(args, spec, records, transfer, settings, measurer)
 
 
@@ -274,14 +275,14 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
 
     return Settings(
         target=dict(spec.target),
-        link=_linker(args, spec),
+        link=linker(args, spec),
         threads=args.threads,
         cold=not args.warm,
         seed=args.seed,
     )
 
 
-def _linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
+def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
     """The compiler that is the target's linker; for this machine its linker itself, which starts
     15 ms sooner."""
     if args.rpc_tracker is None and shutil.which("ld"):
@@ -363,13 +364,19 @@ def _thinned(curve: list[tuple[float, float]], most: int = 50) -> list[tuple[flo
 
 
 def _transfer_report(tasks: Sequence[Task]) -> Iterator[str]:
-    """Which schedules that came from records are the best here too."""
+    """For each layer that records were tried of: whether one of them is the best here too."""
     for task in tasks:
-        if not task.seeds or task.best is None:
+        if not task.seeds or task.best is None or task.best_s is None:
             continue
-        origin = task.seeds.get(task.best.key)
-        what = f"kept from {origin}" if origin else "a new one is better"
-        yield f"{task.name}: records tried {len(task.seeds)}, {what}"
+        tried = f"{task.name}: {len(task.seed_times)} of {len(task.seeds)} records measured here"
+        best = task.best_s * 1e6
+        if task.best.key in task.seeds:
+            yield f"{tried}, kept the one from {task.seeds[task.best.key]}, {best:.1f} us"
+            continue
+        by = "the default" if task.best.key == task.space.default.key else "a new schedule"
+        theirs = min(task.seed_times.values(), default=None)
+        known = "" if theirs is None else f" ({theirs * 1e6:.1f} us)"
+        yield f"{tried}{known}, beaten by {by}, {best:.1f} us"
 
 
 @contextmanager

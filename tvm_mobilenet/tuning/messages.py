@@ -43,6 +43,10 @@ class Settings:
     tolerance: float = 1e-4  # ‖a-b‖/‖b‖ against the reference
     seed: int = 0
 
+    @property
+    def cache(self) -> str:
+        return "cold" if self.cold else "warm"
+
 
 @dataclass(frozen=True)
 class DeviceAddress:

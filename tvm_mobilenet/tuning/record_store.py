@@ -263,6 +263,21 @@ class Records:
                 return replay(mod, record.trace_json), record.info
         return None, None
 
+    def check_conditions(self, threads: int, cache: str, how: str) -> None:
+        """Raise BadInput where the records' times were not measured like this: they do not compare.
+
+        The threads of a kernel, "cold" or "warm" weights, and how ("native", "rpc", …).
+        """
+        for record in self.records:
+            info = record.info
+            came = (info.threads, info.cache, info.how)
+            if info.how != "unknown" and came != (threads, cache, how):
+                raise BadInput(
+                    f"{self.directory} holds times measured with {_conditions(*came)}, not with "
+                    f"{_conditions(threads, cache, how)}, which do not compare; name another "
+                    "--work-dir"
+                )
+
     # ---- writing
 
     def append(self, entries: Sequence[Measured | Failed]) -> None:
@@ -339,6 +354,10 @@ def _empty_workload() -> str:
     import tvm
 
     return json.dumps(_workload_line(tvm.IRModule()))
+
+
+def _conditions(threads: int, cache: str, how: str) -> str:
+    return f"{threads} {'thread' if threads == 1 else 'threads'}, weights {cache}, {how}"
 
 
 def now() -> str:
