@@ -38,7 +38,11 @@ BATCH = 12
 
 @dataclass(frozen=True)
 class Group:
-    """Kernels of one network on one target. ``role``: whether the model's constants saw them."""
+    """Kernels of one network on one target.
+
+    ``role``: whether the constants in the core's table were chosen on them. What the model is made
+    of was not: two of its parts came of looking at kernels of every group.
+    """
 
     target: str
     alpha: float
