@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,7 +140,7 @@ def test_without_resume_the_records_are_tried_first(tmp_path: Path) -> None:
     tried = [key for _, key in keys(tmp_path / "b")[:6]]
     assert set(seeds) <= set(tried)
     (line,) = tune._transfer_report(state.tasks)
-    assert "records tried 4, " in line
+    assert "4 of 4 records measured here" in line and ("kept" in line or "beaten by" in line)
 
 
 def test_wrong_schedules_are_dropped_and_named(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_a_kernel_without_a_rule_is_named(tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tune_into(tmp_path, [matmul(8, 32, 16), matmul(4, 64, 16)], Interrupting())
-    assert len(keys(tmp_path)) >= loop.BATCH
+    assert len(keys(tmp_path)) >= loop.FIRST_BATCH
 
 
 SCRIPT = """
@@ -296,6 +297,17 @@ def test_the_command(command: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     assert meta["tvm_version"] and meta["cpu"]
 
 
+def test_times_that_do_not_compare_are_not_mixed(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--trials", "4") == 0
+    capsys.readouterr()
+    monkeypatch.setattr(tune, "_settings", lambda *_: replace(SETTINGS, threads=2, cold=False))
+    assert command("--trials", "4", "--resume") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 thread, weights cold, native, not with 2 threads, weights warm, native" in line
+
+
 def test_dry_run_measures_nothing(
     command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,6 +339,12 @@ def test_interrupted_exits_130_and_says_where_the_records_are(
         (["--trials", "0"], "at least 1"),
         (["--rpc-tracker", "localhost:9190"], "--rpc-tracker and --rpc-key go together"),
         (["--threads", "4096"], "--threads 4096"),
+        (["--measure", "rpc"], "--measure rpc needs --rpc-tracker"),
+        (
+            ["--measure", "model", "--rpc-tracker", "localhost", "--rpc-key", "k"],
+            "--measure model uses no device",
+        ),
+        (["--measure", "model"], "has no [core] table"),
         (["--model", "resnet"], "unknown model 'resnet'"),
         (["--onnx", "/nowhere.onnx"], "/nowhere.onnx: no such file"),
         (["--tuning-records", "/nowhere"], "no tuning records in /nowhere"),

@@ -108,6 +108,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--warm", action="store_true", help="leave the weights in the cache between calls"
     )
     group.add_argument(
+        "--measure",
+        choices=("native", "rpc", "model"),
+        help="on this machine, on devices over RPC, or by a model of the core, for which no device "
+        "is needed (default: rpc with --rpc-tracker, else native)",
+    )
+    group.add_argument(
         "--rpc-tracker",
         type=tracker_address,
         metavar="HOST[:PORT]",
@@ -142,6 +148,7 @@ def _body(args: argparse.Namespace) -> int:
         stack.enter_context(_terminated_as_interrupted())
         settings = _settings(args, spec)
         measurer = stack.enter_context(_measurer(args, spec, settings))
+        records.check_conditions(settings.threads, settings.cache, measurer.how)
         return _tune(args, spec, records, transfer, settings, measurer)
 
 
@@ -159,17 +166,37 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
         raise BadInput(f"target {spec.name} cannot be tuned: no CUDA device is used yet")
     if (args.rpc_tracker is None) != (args.rpc_key is None):
         raise BadInput("--rpc-tracker and --rpc-key go together: whose devices, and which of them")
-    if args.rpc_tracker is not None:
-        return  # the device itself is asked what it can
+    _check_measure(args, spec)
+    if measure_by(args) != "native":
+        return  # the device itself is asked what it can, a model can all
     missing = spec.missing_features(cpu.host_features())
     if missing:
         raise BadInput(
             f"target {spec.name} cannot be measured on this machine: this CPU lacks "
-            f"{', '.join(missing)}; --rpc-tracker and --rpc-key measure on another"
+            f"{', '.join(missing)}; --rpc-tracker and --rpc-key measure on another, "
+            "--measure model on none"
         )
     cores = len(thread_pool.available_cpus())
     if args.threads > cores:
         raise BadInput(f"--threads {args.threads}: this process may use {cores} CPUs")
+
+
+def measure_by(args: argparse.Namespace) -> str:
+    """native, rpc or model."""
+    return args.measure or ("native" if args.rpc_tracker is None else "rpc")
+
+
+def _check_measure(args: argparse.Namespace, spec: TargetSpec) -> None:
+    by = measure_by(args)
+    if by == "rpc" and args.rpc_tracker is None:
+        raise BadInput("--measure rpc needs --rpc-tracker and --rpc-key: whose devices, and which")
+    if by != "rpc" and args.rpc_tracker is not None:
+        raise BadInput(f"--measure {by} uses no device; leave --rpc-tracker and --rpc-key out")
+    if by == "model" and spec.core is None:
+        raise BadInput(
+            f"target {spec.name} cannot be modelled: its file has no [core] table; "
+            "--rpc-tracker and --rpc-key measure on a device"
+        )
 
 
 def _tune(
@@ -193,6 +220,7 @@ def _tune(
         resume=args.resume,
         transfer=transfer,
         seed=args.seed,
+        modelled=measure_by(args) == "model",
     )
     state = State(tasks, budget, skipped=skipped)
     for line in skipped:
@@ -227,7 +255,13 @@ def _tell(state: State, records: Records, measurer: Measurer, interrupted: bool)
 
 
 def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> Measurer:
-    if args.rpc_tracker is None:
+    by = measure_by(args)
+    if by == "model":
+        from tvm_mobilenet.tuning.modelled import ModelMeasurer
+
+        assert spec.core is not None, "checked before"
+        return ModelMeasurer(settings, args.timeout, spec.core, spec.device)
+    if by == "native":
         from tvm_mobilenet.tuning.local import LocalMeasurer
 
         return LocalMeasurer(settings, args.timeout)
@@ -242,14 +276,14 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
 
     return Settings(
         target=dict(spec.target),
-        link=_linker(args, spec),
+        link=linker(args, spec),
         threads=args.threads,
         cold=not args.warm,
         seed=args.seed,
     )
 
 
-def _linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
+def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
     """The compiler that is the target's linker; for this machine its linker itself, which starts
     15 ms sooner."""
     if args.rpc_tracker is None and shutil.which("ld"):
@@ -332,13 +366,19 @@ def _thinned(curve: list[tuple[float, float]], most: int = 50) -> list[tuple[flo
 
 
 def _transfer_report(tasks: Sequence[Task]) -> Iterator[str]:
-    """Which schedules that came from records are the best here too."""
+    """For each layer that records were tried of: whether one of them is the best here too."""
     for task in tasks:
-        if not task.seeds or task.best is None:
+        if not task.seeds or task.best is None or task.best_s is None:
             continue
-        origin = task.seeds.get(task.best.key)
-        what = f"kept from {origin}" if origin else "a new one is better"
-        yield f"{task.name}: records tried {len(task.seeds)}, {what}"
+        tried = f"{task.name}: {len(task.seed_times)} of {len(task.seeds)} records measured here"
+        best = task.best_s * 1e6
+        if task.best.key in task.seeds:
+            yield f"{tried}, kept the one from {task.seeds[task.best.key]}, {best:.1f} us"
+            continue
+        by = "the default" if task.best.key == task.space.default.key else "a new schedule"
+        theirs = min(task.seed_times.values(), default=None)
+        known = "" if theirs is None else f" ({theirs * 1e6:.1f} us)"
+        yield f"{tried}{known}, beaten by {by}, {best:.1f} us"
 
 
 @contextmanager

@@ -70,6 +70,9 @@ class FarmMeasurer(PoolMeasurer):
         self._gone_since: float | None = None
         self._told = 0  # how many devices measured when that was last said
 
+    def __enter__(self) -> FarmMeasurer:
+        return self
+
     def poll(self, timeout_s: float) -> list[BatchResult]:
         """As of any pool. Raises RunFailed when every device stays away for the timeout."""
         finished = super().poll(timeout_s)

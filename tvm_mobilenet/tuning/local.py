@@ -21,3 +21,6 @@ class LocalMeasurer(PoolMeasurer):
         build_cores, run_cores = share_cores(settings.threads)
         self._builders = [self._worker("builder", build_cores)]
         self._lanes = [Lane(self._worker("runner", run_cores))]
+
+    def __enter__(self) -> LocalMeasurer:
+        return self

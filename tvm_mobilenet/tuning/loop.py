@@ -19,6 +19,7 @@ from tvm_mobilenet.tuning.state import Progress, State, Task
 from tvm_mobilenet.tuning.tasks import FINALISTS
 
 BATCH = 12  # candidates: about one second of building
+FIRST_BATCH = 4  # of a task: the default first of all, so that every kernel soon has a time
 FINAL_S = 1.0  # about what that takes for one task
 IMPROVEMENT = 0.005  # a smaller gain counts as none for early stopping
 POLL_S = 0.25
@@ -131,7 +132,9 @@ class _Loop:
             if not open_tasks:
                 return None
             task = min(open_tasks, key=lambda one: (one.trials + one.in_flight) / one.share)
-            candidates = task.search.propose(min(BATCH, self._room(task)))
+            begun = task.trials or task.in_flight
+            size = BATCH if begun else max(FIRST_BATCH, len(task.seeds) + 1)
+            candidates = task.search.propose(min(size, self._room(task)))
             if not candidates:
                 task.ended = "whole space measured"
                 continue
@@ -182,7 +185,7 @@ class _Loop:
             tvm_version=self.tvm_version,
             spread=round(outcome.spread, 4),
             threads=self.settings.threads,
-            cache="cold" if self.settings.cold else "warm",
+            cache=self.settings.cache,
             task=task.name,
             final=final,
             default=candidate.key == task.space.default.key,
@@ -213,7 +216,9 @@ class _Loop:
                 what = f"{task.name}: dropped a wrong schedule {candidate.point}"
                 self.progress.note(f"{what}: {outcome.detail}")
             return
-        task.measured[candidate.key] = (outcome.seconds, candidate)
+        self._remember(task, outcome.seconds, candidate)
+        if candidate.key in task.seeds:
+            task.seed_times[candidate.key] = outcome.seconds
         if candidate.key == task.space.default.key:
             task.default_s = outcome.seconds
         if task.best_s is None or outcome.seconds < task.best_s:
@@ -221,6 +226,14 @@ class _Loop:
                 task.since_gain = 0
             task.best_s = outcome.seconds
             task.best = candidate
+
+    def _remember(self, task: Task, seconds: float, candidate: Candidate) -> None:
+        """Keep who may be measured again at the end; each schedule is 100 KB."""
+        task.measured[candidate.key] = (seconds, candidate)
+        default = task.space.default.key
+        others = [(time, key) for key, (time, _) in task.measured.items() if key != default]
+        for _, key in sorted(others)[FINALISTS:]:
+            del task.measured[key]
 
     def _take_final(self, task: Task, outcomes: Iterable[Outcome]) -> None:
         """What was measured side by side replaces what the search saw."""

@@ -8,7 +8,13 @@ from typing import Literal
 Role = Literal["input", "constant", "output"]
 
 Cause = Literal[
-    "build error", "build timeout", "run error", "run timeout", "wrong result", "device lost"
+    "build error",
+    "build timeout",
+    "run error",
+    "run timeout",
+    "wrong result",
+    "device lost",
+    "not modelled",
 ]
 
 
@@ -36,6 +42,10 @@ class Settings:
     cut_off: float = 1.5  # a candidate this much slower than the best is timed by one block only
     tolerance: float = 1e-4  # ‖a-b‖/‖b‖ against the reference
     seed: int = 0
+
+    @property
+    def cache(self) -> str:
+        return "cold" if self.cold else "warm"
 
 
 @dataclass(frozen=True)

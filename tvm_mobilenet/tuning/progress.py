@@ -147,6 +147,9 @@ def summary(state: State, statistics: Statistics) -> Iterator[str]:
             total += f", by default {state.default_s * 1e3:.3f} ms"
             total += f" ({state.default_s / state.network_s:.2f}x)"
         yield total
+    elif state.tasks:
+        missing = sum(task.best_s is None for task in state.tasks)
+        yield f"{missing} of {len(state.tasks)} kernels have no time yet: no total, and no curve"
     yield _noise(statistics)
     yield from _curve(state)
 

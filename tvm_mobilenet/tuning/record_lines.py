@@ -32,6 +32,12 @@ class RecordInfo:
     task: str = ""
     final: bool = False  # measured again beside its rivals when the search had ended
     default: bool = False  # the schedule that needs no tuning
+
+    @property
+    def modelled(self) -> bool:
+        """Whether no device was asked: any measured record is worth more."""
+        return self.how == "modelled"
+
     reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
 
 

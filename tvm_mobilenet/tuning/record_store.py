@@ -234,12 +234,16 @@ class Records:
 
         The last measurement of a schedule is the one that counts. Among those that were measured
         side by side when their search had ended the order is theirs; another one goes before them
-        only where it was faster by more than noise.
+        only where it was faster by more than noise. What a model says comes after all that was
+        measured, and never in the place of a measurement.
         """
-        latest = {record.trace_key: record for record in self._by_workload.get(workload, [])}
+        found = self._by_workload.get(workload, [])
+        by_worth = sorted(found, key=lambda record: not record.info.modelled)
+        latest = {record.trace_key: record for record in by_worth}
 
-        def order(record: Record) -> float:
-            return record.seconds * (1.0 if record.info.final else 1.0 + NOISE)
+        def order(record: Record) -> tuple[bool, float]:
+            seconds = record.seconds * (1.0 if record.info.final else 1.0 + NOISE)
+            return record.info.modelled, seconds
 
         return sorted(latest.values(), key=order)
 
@@ -258,6 +262,21 @@ class Records:
             with contextlib.suppress(Rejected):
                 return replay(mod, record.trace_json), record.info
         return None, None
+
+    def check_conditions(self, threads: int, cache: str, how: str) -> None:
+        """Raise BadInput where the records' times were not measured like this: they do not compare.
+
+        The threads of a kernel, "cold" or "warm" weights, and how ("native", "rpc", …).
+        """
+        for record in self.records:
+            info = record.info
+            came = (info.threads, info.cache, info.how)
+            if info.how != "unknown" and came != (threads, cache, how):
+                raise BadInput(
+                    f"{self.directory} holds times measured with {_conditions(*came)}, not with "
+                    f"{_conditions(threads, cache, how)}, which do not compare; name another "
+                    "--work-dir"
+                )
 
     # ---- writing
 
@@ -335,6 +354,10 @@ def _empty_workload() -> str:
     import tvm
 
     return json.dumps(_workload_line(tvm.IRModule()))
+
+
+def _conditions(threads: int, cache: str, how: str) -> str:
+    return f"{threads} {'thread' if threads == 1 else 'threads'}, weights {cache}, {how}"
 
 
 def now() -> str:

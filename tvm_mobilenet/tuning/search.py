@@ -19,7 +19,7 @@ from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig
 from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Point, Rejected
 
 LISTED = 1 << 16  # a space up to this size is drawn from without repetition
-POOL = 64  # points the model ranks for a batch; 2 ms each for features
+POOL = 64  # points the model ranks for a batch, half of them new; 4 ms each, 2 for features
 ELITE = 5  # best schedules whose neighbours enter the pool
 EXPLORE = 0.25  # of a batch: taken whatever the model says
 COVER = 0.5  # of a batch: options never tried
@@ -79,6 +79,7 @@ class Search:
         self._points: set[Point] = set()
         self._options: set[tuple[int, Option]] = set()
         self._best: list[tuple[float, Candidate]] = []
+        self._promising: list[Candidate] = []  # of the last pool, to be ranked again
         self._first = [space.default, *self._replayed(seeds)]
         self._untried = _Deck(space, rng)
         self.exhausted = False
@@ -150,7 +151,7 @@ class Search:
     def _from_pool(self, count: int) -> list[Candidate]:
         if count < 1:
             return []
-        pool: dict[int, Candidate] = {}
+        pool = {one.structure: one for one in self._promising if not self._known(one)}
         for point in (*self._neighbours(), *self._untried.draw(4 * POOL, self._points)):
             if len(pool) >= POOL:
                 break
@@ -159,6 +160,7 @@ class Search:
         ranked = self._model.rank(self.space, list(pool.values()))
         explore = round(EXPLORE * count)
         chosen, rest = ranked[: count - explore], ranked[count - explore :]
+        self._promising = rest[: POOL // 2]
         return chosen + self._rng.sample(rest, min(explore, len(rest)))
 
     def _neighbours(self) -> list[Point]:

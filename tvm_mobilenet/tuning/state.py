@@ -41,6 +41,7 @@ class Task:
     default_s: float | None = None
     measured: dict[str, tuple[float, Candidate]] = field(default_factory=dict)
     seeds: dict[str, str] = field(default_factory=dict)  # trace key → the folder it came from
+    seed_times: dict[str, float] = field(default_factory=dict)  # of those, measured here
     failures: Counter[str] = field(default_factory=Counter)
     ended: str = ""  # why no more is tried
 

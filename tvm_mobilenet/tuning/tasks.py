@@ -45,19 +45,21 @@ def make_tasks(
     resume: bool = False,
     transfer: Mapping[str, Records] | None = None,
     seed: int = 0,
+    modelled: bool = False,
 ) -> tuple[list[Task], list[str]]:
     """The tasks for the distinct kernels, and why others are none.
 
     With ``resume`` what ``records`` know is not measured again; without, their best are the first
-    to be measured, as are those of ``transfer`` (folder → records of any target).
+    to be measured, as are those of ``transfer`` (folder → records of any target). Times from a
+    model and measured ones do not compare: only those of the kind that this run adds are known.
     """
     model = CostModel()
     sources = {} if resume else {str(records.directory): records}
     sources.update(transfer or {})
+    known = Known(records, modelled) if resume else None
     found, skipped = distinct(kernels, target, seed)
     tasks = [
-        _make_task(number, one, model, records, resume, sources, seed)
-        for number, one in enumerate(found)
+        _make_task(number, one, model, known, sources, seed) for number, one in enumerate(found)
     ]
     _share(tasks)
     return tasks, skipped
@@ -94,12 +96,34 @@ def distinct(
     return [one for alike in found.values() for one in alike], list(skipped)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What records know that a run of the same kind need not find out again."""
+
+    records: Records
+    modelled: bool
+
+    def of(self, space: KernelSpace) -> tuple[list[Record], list[str]]:
+        """The space's records, best first, and the keys of what failed."""
+        workload = self.records.find(space.mod)
+        if workload is None:
+            return [], []
+        ranked = [
+            one for one in self.records.ranked(workload) if one.info.modelled == self.modelled
+        ]
+        failed = [
+            one.trace_key
+            for one in self.records.failures
+            if one.workload == workload and (self.modelled or one.cause != "not modelled")
+        ]
+        return ranked, failed
+
+
 def _make_task(
     number: int,
     found: Distinct,
     model: CostModel,
-    records: Records,
-    resume: bool,
+    before: Known | None,
     sources: Mapping[str, Records],
     seed: int,
 ) -> Task:
@@ -115,12 +139,11 @@ def _make_task(
     known: dict[str, float | None] = {}
     ranked: list[Record] = []
     times: list[tuple[str, float]] = []
-    workload = records.find(space.mod) if resume else None
-    if workload is not None:
-        ranked = records.ranked(workload)
+    if before is not None:
+        ranked, failed = before.of(space)
         times = [(record.trace_json, record.seconds) for record in ranked]
         known = {record.trace_key: record.seconds for record in ranked}
-        known |= {one.trace_key: None for one in records.failures if one.workload == workload}
+        known |= dict.fromkeys(failed)
     rng = random.Random(seed * 1_000_003 + number)
     search = Search(space, model, rng, seeds=traces, known=known, known_times=times)
     task = Task(number, kernel.name, found.count, kernel.flops, space, search, seeds=seeds)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -37,6 +38,7 @@ def main() -> None:
         device.serve(connection, hello)
         return
     worker = Builder(hello.settings) if kind == "builder" else Runner(hello.settings)
+    gc.freeze()  # the runner collects after every candidate: not all that was imported, each time
     connection.send(Ready(resident_bytes()))
     # the tuner has gone: nothing is left to do
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
