@@ -6,12 +6,14 @@ import time
 
 import network_kernels
 import numpy as np
+import odd_kernels
 import pytest
 import tvm
-from kernel_cases import Array, Packing, Unpacking, normal
+from kernel_cases import Array, Case, Packing, Unpacking, normal
 from network_kernels import Workload
 from tvm import tirx
 
+from schedules import RULES
 from tvm_mobilenet import models
 from tvm_mobilenet.computes.layout import Blocked, Halo
 from tvm_mobilenet.tuning import case, reference
@@ -39,6 +41,16 @@ def test_every_layer_of_a_network(
     func = network_kernels.kernel(workload, vector_width).func
     came, wanted = both(func, rng)
     np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("one", odd_kernels.FAST_PRODUCTS, ids=lambda one: one.id)
+def test_products_by_strassen(one: Case, rng: np.random.Generator) -> None:
+    came, wanted = both(one.func().with_attr("global_symbol", "main"), rng)
+    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_reference_for_every_rule() -> None:
+    assert set(RULES["x86"]) | set(RULES["arm_cpu"]) == set(reference.REFERENCES)
 
 
 @pytest.mark.parametrize("kind", [Packing, Unpacking])

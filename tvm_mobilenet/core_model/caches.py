@@ -22,9 +22,9 @@ from tvm.runtime import DataType
 
 from tvm_mobilenet.core_model.operation import Unmodelled
 from tvm_mobilenet.lowering import CPU_PASSES, STACK_BYTES
-from tvm_mobilenet.prefetch import prefetch_panels
+from tvm_mobilenet.prefetch import insert_prefetches
 
-FLAT_PASSES = CPU_PASSES[: CPU_PASSES.index(prefetch_panels)]
+FLAT_PASSES = CPU_PASSES[: CPU_PASSES.index(insert_prefetches)]
 ROOM = (0.75, 1.25)  # of a cache: what surely stays, what surely does not
 
 Grid = dict[Any, NDArray[np.int64]]

@@ -18,6 +18,8 @@ from tvm import ir, s_tir, sym, tirx
 
 Array = NDArray[Any]
 
+IMAGE_AXES = (2, 3)  # the row and column among a convolution's loops
+ODD_ROW, COLUMN = 4, 5  # … of one that makes operands
 # what reading a function of another form ends in
 FORM_ERRORS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
 
@@ -54,7 +56,7 @@ def conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     _, kernel_h, kernel_w, channels, _, _ = weight.shape
     image = channels_last(data)[..., :channels]
     filters = weight.transpose(1, 2, 3, 0, 4, 5).reshape(kernel_h, kernel_w, channels, -1)
-    taps = kernel.taps(image, shape, (kernel_h, kernel_w))
+    taps = kernel.taps(image, kernel.size(), (kernel_h, kernel_w))
     summed = sum(tap @ filters[kh, kw] for kh, kw, tap in taps)
     return kernel.finish(summed + bias.reshape(-1), shape)
 
@@ -64,8 +66,43 @@ def depthwise_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) ->
     data, weight, bias = inputs
     _, kernel_h, kernel_w, _ = weight.shape
     filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
-    taps = kernel.taps(channels_last(data), shape, (kernel_h, kernel_w))
+    taps = kernel.taps(channels_last(data), kernel.size(), (kernel_h, kernel_w))
     summed = sum(tap * filters[kh, kw] for kh, kw, tap in taps)
+    return kernel.finish(summed + bias.reshape(-1), shape)
+
+
+def depthwise_operands(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """Depthwise convolution whose result is left as Strassen's left operands."""
+    data, weight, bias = inputs
+    _, kernel_h, kernel_w, _ = weight.shape
+    batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
+    filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
+    size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
+    taps = kernel.taps(channels_last(data), size, (kernel_h, kernel_w), axes)
+    summed = sum(tap * filters[kh, kw] for kh, kw, tap in taps)
+    active = kernel.clamp(summed + bias.reshape(-1))
+    # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
+    parts = active.reshape(batch, rows, 2, columns, 2, half * v).transpose(2, 4, 0, 1, 3, 5)
+    (a11, a12), (a21, a22) = parts
+    s1, s2 = a21 + a22, a21 + a22 - a11
+    operands = np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
+    blocked = operands.reshape(len(operands), batch, rows, columns, half, v)
+    return blocked.transpose(0, 1, 4, 2, 3, 5)
+
+
+def strassen_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
+    operands, weight, bias = inputs
+    products, batch, blocks, rows, columns, v = operands.shape
+    left = operands.transpose(0, 1, 3, 4, 2, 5).reshape(products, -1, blocks * v)
+    right = weight.transpose(1, 2, 0, 3, 4).reshape(products, blocks * v, -1)
+    p = left @ right
+    u2 = p[0] + p[5]
+    u3 = u2 + p[6]
+    quarters = np.array([[p[0] + p[1], u2 + p[4] + p[2]], [u3 + p[3], u3 + p[4]]])
+    # (i, j, N, H / 2, W, O / 2) → (N, H, W, O)
+    parts = quarters.reshape(2, 2, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
+    summed = parts.reshape(batch, 2 * rows, columns, -1)
     return kernel.finish(summed + bias.reshape(-1), shape)
 
 
@@ -78,7 +115,7 @@ def stem_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Arra
     image = np.zeros((len(data), rows, columns, channels))
     image[:, top : top + height, left : left + width] = data.transpose(0, 2, 3, 1)
     filters = weight.transpose(2, 3, 1, 0, 4).reshape(kernel_h, kernel_w, channels, -1)
-    taps = kernel.taps(image, shape, (kernel_h, kernel_w))
+    taps = kernel.taps(image, kernel.size(), (kernel_h, kernel_w))
     summed = sum(tap @ filters[kh, kw] for kh, kw, tap in taps)
     return kernel.finish(summed + bias.reshape(-1), shape)
 
@@ -120,6 +157,8 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "pointwise_conv2d": conv2d,
     "conv2d": conv2d,
     "depthwise_conv2d": depthwise_conv2d,
+    "depthwise_operands": depthwise_operands,
+    "strassen_conv2d": strassen_conv2d,
     "stem_conv2d": stem_conv2d,
     "global_avg_pool2d": global_avg_pool2d,
     "dense": dense,
@@ -150,15 +189,29 @@ class _Kernel:
     def extents(self, block: str) -> list[int]:
         return [int(one.dom.extent) for one in self._blocks[block].iter_vars]
 
-    def taps(self, image: Array, shape: tuple[int, ...], window: tuple[int, int]) -> list[Any]:
-        """For each place in the window: the pixels (N, oh, ow, C) it sees of an (N, H, W, C)."""
-        _, _, height, width, _ = self.extents("conv")[:5]
-        indices = self._image_indices()
+    def size(self) -> tuple[int, int]:
+        """The rows and columns of a plain convolution's result."""
+        rows, columns = (self.extents("conv")[axis] for axis in IMAGE_AXES)
+        return rows, columns
+
+    def taps(
+        self,
+        image: Array,
+        size: tuple[int, int],
+        window: tuple[int, int],
+        axes: tuple[int, int] = IMAGE_AXES,
+    ) -> list[Any]:
+        """For each place in the window: the pixels (N, oh, ow, C) it sees of an (N, H, W, C).
+
+        ``size`` is that of the result; ``axes`` are the sum's loops over its rows and columns.
+        """
+        height, width = size
+        indices = self._image_indices(axes)
         variables = [one.var for one in self._blocks["conv"].iter_vars]
         taps = []
         (stride_h, origin_h), (stride_w, origin_w) = (
-            (_coefficient(index, variables[place]), _constant(index))
-            for index, place in zip(indices, (2, 3), strict=True)
+            (_coefficient(index, variables[axis]), _constant(index))
+            for index, axis in zip(indices, axes, strict=True)
         )
         for kh in range(window[0]):
             for kw in range(window[1]):
@@ -217,19 +270,19 @@ class _Kernel:
     def padded_shape(self) -> list[int]:
         return self.extents("pad")
 
-    def _image_indices(self) -> list[Any]:
+    def _image_indices(self, axes: tuple[int, int]) -> list[Any]:
         """The row and the column that the sum reads, of the data or of its padded copy."""
         block = self._blocks["conv"]
         others = [*self._params[1:], block.body.buffer]
         for source, indices in self._loads("conv"):
             if not any(source.same_as(one) for one in others):
-                return [index for index in indices if self._moves(index)]
+                return [index for index in indices if self._moves(index, axes)]
         raise NoReference("the sum reads no image")
 
-    def _moves(self, index: Any) -> bool:
+    def _moves(self, index: Any, axes: tuple[int, int]) -> bool:
         """Whether an index goes with the output's row or column."""
         variables = [one.var for one in self._blocks["conv"].iter_vars]
-        return any(_coefficient(index, variables[place]) for place in (2, 3))
+        return any(_coefficient(index, variables[axis]) for axis in axes)
 
     def _loads(self, block: str) -> list[tuple[Any, list[Any]]]:
         """What a block reads, each buffer with the indices."""
