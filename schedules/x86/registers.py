@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tvm.target import Target
+from tvm.target.codegen import target_has_features
+
 FMA_LATENCY = 4  # cycles, Zen 2 to Zen 5 and Skylake to Sapphire Rapids
 FMA_PER_CYCLE = 2
 LOADS_PER_CYCLE = 2
@@ -16,14 +19,20 @@ INPUTS_IN_FLIGHT = 7  # of a depthwise tile, beside its outputs and taps: fewer,
 
 @dataclass(frozen=True)
 class RegisterFile:
-    """Vector registers of the instruction set whose vectors hold `lanes` floats."""
+    """Vector registers of the current target, for vectors of `lanes` floats."""
 
     lanes: int
 
     @property
     def count(self) -> int:
-        """32 zmm under AVX-512, 16 ymm under AVX2."""
-        return 32 if self.lanes == 16 else 16
+        """32 under AVX-512, of any width; 16 under AVX2."""
+        return 32 if self.lanes == 16 or has_avx512() else 16
+
+
+def has_avx512() -> bool:
+    """Whether the target that is being scheduled for has AVX-512."""
+    target = Target.current(allow_none=True)
+    return target is not None and bool(target_has_features("avx512f", target))
 
 
 def gemm_cycles(pixels: int, vectors: int, lanes: int) -> float:
