@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from tvm_mobilenet.tuning import device, farm
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import DeviceAddress, Settings
-from tvm_mobilenet.tuning.record_store import Records
+from tvm_mobilenet.tuning.record_store import META, Records
 from tvm_mobilenet.tuning.space import KernelSpace
 
 KEY = "board"
@@ -33,6 +34,7 @@ SETTINGS = Settings(
     target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
 )
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)
+LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
 CAUSES = {
     "none": None,
     "segfault": "run error",
@@ -80,6 +82,15 @@ def results(measurer: FarmMeasurer, until: Any = None) -> list[BatchResult]:
     return ended
 
 
+def wait_for_devices(measurer: FarmMeasurer, some: list[Job]) -> None:
+    """Keep the farm at work until every device takes part."""
+    while not all(lane.worker.ready for lane in measurer._lanes):
+        if not measurer.pending:
+            measurer.submit(Batch(0, some))
+        measurer.poll(0.1)
+    results(measurer)
+
+
 def causes(ended: list[BatchResult]) -> list[str | None]:
     return [outcome.cause for result in ended for outcome in result.outcomes]
 
@@ -87,16 +98,14 @@ def causes(ended: list[BatchResult]) -> list[str | None]:
 def test_all_devices_measure_and_nothing_is_lost_or_repeated(
     boards: Farm, space: KernelSpace
 ) -> None:
-    with FarmMeasurer(SLOW, 5.0, boards.address, KEY) as measurer:
+    with FarmMeasurer(LONG, 5.0, boards.address, KEY) as measurer:
         measurer.add_task(0, space.mod)
         every = jobs(space, *["none"] * 36)
-        # measured once each: these times are too short for a sentinel to mean anything
-        batches = [Batch(0, every[i : i + 3], final=False) for i in range(0, 36, 3)]
-        measurer.submit(batches[0])
-        ended = results(measurer, lambda: all(lane.worker.ready for lane in measurer._lanes))
-        for batch in batches[1:]:
-            measurer.submit(batch)
-        ended += results(measurer)
+        wait_for_devices(measurer, every[:2])
+        before = measurer.statistics.run
+        for i in range(0, 36, 3):
+            measurer.submit(Batch(0, every[i : i + 3]))
+        ended = results(measurer)
         assert all(lane.sentinels for lane in measurer._lanes), "each of the four measured"
         assert len(measurer._lanes) == 4 and measurer.how == "rpc"
     outcomes = [outcome for result in ended for outcome in result.outcomes]
@@ -106,7 +115,7 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
         assert outcome.cpu and outcome.error < 1e-6 and outcome.reference == "unscheduled"
     assert measurer.notes[-1] == "devices of key 'board' that measure: 4"
     repeated = sum(len(one.outcomes) * (one.passes - 1) for one in ended)
-    assert measurer.statistics.run <= 36 + repeated and measurer.statistics.restarts == 0
+    assert measurer.statistics.run - before <= 36 + repeated and measurer.statistics.restarts == 0
 
 
 def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
@@ -135,14 +144,19 @@ def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
     with FarmMeasurer(SLOW, 4.0, boards.address, key) as measurer:
         measurer.add_task(0, space.mod)
         every = jobs(space, *["none"] * 36)
-        for i in range(0, 36, 12):
-            measurer.submit(Batch(0, every[i : i + 12]))
-        busy = lambda: sum(len(one.results) > 0 for one in measurer._batches) == 2  # noqa: E731
-        ended = results(measurer, busy)
+        wait_for_devices(measurer, every[:2])
         boards.signal(victim, number)
-        ended += results(measurer)
-        assert set(causes(ended)) == {None} and len(causes(ended)) == 36
-        assert any("went in the middle" in note for note in measurer.notes)
+        ended, submitted = [], 0
+        deadline = time.monotonic() + 60
+        while not any("went in the middle" in note for note in measurer.notes) or measurer.pending:
+            assert time.monotonic() < deadline
+            while measurer.hungry and submitted < len(every):
+                measurer.submit(Batch(0, every[submitted : submitted + 6]))
+                submitted += 6
+            ended += measurer.poll(0.1)
+        assert submitted == len(every)
+        assert [one.job.payload for result in ended for one in result.outcomes] == ["none"] * 36
+        assert set(causes(ended)) == {None}, "what was on it has been measured by the other"
         measurer.notes.clear()
         if number == signal.SIGSTOP:
             boards.signal(victim, signal.SIGCONT)
@@ -234,6 +248,8 @@ def test_the_command_measures_over_rpc(
     records = Records.open(tmp_path, SPEC).records
     assert len(records) >= 6 and {one.info.how for one in records} == {"rpc"}
     assert {one.info.cpu for one in records} != {"unknown"} and os.path.exists(tmp_path)
+    meta = json.loads((tmp_path / META).read_text())
+    assert meta["cpu"] == records[-1].info.cpu
     assert "devices of key 'board' that measure" in capsys.readouterr().err
     assert tune.main(["--work-dir", str(tmp_path), "--trials", "6", *where[:2], "--rpc-key", "x"])
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error")]

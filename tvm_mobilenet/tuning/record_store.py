@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tvm_mobilenet import cpu, tvm_runtime
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.tuning.durable import append_lines, hold_lock, read_lines, replace
 from tvm_mobilenet.tuning.record_lines import (
@@ -312,6 +312,8 @@ class Records:
         """Note in ``meta.json`` how a tuning run went."""
         self.meta["runs"] = [*self.meta.get("runs", []), dict(run)]
         self.meta["updated"] = now()
+        if self.records:  # a device's, where it was measured over RPC
+            self.meta["cpu"] = self.records[-1].info.cpu
         _write_meta(self.directory, self.meta)
 
     def _workload_numbers(self, mods: Sequence[tvm.IRModule]) -> list[int]:
@@ -464,7 +466,7 @@ def _new_meta(meta: Mapping[str, Any], spec: TargetSpec) -> dict[str, Any]:
         "target_name": spec.name,
         "target": dict(spec.target),
         "device": meta.get("device", spec.device),
-        "cpu": meta.get("cpu", cpu.host_model()),
+        "cpu": meta.get("cpu", "unknown"),  # until something is measured
         "tvm_version": tvm_runtime.version(),
         "created": meta.get("created", now()),
         "updated": now(),
