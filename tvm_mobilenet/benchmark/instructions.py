@@ -28,8 +28,7 @@ from tvm_mobilenet.results.schema import Device, ResultRow
 CORES = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1")
 ANY_CORE = "max"
 PEERS_ON_DEVICE = ("onnxruntime",)
-# A Python process takes a million instructions more or less each time, which the difference between
-# many inferences makes 0.2 million of one.
+# A Python process takes a million instructions more or less each time: more runs to tell apart.
 PYTHON_RUNS = (1, 11)
 
 

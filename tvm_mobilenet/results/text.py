@@ -152,8 +152,7 @@ def count_sentences(table: CountTable) -> list[str]:
         row.engine_version or "?" for n in table.networks for row in n.rows if row.instructions
     }
     sentences = [
-        "Instructions executed on an emulated core, not time. Ours repeat exactly, a peer's within "
-        "0.2 million. "
+        "Instructions executed on an emulated core, not time. Ours repeat exactly, a peer's not. "
         f"Versions: {', '.join(sorted(versions))}."
     ]
     compared = table.compared
