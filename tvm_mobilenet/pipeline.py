@@ -43,8 +43,10 @@ class Kernel:
     flops: int
 
 
-def graph_phases(vector_width: int) -> list[tuple[str, list[tvm.transform.Pass]]]:
-    """The graph's passes, in order, by phase."""
+def graph_phases(
+    vector_width: int, legalization: tvm.transform.Pass | None = None
+) -> list[tuple[str, list[tvm.transform.Pass]]]:
+    """The graph's passes, in order, by phase; `legalization` where it is not that of CPUs."""
     return [
         (
             "fold",
@@ -56,7 +58,7 @@ def graph_phases(vector_width: int) -> list[tuple[str, list[tvm.transform.Pass]]
                 relax.transform.DeadCodeElimination(),
             ],
         ),
-        ("legalize", [legalize(vector_width)]),
+        ("legalize", [legalization or legalize(vector_width)]),
         (
             "legalize-rest",
             [  # operators we have no kernel for
@@ -70,11 +72,16 @@ def graph_phases(vector_width: int) -> list[tuple[str, list[tvm.transform.Pass]]
     ]
 
 
-def lower_graph(mod: tvm.IRModule, vector_width: int, dump: IrDump | None = None) -> tvm.IRModule:
+def lower_graph(
+    mod: tvm.IRModule,
+    vector_width: int,
+    dump: IrDump | None = None,
+    legalization: tvm.transform.Pass | None = None,
+) -> tvm.IRModule:
     """The importer's module → kernel calls over our unscheduled TensorIR functions."""
     dump = dump or IrDump(None)
     dump("import", mod)
-    for phase, passes in graph_phases(vector_width):
+    for phase, passes in graph_phases(vector_width, legalization):
         mod = tvm.transform.Sequential(passes)(mod)
         dump(phase, mod)
     return mod
