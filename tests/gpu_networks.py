@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Network:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     reference: Callable[[Array], NDArray[np.float64]]
+    model: dict[str, Any] = field(default_factory=dict)
 
 
 def mobilenet(alpha: float, resolution: int, batch: int = 1) -> Network:
@@ -57,7 +58,7 @@ def mobilenet(alpha: float, resolution: int, batch: int = 1) -> Network:
             )
         raise AssertionError("no classifier")
 
-    return Network(module, (batch, *config.input_shape), (batch, 1000), reference)
+    return Network(module, (batch, *config.input_shape), (batch, 1000), reference, asdict(config))
 
 
 @cache
@@ -110,7 +111,7 @@ def write_bundle(
             target=bundle.Target("test", "x86_64-linux-gnu", code.arch),
             cpu_features=(),
             tvm_version=tvm.__version__,
-            model={},
+            model=network.model,
             inputs=(bundle.TensorInfo("input", network.input_shape, "float32", "NCHW"),),
             outputs=(bundle.TensorInfo("output", network.output_shape, "float32", layout),),
             precision=precision,

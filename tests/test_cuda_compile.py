@@ -1,4 +1,4 @@
-"""What nvcc makes of our kernels, for every target, read as PTX and as machine code: no GPU needed."""
+"""What nvcc makes of our kernels for every target, as PTX and machine code; no GPU needed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_models_know_the_targets_devices() -> None:
 
 def test_no_nvcc(monkeypatch: Any) -> None:
     monkeypatch.setattr(nvcc, "NVCC", "nvcc-that-is-not-there")
-    with pytest.raises(BadInput, match="target cuda-sm_90: wanted nvcc, it is not installed; ins"):
+    with pytest.raises(BadInput, match=r"target cuda-sm_90: wanted nvcc, it is not installed; ins"):
         nvcc.check("cuda-sm_90", "sm_90")
 
 
@@ -156,7 +156,7 @@ def test_an_nvcc_that_does_not_know_the_architecture() -> None:
 
 @pytest.mark.nvcc
 def test_source_that_does_not_compile(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="nvcc cannot compile the kernels: .*error"):
+    with pytest.raises(RunFailed, match=r"nvcc cannot compile the kernels: .*error"):
         nvcc.compile_source("int f() { return nothing; }", "sm_90", tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_fp16_is_for_gpus() -> None:
 def test_on_a_gpu(
     resolution: int, alpha: float, batch: int, precision: str, tmp_path: Path
 ) -> None:
-    """Building a bundle runs it, and fails where it differs from PyTorch by more than is allowed."""
+    """Building a bundle runs it, and fails where it differs too much from PyTorch."""
     network = source.from_config(models.config_from("mobilenet_v1", alpha, resolution), batch)
     built = compile_stage.build_bundle(
         network, target.resolve("cuda"), tmp_path / "b", precision=precision

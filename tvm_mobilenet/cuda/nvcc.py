@@ -12,9 +12,7 @@ from tvm_mobilenet.errors import BadInput, RunFailed
 
 NVCC = "nvcc"
 OLDEST = (12, 0)  # the first whose PTX the architectures here all have
-WHERE_TO_GET = (
-    "install NVIDIA's CUDA toolkit (Debian: apt-get install nvidia-cuda-toolkit), or put it on PATH"
-)
+WHERE_TO_GET = "apt-get install nvidia-cuda-toolkit, or put the nvcc of NVIDIA's toolkit on PATH"
 # TVM declares names that it then folds away
 QUIET = ("-diag-suppress", "177")
 
