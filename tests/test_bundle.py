@@ -95,7 +95,8 @@ def binary_manifest(path: Path) -> None:
 
 
 def other_architecture(path: Path) -> None:
-    edit_manifest(path, target={"name": "arm-rpi4", "triple": "riscv64-linux-gnu"})
+    target = {"name": "arm-rpi4", "triple": "riscv64-linux-gnu", "gpu_arch": None}
+    edit_manifest(path, target=target)
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {

@@ -24,32 +24,29 @@ WRONG_MACHINE = 2  # host.c's; anything else but 0 is a failure
 PREFIX = "tvm_mobilenet_"
 
 
-class CudaExecutor:
-    """The whole network as one graph: input to the GPU, kernels, outputs back.
+class OpenLibrary:
+    """A library of ours with its weights on the GPU, and what host.c exports of it.
 
-    ``input`` and ``outputs`` are pinned host memory, which goes with ``close``.
+    Raises BadInput where this machine cannot run it, RunFailed where it fails; both name `path`.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._path = bundle.path
+    def __init__(
+        self, library: Path, parameters: NDArray[np.uint8], path: Path | None = None
+    ) -> None:
+        self._path = path or library
         self._session = ctypes.c_void_p()
         self._message = ctypes.create_string_buffer(MESSAGE_BYTES)
-        self._library = _load(bundle)
-        self.parameters: NDArray[np.uint8] = np.fromfile(bundle.parameters, np.uint8)
-        self.arguments: tuple[Any, ...] = ()
+        self._library = _load(library, self._path)
         self._check(
             self._library.tvm_mobilenet_open(
                 gpu.DRIVER.encode(),
                 0,
-                ctypes.c_void_p(self.parameters.ctypes.data),
+                ctypes.c_void_p(parameters.ctypes.data),
                 ctypes.byref(self._session),
                 self._message,
                 ctypes.c_size_t(MESSAGE_BYTES),
             )
         )
-        inputs, outputs = bundle.manifest.inputs, bundle.manifest.outputs
-        self.input, *given = (self._pinned(i, info) for i, info in enumerate((*inputs, *outputs)))
-        self.outputs = tuple(given)
         self._infer = self._library.tvm_mobilenet_infer
         self._infer.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)
 
@@ -71,16 +68,19 @@ class CudaExecutor:
         self._measure("profile", samples)
         return samples
 
-    def function(self, name: str) -> Callable[..., None]:
-        """A GPU bundle exports no functions over tensors."""
-        raise BadInput(f"{self._path}: a bundle for a GPU has no function {name}; it is for CPUs")
+    def pinned(self, number: int, size: int) -> NDArray[np.uint8]:
+        """The host's memory of input (0) or output (1, 2, …): `size` bytes, until ``close``."""
+        address = self._library.tvm_mobilenet_buffer(self._session, number)
+        block: NDArray[np.uint8] = np.ctypeslib.as_array(
+            (ctypes.c_uint8 * size).from_address(address)
+        )
+        return block
 
     def close(self) -> None:
-        """Give the GPU's memory back; ``input`` and ``outputs`` are not to be touched after."""
+        """Give the memory back, on the GPU and what was ``pinned``."""
         if self._session:
             self._library.tvm_mobilenet_close(self._session)
         self._session = ctypes.c_void_p()
-        self.input, self.outputs = np.empty(0, self.input.dtype), ()
 
     def _measure(self, name: str, samples: NDArray[np.float32], *arguments: Any) -> None:
         function = getattr(self._library, PREFIX + name)
@@ -94,13 +94,6 @@ class CudaExecutor:
             )
         )
 
-    def _pinned(self, number: int, info: TensorInfo) -> NDArray[Any]:
-        size = int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize
-        address = self._library.tvm_mobilenet_buffer(self._session, number)
-        block = (ctypes.c_uint8 * size).from_address(address)
-        memory: NDArray[np.uint8] = np.ctypeslib.as_array(block)
-        return memory.view(info.dtype).reshape(info.shape)
-
     def _check(self, status: int) -> None:
         if status == 0:
             return
@@ -108,15 +101,43 @@ class CudaExecutor:
         raise BadInput(line) if status == WRONG_MACHINE else RunFailed(line)
 
 
-def _load(bundle: Bundle) -> ctypes.CDLL:
+class CudaExecutor(OpenLibrary):
+    """The whole network as one graph: input to the GPU, kernels, outputs back.
+
+    ``input`` and ``outputs`` are pinned host memory, which goes with ``close``.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.parameters: NDArray[np.uint8] = np.fromfile(bundle.parameters, np.uint8)
+        self.arguments: tuple[Any, ...] = ()
+        super().__init__(bundle.library, self.parameters, bundle.path)
+        tensors = (*bundle.manifest.inputs, *bundle.manifest.outputs)
+        self.input, *given = (self._tensor(i, info) for i, info in enumerate(tensors))
+        self.outputs = tuple(given)
+
+    def function(self, name: str) -> Callable[..., None]:
+        """A GPU bundle exports no functions over tensors."""
+        raise BadInput(f"{self._path}: a bundle for a GPU has no function {name}; it is for CPUs")
+
+    def close(self) -> None:
+        """Give the GPU's memory back; ``input`` and ``outputs`` are not to be touched after."""
+        super().close()
+        self.input, self.outputs = np.empty(0, self.input.dtype), ()
+
+    def _tensor(self, number: int, info: TensorInfo) -> NDArray[Any]:
+        size = int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize
+        return self.pinned(number, size).view(info.dtype).reshape(info.shape)
+
+
+def _load(file: Path, path: Path) -> ctypes.CDLL:
     # by a path of its own each time: see session.py on a bundle compiled again to the same path
     try:
         with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
             link = Path(folder, LIBRARY)
-            link.symlink_to(bundle.library.resolve())
+            link.symlink_to(file.resolve())
             library = ctypes.CDLL(str(link))
         library.tvm_mobilenet_buffer.restype = ctypes.c_void_p
         library.tvm_mobilenet_close.restype = None
     except (OSError, AttributeError) as error:
-        raise RunFailed(f"{bundle.path}: {LIBRARY} does not load: {error}") from error
+        raise RunFailed(f"{path}: {LIBRARY} does not load: {error}") from error
     return library

@@ -35,6 +35,7 @@ class Settings:
 
     target: dict[str, object]
     build_fn: str = "tvm_mobilenet.lowering:lower"  # module:function(IRModule, Target) -> Module
+    workers: str = "tvm_mobilenet.measure_worker"  # module of the Builder and Runner
     compiler: str = "cc"  # links an object file into a shared library
     threads: int = 1
     cold: bool = True  # take the weights from beyond L2 for every call

@@ -52,7 +52,8 @@ def main() -> None:
     assert isinstance(hello, Hello)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, hello.cores)
-    worker = Builder(hello.settings) if kind == "builder" else Runner(hello.settings)
+    workers = importlib.import_module(hello.settings.workers)
+    worker = (workers.Builder if kind == "builder" else workers.Runner)(hello.settings)
     connection.send(Ready(_rss()))
     # the tuner has gone: nothing is left to do
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -100,11 +101,13 @@ class Builder:
         mod = self._workloads[job.task]
         if job.trace_json is not None:
             mod = self._replay(mod, job.trace_json).mod
-        module = self._build(mod, self._target)
+        self._write(self._build(mod, self._target), job.library)
+
+    def _write(self, module: Any, library: str) -> None:
         # what export_library does, about 10 ms of its own left out
-        compiled = f"{job.library}.o"
+        compiled = f"{library}.o"
         module.write_to_file(compiled, "o")
-        command = [self._compiler, "-shared", "-o", job.library, compiled]
+        command = [self._compiler, "-shared", "-o", library, compiled]
         subprocess.run(command, check=True, capture_output=True)
         os.unlink(compiled)
 
@@ -210,8 +213,9 @@ class _Arguments:
             views[place, copy] = view
             self._guards.append(block[sizes[place] :])
             self._guards[-1][:] = GUARD_BYTE
-        self._outputs = [
-            views[place, 0] for place, one in enumerate(arguments) if one.role == "output"
+        self.values = [views[place, 0] for place in range(len(arguments))]
+        self.outputs = [
+            value for value, one in zip(self.values, arguments, strict=True) if one.role == "output"
         ]
         self._expected: list[Any] = []
         tensors = {key: from_dlpack(view) for key, view in views.items()}
@@ -231,14 +235,14 @@ class _Arguments:
         if not path.exists():
             load(task.reference)["main"](*self.rotation[0])
             draft = path.with_suffix(f".{os.getpid()}.npz")
-            np.savez(draft, *self._outputs)
+            np.savez(draft, *self.outputs)
             os.replace(draft, path)
         with np.load(path) as stored:
             self._expected = [stored[name] for name in stored.files]
 
     def poison_outputs(self) -> None:
         """Make an output that the kernel does not write a wrong one."""
-        for output in self._outputs:
+        for output in self.outputs:
             output.fill(float("nan") if output.dtype.kind == "f" else 77)
 
     def check(self, tolerance: float) -> tuple[str, float]:
@@ -248,7 +252,7 @@ class _Arguments:
         if any((guard != GUARD_BYTE).any() for guard in self._guards):
             return "it wrote outside its arguments", 0.0
         worst = 0.0
-        for output, expected in zip(self._outputs, self._expected, strict=True):
+        for output, expected in zip(self.outputs, self._expected, strict=True):
             if not np.isfinite(output).all():
                 return "an output is left unwritten or not finite", 0.0
             scale = float(np.linalg.norm(expected.astype(np.float64))) or 1.0

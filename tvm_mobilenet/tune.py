@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TIME_BUDGET_S = 270.0  # with loading the network, the five minutes a person waits
 EARLY_STOPPING = 96
 TIMEOUT_S = 10.0
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}  # relative
 PACE = 4.0  # candidates a second on two busy Zen 5 cores, for the estimate of --dry-run
 
 ALPHAS = (1.0, 0.75, 0.5, 0.25)
@@ -102,6 +103,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--warm", action="store_true", help="leave the weights in the cache between calls"
     )
     group.add_argument(
+        "--precision",
+        choices=tuple(TOLERANCES),
+        default="fp32",
+        help="of the kernels; fp16 on GPUs only (default: %(default)s)",
+    )
+    group.add_argument(
         "--rpc-tracker", metavar="HOST[:PORT]", help="measure on a tracker's devices"
     )
     group.add_argument("--rpc-key", metavar="KEY", help="the tracker's key of those devices")
@@ -145,14 +152,28 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     if args.rpc_tracker or args.rpc_key:
         raise BadInput("measuring over RPC is not supported by this version; tune on the device")
     missing = spec.missing_features(cpu.host_features())
-    if spec.family == "cuda" or missing:
-        lacking = (
-            f"this CPU lacks {', '.join(missing)}" if missing else "no CUDA device is used yet"
+    if missing:
+        raise BadInput(
+            f"target {spec.name} cannot be measured on this machine: this CPU lacks "
+            f"{', '.join(missing)}"
         )
-        raise BadInput(f"target {spec.name} cannot be measured on this machine: {lacking}")
+    if spec.gpu is not None and not args.dry_run:
+        _check_gpu(spec)
     cores = len(thread_pool.available_cpus())
     if args.threads > cores:
         raise BadInput(f"--threads {args.threads}: this process may use {cores} CPUs")
+
+
+def _check_gpu(spec: TargetSpec) -> None:
+    from tvm_mobilenet import gpu
+    from tvm_mobilenet.cuda import nvcc
+
+    assert spec.gpu is not None
+    nvcc.check(spec.name, spec.gpu.arch)
+    present = gpu.present_arch()
+    if present != spec.gpu.arch:
+        came = f"its GPU is {present}" if present else "it has no GPU, or no driver (libcuda)"
+        raise BadInput(f"target {spec.name} cannot be measured on this machine: {came}")
 
 
 def _tune(
@@ -208,23 +229,29 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
 
     return Settings(
         target=dict(spec.target),
+        workers="tvm_mobilenet.measure_gpu" if spec.gpu else "tvm_mobilenet.measure_worker",
         compiler=spec.cross_compiler or "cc",
         threads=args.threads,
-        cold=not args.warm,
+        cold=not args.warm and spec.gpu is None,
+        tolerance=TOLERANCES[args.precision],
         seed=args.seed,
     )
 
 
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
-    from tvm_mobilenet import pipeline, source
+    from tvm_mobilenet import legalization, pipeline, source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
     return [
         kernel
         for one in sources
         for kernel in pipeline.extract_kernels(
-            pipeline.lower_graph(one.relax_module(), spec.vector_width)
+            pipeline.lower_graph(
+                one.relax_module(),
+                spec.vector_width,
+                legalization=legalization.for_target(spec, args.precision),
+            )
         )
     ]
 

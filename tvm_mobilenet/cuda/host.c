@@ -63,6 +63,7 @@ enum {
   call(PrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (Handle *, Device))                    \
   call(PrimaryCtxRelease, "cuDevicePrimaryCtxRelease_v2", (Device))                         \
   call(CtxSetCurrent, "cuCtxSetCurrent", (Handle))                                          \
+  call(CtxSynchronize, "cuCtxSynchronize", (void))                                          \
   call(ModuleLoadData, "cuModuleLoadData", (Handle *, const void *))                        \
   call(ModuleUnload, "cuModuleUnload", (Handle))                                            \
   call(ModuleGetFunction, "cuModuleGetFunction", (Handle *, Handle, const char *))          \
@@ -188,6 +189,9 @@ static int allocate(Session *s, const void *parameters) {
   }
   TRY("the weights do not reach the GPU",
       MemcpyHtoD(s->addresses[PARAMETERS], parameters, buffer_bytes[PARAMETERS]));
+  /* a copy from pageable memory returns before its last bytes arrive, and our stream waits for
+     no other */
+  TRY("the weights do not reach the GPU", CtxSynchronize());
   return DONE;
 }
 
