@@ -1,56 +1,119 @@
 """Candidates per second, built and measured: our workers beside MetaSchedule's own.
 
-    python benchmarks/tuning_speed.py [--candidates 24] [--kernel pointwise_conv2d_14x14x512_512]
+    python benchmarks/tuning_speed.py [--rounds 2] [--kernel NAME ...] [--json FILE]
 
-Both get the same random schedules of the same kernels of 1.0-224, in batches of 12, one after the
-other on the same cores. MetaSchedule's are LocalBuilder and LocalRunner as shipped.
+Both get the same random schedules of the same kernels in batches of 12, turn by turn on the same
+cores. MetaSchedule's are LocalBuilder and LocalRunner as shipped; ours start once and stay, which
+is in the first round's time.
+
+    python benchmarks/tuning_speed.py --endurance 10000 --alpha 0.25 --resolution 128 [--json FILE]
+
+tunes with that many candidates and tells what the tuner and its workers hold in memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import cli, pipeline, source, target
-from tvm_mobilenet.measure import Batch, Job, Measurer
-from tvm_mobilenet.measure_messages import Settings
-from tvm_mobilenet.space import Candidate, KernelSpace, Rejected
+from tvm_mobilenet import cli, cpu, target, tune, tvm_runtime
+from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.tuning import loop
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, Job
+from tvm_mobilenet.tuning.memory import resident_bytes
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.record_store import Records, now
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Rejected
+from tvm_mobilenet.tuning.state import Budget, State, Task
+from tvm_mobilenet.tuning.tasks import distinct, make_tasks
 
 BATCH = 12
 TIMEOUT_S = 300
+# one of each kind, of 1.0-224
+KERNELS = ("depthwise_conv2d_14x14x512", "pointwise_conv2d_14x14x512_512")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
-    parser.add_argument("--candidates", type=cli.positive_int, default=24, help="for each kernel")
-    parser.add_argument("--kernel", action="append", help="measure these kernels only")
+    parser.add_argument("--rounds", type=cli.positive_int, default=2, help="(default: %(default)s)")
+    parser.add_argument("--kernel", action="append", help=f"(default: {' '.join(KERNELS)})")
     parser.add_argument("--ours-only", action="store_true")
+    parser.add_argument("--endurance", type=cli.positive_int, metavar="N", help="see above")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
+    args.sweep = args.rpc_tracker = None
     spec = target.resolve(args.target)
-    network = pipeline.lower_graph(source.from_flags(args).relax_module(), spec.vector_width)
-    spaces = [
-        KernelSpace(kernel.func, spec.tvm_target())
-        for kernel in pipeline.extract_kernels(network)
-        if args.kernel is None or kernel.name in args.kernel
-    ]
-    chosen = [draw(space, args.candidates) for space in spaces]
-    count = sum(len(candidates) for candidates in chosen)
-    ours = measure_ours(spaces, chosen, Settings(target=dict(spec.target)))
-    print(f"ours: {count} candidates in {ours:.1f} s, {count / ours:.2f} a second", flush=True)
+    settings = Settings(target=dict(spec.target), link=tune.linker(args, spec))
+    result = (endurance if args.endurance else side_by_side)(args, spec, settings)
+    if args.json:
+        about = {
+            "format_version": 1,
+            "command": " ".join(["python", *sys.argv]),
+            "date": now(),
+            "cpu": cpu.host_model(),
+            "cores": len(os.sched_getaffinity(0)),
+            "load_average": os.getloadavg()[0],
+            "tvm_version": tvm_runtime.version(),
+        }
+        args.json.write_text(json.dumps({**about, **result}, indent=2) + "\n")
+    return 0
+
+
+# ---- both sides
+
+
+def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
+    wanted = args.kernel or KERNELS
+    found, _ = distinct(tune.load_kernels(args, spec), spec.tvm_target())
+    spaces = [one.space for one in found if one.kernel.name in wanted]
+    chosen = [draw(space, args.rounds * BATCH) for space in spaces]
+    ours = theirs = 0.0
+    count = failed = 0
+    rounds = []
+    with LocalMeasurer(settings, TIMEOUT_S) as measurer:
+        for number in range(args.rounds):
+            batches = [one[number * BATCH : (number + 1) * BATCH] for one in chosen]
+            size = sum(map(len, batches))
+            spent = [measure_ours(measurer, spaces, batches, first=number == 0), 0.0]
+            if not args.ours_only:
+                spent[1], lost = measure_theirs(batches, spec.tvm_target())
+                failed += lost
+            ours, theirs, count = ours + spent[0], theirs + spent[1], count + size
+            rounds.append({"candidates": size, "ours_s": spent[0], "theirs_s": spent[1]})
+            print(f"round {number + 1}: {size} candidates, ours {spent[0]:.1f} s", end="")
+            print("" if args.ours_only else f", theirs {spent[1]:.1f} s", flush=True)
+        used = measurer.statistics
+    print(f"ours: {count} candidates in {ours:.1f} s, {count / ours:.2f} a second")
+    print(f"  building {used.build_s:.1f} s, running {used.run_s:.1f} s, {used.restarts} restarts")
+    result: dict[str, Any] = {
+        "what": "candidates a second, built and measured",
+        "kernels": list(wanted),
+        "candidates": count,
+        "rounds": rounds,
+        "ours_per_second": count / ours,
+    }
     if not args.ours_only:
-        theirs, failed = measure_theirs(chosen, spec.tvm_target())
         print(
             f"LocalBuilder + LocalRunner: {count} candidates ({failed} failed) in {theirs:.1f} s, "
             f"{count / theirs:.2f} a second; ours is {theirs / ours:.1f} times as fast"
         )
+        result |= {"theirs_per_second": count / theirs, "theirs_failed": failed}
+        result["ratio"] = theirs / ours
+    return result
 
 
 def draw(space: KernelSpace, count: int) -> list[Candidate]:
@@ -69,34 +132,27 @@ def draw(space: KernelSpace, count: int) -> list[Candidate]:
 
 
 def measure_ours(
-    spaces: Sequence[KernelSpace], chosen: Sequence[Sequence[Candidate]], settings: Settings
+    measurer: LocalMeasurer,
+    spaces: Sequence[KernelSpace],
+    batches: Sequence[Sequence[Candidate]],
+    first: bool,
 ) -> float:
-    """Seconds, with starting the workers."""
+    """Seconds, the first time with starting the workers."""
     start = time.perf_counter()
-    with Measurer(settings) as measurer:
-        batches = []
-        for number, (space, candidates) in enumerate(zip(spaces, chosen, strict=True)):
+    waiting = []
+    for number, (space, candidates) in enumerate(zip(spaces, batches, strict=True)):
+        if first:
             measurer.add_task(number, space.mod)
-            batches += [
-                Batch(number, [Job(one.trace_json) for one in candidates[i : i + BATCH]])
-                for i in range(0, len(candidates), BATCH)
-            ]
-        while batches or measurer.pending:
-            while batches and measurer.hungry:
-                measurer.submit(batches.pop(0))
-            measurer.poll(0.5)
-        spent = time.perf_counter() - start
-        used = measurer.statistics
-        print(
-            f"  builder {used.build_s:.1f} s and {used.builder_rss >> 20} MiB, "
-            f"runner {used.run_s:.1f} s and {used.runner_rss >> 20} MiB, "
-            f"{used.restarts} restarts, {used.repeated_batches} batches measured again"
-        )
-    return spent
+        waiting.append(Batch(number, [Job(one.trace_json) for one in candidates]))
+    while waiting or measurer.pending:
+        while waiting and measurer.hungry:
+            measurer.submit(waiting.pop(0))
+        measurer.poll(0.5)
+    return time.perf_counter() - start
 
 
 def measure_theirs(
-    chosen: Sequence[Sequence[Candidate]], tvm_target: tvm.target.Target
+    batches: Sequence[Sequence[Candidate]], tvm_target: tvm.target.Target
 ) -> tuple[float, int]:
     """Seconds, and how many had no time at the end."""
     start = time.perf_counter()
@@ -104,29 +160,73 @@ def measure_theirs(
     # with their own 30 s limit every build times out on a busy machine, still starting up
     builder = ms.builder.LocalBuilder(max_workers=2, timeout_sec=TIMEOUT_S)
     runner = ms.runner.LocalRunner(timeout_sec=TIMEOUT_S)
-    for candidates in chosen:
-        for i in range(0, len(candidates), BATCH):
-            batch = candidates[i : i + BATCH]
-            built = builder.build(
-                [ms.builder.BuilderInput(one.schedule.mod, tvm_target) for one in batch]
-            )
-            inputs = [
-                ms.runner.RunnerInput(
-                    result.artifact_path,
-                    "cpu",
-                    one.measure_candidate().args_info,
-                )
-                for result, one in zip(built, batch, strict=True)
-                if result.error_msg is None
-            ]
-            results = [future.result() for future in runner.run(inputs)]
-            failed += len(batch) - sum(result.run_secs is not None for result in results)
-            errors = [one.error_msg for one in (*built, *results) if one.error_msg]
-            print(f"  {len(batch)} after {time.perf_counter() - start:.1f} s {errors[:1]}")
-            for one in inputs:
-                Path(one.artifact_path).unlink(missing_ok=True)
+    for batch in batches:
+        built = builder.build(
+            [ms.builder.BuilderInput(one.schedule.mod, tvm_target) for one in batch]
+        )
+        inputs = [
+            ms.runner.RunnerInput(result.artifact_path, "cpu", one.measure_candidate().args_info)
+            for result, one in zip(built, batch, strict=True)
+            if result.error_msg is None
+        ]
+        results = [future.result() for future in runner.run(inputs)]
+        failed += len(batch) - sum(result.run_secs is not None for result in results)
+        for error in [one.error_msg for one in (*built, *results) if one.error_msg][:1]:
+            print(f"  theirs: {error.strip().splitlines()[-1]}")
+        for one in inputs:
+            Path(one.artifact_path).unlink(missing_ok=True)
     return time.perf_counter() - start, failed
 
 
+# ---- memory
+
+
+class Watch:
+    """Prints and keeps, every so many candidates, what each process holds in MiB."""
+
+    def __init__(self, measurer: LocalMeasurer, every: int) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._measurer, self._every = measurer, every
+
+    def batch(self, state: State, task: Task, drift: float) -> None:
+        if state.trials < self._every * len(self.rows):
+            return
+        row = {"candidates": state.trials, "seconds": round(state.elapsed, 1)}
+        row["tuner"] = resident_bytes() >> 20
+        for worker in self._measurer._workers:
+            row[worker.kind] = rss_of(worker._process.pid) if worker._process else 0
+        row["restarts"] = self._measurer.statistics.restarts
+        self.rows.append(row)
+        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+
+    def tick(self, state: State) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        print(text)
+
+
+def rss_of(pid: int) -> int:
+    """MiB."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
+    kernels = tune.load_kernels(args, spec)
+    with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
+        with Records.open(Path(folder, "log"), spec, writable=True) as records:
+            tasks, _ = make_tasks(kernels, spec.tvm_target(), records)
+            state = State(tasks, Budget(trials=args.endurance))
+            watch = Watch(measurer, max(args.endurance // 20, 1))
+            loop.run(state, records, settings, measurer, watch)
+    rate = state.trials / state.elapsed
+    print(f"{state.trials} candidates in {state.elapsed:.0f} s, {rate:.2f} a second")
+    return {"what": "memory in MiB along a tuning run", "rows": watch.rows, "per_second": rate}
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,8 @@ comes with its halo, so the loop has no branch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm.ir import Expr
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
@@ -52,12 +54,14 @@ def schedule_window(sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int) -> 
 
 
 def best_window_tile(
-    sch: Schedule, conv: SBlockRV, registers: int, limits: tuple[int, int]
+    sch: Schedule, conv: SBlockRV, registers: int, suits: Callable[[int, int, int], bool]
 ) -> tuple[int, int]:
-    """(rows, columns) within `limits` with the fewest loads per output.
+    """(rows, columns) with the fewest loads per output, of those that `suits`.
 
-    The tile's inputs are loaded once and used by every tap that meets them. Where accumulators and
-    taps fit so many vector registers together the taps stay in it over the whole row of tiles.
+    `suits(rows, columns, tiles)` is asked of tiles that divide the image, with the number of them
+    in a row. The tile's inputs are loaded once and used by every tap that meets them. Where
+    accumulators and taps fit so many vector registers together the taps stay in it over the whole
+    row of tiles.
     """
     *_, height, width, _, kernel_h, kernel_w = (extent(sch, loop) for loop in sch.get_loops(conv))
     stride_h, stride_w = strides(sch, conv)
@@ -69,15 +73,14 @@ def best_window_tile(
         resident = rows * columns + taps < registers
         return (inputs + (0 if resident else taps)) / (rows * columns)
 
-    return min(
-        (
-            (rows, columns)
-            for rows in divisors(height)
-            for columns in divisors(width)
-            if rows <= limits[0] and columns <= limits[1] and rows * columns <= registers // 2
-        ),
-        key=loads_per_output,
-    )
+    fitting = [
+        (rows, columns)
+        for rows in divisors(height)
+        for columns in divisors(width)
+        if rows <= MAX_TILE_HEIGHT and columns <= MAX_TILE_WIDTH
+        if rows * columns <= registers // 2 and suits(rows, columns, width // columns)
+    ]
+    return min(fitting, key=loads_per_output, default=(1, 1))
 
 
 def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tvm_mobilenet import cpu, emulator, gpu, models
+from tvm_mobilenet import cpu, gpu, models
 from tvm_mobilenet.cuda import nvcc
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.remote import emulator
 
 if TYPE_CHECKING:
     import onnx

@@ -29,7 +29,7 @@ def emulated_driver(source: str, folder: Path) -> Path:
         [
             "g++",
             "-std=c++17",
-            "-O1",
+            "-O0",
             "-march=native",
             "-ffp-contract=off",
             "-w",

@@ -28,6 +28,12 @@ from tvm_mobilenet.computes.conv2d import (
 )
 from tvm_mobilenet.computes.head import dense, global_avg_pool2d
 from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.computes.strassen import (
+    depthwise_operands,
+    operand_shape,
+    pack_strassen,
+    strassen_conv2d,
+)
 from tvm_mobilenet.computes.weights import (
     pack_channels,
     pack_conv2d,
@@ -62,8 +68,9 @@ class Case(Protocol):
 class Convolution:
     """A convolution of any kind; padding is (top, bottom, left, right).
 
-    ``kind`` is conv2d, depthwise or stem; ``vectors`` are the input's and the output's lanes.
-    ``spare`` is halo that the input has beyond the padding.
+    ``kind`` is conv2d, depthwise, stem, operands (depthwise, its output the operands of a Strassen
+    product) or strassen (1x1, from such operands); ``vectors`` are the input's and the output's
+    lanes. ``spare`` is halo that the input has beyond the padding.
     """
 
     kind: str
@@ -118,6 +125,10 @@ class Convolution:
             return stem_conv2d(image, self.padding, self.out, window, self.activation)
         if self.kind == "depthwise":
             return depthwise_conv2d(self.x, self.out, window, self.activation)
+        if self.kind == "operands":
+            return depthwise_operands(self.x, self.out, window, self.activation)
+        if self.kind == "strassen":
+            return strassen_conv2d(self.x, self.out, self.activation, self.panel)
         return conv2d(self.x, self.out, window, self.activation, self.panel)
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
@@ -126,13 +137,19 @@ class Convolution:
         packed = {
             "conv2d": lambda: pack_conv2d(weight, v, self.panel),
             "depthwise": lambda: pack_depthwise(weight, v),
+            "operands": lambda: pack_depthwise(weight, v),
             "stem": lambda: pack_stem(weight, v),
+            "strassen": lambda: pack_strassen(weight, v, self.panel),
         }[self.kind]()
         self.compare(kernel, rng, (weight, bias), (packed, pack_channels(bias, v)))
 
+    @property
+    def depthwise(self) -> bool:
+        return self.kind in ("depthwise", "operands")
+
     def weights(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Weights (O, I, kh, kw) that keep the variance, and a bias."""
-        channels_in = 1 if self.kind == "depthwise" else self.channels[0]
+        channels_in = 1 if self.depthwise else self.channels[0]
         shape = (self.channels[1], channels_in, *self.kernel)
         return scaled(rng, shape, channels_in * math.prod(self.kernel)), normal(rng, shape[0])
 
@@ -146,7 +163,10 @@ class Convolution:
         """Run ``kernel`` with the packed weight and bias; PyTorch gets the plain ones."""
         image = normal(rng, self.batch, self.channels[0], *self.size)
         data = image if self.kind == "stem" else to_blocked(image, self.x, self.padding)
-        result = run(kernel, self.out.shape, data, *packed)
+        if self.kind == "strassen":
+            data = left_operands(data)
+        shape = operand_shape(self.out) if self.kind == "operands" else self.out.shape
+        result = run(kernel, shape, data, *packed)
         top, bottom, left, right = self.padding
         weight, bias = map(torch.from_numpy, plain)
         wanted = functional.conv2d(
@@ -154,9 +174,14 @@ class Convolution:
             weight,
             bias,
             stride=self.stride,
-            groups=self.channels[0] if self.kind == "depthwise" else 1,
+            groups=self.channels[0] if self.depthwise else 1,
         ).numpy()
-        check_blocked(result, self.out, activate(wanted, self.activation))
+        wanted = activate(wanted, self.activation)
+        if self.kind == "operands":
+            operands = left_operands(to_blocked(wanted, self.out))
+            np.testing.assert_allclose(result, operands, rtol=RTOL, atol=ATOL)
+        else:
+            check_blocked(result, self.out, wanted)
 
 
 @dataclass(frozen=True)
@@ -314,6 +339,16 @@ def to_blocked(image: Array, x: Blocked, padding: tuple[int, int, int, int] | No
     interior(filled, x)[:, : x.channels] = image
     vectors = filled.reshape(x.batch, x.blocks, x.vector, rows, columns)
     return np.ascontiguousarray(vectors.transpose(0, 1, 3, 4, 2))
+
+
+def left_operands(blocked: Array) -> Array:
+    """The operands of Strassen's seven products, by NumPy; ``blocked`` has no halo."""
+    half = blocked.shape[1] // 2
+    a11, a21 = blocked[:, :half, 0::2], blocked[:, :half, 1::2]
+    a12, a22 = blocked[:, half:, 0::2], blocked[:, half:, 1::2]
+    s1 = a21 + a22
+    s2 = s1 - a11
+    return np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
 
 
 def interior(padded: Array, x: Blocked) -> Array:

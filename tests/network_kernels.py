@@ -18,7 +18,9 @@ from tvm import relax, tirx
 from tvm.ir import Constant
 
 from tvm_mobilenet import models, pipeline
-from tvm_mobilenet.computes.layout import Halo
+from tvm_mobilenet.computes.layout import Blocked, Halo
+from tvm_mobilenet.computes.strassen import pays
+from tvm_mobilenet.legalize import panel_of
 from tvm_mobilenet.models import MobileNetConfig, stages
 from tvm_mobilenet.models.stages import Layer
 
@@ -114,6 +116,41 @@ class NetworkKernel:
             RELU,
             Halo(after, after, after, after),
         )
+
+
+def fast_products(
+    vector_width: int, configs: tuple[MobileNetConfig, ...] = VARIANTS
+) -> list[Convolution]:
+    """Every Strassen product of the networks, and the depthwise kernel before it, once."""
+    found: dict[str, Convolution] = {}
+    v = (vector_width, vector_width)
+    for config in configs:
+        *trunk, _ = stages.layers(config)
+        for before, layer, follower in zip(trunk, trunk[1:], [*trunk[2:], None], strict=False):
+            size, channels = layer.out_size, (layer.in_channels, layer.out_channels)
+            x, out = (Blocked(1, count, size, size, vector_width) for count in channels)
+            if layer.kernel > 1 or not pays(x, out):
+                continue
+            halo = Halo(*4 * (padding(follower),))
+            panel = panel_of(out.blocks // 2)
+            same = 4 * (padding(before),)
+            for case in (
+                Convolution(
+                    "operands",
+                    2 * (before.in_channels,),
+                    2 * (before.in_size,),
+                    v,
+                    2 * (before.kernel,),
+                    2 * (before.stride,),
+                    same,
+                    RELU,
+                ),
+                Convolution(
+                    "strassen", channels, 2 * (size,), v, activation=RELU, halo=halo, panel=panel
+                ),
+            ):
+                found.setdefault(case.id, case)
+    return list(found.values())
 
 
 def kernel(workload: Workload, vector_width: int) -> NetworkKernel:

@@ -71,6 +71,20 @@ STEM = [
     Convolution("stem", (3, 16), (6, 7), kernel=(1, 1)),
     Convolution("stem", (3, 16), (9, 7), kernel=(3, 3), stride=(2, 2), activation=RELU),
 ]
+OPERANDS = [
+    Convolution("operands", (32, 32), (6, 5), kernel=(3, 3), padding=SAME, activation=RELU),
+    Convolution("operands", (32, 32), (8, 7), kernel=(3, 3), stride=(2, 2), padding=SAME),
+    Convolution("operands", (16, 16), (2, 1), (8, 8), (3, 3), padding=SAME, spare=RING, batch=3),
+    Convolution("operands", (48, 48), (5, 8), (8, 8), (3, 3), (1, 2), (1, 2, 0, 1), RELU6),
+]
+STRASSEN = [
+    Convolution("strassen", (32, 64), (4, 5), activation=RELU, halo=RING, panel=2),
+    Convolution("strassen", (64, 96), (6, 7), activation=RELU6, panel=3),
+    Convolution("strassen", (16, 16), (2, 1), (8, 8), batch=3, halo=UNEVEN),
+    Convolution("strassen", (48, 32), (8, 3), (8, 16)),
+]
+# for targets whose schedules know Strassen's algorithm
+FAST_PRODUCTS: list[Case] = [*OPERANDS, *STRASSEN]
 HEAD: list[Case] = [
     Pooling(32, (7, 7)),
     Pooling(1, (3, 2), 4, UNEVEN),

@@ -58,3 +58,9 @@ def row(engine: str, median_ms: float | None, **other: Any) -> ResultRow:
 
 def results(*rows: ResultRow) -> Results:
     return Results(MACHINE, rows, "tvm-mobilenet bench b.tar", "2026-01-02T03:04:05+00:00")
+
+
+def counted(engine: str, instructions: int | None, **other: Any) -> ResultRow:
+    """A row of counted instructions; ``not run`` where there are none."""
+    bare = {"how": "emulated", "latency_ms": None, "samples_ms": (), "instructions": instructions}
+    return row(engine, None if instructions is None else 1.0, **{**bare, **other})

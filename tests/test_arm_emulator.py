@@ -12,19 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rpc_devices import free_port
 
+from tvm_mobilenet import bench, models, source
 from tvm_mobilenet import compile as compiling
-from tvm_mobilenet import emulated_devices, emulator, instruction_count, models, remote, source
 from tvm_mobilenet import target as targets
+from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.cli import INTERRUPTED
-from tvm_mobilenet.devices import EMULATED_KEY, TrackerAddress, query_tracker
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote import emulated_devices, emulator, instruction_count, session
+from tvm_mobilenet.remote.tracker import EMULATED_KEY, TrackerAddress, query_tracker
+from tvm_mobilenet.results import schema
 from tvm_mobilenet.run import relative_difference
 
 pytestmark = pytest.mark.arm_emulator
 
 KEY = "emulated-by-a-test"
-PORT = 9291
 SMALL = (0.25, 128)
 LARGE = (1.0, 224)
 ODD = (0.75, 160)
@@ -48,7 +51,7 @@ def bundle_of(variant: tuple[float, int], folder: Path, name: str = "arm-rpi4") 
 
 @pytest.fixture(scope="module")
 def tracker() -> Iterator[TrackerAddress]:
-    with emulated_devices.serving(1, KEY, PORT) as address:
+    with emulated_devices.serving(1, KEY, free_port()) as address:
         yield TrackerAddress(*address)
 
 
@@ -57,24 +60,32 @@ def tracker() -> Iterator[TrackerAddress]:
 def test_runs_over_rpc(
     variant: tuple[float, int], threads: int, folder: Path, tracker: TrackerAddress
 ) -> None:
-    with remote.load(bundle_of(variant, folder), tracker, KEY, threads) as session:
-        assert session.machine.cpu is not None and "asimd" in session.machine.features
-        result = session.run(session.bundle.sample_input())
-        (wanted,) = session.bundle.expected_outputs()  # PyTorch's
+    with session.load(bundle_of(variant, folder), tracker, KEY, threads) as loaded:
+        about = loaded.about
+        assert about.emulated and about.architecture == "aarch64" and about.onnxruntime
+        assert "asimd" in about.features and about.tvm_version is not None
+        result = loaded.run(loaded.bundle.sample_input())
+        (wanted,) = loaded.bundle.expected_outputs()  # PyTorch's
         assert relative_difference(np.asarray(result), wanted) < 1e-5
         if variant == SMALL:
-            assert all(latency > 0 for latency in session.time(runs=3))
+            assert all(latency > 0 for latency in loaded.time(runs=3))
+
+
+def load(path: Path, tracker: TrackerAddress, key: str = KEY) -> None:
+    """Load and let go, for what must not get so far."""
+    with session.load(path, tracker, key):
+        pass
 
 
 def test_a_wrong_key_is_one_line(folder: Path, tracker: TrackerAddress) -> None:
     with pytest.raises(BadInput, match=f"no device 'other'; it has: {KEY}"):
-        remote.load(bundle_of(SMALL, folder), tracker, "other")
+        load(bundle_of(SMALL, folder), tracker, "other")
 
 
 def test_a_taken_port_is_one_line(tracker: TrackerAddress) -> None:
     with (
-        pytest.raises(BadInput, match=f"port {PORT} is taken"),
-        emulated_devices.serving(1, KEY, PORT),
+        pytest.raises(BadInput, match=f"port {tracker.port} is taken"),
+        emulated_devices.serving(1, KEY, tracker.port),
     ):
         pass
 
@@ -82,18 +93,19 @@ def test_a_taken_port_is_one_line(tracker: TrackerAddress) -> None:
 def test_no_tracker_is_one_line(folder: Path) -> None:
     nowhere = TrackerAddress("127.0.0.1", 9)
     with pytest.raises(RunFailed, match="no RPC tracker at"):
-        remote.load(bundle_of(SMALL, folder), nowhere, KEY)
+        load(bundle_of(SMALL, folder), nowhere)
 
 
 def test_a_bundle_of_another_architecture_is_refused(folder: Path, tracker: TrackerAddress) -> None:
     path = bundle_of(SMALL, folder, "x86-64-v3")
-    with pytest.raises(BadInput, match=r"made for x86_64 .*, wanted aarch64"):
-        remote.load(path, tracker, KEY)
+    with pytest.raises(BadInput, match=r"the device runs no code for x86_64 .*; compile for") as e:
+        load(path, tracker)
+    assert "\n" not in str(e.value)
 
 
 def test_newer_instructions_are_refused_over_rpc(folder: Path, tracker: TrackerAddress) -> None:
     with pytest.raises(BadInput, match=r"made for arm-rpi5, the device .* has no .*asimddp"):
-        remote.load(bundle_of(SMALL, folder, "arm-rpi5"), tracker, KEY)
+        load(bundle_of(SMALL, folder, "arm-rpi5"), tracker)
 
 
 def on_device(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -121,13 +133,23 @@ def test_newer_instructions_are_refused_before_they_crash(folder: Path) -> None:
     assert "asimdhp" in result.stderr and result.stderr.count("\n") == 1
 
 
+def count(path: Path, core: str = emulator.CPU) -> int:
+    """Instructions of an inference that agrees with PyTorch."""
+    device = dataclasses.replace(emulator.find(), cpu=core)
+    with open_bundle(path, "aarch64") as bundle:
+        counted = instruction_count.count(bundle, bundle.sample_input(), device)
+        (wanted,) = bundle.expected_outputs()
+    assert relative_difference(counted.outputs[0], wanted) < 1e-5
+    return counted.instructions
+
+
 @pytest.mark.parametrize("variant", [SMALL, LARGE], ids=lambda v: f"{v[0]}-{v[1]}")
 def test_instructions_of_an_inference(variant: tuple[float, int], folder: Path) -> None:
     path = bundle_of(variant, folder)
-    executed = instruction_count.count(path)
+    executed = count(path)
     assert executed <= MOST_INSTRUCTIONS[variant]
     if variant == SMALL:
-        assert abs(instruction_count.count(path) - executed) < 0.001 * executed
+        assert abs(count(path) - executed) < 0.001 * executed
 
 
 @pytest.mark.parametrize(
@@ -140,23 +162,44 @@ def test_instructions_of_an_inference(variant: tuple[float, int], folder: Path) 
     ],
 )
 def test_code_for_other_cores_is_right(name: str, core: str, folder: Path) -> None:
-    device = dataclasses.replace(emulator.find(), cpu=core)
-    # counts only what agrees with PyTorch
-    executed = instruction_count.count(bundle_of(SMALL, folder, name), device=device)
-    assert executed <= MOST_INSTRUCTIONS[SMALL]
+    assert count(bundle_of(SMALL, folder, name), core) <= MOST_INSTRUCTIONS[SMALL]
 
 
-def test_a_wrong_answer_has_no_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tvm_mobilenet.bundle import Bundle
+def bench_rows(tmp_path: Path, *arguments: str) -> schema.Results:
+    """The results file of a `bench` that succeeds."""
+    file = tmp_path / "results.json"
+    assert bench.main([*arguments, "--json", str(file)]) == 0
+    return schema.load(file)
 
-    monkeypatch.setattr(Bundle, "tolerance", lambda self: 0.0)
-    with pytest.raises(RunFailed, match="nothing was counted"):
-        instruction_count.count(bundle_of(SMALL, folder))
+
+def test_bench_counts_instructions(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(bundle_of(SMALL, folder))
+    results = bench_rows(
+        tmp_path, path, "--count-instructions", "--against", "onnxruntime,openvino"
+    )
+    ours, onnxruntime, openvino = results.results
+    assert {row.how for row in results.results} == {"emulated"}
+    assert results.machine.device is not None and results.machine.device.emulated
+    assert results.machine.device.cpu.endswith("cortex-a72")
+    assert ours.instructions is not None and onnxruntime.instructions is not None
+    assert ours.instructions < MOST_INSTRUCTIONS[SMALL] < onnxruntime.instructions
+    assert onnxruntime.engine_version == "1.19.2" and onnxruntime.target == "aarch64"
+    assert openvino.status == "not run" and "not on the emulated device" in str(openvino.reason)
+    out = capsys.readouterr().out
+    assert "Million instructions per inference, 1 thread, emulated" in out
+    assert "openvino was not run" in out
 
 
-def test_the_counter_counts_arm_bundles_only(folder: Path) -> None:
-    with pytest.raises(BadInput, match="made for x86_64"):
-        instruction_count.count(bundle_of(SMALL, folder, "x86-64-v3"))
+def test_bench_counts_for_one_arm_core_at_a_time(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a72, n1 = (str(bundle_of(SMALL, folder, name)) for name in ("arm-rpi4", "arm-graviton2"))
+    assert bench.main([a72, n1, "--count-instructions"]) == 2
+    assert "these are for cortex-a72 and neoverse-n1" in capsys.readouterr().err
+    assert bench.main([str(bundle_of(SMALL, folder, "x86-64-v3")), "--count-instructions"]) == 2
+    assert "an emulated ARM core, x86-64-v3 is none" in capsys.readouterr().err
 
 
 def test_devices_lists_the_emulated_one(tracker: TrackerAddress) -> None:
@@ -171,24 +214,24 @@ def test_devices_lists_the_emulated_one(tracker: TrackerAddress) -> None:
 
 
 def test_a_lost_device_is_one_line(folder: Path) -> None:
-    port = PORT + 1
+    port = free_port()
     with emulated_devices.serving(0, KEY, port) as address:
-        server = emulated_devices.server_command(emulator.find(), port, KEY)
+        server = emulated_devices.server_command(str(emulator.find().python), port, KEY)
         with emulated_devices.running(server) as device:
             emulated_devices.wait_until(
                 lambda: emulated_devices.registered(address, KEY) == 1, [device], "no device"
             )
-            with remote.load(bundle_of(SMALL, folder), TrackerAddress(*address), KEY) as session:
-                x = session.bundle.sample_input()
-                session.run(x)
+            with session.load(bundle_of(SMALL, folder), TrackerAddress(*address), KEY) as loaded:
+                x = loaded.bundle.sample_input()
+                loaded.run(x)
                 os.killpg(device.pid, signal.SIGKILL)
                 with pytest.raises(RunFailed, match="the device failed") as caught:
-                    session.run(x)
+                    loaded.run(x)
                 assert "\n" not in str(caught.value)
 
 
 def test_devices_emulate(tracker: TrackerAddress) -> None:
-    port = PORT + 2
+    port = free_port()
     command = ["--emulate", "arm", "1", "--rpc-tracker", f"127.0.0.1:{port}"]
     with subprocess.Popen(
         [sys.executable, "-m", "tvm_mobilenet.devices", *command],

@@ -13,7 +13,7 @@ import tiny_bundle
 from result_rows import row
 
 from tvm_mobilenet import bench, models
-from tvm_mobilenet.benchmark import cases, side_by_side, sweep
+from tvm_mobilenet.benchmark import cases, rows, side_by_side, sweep
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.engines import ENGINES
 from tvm_mobilenet.engines.networks import Network
@@ -154,11 +154,16 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def compiles(monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
     def compiled(
-        target: str, config: Any, batch: int, records: Path | None, output: Path
-    ) -> side_by_side.Candidate:
+        target: str,
+        config: Any,
+        batch: int,
+        records: Path | None,
+        output: Path,
+        architecture: str | None,
+    ) -> rows.Candidate:
         if fails:
             raise BadInput(f"unknown target {target!r}")
-        return side_by_side.Candidate("bundle", ENGINES["bundle"], target)
+        return rows.Candidate("bundle", ENGINES["bundle"], target)
 
     monkeypatch.setattr(sweep, "_compiled", compiled)
 

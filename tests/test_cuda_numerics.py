@@ -20,14 +20,14 @@ from tvm.target import Target
 
 from tvm_mobilenet import pipeline
 from tvm_mobilenet.cuda.lowering import lower
-from tvm_mobilenet.space import KernelSpace, Knob, Option, Rejected
+from tvm_mobilenet.tuning.space import KernelSpace, Knob, Option, Rejected
 
 # (target, precision, alpha, resolution, batch): every kind of tile, channels that fill none,
 # images of one pixel at the end, and batches below and above where the classifier is a product
 CASES = [
-    ("cuda-sm_90", "fp32", 1.0, 128, 1),
+    ("cuda-sm_90", "fp32", 1.0, 64, 1),
     ("cuda-sm_90", "fp16", 1.0, 64, 1),
-    ("cuda-sm_75", "fp16", 0.75, 96, 1),
+    ("cuda-sm_75", "fp16", 0.75, 64, 1),
     ("cuda-sm_87", "fp32", 0.33, 64, 3),
     ("cuda-sm_86", "fp16", 0.33, 32, 9),
 ]

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from tvm_mobilenet import devices, target
-from tvm_mobilenet.devices import DeviceQueue, TrackerAddress
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.remote import tracker
+from tvm_mobilenet.remote.tracker import DeviceQueue, TrackerAddress
 
 SUMMARY = {
     "queue_info": {
@@ -68,7 +69,7 @@ def test_prints_targets_on_a_host_that_fits_none(
 
 
 def test_queues() -> None:
-    assert devices.queues(SUMMARY) == [
+    assert tracker.queues(SUMMARY) == [
         DeviceQueue("new", ("None:9091",), free=0, pending=0),
         DeviceQueue("rpi4", ("10.0.0.7:9090", "10.0.0.8:9090"), free=1, pending=2),
         DeviceQueue("wanted", (), free=0, pending=1),
@@ -78,20 +79,20 @@ def test_queues() -> None:
 def test_asks_a_real_tracker(capsys: pytest.CaptureFixture[str]) -> None:
     from tvm.rpc.tracker import Tracker
 
-    tracker = Tracker("127.0.0.1", port=29190, port_end=29290)
+    real = Tracker("127.0.0.1", port=29190, port_end=29290)
     try:
-        address = TrackerAddress("127.0.0.1", tracker.port)
-        assert devices.query_tracker(address) == []
+        address = TrackerAddress("127.0.0.1", real.port)
+        assert tracker.query_tracker(address) == []
         assert devices.main(["--rpc-tracker", str(address)]) == 0
         assert f"Tracker {address}: no device registered" in capsys.readouterr().out
     finally:
-        tracker.terminate()
+        real.terminate()
 
 
 def test_prints_what_the_tracker_holds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "query_tracker", lambda _address: devices.queues(SUMMARY))
+    monkeypatch.setattr(devices, "query_tracker", lambda _address: tracker.queues(SUMMARY))
     assert devices.main(["--rpc-tracker", "desk"]) == 0
     out = capsys.readouterr().out
     assert "Tracker desk:9190" in out and "10.0.0.7:9090 10.0.0.8:9090" in out
@@ -108,9 +109,9 @@ def test_tracker_down(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", None], ids=["ssh", "silence"])
 def test_not_a_tracker(answer: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "TRACKER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(tracker, "TRACKER_TIMEOUT_S", 0.3)
     with listener(answer) as port, pytest.raises(RunFailed, match="does not answer") as caught:
-        devices.query_tracker(TrackerAddress("127.0.0.1", port))
+        tracker.query_tracker(TrackerAddress("127.0.0.1", port))
     assert "\n" not in str(caught.value)
     assert socket.getdefaulttimeout() is None
 
@@ -126,10 +127,10 @@ def test_not_a_tracker(answer: bytes | None, monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_tracker_address(text: str, address: tuple[str, int]) -> None:
-    assert devices.tracker_address(text) == address
+    assert tracker.tracker_address(text) == address
 
 
 @pytest.mark.parametrize("text", ["", ":9190", "desk:", "desk:x", "desk:0", "desk:70000", "[::1]9"])
 def test_bad_tracker_address(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="HOST:PORT"):
-        devices.tracker_address(text)
+        tracker.tracker_address(text)

@@ -12,10 +12,13 @@ import tuning_kernels
 from tuning_kernels import FAULTS, SPEC, matmul
 
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.measure import Batch, BatchResult, Job, Measurer, arguments_of, share_cores
-from tvm_mobilenet.measure_messages import Settings
-from tvm_mobilenet.measure_worker import time_kernel
-from tvm_mobilenet.space import KernelSpace
+from tvm_mobilenet.tuning.arguments import arguments_of
+from tvm_mobilenet.tuning.cores import share_cores
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.space import KernelSpace
+from tvm_mobilenet.tuning.timing import block_of, time_kernel
 
 SETTINGS = Settings(
     target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
@@ -27,6 +30,7 @@ CAUSES = {
     "build hang": "build timeout",
     "segfault": "run error",
     "hang": "run timeout",
+    "exit": "run error",
     "nothing": "wrong result",
     "wrong": "wrong result",
 }
@@ -39,8 +43,8 @@ def space() -> KernelSpace:
 
 
 @pytest.fixture(scope="module")
-def measurer(space: KernelSpace) -> Iterator[Measurer]:
-    with Measurer(SETTINGS, timeout_s=2.0) as measurer:
+def measurer(space: KernelSpace) -> Iterator[LocalMeasurer]:
+    with LocalMeasurer(SETTINGS, timeout_s=5.0) as measurer:
         measurer.add_task(0, space.mod)
         yield measurer
 
@@ -51,7 +55,7 @@ def job(space: KernelSpace, fault: str, place: int = 0) -> Job:
     return Job(candidate.trace_json, fault)
 
 
-def results(measurer: Measurer) -> list[BatchResult]:
+def results(measurer: LocalMeasurer) -> list[BatchResult]:
     ended: list[BatchResult] = []
     while measurer.pending:
         ended += measurer.poll(0.2)
@@ -59,7 +63,7 @@ def results(measurer: Measurer) -> list[BatchResult]:
 
 
 def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
-    measurer: Measurer, space: KernelSpace
+    measurer: LocalMeasurer, space: KernelSpace
 ) -> None:
     # every fault between two candidates that are fine
     faults = [one for fault in FAULTS[1:] for one in (fault, "none")]
@@ -81,11 +85,14 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
     assert "unwritten" in details["nothing"] and "relative error" in details["wrong"]
 
 
-@pytest.mark.parametrize("kind", ["_builder", "_runner"])
-def test_a_killed_worker_is_replaced(measurer: Measurer, space: KernelSpace, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["builder", "runner"])
+def test_a_killed_worker_is_replaced(
+    measurer: LocalMeasurer, space: KernelSpace, kind: str
+) -> None:
     measurer.submit(Batch(0, [job(space, "none", place) for place in range(6)]))
     measurer.poll(0.2)
-    worker = getattr(measurer, kind)
+    (worker,) = [one for one in measurer._workers if one.kind == kind]
+    assert worker._process is not None
     os.kill(worker._process.pid, signal.SIGKILL)
     (result,) = results(measurer)
     lost = [one for one in result.outcomes if one.cause is not None]
@@ -93,20 +100,20 @@ def test_a_killed_worker_is_replaced(measurer: Measurer, space: KernelSpace, kin
     assert sum(one.seconds is not None for one in result.outcomes) >= 5
 
 
-def test_a_final_batch_measures_all_its_jobs(measurer: Measurer, space: KernelSpace) -> None:
+def test_a_final_batch_measures_all_its_jobs(measurer: LocalMeasurer, space: KernelSpace) -> None:
     measurer.submit(Batch(0, [job(space, "none", place) for place in range(3)], final=True))
     (result,) = results(measurer)
     assert all(one.seconds is not None and not one.cut for one in result.outcomes)
 
 
-def test_libraries_do_not_pile_up(measurer: Measurer) -> None:
-    left = {path.name for path in Path(measurer._folder).rglob("*.so")}
-    assert len(left) <= 2, "the reference and the sentinel"
+def test_libraries_do_not_pile_up(measurer: LocalMeasurer) -> None:
+    left = {path.name for path in Path(measurer._scratch.path).rglob("*.so")}
+    assert len(left) <= 1, "the sentinel"
 
 
 def test_a_worker_that_cannot_start_ends_the_run(space: KernelSpace) -> None:
     settings = Settings(target=SPEC.target, build_fn="no_such_module:build")
-    with Measurer(settings, 2.0) as measurer:
+    with LocalMeasurer(settings, 2.0) as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, [job(space, "none")]))
         with pytest.raises(RunFailed, match=r"builder process does not start.*no_such_module"):
@@ -114,14 +121,14 @@ def test_a_worker_that_cannot_start_ends_the_run(space: KernelSpace) -> None:
 
 
 def test_closing_ends_the_workers_and_removes_their_files(space: KernelSpace) -> None:
-    measurer = Measurer(SETTINGS, 2.0)
-    assert not measurer._builder.started and not measurer._runner.started
+    measurer = LocalMeasurer(SETTINGS, 2.0)
+    assert not any(worker.started for worker in measurer._workers)
     measurer.add_task(0, space.mod)
     measurer.submit(Batch(0, [job(space, "none")]))
-    processes = [measurer._builder._process, measurer._runner._process]
+    processes = [worker._process for worker in measurer._workers]
     measurer.close()
     assert all(process is not None and process.poll() is not None for process in processes)
-    assert not measurer._folder.exists()
+    assert not measurer._scratch.path.exists()
 
 
 def test_what_arguments_are_for(space: KernelSpace) -> None:
@@ -146,7 +153,7 @@ class Clock:
         self.now = 0.0
         self.calls: list[int] = []
         self.call_s = call_s
-        monkeypatch.setattr("tvm_mobilenet.measure_worker.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("tvm_mobilenet.tuning.timing.time.perf_counter", lambda: self.now)
 
     def kernel(self, copy: int) -> None:
         self.calls.append(copy)
@@ -155,7 +162,9 @@ class Clock:
 
 def test_timing_goes_through_all_copies_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, 1e-5)
-    medians, cut = time_kernel(clock.kernel, [(0,), (1,), (2,)], None, Settings(target={}))
+    medians, cut = time_kernel(
+        block_of(clock.kernel, [(0,), (1,), (2,)]), None, Settings(target={})
+    )
     assert medians == [pytest.approx(1e-5)] * 3 and not cut
     assert clock.calls == [i % 3 for i in range(len(clock.calls))]
     assert len(clock.calls) > 15 * 100, "15 blocks of a millisecond"
@@ -163,6 +172,6 @@ def test_timing_goes_through_all_copies_in_turn(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_slow_candidate_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, 1e-5)
-    medians, cut = time_kernel(clock.kernel, [(0,)], 0.6e-5, Settings(target={}))
+    medians, cut = time_kernel(block_of(clock.kernel, [(0,)]), 0.6e-5, Settings(target={}))
     assert cut and medians == [pytest.approx(1e-5)]
     assert len(clock.calls) < 110

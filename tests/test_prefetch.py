@@ -7,6 +7,7 @@ import itertools
 import pytest
 import tvm
 import tvm_ffi
+from kernel_cases import Convolution
 from tvm import s_tir, tirx
 from tvm.ir import Call, Expr, Var
 from tvm.sym import Analyzer
@@ -14,11 +15,12 @@ from tvm.sym import Analyzer
 from tvm_mobilenet import lowering, pipeline, target
 from tvm_mobilenet.computes.conv2d import Activation, Window, conv2d
 from tvm_mobilenet.computes.layout import Blocked
-from tvm_mobilenet.prefetch import PREFETCH, prefetch_panels
+from tvm_mobilenet.computes.strassen import PRODUCTS
+from tvm_mobilenet.prefetch import PREFETCH, insert_prefetches
 
 LINE = 16  # floats
 
-FLAT_PASSES = lowering.CPU_PASSES[: lowering.CPU_PASSES.index(prefetch_panels)]
+FLAT_PASSES = lowering.CPU_PASSES[: lowering.CPU_PASSES.index(insert_prefetches)]
 
 
 def scheduled(channels: int, size: int, blocks: int, panel: int) -> tvm.IRModule:
@@ -32,7 +34,7 @@ def scheduled(channels: int, size: int, blocks: int, panel: int) -> tvm.IRModule
 
 def hints_and_loops(mod: tvm.IRModule) -> tuple[list[Expr], list[tirx.For]]:
     """The indices of all prefetched elements, and all loops around them, outermost first."""
-    flat = tvm.transform.Sequential([*FLAT_PASSES, prefetch_panels])(mod)["main"]
+    flat = tvm.transform.Sequential([*FLAT_PASSES, insert_prefetches])(mod)["main"]
     indices: list[Expr] = []
     loops: list[tirx.For] = []
 
@@ -104,3 +106,38 @@ def test_a_large_image_is_not_worth_it() -> None:
     ).with_attr("global_symbol", "main")
     x86 = target.resolve("x86-skylake-avx512").tvm_target()
     assert PREFETCH not in s_tir.Schedule(pipeline.default_schedule(func, x86).mod).mod.script()
+
+
+def test_reductions_in_turn_share_one_panel() -> None:
+    """The seven products of a tile read one panel together, and each step asks for its share."""
+    case = Convolution("strassen", (64, 128), (8, 4), panel=2)
+    avx512 = target.resolve("x86-skylake-avx512").tvm_target()
+    func = case.func().with_attr("global_symbol", "main")
+    indices, loops = hints_and_loops(pipeline.default_schedule(func, avx512).mod)
+    outermost, *inner = loops
+    elements = PRODUCTS * (64 // 2) * (128 // 2) // int(outermost.extent)
+    asked: set[int] = set()
+    for values in itertools.product(*(range(int(loop.extent)) for loop in inner)):
+        at = {loop.loop_var: v for loop, v in zip(inner, values, strict=True)}
+        asked |= {evaluate(index, {**at, outermost.loop_var: 0}) // LINE for index in indices}
+    assert set(range(elements // LINE, 2 * elements // LINE)) <= asked
+
+
+def test_tiles_of_a_band_cover_the_next_one() -> None:
+    """The rows that the next band of the stem copies, of all three colours."""
+    case = Convolution(
+        "stem", (3, 16), (32, 48), kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)
+    )
+    avx512 = target.resolve("x86-skylake-avx512").tvm_target()
+    func = case.func().with_attr("global_symbol", "main")
+    indices, loops = hints_and_loops(pipeline.default_schedule(func, avx512).mod)
+    band, *inner = loops
+    rows = 2 * 16 // int(band.extent)  # of the image, for each band
+    asked: set[int] = set()
+    for values in itertools.product(*(range(int(loop.extent)) for loop in inner)):
+        at = {loop.loop_var: v for loop, v in zip(inner, values, strict=True)}
+        asked |= {evaluate(index, {**at, band.loop_var: 0}) // LINE for index in indices}
+    for colour in range(3):
+        # from the padding's row above the band to its last one
+        first, last = (colour * 32 + rows - 1) * 48, (colour * 32 + 2 * rows) * 48
+        assert set(range(first // LINE, last // LINE)) <= asked

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ from hypothesis import strategies as st
 from tuning_kernels import SPEC, matmul
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import record_store, records
+from tvm_mobilenet import records
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.record_lines import (
+from tvm_mobilenet.tuning import record_store
+from tvm_mobilenet.tuning.record_lines import (
     RecordInfo,
     line_key,
     parse_provenance,
     parse_record,
     parse_workload,
 )
-from tvm_mobilenet.record_store import Failed, Measured, Records
-from tvm_mobilenet.space import Candidate, KernelSpace, trace_key
+from tvm_mobilenet.tuning.record_store import Failed, Measured, Records
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, trace_key
 
 OTHER = type(SPEC)(
     **{**SPEC.__dict__, "name": "other", "target": {**SPEC.target, "mcpu": "nehalem"}}
@@ -93,6 +95,28 @@ def test_the_last_measurement_of_a_schedule_counts(
         opened.append([Measured(space.mod, candidates[1].trace_json, info(44.5))])
         # faster by less than noise than one that was measured beside its rivals
         assert opened.ranked(0)[0].trace_key == candidates[0].key
+
+
+def modelled(latency_us: float) -> RecordInfo:
+    return replace(info(latency_us), how="modelled")
+
+
+def test_a_modelled_record_loses_to_any_measured_one(
+    log: Path, tmp_path: Path, space: KernelSpace, candidates: list[Candidate]
+) -> None:
+    with Records.open(tmp_path / "model", SPEC, writable=True) as opened:
+        # ten times as fast as anything measured, one of them a schedule that was measured too
+        for candidate in (candidates[2], candidates[5]):
+            opened.append([Measured(space.mod, candidate.trace_json, modelled(3.0))])
+        schedule, found = opened.schedule_for(matmul(8, 32, 16).func)
+        assert schedule is not None and found == modelled(3.0)  # better than none
+    assert records.main(["merge", str(log), str(tmp_path / "model")]) == 0
+    ranked = Records.open(log, SPEC).ranked(0)
+    wanted = [(one.key, "native") for one in candidates[:5]] + [(candidates[5].key, "modelled")]
+    assert [(one.trace_key, one.info.how) for one in ranked] == wanted
+    assert records.main(["merge", str(tmp_path / "model"), str(log)]) == 0
+    _, found = Records.open(tmp_path / "model", SPEC).schedule_for(matmul(8, 32, 16).func)
+    assert found == info(30.0)
 
 
 @pytest.mark.parametrize(

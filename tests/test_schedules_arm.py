@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable
 from functools import cache
 
-import arm_assembly
+import aarch64_loops
 import network_kernels
 import numpy as np
 import odd_kernels
@@ -30,7 +30,7 @@ from tvm_mobilenet import pipeline, target
 from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
-from tvm_mobilenet.space import Candidate, KernelSpace, Knob, Option, Rejected
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
 
 VECTOR_WIDTH = 4
 HOST = {
@@ -158,10 +158,14 @@ LIMITS = {
 
 
 @cache
-def hot_loop(name: str, machine: str) -> arm_assembly.Loop:
+def assembly_of(name: str, machine: str) -> str:
     spec = target.resolve(machine)
     mod = by_default(kernel_of_largest(name), spec.tvm_target())
-    return arm_assembly.hot_loop(lower(mod, spec.tvm_target()).inspect_source("asm"))
+    return str(lower(mod, spec.tvm_target()).inspect_source("asm"))
+
+
+def hot_loop(name: str, machine: str) -> aarch64_loops.Loop:
+    return aarch64_loops.hot_loop(assembly_of(name, machine))
 
 
 @pytest.mark.parametrize("machine", TARGETS)
@@ -183,10 +187,9 @@ def test_other_by_element_loops(name: str, machine: str) -> None:
     assert loop.instructions_per_fma < LIMITS[name]
 
 
-# LLVM unrolls the loop over a row's few tiles and schedules the loads of the next one so early
-# that up to this share of the instructions are spills.
-DEPTHWISE_SPILLS = {"arm-rpi3": 0.12}
-ROW_OF_TWO_TILES = "depthwise-14x14x256-s2"
+# For an in-order core LLVM starts loads so early that up to this share of the instructions are
+# spills; by llvm-mca's model the loops that spill nothing take longer.
+DEPTHWISE_SPILLS = {"arm-rpi3": 0.05}
 
 
 @pytest.mark.parametrize("machine", TARGETS)
@@ -195,10 +198,20 @@ def test_depthwise_hot_loops(name: str, machine: str) -> None:
     loop = hot_loop(name, machine)
     assert loop.fmas % 9 == 0, "all taps of a tile, unrolled"
     assert not loop.calls and not loop.scalar_loads
-    spills = DEPTHWISE_SPILLS.get(machine, 0.08 if name == ROW_OF_TWO_TILES else 0)
-    assert len(loop.stack_accesses) <= spills * len(loop.instructions)
+    allowed = DEPTHWISE_SPILLS.get(machine, 0) * len(loop.instructions)
+    assert len(loop.stack_accesses) <= allowed
     # nine FMAs an output, and what loading, starting and ending them takes
     assert loop.instructions_per_fma < 2.3
+
+
+@pytest.mark.parametrize("machine", TARGETS)
+def test_pooling_hot_loop(machine: str) -> None:
+    assembly = assembly_of("pool-7x7x1024", machine)
+    loop = max(aarch64_loops.innermost_loops(assembly), key=lambda one: one.vector_adds)
+    assert loop.vector_adds >= 7 and not loop.stack_accesses and not loop.calls
+    assert not loop.scalar_loads
+    # an addition takes its input from memory
+    assert len(loop.instructions) < 2.5 * loop.vector_adds
 
 
 # The model

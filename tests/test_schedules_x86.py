@@ -27,8 +27,8 @@ from tvm_mobilenet import pipeline, target
 from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
-from tvm_mobilenet.space import Candidate, KernelSpace, Knob, Option, Rejected
 from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
 TARGETS = [
@@ -40,6 +40,8 @@ KERNELS = network_kernels.distinct()
 FOR_AVX2 = network_kernels.distinct(
     (config_from("mobilenet_v1", 1.0, 224), config_from("mobilenet_v1", 0.75, 160))
 )
+# every Strassen product of the 16 networks, and what makes its operands
+FAST_PRODUCTS = network_kernels.fast_products(16)
 SHARES = 8  # a run takes one in so many kernels at a random decision
 POINTS = 2  # random decisions for each kernel of odd shape
 
@@ -84,6 +86,13 @@ def test_default_decision(workload: Workload, rng: np.random.Generator) -> None:
     kernel.check(compiled(by_default(kernel.func, spec), spec), rng)
 
 
+@pytest.mark.isa("avx512")
+@pytest.mark.parametrize("case", FAST_PRODUCTS, ids=lambda case: case.id)
+def test_default_decision_of_strassen(case: Convolution, rng: np.random.Generator) -> None:
+    spec = spec_of(AVX512)
+    case.check(compiled(by_default(case.func(), spec), spec), rng)
+
+
 @pytest.mark.isa("avx2")
 @pytest.mark.parametrize("workload", FOR_AVX2, ids=lambda workload: workload.id)
 def test_default_decision_of_avx2(workload: Workload, rng: np.random.Generator) -> None:
@@ -113,7 +122,9 @@ def test_random_decision(name: str, workload: Workload, rng: np.random.Generator
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", odd_kernels.CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case", [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS], ids=lambda case: case.id
+)
 def test_odd_shapes(case: Case, name: str, rng: np.random.Generator) -> None:
     spec = spec_of(name)
     check_decisions(case, spec, rng, POINTS)
@@ -156,9 +167,13 @@ def without_rule(mod: tvm.IRModule) -> list[str]:
 # Structure
 
 
+DOUBLE_ROW = Convolution("operands", (512, 512), (14, 14), kernel=(3, 3), padding=(1, 1, 1, 1))
+PRODUCT = Convolution("strassen", (512, 512), (14, 14), halo=odd_kernels.RING, panel=2)
 GOLDEN: dict[str, Case] = {
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (16, 16), (3, 3), (1, 1), (1, 1, 1, 1)),
+    "depthwise_operands": DOUBLE_ROW,
     "layout": Packing(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
+    "strassen_conv2d": PRODUCT,
 }
 # kernels of 1.0-224
 GOLDEN_OF_NETWORK = {
@@ -216,16 +231,19 @@ HOT = [
     [("x86-64-v3", "ymm"), ("x86-skylake-avx512", "zmm"), ("x86-znver4", "zmm")],
     ids=["haswell", "skylake-avx512", "znver4"],
 )
-@pytest.mark.parametrize("kernel", HOT)
+@pytest.mark.parametrize("kernel", [*HOT, "operands", "strassen"])
 def test_hot_loop(kernel: str, name: str, register: str) -> None:
     spec = spec_of(name)
-    library = lower(by_default(kernel_of_largest(kernel, spec), spec), spec.tvm_target())
+    fast = [one for one in network_kernels.fast_products(spec.vector_width) if one.kind == kernel]
+    func = fast[-1].func() if fast else kernel_of_largest(kernel, spec)
+    library = lower(by_default(func, spec), spec.tvm_target())
     loop = assembly.hot_loop(library.inspect_source("asm"))
     fmas = loop.fmas(register)
     assert fmas >= 8, "as many as hide the latency of one"
     assert fmas == loop.fmas(), "all of them as wide as the target's vectors"
     # the others are loads, broadcasts and the loop's own: at best one for each FMA
     assert fmas >= len(loop.instructions) / 4
-    assert loop.stack_accesses == []
+    if kernel != "operands":  # whose tile is left in a scratch on the stack
+        assert loop.stack_accesses == []
     assert loop.calls == []
     assert loop.branches == []

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tuning_kernels import SPEC, matmul
 from tvm import s_tir
 
-from tvm_mobilenet.search import CostModel, Search
-from tvm_mobilenet.space import (
+from tvm_mobilenet.tuning.search import CostModel, Search
+from tvm_mobilenet.tuning.space import (
     KernelSpace,
     NoRule,
     Rejected,

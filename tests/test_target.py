@@ -112,13 +112,18 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         "linker": None,
         "tune": {"trials_per_task": 64},
         "gpu": None,
+        "core": None,
     }
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("[tune]", "[tuning]", "unknown table: tuning; there are target, device, tune, build"),
+        (
+            "[tune]",
+            "[tuning]",
+            "unknown table: tuning; there are target, device, core, tune, build",
+        ),
         ("rpc_key", "rpckey", r"unknown key in \[device\]: rpckey; there are name, cores"),
         ("trials_per_task", "trials", r"unknown key in \[tune\]: trials"),
         ("cores = 8", "cores = 0", r"\[device\] cores must be a whole number .*, got 0"),
@@ -127,6 +132,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("cores = 8", 'cores = 8\ncpu_features = ["avx2", 2]', "cpu_features must be a list"),
         ("cores = 8", "", r"\[device\] cores is missing"),
         ("[device]", "[build]", "not valid TOML"),
+        ("[tune]", "[core]\nissue = 4\n[tune]", r"\[core\] lacks clock_mhz, window"),
+        (
+            "[tune]",
+            "[core]\nissue = 0\n[tune]",
+            r"\[core\] issue must be a whole number of at least 1",
+        ),
         ('kind = "llvm"', 'kind = "llvm', "not valid TOML: .*line 3"),
         ('kind = "llvm"', 'kind = "llvm"\nnum-cores = 4', "num-cores 4 is not .* cores 8"),
         ('["x86", "cpu"]', '["cpu"]', "x86, arm_cpu, cuda"),

@@ -10,19 +10,25 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tuning_kernels
 from tuning_kernels import SPEC, Kernel, matmul
 
-from tvm_mobilenet import cli, progress, record_store, target, tune, tuner
+from tvm_mobilenet import cli, target, tune
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.measure import Batch, BatchResult, Job, Outcome
-from tvm_mobilenet.measure_messages import Settings
-from tvm_mobilenet.record_store import Records
-from tvm_mobilenet.tuner import Budget, State
+from tvm_mobilenet.tuning import loop, progress, record_store
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.record_store import Records
+from tvm_mobilenet.tuning.state import Budget, State, Task
+from tvm_mobilenet.tuning.tasks import SEEDS, make_tasks
 
 SETTINGS = Settings(
     target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
@@ -33,7 +39,7 @@ class Quiet:
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def batch(self, state: State, task: tuner.Task, drift: float) -> None:
+    def batch(self, state: State, task: Task, drift: float) -> None:
         pass
 
     def tick(self, state: State) -> None:
@@ -46,7 +52,7 @@ class Quiet:
 class Interrupting(Quiet):
     """Presses Ctrl-C after the first batch."""
 
-    def batch(self, state: State, task: tuner.Task, drift: float) -> None:
+    def batch(self, state: State, task: Task, drift: float) -> None:
         if state.phase == "searching":
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
@@ -61,9 +67,10 @@ def tune_into(
 ) -> State:
     tuning_kernels.register()
     with Records.open(folder, SPEC, writable=True) as opened:
-        tasks, skipped = tuner.make_tasks(kernels, SPEC.tvm_target(), opened, **options)
+        tasks, skipped = make_tasks(kernels, SPEC.tvm_target(), opened, **options)
         state = State(tasks, budget or Budget(), skipped=skipped)
-        tuner.run(state, opened, SETTINGS, timeout_s=1.5, progress=watcher or Quiet())
+        with LocalMeasurer(SETTINGS, 3.0) as measurer:
+            loop.run(state, opened, SETTINGS, measurer, watcher or Quiet())
     return state
 
 
@@ -84,7 +91,7 @@ def test_a_whole_space_is_measured_and_the_winner_found(tmp_path: Path) -> None:
         assert schedule is not None and info is not None
         assert info.final and info.how == "native" and info.cache == "cold"
         assert info.latency_us == pytest.approx(task.best_s * 1e6, rel=record_store.NOISE)
-    summary = "\n".join(progress.summary(state))
+    summary = "\n".join(progress.summary(state, Statistics()))
     assert "all kernels of an inference" in summary and "the last quarter" in summary
 
 
@@ -98,12 +105,14 @@ def test_budgets(tmp_path: Path) -> None:
 def test_early_stopping(tmp_path: Path) -> None:
     tuning_kernels.register()
     with Records.open(tmp_path, SPEC, writable=True) as opened:
-        (task,), _ = tuner.make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
-        loop = tuner._Loop(State([task], Budget(early_stopping=6)), opened, SETTINGS, Quiet(), None)  # type: ignore[arg-type]
+        (task,), _ = make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
+        state = State([task], Budget(early_stopping=6))
+        measurer: Any = SimpleNamespace(how="native", cpu="any")
+        tuning = loop._Loop(state, opened, SETTINGS, Quiet(), measurer)
         for seconds in (1e-6, 2e-6):
             candidates = task.search.propose(6)
             outcomes = [Outcome(Job(one.trace_json, one), seconds) for one in candidates]
-            loop.take(BatchResult(Batch(0, [one.job for one in outcomes]), outcomes, 0.0, 1))
+            tuning.take(BatchResult(Batch(0, [one.job for one in outcomes]), outcomes, 0.0, 1))
     assert task.ended == "no gain in 6 trials" and task.best_s == 1e-6
 
 
@@ -127,11 +136,11 @@ def test_without_resume_the_records_are_tried_first(tmp_path: Path) -> None:
     state = tune_into(
         tmp_path / "b", kernels, budget=Budget(trials=6), transfer={"neighbour": source}
     )
-    seeds = [one.trace_key for one in source.ranked(0)[: tuner.SEEDS]]
+    seeds = [one.trace_key for one in source.ranked(0)[:SEEDS]]
     tried = [key for _, key in keys(tmp_path / "b")[:6]]
     assert set(seeds) <= set(tried)
     (line,) = tune._transfer_report(state.tasks)
-    assert "records tried 4, " in line
+    assert "4 of 4 records measured here" in line and ("kept" in line or "beaten by" in line)
 
 
 def test_wrong_schedules_are_dropped_and_named(tmp_path: Path) -> None:
@@ -173,7 +182,7 @@ def test_a_kernel_without_a_rule_is_named(tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tune_into(tmp_path, [matmul(8, 32, 16), matmul(4, 64, 16)], Interrupting())
-    assert len(keys(tmp_path)) >= tuner.BATCH
+    assert len(keys(tmp_path)) >= loop.FIRST_BATCH
 
 
 SCRIPT = """
@@ -188,7 +197,13 @@ test_tuner.tune_into(Path(sys.argv[1]), [matmul(8, 32, 16)])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
     tuning_kernels.register()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TMPDIR": str(temporary),
+    }
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
     path = tmp_path / record_store.RECORDS
     deadline = time.monotonic() + 60
@@ -196,7 +211,8 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     workers = children(process.pid)
-    assert len(workers) == 2
+    assert len(workers) == 3, "builder, runner, and who removes the folder"
+    assert list(temporary.glob("tvm-mobilenet-*/task0/*"))
     process.kill()
     process.wait()
     measured = len(keys(tmp_path))
@@ -204,6 +220,41 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
     state = tune_into(tmp_path, [matmul(8, 32, 16)], resume=True)
     assert state.trials <= 30 - 12 and state.tasks[0].trials == 30
     assert not [pid for pid in workers if alive(pid)], "its workers died with it"
+    assert not list(temporary.iterdir()), "and what they built is gone"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip(
+            "mounting a small tmpfs needs root (CAP_SYS_ADMIN): run as root, outside sandboxes"
+        )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_with_what_it_has(
+    command: Any, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = small_disk / "log"
+    assert command("--work-dir", str(log)) == 1
+    output = capsys.readouterr()
+    (line,) = [one for one in output.err.splitlines() if one.startswith("error")]
+    assert "No space left on device" in line and "every earlier record is kept" in line
+    kept = Records.open(log, SPEC)
+    assert len(kept.records) >= loop.BATCH and not kept.problems
+    assert f"{len(kept.records)} records written" in output.out
+    # nothing of what was kept is lost or repeated once there is room
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert command("--work-dir", str(log), "--resume") == 0
+    searched = [one for one in Records.open(log, SPEC).records if not one.info.final]
+    assert len({one.trace_key for one in searched}) == len(searched) == 30
 
 
 def children(pid: int) -> list[int]:
@@ -226,7 +277,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Runs ``tune`` over a test kernel; returns its exit status."""
     tuning_kernels.register()
     monkeypatch.setattr(target, "resolve", lambda _: SPEC)
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [matmul(8, 32, 16)])
+    kernel = matmul(8, 32, 16)
+    monkeypatch.setattr(tune, "load_kernels", lambda *_: [kernel])
     monkeypatch.setattr(tune, "_settings", lambda *_: SETTINGS)
 
     def run(*flags: str) -> int:
@@ -243,6 +295,17 @@ def test_the_command(command: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     meta = json.loads((tmp_path / "log" / record_store.META).read_text())
     assert meta["target_name"] == SPEC.name and meta["runs"][0]["trials"] == 6
     assert meta["tvm_version"] and meta["cpu"]
+
+
+def test_times_that_do_not_compare_are_not_mixed(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--trials", "4") == 0
+    capsys.readouterr()
+    monkeypatch.setattr(tune, "_settings", lambda *_: replace(SETTINGS, threads=2, cold=False))
+    assert command("--trials", "4", "--resume") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 thread, weights cold, native, not with 2 threads, weights warm, native" in line
 
 
 def test_dry_run_measures_nothing(
@@ -274,8 +337,14 @@ def test_interrupted_exits_130_and_says_where_the_records_are(
     ("flags", "message"),
     [
         (["--trials", "0"], "at least 1"),
-        (["--rpc-tracker", "localhost:9190"], "RPC"),
+        (["--rpc-tracker", "localhost:9190"], "--rpc-tracker and --rpc-key go together"),
         (["--threads", "4096"], "--threads 4096"),
+        (["--measure", "rpc"], "--measure rpc needs --rpc-tracker"),
+        (
+            ["--measure", "model", "--rpc-tracker", "localhost", "--rpc-key", "k"],
+            "--measure model uses no device",
+        ),
+        (["--measure", "model"], "has no [core] table"),
         (["--model", "resnet"], "unknown model 'resnet'"),
         (["--onnx", "/nowhere.onnx"], "/nowhere.onnx: no such file"),
         (["--tuning-records", "/nowhere"], "no tuning records in /nowhere"),
@@ -298,7 +367,7 @@ def test_the_live_table(tmp_path: Path) -> None:
 
     tuning_kernels.register()
     with Records.open(tmp_path, SPEC, writable=True) as opened:
-        tasks, _ = tuner.make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
+        tasks, _ = make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
     tasks[0].best_s, tasks[0].default_s = 1e-6, 2e-6
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(progress._screen(State(tasks, Budget(time_s=60))))

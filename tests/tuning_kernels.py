@@ -27,9 +27,12 @@ FAULTS = (
     "build hang",
     "segfault",
     "hang",
+    "exit",
     "nothing",
     "wrong",
 )
+
+FIXED_COST_S = 0.01
 
 SPEC = TargetSpec(
     name="tuning-test",
@@ -125,11 +128,21 @@ def build(mod: tvm.IRModule, target: tvm.target.Target) -> Any:
             return CSource("*(volatile int *)0 = 1;")
         case "hang":
             return CSource("for (volatile int i = 0;;) i++;")
+        case "exit":
+            return CSource("extern void _exit(int); _exit(0);")
         case "nothing":
             return CSource("")
         case "wrong":
             return lowering.lower(off_by_one(mod), target)
     return lowering.lower(mod, target)
+
+
+def build_slow(mod: tvm.IRModule, target: tvm.target.Target) -> Any:
+    """A kernel that takes FIXED_COST_S, whatever its schedule, and no time of a CPU."""
+    main = mod["main"]
+    pause = tirx.call_extern("int32", "usleep", int(FIXED_COST_S * 1e6))
+    body = tirx.SeqStmt([tirx.Evaluate(pause), main.body])
+    return lowering.lower(tvm.IRModule({"main": main.with_body(body)}), target)
 
 
 def fault_of(mod: tvm.IRModule) -> str:

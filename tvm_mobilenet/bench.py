@@ -2,6 +2,9 @@
 
 Every engine runs in a process of its own, on the same input with the same number of threads, and
 only after its output was verified; they take turns, round by round (``benchmark.rounds``).
+
+With ``--rpc-tracker`` they run on a device, timed by its clock; with ``--count-instructions`` on an
+emulated ARM core, where instructions are counted in place of time.
 """
 
 from __future__ import annotations
@@ -14,21 +17,26 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli
 from tvm_mobilenet.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tvm_mobilenet.benchmark.cases import Case
+    from tvm_mobilenet.benchmark.places import Place
     from tvm_mobilenet.benchmark.progress import PlainProgress
-    from tvm_mobilenet.results.schema import Machine, ResultRow, Results
+    from tvm_mobilenet.results.schema import Results
 
 DEFAULT_PEERS = "pytorch,torch-compile,onnxruntime,openvino"
+DEVICE_PEERS = "onnxruntime"
+ROUNDS = 25
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against",
         type=peer_names,
-        default=peer_names(DEFAULT_PEERS),
         metavar="ENGINES",
-        help=f"comma-separated, of {', '.join(PEERS)}; or none (default: {DEFAULT_PEERS})",
+        help=f"comma-separated, of {', '.join(PEERS)}; or none (default: {DEFAULT_PEERS}; "
+        f"on a device: {DEVICE_PEERS})",
     )
     parser.add_argument(
         "--threads",
@@ -72,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli.add_target_flag(parser)
     _add_sweep_flags(parser)
+    _add_device_flags(parser)
     return parser
 
 
@@ -88,6 +97,22 @@ def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="compile with these records instead of those that ship",
+    )
+
+
+def _add_device_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("device")
+    group.add_argument(
+        "--rpc-tracker",
+        type=tracker_address,
+        metavar="HOST[:PORT]",
+        help="measure on a device of this RPC tracker, by the device's own clock",
+    )
+    group.add_argument("--rpc-key", metavar="KEY", help="the key the tracker has the device under")
+    group.add_argument(
+        "--count-instructions",
+        action="store_true",
+        help="count what an emulated ARM core executes, in place of time (make arm-emulator)",
     )
 
 
@@ -110,13 +135,11 @@ def _body(args: argparse.Namespace) -> int:
         return _profile(args, Console())
 
     from tvm_mobilenet.benchmark.progress import open_progress
-    from tvm_mobilenet.results import machine, terminal
+    from tvm_mobilenet.results import terminal
 
-    here = machine.describe()
     out = Console()
-    with open_progress(Console(stderr=True)) as progress:
-        _warn(args, here, progress)
-        results = _measure_all(args, here, progress, out)
+    with open_progress(Console(stderr=True)) as progress, _open_place(args, progress) as place:
+        results = _measure_all(args, place, progress, out)
     terminal.print_conclusions(out, results)
     if args.json:
         print(f"wrote {args.json}")
@@ -125,6 +148,8 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _profile(args: argparse.Namespace, out: Console) -> int:
+    if args.rpc_tracker:
+        return _profile_device(args, out)
     from tvm_mobilenet.profile import print_profile, profile
     from tvm_mobilenet.session import load
 
@@ -135,8 +160,29 @@ def _profile(args: argparse.Namespace, out: Console) -> int:
     return 0
 
 
+def _profile_device(args: argparse.Namespace, out: Console) -> int:
+    from tvm_mobilenet.profile import print_profile
+    from tvm_mobilenet.remote.profile import profile
+    from tvm_mobilenet.remote.session import load
+
+    (bundle,) = args.bundles
+    for threads in args.threads:
+        with load(bundle, args.rpc_tracker, args.rpc_key, threads) as session:
+            session.set_input(session.bundle.sample_input())
+            title = f"{bundle} on {session.about.cpu}, threads: {threads}"
+            print_profile(out, title, profile(session, args.min_runs))
+    return 0
+
+
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work, before any work."""
+    if (args.rpc_tracker is None) != (args.rpc_key is None):
+        raise BadInput("--rpc-tracker and --rpc-key go together: which tracker, and which device")
+    if args.count_instructions and (args.rpc_tracker or args.profile):
+        raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
+    if args.against is None:
+        on_device = args.rpc_tracker or args.count_instructions
+        args.against = peer_names(DEVICE_PEERS if on_device else DEFAULT_PEERS)
     if args.profile and (args.sweep or args.json or len(args.bundles) != 1):
         raise BadInput("--profile takes one BUNDLE, and neither --sweep nor --json")
     if args.sweep and (args.bundles or args.onnx):
@@ -149,35 +195,45 @@ def _check(args: argparse.Namespace) -> None:
         raise BadInput(f"--json {args.json}: not a file that can be written")
 
 
-def _warn(args: argparse.Namespace, here: Machine, progress: PlainProgress) -> None:
-    """Say beforehand what will disturb the measurement."""
-    from tvm_mobilenet.results.machine import busy
+def _open_place(args: argparse.Namespace, progress: PlainProgress) -> AbstractContextManager[Place]:
+    """Where to measure, for as long as it is open."""
+    from tvm_mobilenet.benchmark import places
+    from tvm_mobilenet.benchmark.rounds import Plan
 
-    if busy(here):
-        progress.note(
-            f"the machine is busy (load average {here.load_average[0]:.2f} on {here.cores} cores)"
-        )
-    if max(args.threads) > here.cores:
-        progress.note(f"{max(args.threads)} threads share {here.cores} cores")
+    rounds = min(ROUNDS, args.min_runs)
+    plan = Plan(args.min_runs, args.min_time, rounds, chunk_s=args.min_time / 10)
+    if not (args.rpc_tracker or args.count_instructions):
+        return nullcontext(places.Here(plan, args.threads, progress))
+    targets = [places.named_target(args.target)] if args.sweep else places.targets_of(args.bundles)
+    if args.rpc_tracker:
+        return places.on_a_device(args.rpc_tracker, args.rpc_key, targets[0], plan, progress)
+
+    from tvm_mobilenet.benchmark import instructions
+
+    core = instructions.emulated([target.name for target in targets])
+    return nullcontext(places.OnAnEmulatedCore(core))
 
 
 def _measure_all(
-    args: argparse.Namespace, here: Machine, progress: PlainProgress, out: Console
+    args: argparse.Namespace, place: Place, progress: PlainProgress, out: Console
 ) -> Results:
     """Measure case after case; the results file holds every finished one at any time."""
-    from tvm_mobilenet.results import schema, tables, terminal
+    from tvm_mobilenet.results import schema, terminal
 
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    results = schema.Results(here, (), args.command, created)
+    results = schema.Results(place.machine(), (), args.command, created)
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-bench-") as scratch:
         try:
-            for case in _cases(args, Path(scratch), progress):
+            for case in _cases(args, Path(scratch), place.architecture, progress):
                 for threads in args.threads:
-                    rows = _measure(case, threads, args, progress)
-                    results = dataclasses.replace(results, results=(*results.results, *rows))
+                    progress.heading(f"{case.title}, {threads} thread{'s' if threads > 1 else ''}")
+                    rows = place.measure(case, threads)
+                    results = dataclasses.replace(
+                        results, machine=place.machine(), results=(*results.results, *rows)
+                    )
                     if args.json:
                         schema.dump(results, args.json)
-                    terminal.print_comparison(out, tables.compare_rows(rows))
+                    terminal.print_comparisons(out, dataclasses.replace(results, results=(*rows,)))
         except KeyboardInterrupt:
             if args.json and results.results:
                 progress.note(f"{args.json} holds the {len(results.results)} rows finished so far")
@@ -185,25 +241,22 @@ def _measure_all(
     return results
 
 
-def _cases(args: argparse.Namespace, scratch: Path, progress: PlainProgress) -> Iterator[Case]:
+def _cases(
+    args: argparse.Namespace, scratch: Path, architecture: str | None, progress: PlainProgress
+) -> Iterator[Case]:
     from tvm_mobilenet.benchmark import cases, sweep
 
     if args.sweep:
         return sweep.sweep(
-            args.target, args.batch, args.tuning_records, args.against, scratch, progress
+            args.target,
+            args.batch,
+            args.tuning_records,
+            args.against,
+            scratch,
+            progress,
+            architecture,
         )
-    return cases.from_bundles(args.bundles, args.onnx, args.against, scratch)
-
-
-def _measure(
-    case: Case, threads: int, args: argparse.Namespace, progress: PlainProgress
-) -> list[ResultRow]:
-    from tvm_mobilenet.benchmark.rounds import Plan
-    from tvm_mobilenet.benchmark.side_by_side import SideBySide
-
-    progress.heading(f"{case.title}, {threads} thread{'s' if threads > 1 else ''}")
-    plan = Plan(args.min_runs, args.min_time, chunk_s=args.min_time / 10)
-    return SideBySide(case.candidates, case.network, threads, progress, plan).measure()
+    return cases.from_bundles(args.bundles, args.onnx, args.against, scratch, architecture)
 
 
 def _raise_for_failures(results: Results) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.cuda.program import GpuProgram
     from tvm_mobilenet.executor import StaticProgram
     from tvm_mobilenet.pipeline import ScheduleSource
-    from tvm_mobilenet.record_lines import RecordInfo
+    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ def build_network(
     spec: TargetSpec,
     records: ScheduleSource | None = None,
     dump_ir: Path | None = None,
+    strassen: bool = True,
     precision: str = "fp32",
 ) -> Compiled:
     """Compile the importer's Relax `module` for `spec`; its phases are written to `dump_ir`.
 
+    Without `strassen` every 1x1 convolution is computed directly, as on a GPU in any case.
     `precision` is fp32, or fp16 on a GPU: of activations and weights, sums are float32 in any case.
     """
     if spec.gpu is not None:
@@ -54,7 +56,8 @@ def build_network(
     from tvm_mobilenet.pipeline import IrDump, compile_graph
 
     target = spec.tvm_target()
-    program, tuned = compile_graph(module, target, spec.vector_width, records, IrDump(dump_ir))
+    dump = IrDump(dump_ir)
+    program, tuned = compile_graph(module, target, spec.vector_width, records, dump, strassen)
     return Compiled(lower(program.module, target), program, tuned)
 
 

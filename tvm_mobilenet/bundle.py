@@ -47,6 +47,7 @@ from tvm_mobilenet.manifest import (
 )
 
 __all__ = [
+    "ANY_ARCHITECTURE",
     "FORMAT_VERSION",
     "Bundle",
     "Layer",
@@ -60,6 +61,7 @@ __all__ = [
     "write",
 ]
 
+ANY_ARCHITECTURE = "any"
 MANIFEST = "manifest.json"
 LIBRARY = "model.so"
 PARAMETERS = "parameters.bin"
@@ -160,12 +162,16 @@ class Bundle:
 # Opening
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, for_architecture: str | None = None) -> Bundle:
     """Open the bundle at ``path``, a directory or a .tar, after every check.
 
     In this order: readable, its format, made for this architecture and for instructions that this
     CPU has, compiled by the TVM that is installed, every file there and unchanged. Nothing in it
     has run by then. Raises BadInput, one line, where a check fails.
+
+    A bundle that is to run on another machine, such as a device that it will be sent to, is opened
+    ``for_architecture`` (``aarch64``, or ANY_ARCHITECTURE): of the machine's checks that is then
+    the only one.
     """
     path = Path(path)
     with contextlib.ExitStack() as on_error:
@@ -175,8 +181,11 @@ def open_bundle(path: str | Path) -> Bundle:
             on_error.callback(shutil.rmtree, temporary, ignore_errors=True)
             folder = _unpack(path, temporary)
         manifest = _read_manifest(path, folder)
-        _check_machine(path, manifest)
-        _check_tvm_version(path, manifest)
+        if for_architecture is None:
+            _check_machine(path, manifest)
+            _check_tvm_version(path, manifest)
+        elif for_architecture != ANY_ARCHITECTURE:
+            _check_architecture(path, manifest, for_architecture, "wanted")
         _check_files(path, folder, manifest)
         on_error.pop_all()
     return Bundle(path, folder, manifest, temporary)
@@ -235,18 +244,21 @@ def _read_manifest(path: Path, folder: Path) -> Manifest:
 
 
 def _check_machine(path: Path, manifest: Manifest) -> None:
-    wanted = cpu.architecture_of(manifest.target.triple)
-    here = cpu.host_architecture()
-    if wanted != here:
-        raise BadInput(
-            f"{path}: made for {wanted} ({manifest.target.name}), this machine is {here}; "
-            "compile it for this target"
-        )
+    _check_architecture(path, manifest, cpu.host_architecture(), "this machine is")
     missing = sorted(set(manifest.cpu_features) - cpu.host_features())
     if missing:
         raise BadInput(
             f"{path}: made for {manifest.target.name}, this CPU ({cpu.host_model()}) has no "
             f"{', '.join(missing)}; compile it for this machine's target"
+        )
+
+
+def _check_architecture(path: Path, manifest: Manifest, wanted: str, who: str) -> None:
+    made_for = cpu.architecture_of(manifest.target.triple)
+    if made_for != wanted:
+        raise BadInput(
+            f"{path}: made for {made_for} ({manifest.target.name}), {who} {wanted}; "
+            "compile it for that"
         )
 
 

@@ -127,6 +127,16 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strassen_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-strassen",
+        dest="strassen",
+        action="store_false",
+        help="compute every 1x1 convolution directly, rounding as the reference does, instead of "
+        "the large ones by Strassen's algorithm with an eighth fewer multiplications",
+    )
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 

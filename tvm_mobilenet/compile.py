@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from tvm_mobilenet.build import Compiled
     from tvm_mobilenet.bundle import Layer, Manifest
     from tvm_mobilenet.executor import KernelCall
-    from tvm_mobilenet.record_lines import RecordInfo
     from tvm_mobilenet.records import Records
     from tvm_mobilenet.source import Array, Source
     from tvm_mobilenet.target import TargetSpec
+    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
+    cli.add_strassen_flag(parser)
     parser.add_argument(
         "--tuning-records",
         type=Path,
@@ -86,8 +87,10 @@ def _compile(args: argparse.Namespace) -> int:
     records = open_records(spec, args.tuning_records)
     network = source.from_flags(args)
     if args.on_untuned == "error":
-        refuse_untuned(network, spec, records, args.precision)
-    built = build_bundle(network, spec, output, records, args.dump_ir, args.precision)
+        refuse_untuned(network, spec, records, args.strassen, args.precision)
+    built = build_bundle(
+        network, spec, output, records, args.dump_ir, args.strassen, args.precision
+    )
     print_layers(built)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":
@@ -122,7 +125,8 @@ def compile_bundle(
 
     spec = targets.resolve(target)
     network = source.from_config(config, batch)
-    return build_bundle(network, spec, output, open_records(spec, records), None, precision).path
+    opened = open_records(spec, records)
+    return build_bundle(network, spec, output, opened, precision=precision).path
 
 
 def build_bundle(
@@ -131,6 +135,7 @@ def build_bundle(
     output: Path,
     records: Records | None = None,
     dump_ir: Path | None = None,
+    strassen: bool = True,
     precision: str = "fp32",
 ) -> Built:
     """Compile `source` for `spec` into the bundle `output`.
@@ -144,7 +149,7 @@ def build_bundle(
     from tvm_mobilenet.build import build_network, link
 
     bundle.check_writable(output)
-    compiled = build_network(source.relax_module(), spec, records, dump_ir, precision)
+    compiled = build_network(source.relax_module(), spec, records, dump_ir, strassen, precision)
     sample = source.sample_input()
     expected = source.reference(sample)
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
@@ -278,7 +283,11 @@ def shipped_logs() -> Path:
 
 
 def refuse_untuned(
-    network: Source, spec: TargetSpec, records: Records | None, precision: str = "fp32"
+    network: Source,
+    spec: TargetSpec,
+    records: Records | None,
+    strassen: bool = True,
+    precision: str = "fp32",
 ) -> None:
     """Raise RunFailed, naming the kernels, where some kernel has no record."""
     from tvm_mobilenet import legalization, pipeline
@@ -286,6 +295,7 @@ def refuse_untuned(
     lowered = pipeline.lower_graph(
         network.relax_module(),
         spec.vector_width,
+        pipeline.rules_of(spec.tvm_target(), strassen),
         legalization=legalization.for_target(spec, precision),
     )
     missing = [

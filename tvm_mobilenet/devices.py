@@ -3,108 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import cli, cpu, target
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.remote.tracker import (
+    EMULATED_KEY,
+    TRACKER_PORT,
+    DeviceQueue,
+    TrackerAddress,
+    query_tracker,
+    tracker_address,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-EMULATED_KEY = "arm-emulated"
-TRACKER_PORT = 9190  # what tvm.exec.rpc_tracker listens on unless told otherwise
-TRACKER_TIMEOUT_S = 5.0
-LAST_PORT = 65535
-
-
-class TrackerAddress(NamedTuple):
-    """Where an RPC tracker listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class DeviceQueue:
-    """The devices a tracker holds under one key, and the requests that wait for one."""
-
-    key: str
-    servers: tuple[str, ...]
-    free: int
-    pending: int
-
-
-def tracker_address(text: str) -> TrackerAddress:
-    """``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT``, for argparse's ``type=``."""
-    host, port = text, str(TRACKER_PORT)
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        if rest:
-            host, port = (host, rest[1:]) if rest.startswith(":") else ("", port)
-    elif text.count(":") == 1:
-        host, port = text.split(":")
-    if not host or not port.isdecimal() or not 0 < int(port) <= LAST_PORT:
-        raise argparse.ArgumentTypeError(f"expected HOST or HOST:PORT, got {text!r}")
-    return TrackerAddress(host, int(port))
-
-
-def query_tracker(address: TrackerAddress) -> list[DeviceQueue]:
-    """What the tracker at ``address`` holds, by key.
-
-    Imports TVM once the tracker answers. Raises RunFailed where nothing listens there, or something
-    that is not a TVM tracker does.
-    """
-    try:
-        # TVM itself keeps trying a closed port for a minute
-        socket.create_connection(address, TRACKER_TIMEOUT_S).close()
-    except OSError as error:
-        raise RunFailed(
-            f"no RPC tracker at {address} ({error.strerror or error}); "
-            "start one with: python -m tvm.exec.rpc_tracker"
-        ) from None
-
-    from tvm import rpc
-
-    try:
-        with _socket_timeout(TRACKER_TIMEOUT_S):
-            session = rpc.connect_tracker(address.host, address.port)
-            try:
-                return queues(session.summary())
-            finally:
-                session.close()
-    # TVM raises a plain RuntimeError, and what it makes of foreign bytes can be anything of these
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RunFailed(
-            f"what listens at {address} does not answer as a TVM RPC tracker ({error})"
-        ) from error
-
-
-def queues(summary: dict[str, Any]) -> list[DeviceQueue]:
-    """The tracker's summary, sorted by key; keys that nobody serves or waits for left out."""
-    servers: dict[str, list[str]] = {}
-    for server in summary["server_info"]:
-        # the tracker names a server "server:KEY"
-        key = str(server["key"]).partition(":")[2]
-        servers.setdefault(key, []).append(":".join(map(str, server["addr"])))
-    counts = summary["queue_info"]
-    found = [
-        DeviceQueue(
-            key,
-            tuple(sorted(servers.get(key, []))),
-            free=counts.get(key, {}).get("free", 0),
-            pending=counts.get(key, {}).get("pending", 0),
-        )
-        for key in sorted({*servers, *counts})
-    ]
-    return [queue for queue in found if queue.servers or queue.pending]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,7 +67,7 @@ class Emulate(argparse.Action):
 def _emulate(args: argparse.Namespace) -> int:
     import signal
 
-    from tvm_mobilenet import emulated_devices
+    from tvm_mobilenet.remote import emulated_devices
 
     port = args.rpc_tracker.port if args.rpc_tracker else TRACKER_PORT
     with emulated_devices.serving(args.emulate, EMULATED_KEY, port) as (host, _):
@@ -223,17 +138,6 @@ def _tracker_table(address: TrackerAddress, held: Sequence[DeviceQueue]) -> Tabl
         numbers = (len(queue.servers), queue.free, queue.pending)
         table.add_row(queue.key, *map(str, numbers), " ".join(queue.servers))
     return table
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """TVM's tracker client has no timeout of its own; new sockets take this one meanwhile."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def first_thread(body: tirx.Stmt) -> tirx.Stmt:
 
 
 def stamp(stamps: tirx.Buffer, index: int) -> tirx.Stmt:
-    """Note the CPU's cycle counter (on x86 the time stamp counter)."""
+    """Note the CPU's counter: x86's time stamps, aarch64's CNTVCT_EL0, which a program may read."""
     now = tirx.call_llvm_intrin("int64", "llvm.readcyclecounter")
     return tirx.BufferStore(stamps, now, [tirx.IntImm("int32", index)])
 

@@ -2,12 +2,15 @@
 
 Activations stay in the blocked layout from the first convolution to the pooling. Every tensor gets
 the halo that its consumers' padding needs, so no kernel pads its input; the first convolution
-reads the plain image. An operator we have no kernel for gets plain tensors and stays a Relax call.
+reads the plain image. A large 1x1 convolution after a depthwise one is computed by Strassen's
+algorithm where the target has schedules for it. An operator we have no kernel for gets plain
+tensors and stays a Relax call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +27,13 @@ from tvm_mobilenet.computes.conv2d import (
 )
 from tvm_mobilenet.computes.head import dense, global_avg_pool2d
 from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.computes.strassen import (
+    depthwise_operands,
+    operand_shape,
+    pack_strassen,
+    pays,
+    strassen_conv2d,
+)
 from tvm_mobilenet.computes.weights import (
     pack_channels,
     pack_conv2d,
@@ -31,12 +41,21 @@ from tvm_mobilenet.computes.weights import (
     pack_depthwise,
     pack_stem,
 )
-from tvm_mobilenet.layers import Convolution, Dense, Layer, Other, Pooling, read_layers
+from tvm_mobilenet.layers import (
+    Convolution,
+    Dense,
+    Layer,
+    Other,
+    Pooling,
+    read_layers,
+    variables,
+)
 
 Array = NDArray[np.float32]
 MIN_VECTOR = 4  # floats: one SSE or NEON register
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
+STRASSEN = frozenset({"depthwise_operands", "strassen_conv2d"})  # the rules it needs
 
 
 @dataclass(frozen=True)
@@ -45,12 +64,15 @@ class BlockedTensor:
     layout: Blocked
 
 
-def legalize(vector_width: int) -> tvm.transform.Pass:
-    """The pass for targets whose vectors hold `vector_width` floats."""
+def legalize(vector_width: int, rules: Collection[str] = ()) -> tvm.transform.Pass:
+    """The pass for targets whose vectors hold `vector_width` floats.
+
+    Of the kernels that not every target schedules, those with `rules` are used.
+    """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = _Legalizer(mod["main"], vector_width).run()
+        legalized = _Legalizer(mod["main"], vector_width, rules).run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
@@ -59,11 +81,13 @@ def legalize(vector_width: int) -> tvm.transform.Pass:
 
 
 class _Legalizer:
-    def __init__(self, function: relax.Function, vector_width: int) -> None:
+    def __init__(self, function: relax.Function, vector_width: int, rules: Collection[str]) -> None:
         self.function = function
         self.vector_width = vector_width
         self.layers = read_layers(function)
         self.halos = needed_halos(self.layers)
+        # depthwise results that are left as the operands of the 1x1 convolution after them
+        self.as_operands = self.strassen_sources() if STRASSEN.issubset(rules) else set()
         self.builder = relax.BlockBuilder()
         self.plain: dict[Var, Expr] = {}
         self.blocked: dict[Var, BlockedTensor] = {}
@@ -88,33 +112,66 @@ class _Legalizer:
     # --- layers -------------------------------------------------------------------------------
 
     def convolution(self, layer: Convolution) -> None:
-        batch, channels, height, width = shape_of(layer.result)
-        v = self.lanes(channels)
-        out = Blocked(batch, channels, height, width, v, self.halos.get(layer.result, NO_HALO))
-        top, left, bottom, right = layer.padding
-        window = Window(layer.weight.shape[2:], layer.stride, (top, left))
-        name = f"{width}x{height}x{channels}"
-        bias = pack_channels(layer.bias, v)
         if self.reads_image(layer):
-            _, channels_in, image_h, image_w = shape_of(layer.source)
-            image = (batch, channels_in, image_h, image_w)
-            func = stem_conv2d(image, (top, bottom, left, right), out, window, layer.activation)
-            data, weight, kind = self.plain[layer.source], pack_stem(layer.weight, v), "stem_conv2d"
+            self.stem(layer)
         elif layer.depthwise:
-            x = self.as_blocked(layer.source)
-            func = depthwise_conv2d(x.layout, out, window, layer.activation)
-            data, weight, kind = x.value, pack_depthwise(layer.weight, v), "depthwise_conv2d"
+            self.depthwise(layer)
+        elif layer.source in self.as_operands:
+            self.strassen(layer)
         else:
-            x = self.as_blocked(layer.source)
-            panel = next(p for p in CONV2D_PANELS if out.blocks % p == 0)
-            func = conv2d(x.layout, out, window, layer.activation, panel)
-            pointwise = window.kernel == window.stride == (1, 1)
-            kind = "pointwise_conv2d" if pointwise else "conv2d"
-            data, weight = x.value, pack_conv2d(layer.weight, v, panel)
-            name = f"{width}x{height}x{x.layout.channels}_{channels}"
-        if layer.stride != (1, 1):
-            name += f"_s{layer.stride[0]}"
-        value = self.call(func, f"{kind}_{name}", [data, weight, bias], out.shape)
+            self.dense_convolution(layer)
+
+    def stem(self, layer: Convolution) -> None:
+        out = self.layout(layer)
+        top, left, bottom, right = layer.padding
+        batch, channels, height, width = shape_of(layer.source)
+        image, padding = (batch, channels, height, width), (top, bottom, left, right)
+        func = stem_conv2d(image, padding, out, window(layer), layer.activation)
+        name = f"stem_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
+        args = [self.plain[layer.source], pack_stem(layer.weight, out.vector)]
+        self.emit_blocked(layer, func, name, args, out)
+
+    def depthwise(self, layer: Convolution) -> None:
+        x, out = self.as_blocked(layer.source), self.layout(layer)
+        size = f"{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
+        args = [x.value, pack_depthwise(layer.weight, out.vector)]
+        if layer.result in self.as_operands:
+            func = depthwise_operands(x.layout, out, window(layer), layer.activation)
+            name, shape = f"depthwise_operands_{size}", operand_shape(out)
+            self.emit_blocked(layer, func, name, args, out, shape)
+        else:
+            func = depthwise_conv2d(x.layout, out, window(layer), layer.activation)
+            self.emit_blocked(layer, func, f"depthwise_conv2d_{size}", args, out)
+
+    def strassen(self, layer: Convolution) -> None:
+        x, out = self.blocked[layer.source], self.layout(layer)
+        panel = panel_of(out.blocks // 2)
+        func = strassen_conv2d(x.layout, out, layer.activation, panel)
+        name = f"strassen_conv2d_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
+        args = [x.value, pack_strassen(layer.weight, out.vector, panel)]
+        self.emit_blocked(layer, func, name, args, out)
+
+    def dense_convolution(self, layer: Convolution) -> None:
+        x, out = self.as_blocked(layer.source), self.layout(layer)
+        panel = panel_of(out.blocks)
+        func = conv2d(x.layout, out, window(layer), layer.activation, panel)
+        kind = "pointwise_conv2d" if is_pointwise(layer) else "conv2d"
+        name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
+        args = [x.value, pack_conv2d(layer.weight, out.vector, panel)]
+        self.emit_blocked(layer, func, name + stride_suffix(layer), args, out)
+
+    def emit_blocked(
+        self,
+        layer: Convolution,
+        func: tirx.PrimFunc,
+        name: str,
+        args: list[Expr | Array],
+        out: Blocked,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        """Emit the layer's kernel with its bias; `shape` where it is not the layout's own."""
+        bias = pack_channels(layer.bias, out.vector)
+        value = self.call(func, name, [*args, bias], shape or out.shape)
         self.blocked[layer.result] = BlockedTensor(value, out)
 
     def pooling(self, layer: Pooling) -> None:
@@ -146,6 +203,27 @@ class _Legalizer:
         self.plain[layer.result] = self.builder.emit(self.rewritten(layer.value))
 
     # --- layouts ------------------------------------------------------------------------------
+
+    def layout(self, layer: Convolution) -> Blocked:
+        """How the layer's result lies in memory."""
+        batch, channels, height, width = shape_of(layer.result)
+        halo = self.halos.get(layer.result, NO_HALO)
+        return Blocked(batch, channels, height, width, self.lanes(channels), halo)
+
+    def strassen_sources(self) -> set[Var]:
+        """Results of depthwise convolutions that only a 1x1 convolution worth it reads."""
+        made_by = {layer.result: layer for layer in self.layers}
+        readers = Counter(var for layer in self.layers for var in sources(layer))
+        readers.update(variables(self.function.body.body))
+        found = set()
+        for layer in self.layers:
+            if not isinstance(layer, Convolution) or not is_pointwise(layer):
+                continue
+            before = made_by.get(layer.source)
+            if isinstance(before, Convolution) and before.depthwise and readers[before.result] == 1:
+                if pays(self.layout(before), self.layout(layer)):
+                    found.add(before.result)
+        return found
 
     def lanes(self, channels: int) -> int:
         """Channels a vector: the target's, or fewer where a tensor has fewer channels."""
@@ -197,6 +275,30 @@ class _Legalizer:
         return self.builder.emit(
             relax.call_tir(gvar, exprs, out_ty=relax.TensorType(shape, "float32"))
         )
+
+
+def sources(layer: Layer) -> list[Var]:
+    """The tensors a layer reads."""
+    return list(variables(layer.value)) if isinstance(layer, Other) else [layer.source]
+
+
+def is_pointwise(layer: Convolution) -> bool:
+    kernel = layer.weight.shape[2:]
+    return not layer.depthwise and kernel == layer.stride == (1, 1) and not any(layer.padding)
+
+
+def window(layer: Convolution) -> Window:
+    top, left, *_ = layer.padding
+    return Window(layer.weight.shape[2:], layer.stride, (top, left))
+
+
+def stride_suffix(layer: Convolution) -> str:
+    return f"_s{layer.stride[0]}" if layer.stride != (1, 1) else ""
+
+
+def panel_of(blocks: int) -> int:
+    """Output vectors whose weights lie together."""
+    return next(panel for panel in CONV2D_PANELS if blocks % panel == 0)
 
 
 def needed_halos(layers: list[Layer]) -> dict[Var, Halo]:

@@ -19,9 +19,9 @@ from tvm.ir import Call, GlobalVar
 from tvm.runtime import DataType
 from tvm.target import Target
 
-from tvm_mobilenet.prefetch import prefetch_panels
+from tvm_mobilenet.prefetch import insert_prefetches
 
-STACK_BYTES = 8 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
+STACK_BYTES = 16 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
 
 CPU_PASSES = [
     # blocks → loops over flat buffers
@@ -35,7 +35,7 @@ CPU_PASSES = [
     s_tir.transform.LowerOpaqueBlock(),
     tirx.transform.FlattenBuffer(),
     tirx.transform.NarrowDataType(32),
-    prefetch_panels,
+    insert_prefetches,
     # loops → vectors and straight code
     s_tir.transform.LoopPartition(),
     tirx.transform.VectorizeLoop(True),

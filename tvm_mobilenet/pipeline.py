@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,10 +16,10 @@ from tvm.target import Target
 from schedules import RULES
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.executor import StaticProgram, make_static
-from tvm_mobilenet.legalize import legalize
+from tvm_mobilenet.legalize import STRASSEN, legalize
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.record_lines import RecordInfo
+    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 SCHEDULE_RULE = "schedule_rule"  # the annotation MetaSchedule knows
 TVMS_OWN = "meta_schedule."  # what the rules in TVM's own legalization of pooling begin with
@@ -44,9 +44,14 @@ class Kernel:
 
 
 def graph_phases(
-    vector_width: int, legalization: tvm.transform.Pass | None = None
+    vector_width: int,
+    rules: Collection[str] = (),
+    legalization: tvm.transform.Pass | None = None,
 ) -> list[tuple[str, list[tvm.transform.Pass]]]:
-    """The graph's passes, in order, by phase; `legalization` where it is not that of CPUs."""
+    """The graph's passes, in order, by phase.
+
+    `rules` are as for `legalize`, which a `legalization` that is not that of CPUs stands in for.
+    """
     return [
         (
             "fold",
@@ -58,7 +63,7 @@ def graph_phases(
                 relax.transform.DeadCodeElimination(),
             ],
         ),
-        ("legalize", [legalization or legalize(vector_width)]),
+        ("legalize", [legalization or legalize(vector_width, rules)]),
         (
             "legalize-rest",
             [  # operators we have no kernel for
@@ -75,13 +80,14 @@ def graph_phases(
 def lower_graph(
     mod: tvm.IRModule,
     vector_width: int,
+    rules: Collection[str] = (),
     dump: IrDump | None = None,
     legalization: tvm.transform.Pass | None = None,
 ) -> tvm.IRModule:
     """The importer's module → kernel calls over our unscheduled TensorIR functions."""
     dump = dump or IrDump(None)
     dump("import", mod)
-    for phase, passes in graph_phases(vector_width, legalization):
+    for phase, passes in graph_phases(vector_width, rules, legalization):
         mod = tvm.transform.Sequential(passes)(mod)
         dump(phase, mod)
     return mod
@@ -147,6 +153,12 @@ def find_rule(
     raise RunFailed(f"no schedule {rule!r} for target keys {', '.join(target.keys)}")
 
 
+def rules_of(target: Target, strassen: bool = True) -> frozenset[str]:
+    """The kinds of kernels that the target has schedules for, or those without Strassen's."""
+    rules = frozenset(rule for key in target.keys for rule in RULES.get(key, {}))
+    return rules if strassen else rules - STRASSEN
+
+
 def rule_of(func: tirx.PrimFunc) -> str | None:
     """The schedule rule that one of the function's blocks is annotated with."""
     found: list[str] = []
@@ -171,10 +183,14 @@ def compile_graph(
     vector_width: int,
     records: ScheduleSource | None = None,
     dump: IrDump | None = None,
+    strassen: bool = True,
 ) -> tuple[StaticProgram, dict[str, RecordInfo]]:
-    """The importer's module → the static program, and the record of each tuned kernel."""
+    """The importer's module → the static program, and the record of each tuned kernel.
+
+    Without `strassen` every 1x1 convolution is computed directly.
+    """
     dump = dump or IrDump(None)
-    lowered = lower_graph(mod, vector_width, dump)
+    lowered = lower_graph(mod, vector_width, rules_of(target, strassen), dump)
     scheduled, tuned = schedule_kernels(lowered, target, records)
     dump("schedule", scheduled)
     program = make_static(scheduled, vector_width)

@@ -1,11 +1,17 @@
-"""Prefetch of weights, one panel ahead of the tile that computes.
+"""Prefetch of what the next tiles read, while the arithmetic of this one goes on.
 
-A network's weights outgrow the caches of a core, so each inference reads them from afar; between
-two inferences other work has the shared cache. A schedule marks the reduction loop whose weights
-are worth it with `prefetch: <buffer>`. Each of its steps then asks for its share of the next
-panel, spread evenly over all the tiles that use this panel, so that the memory works while the
-arithmetic does. The last panel's steps ask for what follows the buffer: the parameters lie in
-order of use, so that is the next layer's. A prefetch of an address that is not mapped does nothing.
+*Weights, one panel ahead.* A network's weights outgrow the caches of a core, so each inference
+reads them from afar; between two inferences other work has the shared cache. A schedule marks the
+reduction loop whose weights are worth it with `prefetch: <buffer>`. Each of its steps then asks for
+its share of the next panel, spread evenly over all the tiles that use this panel, so that the
+memory works while the arithmetic does. Where a panel's weights are read by several reductions in
+turn, the loop over those is marked `prefetch_within: <buffer>`. The last panel's steps ask for what
+follows the buffer: the parameters lie in order of use, so that is the next layer's.
+
+*The image, one band ahead.* A tile loop marked `prefetch_next_band: <buffer>` asks, tile by tile,
+for what the next iteration of the parallel loop around it copies from that buffer.
+
+A prefetch of an address that is not mapped does nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +23,18 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Expr, TensorLoad, Var
 from tvm.runtime import DataType
-from tvm.sym import Analyzer
+from tvm.sym import Analyzer, detect_linear_equation
 from tvm.tirx.transform import prim_func_pass
 
 PREFETCH = "prefetch"
+WITHIN = "prefetch_within"
+NEXT_BAND = "prefetch_next_band"
 CACHE_LINE = 64  # bytes
 READ, TO_L2, DATA = 0, 2, 1  # llvm.prefetch: rw, locality, cache
 
 
-@prim_func_pass(opt_level=0, name="PrefetchPanels")
-def prefetch_panels(
+@prim_func_pass(opt_level=0, name="InsertPrefetches")
+def insert_prefetches(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Insert the prefetches into every marked loop; runs on flat buffers, before unrolling."""
@@ -36,18 +44,21 @@ def prefetch_panels(
         enclosing.append(loop)
         mutated: tirx.For = mutator.default_mutate(loop)
         enclosing.pop()
-        if PREFETCH not in loop.annotations:
-            return mutated
-        return with_prefetch(mutated, str(loop.annotations[PREFETCH]), enclosing)
+        if NEXT_BAND in loop.annotations:
+            mutated = with_band_prefetch(mutated, str(loop.annotations[NEXT_BAND]), enclosing)
+        if PREFETCH in loop.annotations:
+            mutated = with_panel_prefetch(mutated, str(loop.annotations[PREFETCH]), enclosing)
+        return mutated
 
     return func.with_body(tvm_ffi.structural_mutate(func.body, (tirx.For, visit)))
 
 
-def with_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.For:
+def with_panel_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.For:
     """`loop`, its body preceded by this step's share of the next panel of buffer `name`."""
     load, inner = first_load(loop.body, name)
     index = load.indices[0]
-    panel = substitute(index, [loop, *inner])
+    within = [outer for outer in enclosing if outer.annotations.get(WITHIN) == name]
+    panel = substitute(index, [loop, *within, *inner])
     steps = int(loop.extent)
     step: Expr = loop.loop_var
     for outer in reversed(enclosing):
@@ -57,17 +68,60 @@ def with_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.
         steps *= int(outer.extent)
     # all that a step reads, also where a tile takes its weights from several streams
     per_step = math.prod(int(one.extent) for one in inner if depends_on(index, one.loop_var))
-    panel_elements = per_step * int(loop.extent)
+    panel_steps = int(loop.extent) * math.prod(int(outer.extent) for outer in within)
+    panel_elements = per_step * panel_steps
     line = CACHE_LINE // DataType(load.source.dtype).itemsize
-    tiles = steps // int(loop.extent)
+    tiles = steps // panel_steps
     # rounded up: a little of the panel after the next costs less than a division in the loop
     share = -(-per_step // tiles)
     ahead = panel + panel_elements + step * share
     lines = -(-share // line)
     hints = [prefetch(load.source, ahead + i * line) for i in range(lines)]
+    return preceded(loop, hints, PREFETCH)
+
+
+def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.For:
+    """`loop`, a tile of a band, its body preceded by its share of what the next band reads."""
+    depth = max(i for i, outer in enumerate(enclosing) if outer.kind == tirx.ForKind.PARALLEL)
+    band, tiles = enclosing[depth], [*enclosing[depth + 1 :], loop]
+    load, inner = first_load(band.body, name)
+    following = {band.loop_var: band.loop_var + 1}
+    start = replaced(substitute(load.indices[0], inner), following)
+    offsets, length = runs(load.indices[0], inner)
+    step: Expr = tirx.IntImm("int32", 0)
+    for tile in tiles:
+        step = step * int(tile.extent) + tile.loop_var
+    steps = math.prod(int(tile.extent) for tile in tiles)
+    line = CACHE_LINE // DataType(load.source.dtype).itemsize
+    lines = -(-length // (line * steps))
+    hints = [
+        prefetch(load.source, start + offset + (step * lines + i) * line)
+        for offset in offsets
+        for i in range(lines)
+    ]
+    return preceded(loop, hints, NEXT_BAND)
+
+
+def preceded(loop: tirx.For, hints: list[tirx.Stmt], mark: str) -> tirx.For:
+    """`loop`, its body preceded by the hints, without the mark that asked for them."""
     body = tirx.SeqStmt([*hints, loop.body])
-    annotations = {key: value for key, value in loop.annotations.items() if key != PREFETCH}
+    annotations = {key: value for key, value in loop.annotations.items() if key != mark}
     return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, None, annotations)
+
+
+def runs(index: Expr, loops: list[tirx.For]) -> tuple[list[int], int]:
+    """Offsets at which the loops' accesses lie without gaps, and the length of each such run."""
+    factors = detect_linear_equation(index, [loop.loop_var for loop in loops])[:-1]
+    offsets, length = [0], 1
+    for factor, loop in sorted(
+        zip(map(int, factors), loops, strict=True), key=lambda pair: pair[0]
+    ):
+        extent = int(loop.extent)
+        if factor <= length:
+            length += factor * (extent - 1)
+        else:
+            offsets = [offset + factor * i for i in range(extent) for offset in offsets]
+    return offsets, length
 
 
 def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
@@ -86,11 +140,17 @@ def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
 def substitute(index: Expr, loops: list[tirx.For]) -> Expr:
     """`index` in the first iteration of `loops`."""
 
-    def value(var: Var) -> Expr:
-        inside = any(var.same_as(loop.loop_var) for loop in loops)
-        return tirx.IntImm(var.ty.dtype, 0) if inside else var
+    zeros = {loop.loop_var: tirx.IntImm(loop.loop_var.ty.dtype, 0) for loop in loops}
+    return replaced(index, zeros)
 
-    return Analyzer().simplify(tvm_ffi.structural_map(index, (Var, value)))
+
+def replaced(expr: Expr, values: dict[Var, Expr]) -> Expr:
+    """`expr` with other values for some variables."""
+
+    def value(var: Var) -> Expr:
+        return next((new for old, new in values.items() if var.same_as(old)), var)
+
+    return Analyzer().simplify(tvm_ffi.structural_map(expr, (Var, value)))
 
 
 def depends_on(expr: Expr, var: Var) -> bool:

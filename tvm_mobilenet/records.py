@@ -1,6 +1,6 @@
 """The ``records`` stage: list, verify and merge tuning logs, export the best of one.
 
-The database itself, ``Records``, is in ``record_store``; it is imported from here.
+The database itself, ``Records``, is in ``tuning.record_store``; it is imported from here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from tvm_mobilenet import cli
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.record_lines import Failure, RecordInfo
-from tvm_mobilenet.record_store import META, Failed, Measured, Record, Records, identity
 from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.tuning.record_lines import Failure, RecordInfo
+from tvm_mobilenet.tuning.record_store import META, Failed, Measured, Record, Records, identity
 
 __all__ = ["RecordInfo", "Records", "main"]
 
@@ -65,7 +65,7 @@ def list_records(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Read every line and apply every trace to its workload; 1 where something is unusable."""
-    from tvm_mobilenet.space import Rejected, replay
+    from tvm_mobilenet.tuning.space import Rejected, replay
 
     records = Records.open(args.directory, None, skip_bad_lines=True)
     bad = _print_problems(records)

@@ -9,11 +9,12 @@ import importlib.resources
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_mobilenet import cpu, gpu
+from tvm_mobilenet.core_model.core import Core
 from tvm_mobilenet.errors import BadInput
 
 if sys.version_info >= (3, 11):
@@ -32,7 +33,7 @@ FAMILY_DEFAULTS: dict[Family, str] = {"arm": "arm-rpi4", "cuda": "cuda-sm_80"}
 # The key of TVM's target, which also names the folder of schedules, that makes a family.
 FAMILY_OF_KEY: dict[str, Family] = {"x86": "x86", "arm_cpu": "arm", "cuda": "cuda"}
 
-TABLES = ("target", "device", "tune", "build")
+TABLES = ("target", "device", "core", "tune", "build")
 # Every key a table may have, with the type of its value; [target] is TVM's own to check.
 KEYS: dict[str, dict[str, type]] = {
     "device": {
@@ -48,9 +49,11 @@ KEYS: dict[str, dict[str, type]] = {
         "registers": int,
         "tensor_cores": list,
     },
+    "core": {field.name: int for field in fields(Core)},
     "tune": {"trials_per_task": int, "timeout_s": int},
     "build": {"cross_compiler": str, "linker": str},
 }
+MAY_BE_NOUGHT = {("core", "window")}
 REQUIRED_OF_DEVICE = ("name", "cores", "vector_width")
 
 
@@ -81,8 +84,8 @@ class TargetSpec:
     ``target`` is the dict for TVM's ``Target`` (the file's, with ``num-cores`` from its cores);
     ``cpu_features`` are named as in /proc/cpuinfo; ``vector_width`` is in float32 lanes.
     ``vendor`` and ``cpu_family`` tell CPUs with equal features apart, None where any will do.
-    ``cross_compiler`` None means the host's own. ``gpu`` is None for a CPU; for a GPU,
-    ``num_cores`` counts its multiprocessors.
+    ``cross_compiler`` None means the host's own. ``core`` is what a model of it needs to know.
+    ``gpu`` is None for a CPU; for a GPU, ``num_cores`` counts its multiprocessors.
     """
 
     name: str
@@ -98,6 +101,7 @@ class TargetSpec:
     cross_compiler: str | None = None
     linker: str | None = None
     tune: Mapping[str, int] = field(default_factory=dict)
+    core: Core | None = None
     gpu: Gpu | None = None
 
     @property
@@ -260,6 +264,7 @@ def parse(content: str, name: str, source: str) -> TargetSpec:
         cross_compiler=build.get("cross_compiler"),
         linker=build.get("linker"),
         tune=tables.get("tune", {}),
+        core=_core(tables.get("core"), source),
         gpu=_gpu(target, device, source),
     )
 
@@ -279,6 +284,15 @@ def _gpu(target: Mapping[str, Any], device: Mapping[str, Any], source: str) -> G
         device["registers"],
         tuple(device["tensor_cores"]),
     )
+
+
+def _core(table: Mapping[str, int] | None, source: str) -> Core | None:
+    if table is None:
+        return None
+    missing = [one.name for one in fields(Core) if one.name not in table]
+    if missing:
+        raise BadInput(f"{source}: [core] lacks {', '.join(missing)}")
+    return Core(**table)
 
 
 def _from_path(path: Path) -> TargetSpec:
@@ -302,7 +316,8 @@ def _check_tables(tables: Mapping[str, Any], source: str) -> None:
         values = tables.get(table, {})
         _refuse_unknown(values, tuple(keys), f"key in [{table}]", source)
         for key, value in values.items():
-            _check_type(value, keys[key], f"[{table}] {key}", source)
+            least = 0 if (table, key) in MAY_BE_NOUGHT else 1
+            _check_type(value, keys[key], f"[{table}] {key}", source, least)
     for key in REQUIRED_OF_DEVICE:
         if key not in tables["device"]:
             raise BadInput(f"{source}: [device] {key} is missing")
@@ -318,13 +333,13 @@ def _refuse_unknown(
         )
 
 
-def _check_type(value: object, wanted: type, what: str, source: str) -> None:
-    kinds = {str: "a text", int: "a whole number of at least 1", list: "a list of texts"}
+def _check_type(value: object, wanted: type, what: str, source: str, least: int = 1) -> None:
+    kinds = {str: "a text", int: f"a whole number of at least {least}", list: "a list of texts"}
     good = type(value) is wanted
     if isinstance(value, list):
         good = good and all(isinstance(one, str) for one in value)
     elif isinstance(value, int):
-        good = good and value >= 1
+        good = good and value >= least
     if not good:
         raise BadInput(f"{source}: {what} must be {kinds[wanted]}, got {value!r}")
 

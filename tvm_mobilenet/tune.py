@@ -1,13 +1,15 @@
 """The ``tune`` stage: search schedules for a network's kernels, keep every measurement as a record.
 
 MetaSchedule provides the design spaces (from our rules), the traces, the record format and the
-XGBoost cost model; what is searched next, building and measuring are ours (``search``, ``measure``,
-``tuner``).
+XGBoost cost model; what is searched next, building and measuring are ours (``tuning/``).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,15 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import cli
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
+from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.measure_messages import Settings
     from tvm_mobilenet.pipeline import Kernel
-    from tvm_mobilenet.record_store import Records
     from tvm_mobilenet.source import Source
     from tvm_mobilenet.target import TargetSpec
-    from tvm_mobilenet.tuner import State, Task
+    from tvm_mobilenet.tuning.measurer import Measurer
+    from tvm_mobilenet.tuning.messages import Settings
+    from tvm_mobilenet.tuning.record_store import Records
+    from tvm_mobilenet.tuning.state import State, Task
 
 TIME_BUDGET_S = 270.0  # with loading the network, the five minutes a person waits
 EARLY_STOPPING = 96
@@ -41,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.make_parser("tune", "Search schedules for a network's kernels on a target.")
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
+    cli.add_strassen_flag(parser)
     _add_flags(parser)
     return cli.run_stage(_body, cli.parse(parser, argv))
 
@@ -90,7 +95,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         type=cli.duration,
         default=TIMEOUT_S,
         metavar="S",
-        help="seconds a candidate may take to build, and to run (default: %(default)g)",
+        help="seconds a candidate may take to build, and to run, and that devices over RPC may all "
+        "be away (default: %(default)g)",
     )
     group.add_argument(
         "--threads",
@@ -109,9 +115,20 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="of the kernels; fp16 on GPUs only (default: %(default)s)",
     )
     group.add_argument(
-        "--rpc-tracker", metavar="HOST[:PORT]", help="measure on a tracker's devices"
+        "--measure",
+        choices=("native", "rpc", "model"),
+        help="on this machine, on devices over RPC, or by a model of the core, for which no device "
+        "is needed (default: rpc with --rpc-tracker, else native)",
     )
-    group.add_argument("--rpc-key", metavar="KEY", help="the tracker's key of those devices")
+    group.add_argument(
+        "--rpc-tracker",
+        type=tracker_address,
+        metavar="HOST[:PORT]",
+        help="measure on the devices that this RPC tracker has",
+    )
+    group.add_argument(
+        "--rpc-key", metavar="KEY", help="the tracker's key of those devices, used all at once"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="show the tasks and an estimate, measure nothing"
     )
@@ -126,7 +143,7 @@ def _body(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(args, spec)
 
-    from tvm_mobilenet.record_store import Records
+    from tvm_mobilenet.tuning.record_store import Records
 
     with ExitStack() as stack:
         records = stack.enter_context(
@@ -136,7 +153,10 @@ def _body(args: argparse.Namespace) -> int:
             print(f"skipped {problem}", file=sys.stderr)
         transfer = {str(path): Records.open(path, None) for path in args.tuning_records}
         stack.enter_context(_terminated_as_interrupted())
-        return _tune(args, spec, records, transfer)
+        settings = _settings(args, spec)
+        measurer = stack.enter_context(_measurer(args, spec, settings))
+        records.check_conditions(settings.threads, settings.cache, measurer.how)
+        return _tune(args, spec, records, transfer, settings, measurer)
 
 
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
@@ -149,13 +169,19 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
         models.config_from(args.model, args.alpha, args.resolution)
     if args.sweep and args.onnx is not None:
         raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
-    if args.rpc_tracker or args.rpc_key:
-        raise BadInput("measuring over RPC is not supported by this version; tune on the device")
+    if args.precision != "fp32" and spec.gpu is None:
+        raise BadInput(f"target {spec.name}: precision {args.precision} is for GPUs; wanted fp32")
+    if (args.rpc_tracker is None) != (args.rpc_key is None):
+        raise BadInput("--rpc-tracker and --rpc-key go together: whose devices, and which of them")
+    _check_measure(args, spec)
+    if measure_by(args) != "native":
+        return  # the device itself is asked what it can, a model can all
     missing = spec.missing_features(cpu.host_features())
     if missing:
         raise BadInput(
             f"target {spec.name} cannot be measured on this machine: this CPU lacks "
-            f"{', '.join(missing)}"
+            f"{', '.join(missing)}; --rpc-tracker and --rpc-key measure on another, "
+            "--measure model on none"
         )
     if spec.gpu is not None and not args.dry_run:
         _check_gpu(spec)
@@ -176,61 +202,107 @@ def _check_gpu(spec: TargetSpec) -> None:
         raise BadInput(f"target {spec.name} cannot be measured on this machine: {came}")
 
 
+def measure_by(args: argparse.Namespace) -> str:
+    """native, rpc or model."""
+    return args.measure or ("native" if args.rpc_tracker is None else "rpc")
+
+
+def _check_measure(args: argparse.Namespace, spec: TargetSpec) -> None:
+    by = measure_by(args)
+    if by == "rpc" and args.rpc_tracker is None:
+        raise BadInput("--measure rpc needs --rpc-tracker and --rpc-key: whose devices, and which")
+    if by != "rpc" and args.rpc_tracker is not None:
+        raise BadInput(f"--measure {by} uses no device; leave --rpc-tracker and --rpc-key out")
+    if spec.gpu is not None and by != "native":
+        raise BadInput(
+            f"target {spec.name} is measured on this machine's GPU only: --measure {by} is for CPUs"
+        )
+    if by == "model" and spec.core is None:
+        raise BadInput(
+            f"target {spec.name} cannot be modelled: its file has no [core] table; "
+            "--rpc-tracker and --rpc-key measure on a device"
+        )
+
+
 def _tune(
     args: argparse.Namespace,
     spec: TargetSpec,
     records: Records,
     transfer: dict[str, Records],
+    settings: Settings,
+    measurer: Measurer,
 ) -> int:
-    from tvm_mobilenet import progress, tuner
+    from tvm_mobilenet.tuning import loop, progress
+    from tvm_mobilenet.tuning.state import Budget, State
+    from tvm_mobilenet.tuning.tasks import make_tasks
 
     print(f"tuning for {spec.name} into {records.directory}", file=sys.stderr)
-    time_budget = args.time_budget
-    if time_budget is None and args.trials is None:
-        time_budget = TIME_BUDGET_S
-    budget = tuner.Budget(args.trials, args.trials_per_task, time_budget, args.early_stopping)
-    tasks, skipped = tuner.make_tasks(
+    budget = Budget(args.trials, args.trials_per_task, _time_budget(args), args.early_stopping)
+    tasks, skipped = make_tasks(
         load_kernels(args, spec),
         spec.tvm_target(),
         records,
         resume=args.resume,
         transfer=transfer,
         seed=args.seed,
+        modelled=measure_by(args) == "model",
     )
-    state = tuner.State(tasks, budget, skipped=skipped)
+    state = State(tasks, budget, skipped=skipped)
     for line in skipped:
         print(f"not tuned: {line}", file=sys.stderr)
-    interrupted = False
+    ended: KeyboardInterrupt | TvmMobilenetError | None = None
     try:
         with progress.watching() as watcher:
-            tuner.run(
-                state,
-                records,
-                _settings(args, spec),
-                timeout_s=args.timeout,
-                progress=watcher,
-            )
-    except KeyboardInterrupt:
-        interrupted = True
-    records.add_run(_run_entry(state, interrupted))
-    for line in progress.summary(state):
-        print(line)
-    for line in _transfer_report(tasks):
-        print(line)
-    print(f"{state.records} records written to {records.directory}")
+            loop.run(state, records, settings, measurer, watcher)
+    except (KeyboardInterrupt, TvmMobilenetError) as error:
+        ended = error  # what is known by then is told all the same
+    interrupted = isinstance(ended, KeyboardInterrupt)
+    if state.records or interrupted:
+        _tell(state, records, measurer, interrupted)
+    if isinstance(ended, TvmMobilenetError):
+        raise ended
     if interrupted:
         print("interrupted; '--resume' goes on from here", file=sys.stderr)
         return cli.INTERRUPTED
     return 0
 
 
+def _tell(state: State, records: Records, measurer: Measurer, interrupted: bool) -> None:
+    """The end of a run, in the log's meta.json and for people."""
+    from tvm_mobilenet.tuning import progress
+
+    with contextlib.suppress(RunFailed):  # a full disk has ended the run: that is said already
+        records.add_run(_run_entry(state, interrupted))
+    lines = [*progress.summary(state, measurer.statistics), *_transfer_report(state.tasks)]
+    for line in lines:
+        print(line)
+    print(f"{state.records} records written to {records.directory}")
+
+
+def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> Measurer:
+    by = measure_by(args)
+    if by == "model":
+        from tvm_mobilenet.tuning.modelled import ModelMeasurer
+
+        assert spec.core is not None, "checked before"
+        return ModelMeasurer(settings, args.timeout, spec.core, spec.device)
+    if by == "native":
+        from tvm_mobilenet.tuning.local import LocalMeasurer
+
+        return LocalMeasurer(settings, args.timeout)
+    from tvm_mobilenet.tuning.farm import FarmMeasurer
+
+    features = spec.cpu_features
+    return FarmMeasurer(settings, args.timeout, args.rpc_tracker, args.rpc_key, features)
+
+
 def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
-    from tvm_mobilenet.measure_messages import Settings
+    from tvm_mobilenet.tuning.messages import Settings
 
     return Settings(
         target=dict(spec.target),
-        workers="tvm_mobilenet.measure_gpu" if spec.gpu else "tvm_mobilenet.measure_worker",
-        compiler=spec.cross_compiler or "cc",
+        gpu=spec.gpu is not None,
+        link=linker(args, spec),
         threads=args.threads,
         cold=not args.warm and spec.gpu is None,
         tolerance=TOLERANCES[args.precision],
@@ -238,11 +310,20 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
     )
 
 
+def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
+    """The compiler that is the target's linker; for this machine its linker itself, which starts
+    15 ms sooner."""
+    if args.rpc_tracker is None and shutil.which("ld"):
+        return ("ld", "-shared", "-z", "noexecstack")
+    return (spec.cross_compiler or "cc", "-shared")
+
+
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
     from tvm_mobilenet import legalization, pipeline, source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
+    rules = pipeline.rules_of(spec.tvm_target(), args.strassen)
     return [
         kernel
         for one in sources
@@ -250,6 +331,7 @@ def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
             pipeline.lower_graph(
                 one.relax_module(),
                 spec.vector_width,
+                rules,
                 legalization=legalization.for_target(spec, args.precision),
             )
         )
@@ -259,37 +341,45 @@ def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
 def _sweep(args: argparse.Namespace) -> Iterator[Source]:
     from tvm_mobilenet import models, source
 
-    for alpha in ALPHAS:
-        for resolution in RESOLUTIONS:
-            config = models.config_from(args.model, alpha, resolution)
-            yield source.from_config(config, args.batch)
+    variants = list(itertools.product(ALPHAS, RESOLUTIONS))
+    for number, (alpha, resolution) in enumerate(variants, 1):
+        what = f"{args.model} {alpha}-{resolution}"
+        print(f"loading {what}, {number} of {len(variants)}", file=sys.stderr, flush=True)
+        yield source.from_config(models.config_from(args.model, alpha, resolution), args.batch)
 
 
 def _dry_run(args: argparse.Namespace, spec: TargetSpec) -> int:
-    from tvm_mobilenet.space import KernelSpace, NoRule, Rejected
+    from tvm_mobilenet.tuning.tasks import distinct
 
-    target = spec.tvm_target()
-    budget = TIME_BUDGET_S if args.time_budget is None else args.time_budget
+    found, skipped = distinct(load_kernels(args, spec), spec.tvm_target())
     points = 0
-    for kernel in load_kernels(args, spec):
-        try:
-            size = KernelSpace(kernel.func, target).size
-        except (NoRule, Rejected) as error:
-            print(f"{kernel.name}: not tuned: {error}")
-            continue
+    for one in found:
+        size, flops = one.space.size, one.kernel.flops / 1e6
         points += min(size, args.trials_per_task or size)
-        print(f"{kernel.name}: {kernel.count} calls, {kernel.flops / 1e6:.1f} MFLOP, {size} points")
+        print(f"{one.kernel.name}: {one.count} calls, {flops:.1f} MFLOP, {size} points")
+    for line in skipped:
+        print(f"not tuned: {line}")
     trials = min(points, args.trials or points)
-    seconds = trials / PACE
+    budget = _time_budget(args)
+    within = trials if budget is None else min(trials, int(budget * PACE))
+    limit = "" if budget is None else f", of which the time budget of {budget / 60:.1f} min allows"
+    limit += "" if budget is None else f" about {within}"
     print(
-        f"{trials} trials at about {PACE:.0f} a second: {seconds / 60:.1f} min "
-        f"for all, stopped after {budget / 60:.1f} min"
+        f"{len(found)} tasks, at most {trials} trials{limit}: about {within / PACE / 60:.1f} min "
+        f"at {PACE:.0f} a second; a task ends {args.early_stopping} trials after its last gain"
     )
     return 0
 
 
+def _time_budget(args: argparse.Namespace) -> float | None:
+    """Seconds; None for no limit."""
+    if args.time_budget is None and args.trials is None:
+        return TIME_BUDGET_S
+    return float(args.time_budget) if args.time_budget is not None else None
+
+
 def _run_entry(state: State, interrupted: bool) -> dict[str, Any]:
-    from tvm_mobilenet.record_store import now
+    from tvm_mobilenet.tuning.record_store import now
 
     return {
         "date": now(),
@@ -308,13 +398,19 @@ def _thinned(curve: list[tuple[float, float]], most: int = 50) -> list[tuple[flo
 
 
 def _transfer_report(tasks: Sequence[Task]) -> Iterator[str]:
-    """Which schedules that came from records are the best here too."""
+    """For each layer that records were tried of: whether one of them is the best here too."""
     for task in tasks:
-        if not task.seeds or task.best is None:
+        if not task.seeds or task.best is None or task.best_s is None:
             continue
-        origin = task.seeds.get(task.best.key)
-        what = f"kept from {origin}" if origin else "a new one is better"
-        yield f"{task.name}: records tried {len(task.seeds)}, {what}"
+        tried = f"{task.name}: {len(task.seed_times)} of {len(task.seeds)} records measured here"
+        best = task.best_s * 1e6
+        if task.best.key in task.seeds:
+            yield f"{tried}, kept the one from {task.seeds[task.best.key]}, {best:.1f} us"
+            continue
+        by = "the default" if task.best.key == task.space.default.key else "a new schedule"
+        theirs = min(task.seed_times.values(), default=None)
+        known = "" if theirs is None else f" ({theirs * 1e6:.1f} us)"
+        yield f"{tried}{known}, beaten by {by}, {best:.1f} us"
 
 
 @contextmanager

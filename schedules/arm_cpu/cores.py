@@ -16,9 +16,10 @@ FLOAT_BYTES = 4
 class Core:
     """128-bit instructions a core starts per cycle, and the FMA's latency into an accumulator.
 
-    ``issue`` counts all instructions. ``registers`` is the number of vector registers: 32 on
-    aarch64, 16 on armv7. ``l1_bytes`` is the data cache, ``l2_bytes`` the last cache that
-    weights can stay in between two bands of rows.
+    ``issue`` counts all instructions; a core that is ``in_order`` waits for each load it uses.
+    ``registers`` is the number of vector registers: 32 on aarch64, 16 on armv7. ``l1_bytes`` is the
+    data cache, ``l2_bytes`` the last cache that weights can stay in between two bands of
+    rows.
     """
 
     fmas_per_cycle: int
@@ -28,12 +29,13 @@ class Core:
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
     registers: int = 32
+    in_order: bool = False
 
 
 # Approximate, and not measured here. A53 and A7 pair no instruction with a 128-bit one.
 CORES = {
-    "cortex-a7": Core(1, 8, 1, 1, registers=16),
-    "cortex-a53": Core(1, 4, 1, 1),
+    "cortex-a7": Core(1, 8, 1, 1, registers=16, in_order=True),
+    "cortex-a53": Core(1, 4, 1, 1, in_order=True),
     "cortex-a72": Core(1, 3, 1, 3, l2_bytes=1024 * 1024),
     "cortex-a76": Core(2, 2, 2, 4, 64 * 1024),
     "cortex-a78ae": Core(2, 2, 2, 4, 64 * 1024),

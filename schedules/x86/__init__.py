@@ -5,18 +5,22 @@ from __future__ import annotations
 from schedules.x86 import (
     dense,
     depthwise_conv2d,
+    depthwise_operands,
     global_avg_pool2d,
     layout,
     pointwise_conv2d,
     stem_conv2d,
+    strassen_conv2d,
 )
 
 RULES = {
     "conv2d": pointwise_conv2d.schedule,
     "dense": dense.schedule,
     "depthwise_conv2d": depthwise_conv2d.schedule,
+    "depthwise_operands": depthwise_operands.schedule,
     "global_avg_pool2d": global_avg_pool2d.schedule,
     "layout": layout.schedule,
     "pointwise_conv2d": pointwise_conv2d.schedule,
     "stem_conv2d": stem_conv2d.schedule,
+    "strassen_conv2d": strassen_conv2d.schedule,
 }

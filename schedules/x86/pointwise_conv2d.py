@@ -66,9 +66,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.compute_at(conv, w0, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
     unrolls = powers_of_two_dividing(channels_in, MAX_REDUCTION_UNROLL)
-    # where the tile fills the register file, LLVM spills when it overlaps unrolled steps
-    free = RegisterFile(lanes).count - (tile_h * tile_w + 1) * vectors
-    default = unrolls.index(min(4 if free > 2 else 1, unrolls[-1]))
+    default = default_unroll(lanes, tile_h * tile_w, vectors, unrolls)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(ck, [None, factor])
     if weights_outweigh_image:
@@ -81,3 +79,12 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 def band_rows(rows: int, row_bytes: int) -> int:
     """The most tile rows, of a count that divides `rows`, whose inputs fit BAND_BYTES."""
     return max(d for d in divisors(rows) if d == 1 or d * row_bytes <= BAND_BYTES)
+
+
+def default_unroll(lanes: int, pixels: int, vectors: int, unrolls: list[int]) -> int:
+    """Which of `unrolls` steps of the reduction to take at once.
+
+    Where the tile fills the register file, LLVM spills when it overlaps unrolled steps.
+    """
+    free = RegisterFile(lanes).count - (pixels + 1) * vectors
+    return unrolls.index(min(4 if free > 2 else 1, unrolls[-1]))

@@ -11,6 +11,7 @@ LOADS_PER_CYCLE = 2
 L2_BYTES_PER_CYCLE = 32
 FLOAT_BYTES = 4
 SHORT_ROW = 8  # pixels
+INPUTS_IN_FLIGHT = 7  # of a depthwise tile, beside its outputs and taps: fewer, and LLVM spills
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def best_window_tile(
 
     The tile's inputs are loaded once and used by every tap that meets them. What fits is read off
     LLVM's assembly: it keeps the taps and every input that another tap uses again, and spills
-    where those outgrow the registers. 16 registers do not hold inputs that rows share. A short
+    where those outgrow the registers. 16 registers do not hold inputs that rows share. One short
     row goes whole: LLVM would unroll its few tiles into one anyway.
     """
     widths = list(widths)
@@ -96,7 +97,10 @@ def best_window_tile(
         rows, columns = tile
         outputs = rows * columns
         return (
-            (outputs + taps < registers.count or columns == max(widths) <= SHORT_ROW)
+            (
+                outputs + taps + INPUTS_IN_FLIGHT <= registers.count
+                or (rows == 1 and columns == max(widths) <= SHORT_ROW)
+            )
             and outputs * stride[0] * stride[1] <= registers.count
             and (rows == 1 or registers.count == 32)
         )

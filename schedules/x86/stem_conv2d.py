@@ -59,6 +59,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     accumulate_in_registers(sch, conv, [ck, ckh], [ckw, cn, ch, cw, co], cc)
 
     # Step 4. The padded rows: zeros first, then the image's rows as they lie
+    sch.annotate(w0, "prefetch_next_band", "data")
     sch.compute_at(pad, band_loop, preserve_unit_loops=True)
     copy_padded(sch, pad)
     zero_halo(sch)

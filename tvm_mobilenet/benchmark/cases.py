@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from tvm_mobilenet import models
-from tvm_mobilenet.benchmark.side_by_side import Candidate
+from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.engines import ENGINES, OURS
 from tvm_mobilenet.engines.networks import Network, from_config, from_onnx
@@ -66,22 +66,28 @@ class _Opened:
 
 
 def from_bundles(
-    paths: Sequence[Path], onnx: Path | None, against: Sequence[str], scratch: Path
+    paths: Sequence[Path],
+    onnx: Path | None,
+    against: Sequence[str],
+    scratch: Path,
+    architecture: str | None = None,
 ) -> Iterator[Case]:
     """The cases of these bundles, each prepared when its turn comes.
+
+    ``architecture`` is that of the device that will run them, None for this machine.
 
     Every bundle is checked first. Raises BadInput for one that is damaged or for another machine,
     that is not fp32, or that does not go with ``onnx``. Exported ONNX files go to ``scratch``.
     """
     groups: dict[tuple[str, int, str], list[_Opened]] = {}
     for path in paths:
-        opened = _open(path, onnx)
+        opened = _open(path, onnx, architecture)
         groups.setdefault(opened.key, []).append(opened)
-    return (_case(group, onnx, against, scratch) for group in groups.values())
+    return (_case(group, onnx, against, scratch, architecture) for group in groups.values())
 
 
-def _open(path: Path, onnx: Path | None) -> _Opened:
-    with open_bundle(path) as bundle:
+def _open(path: Path, onnx: Path | None, architecture: str | None) -> _Opened:
+    with open_bundle(path, architecture) as bundle:
         opened = _Opened(path, bundle.manifest, bundle.sample_input(), bundle.expected_outputs())
     if opened.manifest.precision not in TOLERANCE:
         raise BadInput(
@@ -102,7 +108,11 @@ def _check_onnx(opened: _Opened, onnx: Path) -> None:
 
 
 def _case(
-    group: Sequence[_Opened], onnx: Path | None, against: Sequence[str], scratch: Path
+    group: Sequence[_Opened],
+    onnx: Path | None,
+    against: Sequence[str],
+    scratch: Path,
+    architecture: str | None,
 ) -> Case:
     first = group[0]
     config = _config(first)
@@ -115,8 +125,8 @@ def _case(
             network = dataclasses.replace(network, model=models.name_of(config), alpha=config.alpha)
     else:
         network = of_model(config, first.batch, precision, against, scratch)
-    ours = [bundle_candidate(opened.path, name) for opened, name in _named(group)]
-    return Case(network, (*ours, *peer_candidates(against, network)))
+    ours = [bundle_candidate(opened.path, name, architecture) for opened, name in _named(group)]
+    return Case(network, (*ours, *peer_candidates(against, network, architecture)))
 
 
 def _config(opened: _Opened) -> models.MobileNetConfig | None:
@@ -161,9 +171,9 @@ def model_name(config: models.MobileNetConfig) -> str:
     return " ".join([models.name_of(config), *options])
 
 
-def bundle_candidate(path: Path, name: str = OURS) -> Candidate:
+def bundle_candidate(path: Path, name: str = OURS, architecture: str | None = None) -> Candidate:
     """A bundle as one that takes part."""
-    with open_bundle(path) as bundle:
+    with open_bundle(path, architecture) as bundle:
         manifest = bundle.manifest
     return Candidate(
         name=name,
@@ -175,14 +185,16 @@ def bundle_candidate(path: Path, name: str = OURS) -> Candidate:
     )
 
 
-def peer_candidates(names: Sequence[str], network: Network) -> list[Candidate]:
-    """The peers as ones that take part; their target is this machine's architecture."""
+def peer_candidates(
+    names: Sequence[str], network: Network, architecture: str | None = None
+) -> list[Candidate]:
+    """The peers as ones that take part; their target is the device's or this architecture."""
     onnx_mb = None if network.onnx is None else _size_mb(network.onnx)
     return [
         Candidate(
             name=name,
             entry=ENGINES[name],
-            target=platform.machine(),
+            target=architecture or platform.machine(),
             artifact_mb=onnx_mb if ENGINES[name].needs == "onnx" else None,
         )
         for name in names

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
-from tvm_mobilenet.engines import OURS, EngineEntry, verify
+from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
+from tvm_mobilenet.engines import verify
 from tvm_mobilenet.engines.networks import Network
 from tvm_mobilenet.engines.process import (
     EngineFailed,
@@ -20,29 +21,6 @@ from tvm_mobilenet.engines.process import (
 )
 from tvm_mobilenet.engines.protocol import Job
 from tvm_mobilenet.results.schema import ResultRow
-from tvm_mobilenet.results.statistics import summarize
-
-_SAMPLE_DIGITS = 5  # 10 ns; the clock is no finer
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One engine that takes part. ``name`` is what its row is called.
-
-    ``absent`` says why it cannot take part, where that is known beforehand.
-    """
-
-    name: str
-    entry: EngineEntry
-    target: str
-    bundle: Path | None = None
-    tuned: bool = False
-    artifact_mb: float | None = None
-    absent: str | None = None
-
-    @property
-    def ours(self) -> bool:
-        return self.name.split(":")[0] == OURS
 
 
 class Progress(Protocol):
@@ -59,18 +37,11 @@ class Progress(Protocol):
 
 
 @dataclass
-class _Attempt:
-    """What is known so far of one candidate; ``reason`` ends it."""
+class _Attempt(Measured):
+    """What is known so far of one candidate, and what measures it."""
 
-    candidate: Candidate
     process: EngineProcess | None = None
     timed: Timed | None = None
-    version: str | None = None
-    load_ms: float | None = None
-    first_run_ms: float | None = None
-    peak_rss_mb: float | None = None
-    max_abs_diff: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +63,7 @@ class SideBySide:
             self._measure_drift(attempts)
             for attempt in attempts:
                 self._finish(attempt)
-        return [self._row(attempt) for attempt in attempts]
+        return [result_row(a, self.network, self.threads, "native") for a in attempts]
 
     def _prepare(self, candidate: Candidate, processes: ExitStack) -> _Attempt:
         """Load an engine in its own process, verify its first output and warm it up."""
@@ -172,35 +143,7 @@ class SideBySide:
         with _reason_of_failure(attempt):
             verify.check(attempt.process.outputs(), self.network.expected, self.network.precision)
             attempt.peak_rss_mb = attempt.process.peak_rss_mb()
-
-    def _row(self, attempt: _Attempt) -> ResultRow:
-        ok = attempt.reason is None and attempt.timed is not None
-        samples = attempt.timed.samples_ms if ok and attempt.timed else []
-        samples = [round(sample, _SAMPLE_DIGITS) for sample in samples]
-        candidate, network = attempt.candidate, self.network
-        return ResultRow(
-            model=network.model,
-            alpha=network.alpha,
-            resolution=network.resolution,
-            batch=network.batch,
-            precision=network.precision,
-            engine=candidate.name,
-            engine_version=attempt.version,
-            target=candidate.target,
-            threads=self.threads,
-            how="native",
-            tuned=candidate.tuned,
-            latency_ms=summarize(samples) if ok else None,
-            samples_ms=tuple(samples),
-            load_ms=_rounded(attempt.load_ms),
-            first_run_ms=_rounded(attempt.first_run_ms),
-            peak_rss_mb=_rounded(attempt.peak_rss_mb),
-            artifact_mb=_rounded(candidate.artifact_mb),
-            max_abs_diff=attempt.max_abs_diff,
-            reference=network.reference,
-            status="ok" if ok else "not run",
-            reason=attempt.reason,
-        )
+            attempt.samples_ms = attempt.timed.samples_ms if attempt.timed else []
 
 
 @contextmanager
@@ -218,7 +161,3 @@ def _lacks(candidate: Candidate, job: Job) -> str | None:
     if candidate.entry.needs == "onnx":
         return "there is no ONNX file of this network: pass --onnx FILE"
     return "this bundle was compiled from an ONNX file, and PyTorch needs one of our models"
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

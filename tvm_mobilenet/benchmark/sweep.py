@@ -10,7 +10,7 @@ from pathlib import Path
 from tvm_mobilenet import models
 from tvm_mobilenet.benchmark import cases
 from tvm_mobilenet.benchmark.progress import PlainProgress
-from tvm_mobilenet.benchmark.side_by_side import Candidate
+from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.engines import ENGINES, OURS
 from tvm_mobilenet.engines.networks import in_own_process
 from tvm_mobilenet.errors import BadInput, RunFailed
@@ -26,8 +26,11 @@ def sweep(
     against: Sequence[str],
     scratch: Path,
     progress: PlainProgress,
+    architecture: str | None = None,
 ) -> Iterator[cases.Case]:
     """The cases of all variants, each compiled when its turn comes.
+
+    ``architecture`` is that of the device that will run them, None for this machine.
 
     ``records`` is the folder of tuning records to compile with, None for those that ship. A
     variant that does not compile still gives its case, with the reason in the row of ours.
@@ -35,9 +38,11 @@ def sweep(
     for alpha, resolution in itertools.product(ALPHAS, RESOLUTIONS):
         config = models.config_from("mobilenet_v1", alpha, resolution)
         progress.heading(f"mobilenet_v1 {alpha}-{resolution}: compiling")
-        ours = _compiled(target, config, batch, records, scratch / f"{alpha}-{resolution}.tar")
+        output = scratch / f"{alpha}-{resolution}.tar"
+        ours = _compiled(target, config, batch, records, output, architecture)
         network = cases.of_model(config, batch, "fp32", against, scratch)
-        yield cases.Case(network, (ours, *cases.peer_candidates(against, network)))
+        peers = cases.peer_candidates(against, network, architecture)
+        yield cases.Case(network, (ours, *peers))
 
 
 def _compiled(
@@ -46,13 +51,15 @@ def _compiled(
     batch: int,
     records: Path | None,
     output: Path,
+    architecture: str | None,
 ) -> Candidate:
     try:
         path = in_own_process(_compile, target, config, batch, output, records)
-        return cases.bundle_candidate(path)
+        return cases.bundle_candidate(path, architecture=architecture)
     except (BadInput, RunFailed) as error:
         reason = f"does not compile: {error}"
-        return Candidate(OURS, ENGINES[OURS], platform.machine(), absent=reason)
+        where = architecture or platform.machine()
+        return Candidate(OURS, ENGINES[OURS], where, absent=reason)
 
 
 def _compile(

@@ -17,7 +17,7 @@ from tvm_mobilenet.pipeline import IrDump, ScheduleSource, lower_graph, schedule
 from tvm_mobilenet.target import TargetSpec
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.record_lines import RecordInfo
+    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 
 def compile_for_gpu(
@@ -34,7 +34,7 @@ def compile_for_gpu(
     dump = dump or IrDump(None)
     target = spec.tvm_target()
     legalize = legalization.for_target(spec, precision)
-    lowered = lower_graph(mod, spec.vector_width, dump, legalize)
+    lowered = lower_graph(mod, spec.vector_width, dump=dump, legalization=legalize)
     scheduled, tuned = schedule_kernels(lowered, target, records)
     scheduled = schedule_the_rest(scheduled, target)
     dump("schedule", scheduled)

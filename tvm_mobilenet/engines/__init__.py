@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Need = Literal["bundle", "config", "onnx"]
@@ -69,3 +70,8 @@ ENGINES: dict[str, EngineEntry] = {
 
 OURS = "bundle"
 PEERS = tuple(name for name in ENGINES if name != OURS)
+
+
+def onnx_worker_file() -> Path:
+    """The program that runs ONNX Runtime on another machine; it needs nothing else of ours."""
+    return Path(__file__).with_name("onnx_worker.py")

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from tvm_mobilenet.reporting import plots
 from tvm_mobilenet.reporting.markdown import READING
 from tvm_mobilenet.results import text
+from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.tables import Comparison, Summary, comparisons, noise, summaries
 
@@ -50,7 +51,11 @@ def _file(source: str, results: Results) -> dict[str, object]:
     return {
         "facts": text.provenance(results, source),
         "ratios": _drawn(plots.ratios(totals)) if totals else [],
-        "sections": [*map(_summary, totals), *map(_comparison, tables)],
+        "sections": [
+            *map(_summary, totals),
+            *map(_comparison, tables),
+            *map(_counts, count_tables(results)),
+        ],
         "notes": noise(results.machine, tables),
     }
 
@@ -70,6 +75,11 @@ def _comparison(table: Comparison) -> _Section:
     drawn = [*_drawn(plots.latencies(table)), *_drawn(plots.distributions(table))]
     reference = f"Reference for the outputs: {table.lines[0].row.reference}."
     return _Section(table.title, tables, drawn, [*text.reasons(table), reference])
+
+
+def _counts(table: CountTable) -> _Section:
+    cells = _Table(text.count_header(table), text.count_cells(table))
+    return _Section(table.title, [cells], [], text.count_sentences(table))
 
 
 def _drawn(svg: str | None) -> list[Markup]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tvm_mobilenet.results import text
+from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.tables import Comparison, comparisons, noise, summaries
 
@@ -35,6 +36,8 @@ def _file(source: str, results: Results) -> list[str]:
         parts.append(_escaped(text.summary_sentence(summary)))
     for table in tables:
         parts += _comparison(table)
+    for counted in count_tables(results):
+        parts += _counts(counted)
     notes = noise(results.machine, tables)
     if notes:
         parts.append("## Noise")
@@ -51,6 +54,12 @@ def _comparison(table: Comparison) -> list[str]:
         parts.append(_table(text.COST_HEADER, [text.cost_cells(line) for line in ran]))
     parts.append(f"Reference for the outputs: {_escaped(table.lines[0].row.reference)}.")
     return parts
+
+
+def _counts(table: CountTable) -> list[str]:
+    cells = _table(text.count_header(table), text.count_cells(table))
+    sentences = "\n".join(f"- {_escaped(sentence)}" for sentence in text.count_sentences(table))
+    return [f"## {_escaped(table.title)}", cells, sentences]
 
 
 def _fact(name: str, value: str) -> str:

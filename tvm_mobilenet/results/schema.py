@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +25,28 @@ Status = Literal["ok", "not run"]
 
 
 @dataclass(frozen=True)
+class Device:
+    """The device that ran what was measured, where that was not the machine itself.
+
+    ``temperature_c`` holds its readings before and after, as far as it could be read. An
+    ``emulated`` device's instructions are real, its times mean nothing.
+    """
+
+    cpu: str
+    emulated: bool
+    cores: int | None = None
+    governor: str | None = None
+    temperature_c: tuple[float, ...] = ()
+    os: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Machine:
-    """Where the rows were measured. ``load_average`` holds the 1, 5 and 15 minute figures."""
+    """Where the rows were measured. ``load_average`` holds the 1, 5 and 15 minute figures.
+
+    ``device`` is None where the machine itself ran what was measured.
+    """
 
     cpu: str
     cores: int
@@ -35,6 +55,7 @@ class Machine:
     os: str
     python: str
     versions: dict[str, str]
+    device: Device | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,8 @@ class ResultRow:
 
     Times are in ms; ``*_mb`` in 10^6 bytes. ``alpha`` is None for a network from an ONNX file.
     ``samples_ms`` keeps the order of measuring, so that two rows can be paired in time.
+    ``instructions`` of one inference, all threads together, were counted on an emulated core
+    instead of timing it: such a row has neither latency nor samples.
     A row that was ``not run`` has a ``reason``, no latency and no samples.
     """
 
@@ -80,6 +103,7 @@ class ResultRow:
     reference: str
     status: Status
     reason: str | None
+    instructions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +205,21 @@ def _object(
     }
 
 
+_DEVICE: dict[str, _Check] = {
+    "cpu": _text,
+    "emulated": _flag,
+    "cores": _or_null(_count),
+    "governor": _or_null(_text),
+    "temperature_c": _list_of(_amount),
+    "os": _or_null(_text),
+    "versions": _texts_by_name,
+}
+
+
+def _device(value: Any, key: str) -> Device:
+    return Device(**_object(value, key, _DEVICE))
+
+
 _MACHINE: dict[str, _Check] = {
     "cpu": _text,
     "cores": _count,
@@ -189,7 +228,13 @@ _MACHINE: dict[str, _Check] = {
     "os": _text,
     "python": _text,
     "versions": _texts_by_name,
+    "device": _device,
 }
+
+
+def _machine(value: Any, key: str) -> Machine:
+    return Machine(**_object(value, key, _MACHINE, optional=frozenset({"device"})))
+
 
 _LATENCY: dict[str, _Check] = {
     "min": _amount,
@@ -228,17 +273,37 @@ _ROW: dict[str, _Check] = {
     "reference": _text,
     "status": _one_of("ok", "not run"),
     "reason": _or_null(_text),
+    "instructions": _count,
 }
 
 
 def _row(value: Any, key: str) -> ResultRow:
-    row = ResultRow(**_object(value, key, _ROW))
+    row = ResultRow(**_object(value, key, _ROW, optional=frozenset({"instructions"})))
     if row.status == "not run":
         if row.latency_ms is not None or row.samples_ms:
             raise _Wrong(f"{key}.latency_ms: a row that was not run cannot have a latency")
+        if row.instructions is not None:
+            raise _Wrong(f"{key}.instructions: a row that was not run cannot have a count")
         if not row.reason:
             raise _Wrong(f"{key}.reason: a row that was not run needs a reason")
         return row
+    if row.max_abs_diff is None:
+        raise _Wrong(f"{key}.max_abs_diff: missing, and no figure counts without verified output")
+    if row.instructions is not None:
+        _check_count(row, key)
+    else:
+        _check_latency(row, key)
+    return row
+
+
+def _check_count(row: ResultRow, key: str) -> None:
+    if row.latency_ms is not None or row.samples_ms:
+        raise _Wrong(f"{key}.instructions: a row of counted instructions cannot have a latency")
+    if row.how != "emulated":
+        raise _Wrong(f"{key}.how: instructions are counted on an emulated core, got {row.how!r}")
+
+
+def _check_latency(row: ResultRow, key: str) -> None:
     if row.latency_ms is None:
         raise _Wrong(f"{key}.latency_ms: missing in a row with status ok")
     if row.latency_ms.n != len(row.samples_ms):
@@ -247,9 +312,6 @@ def _row(value: Any, key: str) -> ResultRow:
         )
     if min(row.samples_ms) <= 0 or row.latency_ms.min <= 0:
         raise _Wrong(f"{key}.samples_ms: a latency must be greater than 0")
-    if row.max_abs_diff is None:
-        raise _Wrong(f"{key}.max_abs_diff: missing, and no latency counts without verified output")
-    return row
 
 
 def _version(value: Any, key: str) -> int:
@@ -269,7 +331,7 @@ def _results(document: Any) -> Results:
             "format_version": _version,
             "command": _or_null(_text),
             "created": _or_null(_text),
-            "machine": lambda value, key: Machine(**_object(value, key, _MACHINE)),
+            "machine": _machine,
             "results": _list_of(_row),
         },
         optional=frozenset({"command", "created"}),
@@ -312,6 +374,15 @@ def _row_document(row: ResultRow) -> dict[str, Any]:
     document = dataclasses.asdict(row)
     if row.latency_ms is not None and row.latency_ms.p99 is None:
         del document["latency_ms"]["p99"]
+    if row.instructions is None:
+        del document["instructions"]
+    return document
+
+
+def _machine_document(machine: Machine) -> dict[str, Any]:
+    document = dataclasses.asdict(machine)
+    if machine.device is None:
+        del document["device"]
     return document
 
 
@@ -321,7 +392,7 @@ def dumps(results: Results) -> str:
         "format_version": FORMAT_VERSION,
         "command": results.command,
         "created": results.created,
-        "machine": dataclasses.asdict(results.machine),
+        "machine": _machine_document(results.machine),
     }
     lines = [
         f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)},"

@@ -119,9 +119,14 @@ def _title(row: ResultRow) -> str:
 
 
 def comparisons(results: Results) -> list[Comparison]:
-    """The comparisons of one file, in the order of their first rows."""
+    """The comparisons of one file, in the order of their first rows; counted rows are no part."""
+    return [compare_rows(rows) for rows in same_network(results.results) if not is_counted(rows)]
+
+
+def same_network(rows: Iterable[ResultRow]) -> list[list[ResultRow]]:
+    """Rows measured beside each other, together."""
     groups: dict[tuple[object, ...], list[ResultRow]] = {}
-    for row in results.results:
+    for row in rows:
         key = (
             row.model,
             row.alpha,
@@ -132,7 +137,12 @@ def comparisons(results: Results) -> list[Comparison]:
             row.how,
         )
         groups.setdefault(key, []).append(row)
-    return [compare_rows(rows) for rows in groups.values()]
+    return list(groups.values())
+
+
+def is_counted(rows: Iterable[ResultRow]) -> bool:
+    """Whether these rows, measured beside each other, hold instructions instead of latencies."""
+    return any(row.instructions is not None for row in rows)
 
 
 def compare_rows(rows: Sequence[ResultRow]) -> Comparison:
@@ -180,7 +190,7 @@ def _variant(table: Comparison) -> Variant | None:
 def noise(machine: Machine, tables: Iterable[Comparison]) -> list[str]:
     """What makes these figures less certain, one plain sentence each."""
     notes = []
-    if machines.busy(machine):
+    if machine.device is None and machines.busy(machine):
         notes.append(
             f"The machine was busy at the start: load average {machine.load_average[0]:.2f} "
             f"on {machine.cores} cores."

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tvm_mobilenet.results import text
+from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.tables import Comparison, Summary, comparisons, noise, summaries
 
@@ -18,13 +19,19 @@ _VERDICT_STYLES = {"faster": "green", "slower": "red", "no difference": "dim"}
 
 def print_tables(console: Console, results: Results) -> None:
     """Every comparison, then the conclusions."""
-    for comparison in comparisons(results):
-        print_comparison(console, comparison)
+    print_comparisons(console, results)
     print_conclusions(console, results)
 
 
+def print_comparisons(console: Console, results: Results) -> None:
+    for comparison in comparisons(results):
+        print_comparison(console, comparison)
+
+
 def print_conclusions(console: Console, results: Results) -> None:
-    """The summary where there are several networks, and what disturbed the measurement."""
+    """What was counted, the summary of several networks, and what disturbed the measurement."""
+    for counted in count_tables(results):
+        print_counts(console, counted)
     tables = comparisons(results)
     for summary in summaries(tables):
         print_summary(console, summary)
@@ -36,6 +43,12 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     _print_table(console, comparison.title, text.latency_header(comparison), rows)
     for reason in text.reasons(comparison):
         console.print(reason, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_counts(console: Console, table: CountTable) -> None:
+    _print_table(console, table.title, text.count_header(table), text.count_cells(table))
+    for sentence in text.count_sentences(table):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_summary(console: Console, summary: Summary) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tvm_mobilenet.results.schema import Machine, Results
+from tvm_mobilenet.results.counts import Counted, CountTable
+from tvm_mobilenet.results.schema import Device, Machine, ResultRow, Results
 from tvm_mobilenet.results.statistics import Ratio
 from tvm_mobilenet.results.tables import Comparison, Line, Summary, is_ours
 
@@ -118,6 +119,59 @@ def summary_cells(summary: Summary) -> list[list[str]]:
     ]
 
 
+def count_header(table: CountTable) -> list[str]:
+    return ["network", *table.engines, "fewest peer ÷ ours"]
+
+
+def count_cells(table: CountTable) -> list[list[str]]:
+    """The rows under ``count_header``."""
+    return [
+        [
+            network.name,
+            *(millions(_row_of(network, engine)) for engine in table.engines),
+            NONE if network.ratio is None else f"{network.ratio:.2f}",
+        ]
+        for network in table.networks
+    ]
+
+
+def _row_of(network: Counted, engine: str) -> ResultRow | None:
+    return next((row for row in network.rows if row.engine == engine), None)
+
+
+def millions(row: ResultRow | None) -> str:
+    """The row's instructions, in millions."""
+    if row is None or row.instructions is None:
+        return NONE
+    return f"{row.instructions / 1e6:.1f}"
+
+
+def count_sentences(table: CountTable) -> list[str]:
+    """What the figures are, their mean where there are several, and why some are missing."""
+    versions = {
+        row.engine_version or "?" for n in table.networks for row in n.rows if row.instructions
+    }
+    sentences = [
+        "Instructions executed on an emulated core, not time. Ours repeat exactly, a peer's within "
+        "0.2 million. "
+        f"Versions: {', '.join(sorted(versions))}."
+    ]
+    compared = table.compared
+    if len(compared) > 1:
+        name, least = min(compared, key=lambda pair: pair[1])
+        sentences.append(
+            f"{len(compared)} networks, {threads_phrase(table.threads)}: geometric mean of fewest "
+            f"peer ÷ ours {table.geometric_mean:.2f}, least {least:.2f} ({name})."
+        )
+    missing = {
+        f"{row.engine} was not run: {row.reason}": None
+        for network in table.networks
+        for row in network.rows
+        if row.status == "not run"
+    }
+    return [*sentences, *missing]
+
+
 def threads_phrase(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
@@ -143,13 +197,29 @@ def machine_line(machine: Machine) -> str:
     )
 
 
+def device_line(device: Device) -> str:
+    """What is known of the device, in one line."""
+    facts = [device.cpu]
+    if device.cores is not None:
+        facts.append(f"{device.cores} cores")
+    if not device.emulated:
+        facts.append(f"governor {device.governor or 'unknown'}")
+    if device.temperature_c:
+        facts.append(" to ".join(f"{value:.0f} °C" for value in device.temperature_c))
+    facts += [device.os] if device.os else []
+    facts += [f"{name} {version}" for name, version in sorted(device.versions.items())]
+    return ", ".join(facts)
+
+
 def versions_line(machine: Machine) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
 
 
 def provenance(results: Results, source: str) -> list[tuple[str, str]]:
     """What a table has to state about itself: machine, versions, command, date, file."""
+    device = results.machine.device
     return [
+        *([] if device is None else [("Device", device_line(device))]),
         ("Machine", machine_line(results.machine)),
         ("Versions", versions_line(results.machine)),
         ("Command", results.command or "not recorded"),

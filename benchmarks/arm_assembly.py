@@ -1,0 +1,141 @@
+"""The hot loops of a network's ARM kernels, as LLVM compiles them for each core.
+
+    python benchmarks/arm_assembly.py [--target arm-rpi4 ...] [--llvm-mca /usr/bin/llvm-mca-19]
+
+A line for each kernel, with what its hot loop takes: instructions per FMA of four floats, stack
+accesses, loads of single floats, and where llvm-mca is there the share of the core's FMAs that its
+model of the core starts (cached data, no branch ever mispredicted). Nothing is run: no board is
+needed. Kernels are those of the default schedules.
+
+llvm-mca has to be of LLVM 16 or newer (`apt-get install llvm-19`): older ones give N1 the model of
+A57, which starts one FMA a cycle where N1 starts two. A76, whose pipelines are N1's, has no model
+of its own to this day and is shown by N1's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import aarch64_loops
+from aarch64_loops import Loop
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schedules.arm_cpu.cores import CORES
+from tvm_mobilenet import cli, pipeline, source, target
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.lowering import lower
+from tvm_mobilenet.target import TargetSpec
+
+TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
+MODELS = {  # of llvm-mca, by the target's mcpu
+    "cortex-a53": "cortex-a53",
+    "cortex-a72": "cortex-a72",
+    "cortex-a76": "neoverse-n1",
+    "neoverse-n1": "neoverse-n1",
+}
+LEAST_LLVM = 16
+NEWEST_LLVM = 30
+ITERATIONS = 100
+# what only a linker fills in
+RELOCATION = re.compile(r":\w+:[\w.$]+")
+
+
+def main() -> int:
+    parser = cli.make_parser("arm_assembly", "The hot loops of ARM kernels, core by core.")
+    parser.add_argument("--target", action="append", metavar="T", help=f"of {', '.join(TARGETS)}")
+    parser.add_argument("--llvm-mca", metavar="FILE", help="(default: the newest on PATH)")
+    cli.add_model_flags(parser)
+    return cli.run_stage(report, parser.parse_args())
+
+
+def report(args: argparse.Namespace) -> int:
+    mca = find_mca(args.llvm_mca)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if mca is None:
+        console.print(f"no llvm-mca of LLVM {LEAST_LLVM} or newer: no utilisation; see --help")
+    for name in args.target or TARGETS:
+        spec = target.resolve(name)
+        mcpu = str(spec.target["mcpu"])
+        if spec.family != "arm" or mcpu not in MODELS:
+            raise BadInput(f"--target {name}: wanted one of {', '.join(TARGETS)}")
+        console.print(table(args, spec, mcpu, mca))
+    return 0
+
+
+def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None) -> Table:
+    width = CORES[mcpu].fmas_per_cycle
+    modelled = f"; llvm-mca's model of {MODELS[mcpu]}" if mca else ""
+    title = f"{spec.name}: {mcpu}, {width} FMA{'s' * (width > 1)} a cycle{modelled}"
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    result.add_column("kernel")
+    for heading in ("FMAs", "by element", "instructions/FMA", "stack", "scalar loads", "FMA peak"):
+        result.add_column(heading, justify="right")
+    for name, loop in hot_loops(args, spec):
+        share = "" if mca is None else f"{utilisation(mca, MODELS[mcpu], loop, width):.0%}"
+        figures = (loop.fmas, loop.by_element_fmas, f"{loop.instructions_per_fma:.2f}")
+        counts = (len(loop.stack_accesses), len(loop.scalar_loads))
+        result.add_row(Text(name), *map(str, (*figures, *counts)), share)
+    return result
+
+
+def hot_loops(args: argparse.Namespace, spec: TargetSpec) -> Iterator[tuple[str, Loop]]:
+    """Every kernel that multiplies, with its hot loop."""
+    network = pipeline.lower_graph(source.from_flags(args).relax_module(), spec.vector_width)
+    machine = spec.tvm_target()
+    for kernel in pipeline.extract_kernels(network):
+        func = kernel.func.with_attr("global_symbol", "main")
+        scheduled = pipeline.default_schedule(func, machine).mod
+        loop = aarch64_loops.hot_loop(str(lower(scheduled, machine).inspect_source("asm")))
+        if loop.fmas:
+            yield kernel.name, loop
+
+
+def find_mca(path: str | None) -> str | None:
+    """The llvm-mca to ask; None where there is none new enough. Raises BadInput for a bad path."""
+    if path is not None:
+        if version_of(path) < LEAST_LLVM:
+            raise BadInput(f"--llvm-mca {path}: wanted LLVM {LEAST_LLVM} or newer")
+        return path
+    names = ["llvm-mca", *(f"llvm-mca-{n}" for n in range(LEAST_LLVM, NEWEST_LLVM))]
+    found = [name for name in names if shutil.which(name)]
+    newest = max(found, key=version_of, default=None)
+    return newest if newest is not None and version_of(newest) >= LEAST_LLVM else None
+
+
+def version_of(mca: str) -> int:
+    try:
+        said = subprocess.run([mca, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BadInput(f"--llvm-mca {mca}: does not run: {error}") from None
+    found = re.search(r"LLVM version (\d+)", said.stdout)
+    if found is None:
+        raise BadInput(f"--llvm-mca {mca}: tells no LLVM version")
+    return int(found[1])
+
+
+def utilisation(mca: str, model: str, loop: Loop, width: int) -> float:
+    """The loop's FMAs per modelled cycle, as a share of what the core starts at best."""
+    return loop.fmas / cycles(mca, model, loop) / width
+
+
+def cycles(mca: str, model: str, loop: Loop) -> float:
+    """Cycles of one iteration, many of them in a row. Raises RunFailed where llvm-mca refuses."""
+    text = "\n".join(RELOCATION.sub("0", line) for line in loop.instructions)
+    command = [mca, "-mtriple=aarch64", f"-mcpu={model}", f"-iterations={ITERATIONS}"]
+    result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    total = re.search(r"^Total Cycles:\s+(\d+)$", result.stdout, re.MULTILINE)
+    if total is None:
+        raise RunFailed(f"llvm-mca: {result.stderr.strip().splitlines()[0]}")
+    return int(total[1]) / ITERATIONS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""`bench --count-instructions`: what each engine executes for one inference on an emulated core."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tvm_mobilenet import target as targets
+from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
+from tvm_mobilenet.bundle import open_bundle
+from tvm_mobilenet.engines import onnx_worker_file, verify
+from tvm_mobilenet.engines.networks import Network
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote import emulator, instruction_count
+from tvm_mobilenet.remote.emulator import EMULATOR_NAME, Emulator
+from tvm_mobilenet.remote.instruction_count import ARCHITECTURE, Count
+from tvm_mobilenet.results.schema import Device, ResultRow
+
+# targets' mcpu that QEMU emulates by that name; "max" has every instruction that it knows
+CORES = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1")
+ANY_CORE = "max"
+PEERS_ON_DEVICE = ("onnxruntime",)
+# A Python process takes a million instructions more or less each time, which the difference between
+# many inferences makes 0.2 million of one.
+PYTHON_RUNS = (1, 11)
+
+
+def emulated(target_names: Sequence[str]) -> Emulator:
+    """The emulator with the core that all these targets, by name, are for.
+
+    Raises BadInput where they are not for one core, or for none of ARCHITECTURE.
+    """
+    cores = sorted({core_of(name) for name in target_names})
+    if len(cores) > 1:
+        raise BadInput(f"counted on one core at a time; these are for {' and '.join(cores)}")
+    return dataclasses.replace(emulator.find(), cpu=cores[0])
+
+
+def core_of(target_name: str) -> str:
+    """QEMU's name of the core that a target is for."""
+    if target_name not in targets.known():
+        return ANY_CORE  # a TOML file of the user's own
+    spec = targets.resolve(target_name)
+    if spec.family != "arm":
+        raise BadInput(
+            f"instructions are counted on an emulated ARM core, {target_name} is none; "
+            "--target arm, or a bundle compiled for that"
+        )
+    mcpu = str(spec.target.get("mcpu"))
+    return mcpu if mcpu in CORES else ANY_CORE
+
+
+def describe(device: Emulator) -> Device:
+    """The emulated core, for the results."""
+    said = subprocess.run([emulator.QEMU, "--version"], capture_output=True, text=True, check=True)
+    version = said.stdout.split("version", 1)[1].split()[0]
+    return Device(f"{EMULATOR_NAME} {device.cpu}", emulated=True, versions={"qemu": version})
+
+
+@dataclass(frozen=True)
+class Counting:
+    """One measurement: these candidates, this network, this many threads."""
+
+    candidates: Sequence[Candidate]
+    network: Network
+    threads: int
+    device: Emulator
+
+    def measure(self) -> list[ResultRow]:
+        """One row for each candidate, in their order. Those that fail give ``not run``."""
+        return [
+            result_row(self.count(candidate), self.network, self.threads, "emulated")
+            for candidate in self.candidates
+        ]
+
+    def count(self, candidate: Candidate) -> Measured:
+        measured = Measured(candidate, reason=candidate.absent)
+        if measured.reason is not None:
+            return measured
+        try:
+            if candidate.bundle is not None:
+                counted = self.count_bundle(candidate.bundle, measured)
+            elif candidate.name in PEERS_ON_DEVICE:
+                counted = self.count_onnxruntime(measured)
+            else:
+                raise BadInput(f"not on the emulated device; {', '.join(PEERS_ON_DEVICE)} is")
+            measured.max_abs_diff = verify.check(
+                counted.outputs, self.network.expected, self.network.precision
+            )
+            measured.instructions = counted.instructions
+        except (BadInput, RunFailed, verify.WrongResult) as error:
+            measured.reason = str(error)
+        return measured
+
+    def count_bundle(self, path: Path, measured: Measured) -> Count:
+        with open_bundle(path, ARCHITECTURE) as bundle:
+            measured.version = f"TVM {bundle.manifest.tvm_version}"
+            return instruction_count.count(bundle, self.network.input, self.device, self.threads)
+
+    def count_onnxruntime(self, measured: Measured) -> Count:
+        """A Python process on the device, of which inferences alone remain after subtracting."""
+        if self.network.onnx is None:
+            raise BadInput("there is no ONNX file of this network: pass --onnx FILE")
+        measured.version = emulator.version_of("onnxruntime", self.device)
+        with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as name:
+            x, outputs = Path(name, "x.npy"), Path(name, "y.npz")
+            np.save(x, self.network.input)
+            # Python looks for modules beside the script first, where ours has a namesake
+            script = shutil.copy(onnx_worker_file(), name)
+            load = {"load": str(self.network.onnx.resolve()), "threads": self.threads}
+
+            def execute_runs(runs: int) -> int:
+                timed = {"unrecorded": 0, "runs": runs}
+                requests = (load, {"input": str(x)}, timed, {"outputs": str(outputs)})
+                program = [str(self.device.interpreter), str(script)]
+                lines = "".join(json.dumps(request) + "\n" for request in requests)
+                return instruction_count.execute(self.device, program, lines)
+
+            instructions = instruction_count.of_one_inference(execute_runs, PYTHON_RUNS)
+            with np.load(outputs) as saved:
+                return Count(instructions, tuple(saved[key] for key in saved.files))

@@ -1,0 +1,224 @@
+"""A device behind an RPC server: its description, its files, and Python that runs on it.
+
+The device needs TVM's runtime and its RPC server, and nothing of ours: what is missing there, a
+small library compiled for it (native/device.c), is sent along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvm_mobilenet import cpu
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote import native
+from tvm_mobilenet.remote.emulator import EMULATOR_NAME
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.manifest import Target
+
+CPUINFO = "/proc/cpuinfo"
+GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
+NO_PYTHON = -2  # of native/device.c
+
+# Runs inside the device's RPC server, in its working directory.
+ABOUT = """
+import importlib.util, json, os, platform, tvm
+json.dump({
+    "architecture": platform.machine(),
+    "cores": len(os.sched_getaffinity(0)),
+    "os": platform.platform(),
+    "python": platform.python_version(),
+    "tvm_version": tvm.__version__,
+    "onnxruntime": importlib.util.find_spec("onnxruntime") is not None,
+}, open(%r, "w"))
+"""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a device tells of itself; None where it does not.
+
+    ``onnxruntime`` says whether the Python of its RPC server can import that.
+    """
+
+    cpu: str | None
+    features: frozenset[str]
+    governor: str | None
+    temperature_c: float | None
+    architecture: str | None = None
+    cores: int | None = None
+    os: str | None = None
+    python: str | None = None
+    tvm_version: str | None = None
+    onnxruntime: bool = False
+
+    @property
+    def emulated(self) -> bool:
+        """Whether an emulator executes its instructions: its times then mean nothing."""
+        return (self.cpu or "").startswith(EMULATOR_NAME)
+
+
+class Device:
+    """An RPC session with our library loaded on the other side."""
+
+    def __init__(self, rpc: Any, target: Target) -> None:
+        """``target`` is what a bundle for the device was made for.
+
+        Raises BadInput where the device runs no code of that architecture, or no compiler for it
+        is installed here; RunFailed where it has no room. The session then has ended.
+        """
+        self.rpc = rpc
+        self._names: list[str] = []
+        try:
+            module = self._send_library(target)
+        except BaseException:
+            self.close()
+            raise
+        self._read_file, self._run_python = module["read_file"], module["run_python"]
+
+    def _send_library(self, target: Target) -> Any:
+        with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
+            library = compile_library(Path(folder, "device.so"), target)
+            name = self.upload(library.read_bytes(), "device.so")
+        try:
+            return self.load_module(name)
+        except RunFailed as error:
+            raise BadInput(
+                f"the device runs no code for {cpu.architecture_of(target.triple)} "
+                f"({target.name}): {error}; compile for the device's own target"
+            ) from error
+
+    def upload(self, data: bytes, suffix: str) -> str:
+        """Put a file into the server's working directory; its name there.
+
+        Raises RunFailed where the device did not keep all of it.
+        """
+        name = self.new_name(suffix)
+        with device_errors(f"it did not take {suffix} ({len(data)} bytes)"):
+            self.rpc.upload(bytearray(data), name)
+            kept = bytes(self.rpc.download(name))  # TVM's server does not check what it wrote
+        if kept != data:
+            raise RunFailed(
+                f"the device kept {len(kept)} of the {len(data)} bytes of {suffix}: its disk is "
+                "full; make room where its RPC server puts temporary files"
+            )
+        return name
+
+    def new_name(self, suffix: str) -> str:
+        """A name in the server's working directory; what lies there goes with this session.
+
+        A name of its own: another session on the same device must not replace a loaded library.
+        """
+        self._names.append(f"{secrets.token_hex(4)}-{suffix}")
+        return self._names[-1]
+
+    def download(self, name: str) -> bytes:
+        """A file of the server's working directory. Raises RunFailed where the device is lost."""
+        with device_errors(f"it did not give {name}"):
+            return bytes(self.rpc.download(name))
+
+    def load_module(self, name: str) -> Any:
+        """A library of the server's working directory, loaded there.
+
+        Raises RunFailed where it does not load.
+        """
+        with device_errors(f"it does not load {name}"):
+            return self.rpc.load_module(name)
+
+    def read_file(self, path: str) -> str | None:
+        """A text file of the device, also of /proc and /sys; None where it cannot be read."""
+        try:
+            return bytes(self._read_file(path)).decode(errors="replace")
+        except RuntimeError:
+            return None
+
+    def run_python(self, code: str) -> bool:
+        """Run code in the RPC server's Python; False where that server is no Python.
+
+        Raises RunFailed where the code raises; the reason is in the server's output.
+        """
+        with device_errors("it does not run our code"):
+            status = int(self._run_python(code))
+        if status not in (0, NO_PYTHON):
+            raise RunFailed("code of ours failed in the device's RPC server; see its output")
+        return status == 0
+
+    def about(self) -> About:
+        """Read it all now; the temperature is this moment's."""
+        cpuinfo = self.read_file(CPUINFO) or ""
+        temperature = (self.read_file(TEMPERATURE) or "").strip()
+        name = self.new_name("about.json")
+        told = {}
+        if self.run_python(ABOUT % self.path(name)):
+            told = json.loads(self.download(name))
+        return About(
+            cpu=cpu.parse_model(cpuinfo),
+            features=cpu.parse_features(cpuinfo),
+            governor=(self.read_file(GOVERNOR) or "").strip() or None,
+            temperature_c=int(temperature) / 1000 if temperature.isdecimal() else None,
+            **told,
+        )
+
+    def path(self, name: str) -> str:
+        """The absolute path, on the device, of a file in the server's working directory."""
+        with device_errors("it does not name its working directory"):
+            return str(self.rpc.get_function("tvm.rpc.server.workpath")(name))
+
+    def remove(self, *names: str) -> None:
+        """Remove files, as far as they are there and the device is."""
+        for name in names:
+            self._names.remove(name)
+            with contextlib.suppress(RuntimeError):
+                self.rpc.remove(name)
+
+    def close(self) -> None:
+        """Remove what was sent and end the session: the device goes back to its tracker."""
+        self.remove(*self._names)
+        with contextlib.suppress(RuntimeError):
+            # not left to when nothing refers to it any more: an error's traceback does, for long
+            self.rpc.get_function("CloseRPCConnection")()
+        self.rpc = self._read_file = self._run_python = None
+
+
+def compile_library(library: Path, target: Target) -> Path:
+    """native/device.c for the machine that ``target`` names."""
+    import tvm_ffi
+
+    from tvm_mobilenet import target as targets
+
+    known = target.name in targets.known()
+    compiler = (targets.resolve(target.name).cross_compiler or "gcc") if known else None
+    # a target of the user's own: compilers of Debian are named after the triple
+    compiler = compiler or f"{target.triple}-gcc"
+    flags = ["-shared", "-fPIC", f"-I{tvm_ffi.libinfo.find_include_path()}", "-ldl"]
+    return native.compiled(library, "device.c", compiler, flags)
+
+
+def check_tvm(about: About, wanted: str) -> None:
+    """Raise BadInput where the device's TVM is of another version than made the bundle."""
+    came = about.tvm_version
+    if came is not None and came.split(".")[:2] != wanted.split(".")[:2]:
+        raise BadInput(
+            f"the device's RPC server is TVM {came}, the bundle was compiled by TVM {wanted}; "
+            f"on the device: pip install apache-tvm=={wanted}"
+        )
+
+
+@contextlib.contextmanager
+def device_errors(what: str) -> Iterator[None]:
+    """What TVM raises of a device, as a RunFailed of one line: that it is lost, or ``what``."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[-1].strip() if lines else type(error).__name__
+        what = "it is lost" if "Socket" in reason else what
+        raise RunFailed(f"the device failed: {what}: {reason}") from error

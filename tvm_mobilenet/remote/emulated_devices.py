@@ -1,0 +1,141 @@
+"""A tracker and emulated ARM boards on loopback: RPC, tuning and bench over it without a board."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote import emulator
+from tvm_mobilenet.remote.emulator import CORES, Emulator
+
+HOST = "127.0.0.1"
+FIRST_SERVER_PORT, LAST_SERVER_PORT = 9100, 9999
+START_TIMEOUT_S = 180  # importing TVM alone takes 10 s under emulation
+STOP_TIMEOUT_S = 5
+
+
+@contextlib.contextmanager
+def serving(
+    count: int, key: str, port: int, device: Emulator | None = None
+) -> Iterator[tuple[str, int]]:
+    """A tracker at (host, ``port``) that holds ``count`` emulated devices under ``key``.
+
+    All of it ends with the block.
+
+    Raises BadInput where the emulator is missing or ``port`` is taken, RunFailed where a device
+    does not come up.
+    """
+    python = str((device or emulator.find()).python) if count else ""
+    check_free(port)
+    address = (HOST, port)
+    with contextlib.ExitStack() as processes:
+        tracker = ["--host", HOST, "--port", str(port), "--port-end", str(port + 1), "--silent"]
+        started = [
+            processes.enter_context(
+                running([sys.executable, "-m", "tvm.exec.rpc_tracker", *tracker])
+            )
+        ]
+        wait_until(lambda: listens(address), started, f"no tracker at {HOST}:{port}")
+        started += [
+            processes.enter_context(running(server_command(python, port, key)))
+            for _ in range(count)
+        ]
+        wait_until(
+            lambda: registered(address, key) == count,
+            started,
+            f"the tracker at {HOST}:{port} did not get {count} emulated devices",
+        )
+        yield address
+
+
+def server_command(python: str, tracker_port: int, key: str) -> list[str]:
+    """The command of an RPC server that ``python`` runs."""
+    ports = ["--port", str(FIRST_SERVER_PORT), "--port-end", str(LAST_SERVER_PORT)]
+    where = [
+        "--host",
+        HOST,
+        *ports,
+        "--tracker",
+        f"{HOST}:{tracker_port}",
+        "--key",
+        key,
+        "--silent",
+    ]
+    return [python, "-m", "tvm.exec.rpc_server", *where]
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose whole group, workers included, ends with the block."""
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "TVM_NUM_THREADS": str(CORES), **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            pass
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until(
+    reached: Callable[[], bool], processes: list[subprocess.Popen[bytes]], failure: str
+) -> None:
+    """Wait for ``reached()``. Raises RunFailed when it takes too long or a process ends before."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not reached():
+        if any(process.poll() is not None for process in processes):
+            raise RunFailed(f"{failure}: it ended at once")
+        if time.monotonic() > deadline:
+            raise RunFailed(f"{failure} in {START_TIMEOUT_S} s")
+        time.sleep(0.5)
+
+
+def check_free(port: int) -> None:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        raise BadInput(
+            f"port {port} is taken ({error.strerror}); end what listens there, or choose another"
+        ) from None
+
+
+def listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def registered(address: tuple[str, int], key: str) -> int:
+    """How many servers the tracker has under ``key``."""
+    from tvm import rpc
+
+    tracker = rpc.connect_tracker(*address)
+    try:
+        servers = tracker.summary()["server_info"]
+    finally:
+        tracker.close()
+    # the tracker names a server "server:KEY"
+    return sum(server["key"] == f"server:{key}" for server in servers)

@@ -1,0 +1,123 @@
+"""How many instructions an inference takes on an emulated ARM core: a figure that repeats exactly.
+
+Not a time. It says how much work a bundle leaves to a core, and compares two bundles, or two
+engines, for the same core. QEMU runs the bundle's library, without Python, and a plugin counts;
+two runs of different length are subtracted, so that loading counts for nothing. What was computed
+comes back with the count: one of a wrong answer means nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.remote import native
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tvm_mobilenet.bundle import Bundle
+    from tvm_mobilenet.remote.emulator import Emulator
+
+ARCHITECTURE = "aarch64"
+CROSS_COMPILER = "aarch64-linux-gnu-gcc"
+RUNS = (1, 3)  # inferences of the two runs that are subtracted
+TIMEOUT_S = 300
+EXECUTED = re.compile(r"^executed (\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Instructions of one inference, all threads together, and what it computed.
+
+    With several threads their waiting for each other counts too.
+    """
+
+    instructions: int
+    outputs: tuple[NDArray[Any], ...]
+
+
+def count(bundle: Bundle, x: NDArray[Any], device: Emulator, threads: int = 1) -> Count:
+    """Count an inference of ``x`` by a bundle for ARCHITECTURE.
+
+    Raises BadInput where a compiler is missing, RunFailed where the bundle fails on the device.
+    """
+    import numpy as np
+
+    manifest = bundle.manifest
+    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as name:
+        folder = Path(name)
+        np.ascontiguousarray(x).tofile(folder / "input")
+        tensors = [f"{folder}/input:{shape(manifest.inputs[0].shape)}"]
+        tensors += [f"{folder}/{info.name}:{shape(info.shape)}" for info in manifest.outputs]
+        files = (str(bundle.library.resolve()), str(bundle.parameters.resolve()))
+
+        def execute_runs(runs: int) -> int:
+            numbers = map(str, (manifest.workspace_bytes, threads, runs))
+            return execute(device, [str(driver(device)), *files, *numbers, *tensors])
+
+        instructions = of_one_inference(execute_runs)
+        outputs = tuple(
+            np.fromfile(folder / info.name, info.dtype).reshape(info.shape)
+            for info in manifest.outputs
+        )
+    return Count(instructions, outputs)
+
+
+def of_one_inference(execute_runs: Callable[[int], int], runs: tuple[int, int] = RUNS) -> int:
+    """From the counts of two whole processes, which infer ``runs`` times each."""
+    few, many = map(execute_runs, runs)
+    return (many - few) // (runs[1] - runs[0])
+
+
+def execute(device: Emulator, command: Sequence[str], stdin: str = "") -> int:
+    """Run an aarch64 program on the device; the instructions it took.
+
+    Raises RunFailed where it fails or does not end.
+    """
+    return executed_by(device.command(*command, plugin=counter(device)), device.environment, stdin)
+
+
+def executed_by(command: Sequence[str], environment: dict[str, str], stdin: str = "") -> int:
+    """What the plugin says of a command that loads it. Raises as ``execute`` does."""
+    try:
+        result = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            env={**os.environ, **environment},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunFailed(f"{command[0]} did not end in {TIMEOUT_S} s") from None
+    executed = EXECUTED.search(result.stderr)
+    if result.returncode or executed is None:
+        lines = [line for line in result.stderr.splitlines() if not EXECUTED.match(line)]
+        lines = lines or result.stdout.splitlines()
+        raise RunFailed(f"{command[0]} failed: {lines[-1] if lines else result.returncode}")
+    return int(executed[1])
+
+
+def driver(device: Emulator) -> Path:
+    """The aarch64 program that runs a library, compiled on first use."""
+    flags = [f"-I{device.packages}/tvm_ffi/include", "-ldl"]
+    return native.compiled(device.folder / "infer", "infer.c", CROSS_COMPILER, flags)
+
+
+def counter(device: Emulator) -> Path:
+    """QEMU's plugin, for this machine, compiled on first use."""
+    program = device.folder / "count_instructions.so"
+    return native.compiled(program, "count_instructions.c", "gcc", ["-shared", "-fPIC"])
+
+
+def shape(dims: Sequence[int]) -> str:
+    return ",".join(map(str, dims))

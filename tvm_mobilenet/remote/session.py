@@ -1,0 +1,162 @@
+"""Runs a bundle on a device that an RPC tracker holds, timed by the device's own clock.
+
+with load("bundle", TrackerAddress("10.0.0.2", 9190), "rpi4") as session:
+    logits = session.run(x)
+    latencies = session.time(runs=100)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.remote import tracker as trackers
+from tvm_mobilenet.remote.device import About, Device, check_tvm, device_errors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tvm_mobilenet.bundle import Bundle
+    from tvm_mobilenet.remote.tracker import TrackerAddress
+
+BIG_CORES = 1  # runtime.config_threadpool's affinity mode: one thread a core, the fast ones first
+
+
+class RemoteSession:
+    """A bundle loaded on a device. Close it, or use it as a context manager."""
+
+    def __init__(self, bundle: Bundle, device: Device, about: About, threads: int = 1) -> None:
+        self.bundle, self.manifest = bundle, bundle.manifest
+        self.device, self.about = device, about
+        check_tvm(about, bundle.manifest.tvm_version)
+        check_features(bundle, about)
+        self._cpu = device.rpc.cpu(0)
+        self._library = device.upload(bundle.library.read_bytes(), "model.so")
+        self.module = device.load_module(self._library)
+        self._inputs, self._outputs, self.arguments = self._allocate()
+        self._infer = self.module["infer"]
+        self.use_threads(threads)
+
+    def _allocate(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Inputs, outputs and all arguments of ``infer``, in the device's memory."""
+        import numpy as np
+
+        manifest = self.manifest
+        inputs = [self.empty(t.shape, t.dtype) for t in manifest.inputs]
+        outputs = [self.empty(t.shape, t.dtype) for t in manifest.outputs]
+        parameters = self.tensor(np.fromfile(self.bundle.parameters, np.uint8))
+        workspace = self.empty((manifest.workspace_bytes,), "uint8")
+        return inputs, outputs, [*inputs, parameters, workspace, *outputs]
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """A tensor in the device's memory."""
+        import tvm
+
+        return tvm.runtime.empty(shape, dtype, self._cpu)
+
+    def tensor(self, array: NDArray[Any]) -> Any:
+        """A copy of ``array`` in the device's memory."""
+        import tvm
+
+        return tvm.runtime.tensor(array, self._cpu)
+
+    def use_threads(self, threads: int) -> None:
+        """Run on so many threads from now on."""
+        self.threads = threads
+        self.device.rpc.get_function("runtime.config_threadpool")(BIG_CORES, threads)
+
+    def run(self, x: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """The network's output for ``x``, which has the manifest's input shape and dtype.
+
+        Raises BadInput where it has not, RunFailed where the device fails or is lost.
+        """
+        self.set_input(x)
+        with device_errors(f"{self.bundle.path} does not run"):
+            self._infer(*self.arguments)
+        results = self.outputs()
+        return results if len(results) > 1 else results[0]
+
+    def set_input(self, x: NDArray[Any]) -> None:
+        """Put ``x`` where the device reads it. Raises as ``run`` does."""
+        wanted = self.manifest.inputs[0]
+        if x.shape != wanted.shape or x.dtype != wanted.dtype:
+            from tvm_mobilenet.session import mismatch
+
+            raise BadInput(mismatch(x, wanted))
+        with device_errors(f"{self.bundle.path} takes no input"):
+            self._inputs[0].copyfrom(x)
+
+    def outputs(self) -> tuple[NDArray[Any], ...]:
+        """What the last inference left. Raises RunFailed where the device is lost."""
+        with device_errors(f"{self.bundle.path} gives no output"):
+            return tuple(output.numpy() for output in self._outputs)
+
+    def time(self, runs: int, warmup: int = 1) -> list[float]:
+        """Milliseconds of each of ``runs`` inferences, by the device's clock, after ``warmup``.
+
+        Raises RunFailed where the device fails or is lost.
+        """
+        return self.time_function("infer", self.arguments, runs, warmup)
+
+    def time_function(
+        self, name: str, arguments: list[Any], runs: int, warmup: int = 1
+    ) -> list[float]:
+        """As ``time``, of any function that the bundle's library exports."""
+        with device_errors(f"{name} of {self.bundle.path} does not run"):
+            function = self.module[name]
+            for _ in range(warmup):
+                function(*arguments)
+            evaluator = self.module.time_evaluator(name, self._cpu, number=1, repeat=runs)
+            return [seconds * 1e3 for seconds in evaluator(*arguments).results]
+
+    def close(self) -> None:
+        """Let go of what lies on the device."""
+        self._inputs, self._outputs, self.arguments = [], [], []
+        self._infer = self.module = self._cpu = None
+        self.device.remove(self._library)
+        self.bundle.close()
+
+    def __enter__(self) -> RemoteSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def load(
+    path: str | Path, tracker: TrackerAddress, key: str, threads: int = 1
+) -> Iterator[RemoteSession]:
+    """The bundle, loaded on a device that ``tracker`` holds under ``key``, as a context manager.
+
+    Raises BadInput for a bundle that is damaged or for another machine, and for a key that no
+    device has; RunFailed where the tracker or the device does not answer, or has no room.
+    """
+    with open_bundle(path, for_architecture=ANY_ARCHITECTURE) as bundle:
+        device = Device(trackers.connect(tracker, key), bundle.manifest.target)
+        try:
+            with RemoteSession(bundle, device, device.about(), threads) as session:
+                yield session
+        finally:
+            device.close()  # gives it back to the tracker
+
+
+def check_features(bundle: Bundle, about: About) -> None:
+    """Raise BadInput before the library is loaded where the device would meet unknown code."""
+    missing = sorted(set(bundle.manifest.cpu_features) - about.features)
+    if missing and about.features:
+        raise BadInput(
+            f"{bundle.path}: made for {bundle.manifest.target.name}, the device "
+            f"({about.cpu or 'unknown CPU'}) has no {', '.join(missing)}; compile it for the "
+            "device's target"
+        )

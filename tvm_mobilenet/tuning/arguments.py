@@ -1,0 +1,122 @@
+"""The arguments a kernel is measured with: random, its weights as often as cold caches want."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tvm_mobilenet.tuning import case
+from tvm_mobilenet.tuning.messages import Argument, RunTask
+
+if TYPE_CHECKING:
+    import tvm
+
+L2_OF_CORE = "/sys/devices/system/cpu/cpu{}/cache/index2/size"
+L2_DEFAULT = 2 << 20  # bytes, where the system does not tell
+MAX_COPIES = 2048  # of one kernel's weights
+MAX_COPIES_BYTES = 128 << 20
+GUARD = 64  # bytes after each argument that a kernel must leave alone
+GUARD_BYTE = 0xA5
+
+
+def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
+    """The parameters of ``main``: what it writes is an output, what it only reads is its input
+    where it comes first, else a constant. A function attribute ``constant_params`` (places) says
+    otherwise.
+    """
+    import tvm_ffi
+    from tvm import tirx
+
+    func = mod["main"]
+    written: list[Any] = []
+    tvm_ffi.structural_walk(func.body, (tirx.BufferStore, lambda one: written.append(one.buffer)))
+    named = func.attrs.get("constant_params") if func.attrs else None
+    arguments = []
+    for place, param in enumerate(func.params):
+        constant = place > 0 if named is None else place in [int(one) for one in named]
+        role: Literal["input", "constant", "output"] = "constant" if constant else "input"
+        if any(buffer.same_as(param) for buffer in written):
+            role = "output"
+        shape = tuple(int(dim) for dim in param.shape)
+        arguments.append(Argument(shape, str(param.dtype), role))
+    return tuple(arguments)
+
+
+class Arguments:
+    """A kernel's arguments in one arena on huge pages, as in the network, and the right outputs.
+
+    ``rotation`` holds one tuple of tensors for each copy of the constants: going through it brings
+    every weight from beyond L2, while the activations stay where the last call left them.
+    """
+
+    def __init__(self, task: RunTask, cold: bool) -> None:
+        from tvm_mobilenet import arena, tvm_runtime
+
+        arguments, values = task.arguments, case.load(task.case)
+        copies = copies_of(values, arguments, l2_bytes()) if cold else 1
+        order = [
+            (place, copy)
+            for copy in range(copies)
+            for place, one in enumerate(arguments)
+            if one.role == "constant" or copy == 0
+        ]
+        blocks = arena.allocate([values[place].nbytes + GUARD for place, _ in order])
+        views: dict[tuple[int, int], Any] = {}
+        self._guards = []
+        for (place, copy), block in zip(order, blocks, strict=True):
+            value = values[place]
+            view = block[: value.nbytes].view(value.dtype).reshape(value.shape)
+            view[...] = value
+            views[place, copy] = view
+            self._guards.append(block[value.nbytes :])
+            self._guards[-1][:] = GUARD_BYTE
+        written = [place for place, one in enumerate(arguments) if one.role == "output"]
+        self._outputs = [views[place, 0] for place in written]
+        self._expected = [values[place] for place in written]
+        from_dlpack = tvm_runtime.ffi().from_dlpack
+        tensors = {key: from_dlpack(view) for key, view in views.items()}
+        self.rotation = [
+            tuple(
+                tensors[place, copy if one.role == "constant" else 0]
+                for place, one in enumerate(arguments)
+            )
+            for copy in range(copies)
+        ]
+
+    def poison_outputs(self) -> None:
+        """Make an output that the kernel does not write a wrong one."""
+        for output in self._outputs:
+            output.fill(case.poison(str(output.dtype)))
+
+    def check(self, tolerance: float) -> tuple[str, float]:
+        """What is wrong with the outputs (empty: nothing), and their relative error."""
+        if any((guard != GUARD_BYTE).any() for guard in self._guards):
+            return "it wrote outside its arguments", 0.0
+        return case.wrong(self._outputs, self._expected, tolerance)
+
+
+def copies_of(values: Sequence[Any], arguments: Sequence[Argument], l2: int) -> int:
+    """How many copies of the weights, taken in turn, never meet one still in L2."""
+    constant_bytes: int = sum(
+        value.nbytes for value, one in zip(values, arguments, strict=True) if one.role == "constant"
+    )
+    if constant_bytes == 0:
+        return 1
+    wanted = -(-2 * l2 // constant_bytes)
+    return max(1, min(wanted + 1, MAX_COPIES, MAX_COPIES_BYTES // constant_bytes))
+
+
+def l2_bytes() -> int:
+    core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    try:
+        return parse_size(Path(L2_OF_CORE.format(core)).read_text())
+    except (OSError, ValueError):
+        return L2_DEFAULT
+
+
+def parse_size(text: str) -> int:
+    """Bytes, of a cache size as Linux writes it: ``1024K``. Raises ValueError."""
+    text = text.strip()
+    return int(text.rstrip("KM")) * (1 << 20 if text.endswith("M") else 1 << 10)

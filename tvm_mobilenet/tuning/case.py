@@ -1,0 +1,102 @@
+"""The case a task's candidates are checked with: its arguments' values, and the right outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvm_mobilenet.tuning.messages import Argument
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tvm import tirx
+
+INDEPENDENT, UNSCHEDULED = "numpy", "unscheduled"
+
+
+def make(
+    func: tirx.PrimFunc,
+    arguments: Sequence[Argument],
+    seed: int,
+    run: Callable[[list[NDArray[Any]]], None],
+) -> tuple[list[NDArray[Any]], str]:
+    """Random inputs, the outputs they give in their places, and where those come from.
+
+    By NumPy from the layer's meaning; ``run``, the unscheduled kernel, computes them in place for
+    a kernel that has no such reference.
+    """
+    from tvm_mobilenet.tuning import reference
+
+    values = random_values(arguments, seed)
+    places = [place for place, one in enumerate(arguments) if one.role == "output"]
+    try:
+        if len(places) != 1 or places[0] != len(arguments) - 1:
+            raise reference.NoReference("one output, which comes last, is wanted")
+        values[-1] = reference.output(func, values[:-1], values[-1])
+        return values, INDEPENDENT
+    except reference.NoReference:
+        run(values)
+        return values, UNSCHEDULED
+
+
+def random_values(arguments: Sequence[Argument], seed: int) -> list[NDArray[Any]]:
+    """A value for every argument, the outputs' places too."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    return [_random(rng, one) for one in arguments]
+
+
+def save(path: Path, values: Sequence[NDArray[Any]]) -> None:
+    """Write the values so that a reader finds all of them or no file."""
+    import numpy as np
+
+    draft = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez(draft, *values)
+    os.replace(draft, path)
+
+
+def load(path: str) -> list[NDArray[Any]]:
+    """The values in a file that ``save`` wrote."""
+    import numpy as np
+
+    with np.load(path) as stored:
+        return [stored[name] for name in stored.files]
+
+
+def wrong(
+    outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]], tolerance: float
+) -> tuple[str, float]:
+    """What is wrong with outputs (empty: nothing), and their relative error ‖a-b‖/‖b‖."""
+    import numpy as np
+
+    worst = 0.0
+    for output, right in zip(outputs, expected, strict=True):
+        if not np.isfinite(output).all():
+            return "an output is left unwritten or not finite", 0.0
+        scale = float(np.linalg.norm(right.astype(np.float64))) or 1.0
+        difference = np.linalg.norm(output.astype(np.float64) - right.astype(np.float64))
+        worst = max(worst, float(difference) / scale)
+    if worst > tolerance:
+        return f"relative error {worst:.1e}, at most {tolerance:.0e}", worst
+    return "", worst
+
+
+def poison(dtype: str) -> float:
+    """What an output begins as, so that a kernel that does not write it computes wrongly."""
+    import numpy as np
+
+    return float("nan") if np.dtype(dtype).kind == "f" else 77
+
+
+def _random(rng: Any, argument: Argument) -> NDArray[Any]:
+    import numpy as np
+
+    values: NDArray[Any]
+    if np.dtype(argument.dtype).kind == "f":
+        values = rng.standard_normal(argument.shape, dtype=np.float32)
+    else:
+        values = rng.integers(0, 100, argument.shape)
+    return values.astype(argument.dtype, copy=False)

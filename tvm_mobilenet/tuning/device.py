@@ -1,0 +1,326 @@
+"""The worker that measures on a device: a session with one that the tracker has, for as long as it
+lasts, then another. It blocks where TVM's RPC blocks; the tuner kills it when it takes too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+import secrets
+import signal
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from tvm_mobilenet import cpu
+from tvm_mobilenet.tuning import case
+from tvm_mobilenet.tuning.arguments import L2_DEFAULT, L2_OF_CORE, copies_of, parse_size
+from tvm_mobilenet.tuning.memory import resident_bytes
+from tvm_mobilenet.tuning.messages import (
+    DeviceAddress,
+    Done,
+    Hello,
+    Ready,
+    Refused,
+    Run,
+    RunTask,
+    Settings,
+    Waiting,
+)
+from tvm_mobilenet.tuning.timing import time_kernel
+
+SESSION_S = 3600.0  # the server itself ends a session then
+RENEW_S = 1800.0  # when the worker begins a new one, between two candidates
+RENEW_RUNS = 1000  # and after how many libraries, whose memory the device's loader never gives back
+RETRY_S = 1.0
+KEPT_TASKS = 4  # whose arguments a device keeps in memory
+KEPT_LIBRARIES = 8  # sentinels
+MAX_COPIES = 128  # of one kernel's weights: each is an argument of a remote call
+BIG_CORES = 1  # runtime.config_threadpool's affinity mode: one thread a core, the fast ones first
+MAPS = "/proc/self/maps"
+RUNTIME = re.compile(r"(/\S*)/lib/libtvm_runtime\.so")
+STATED = re.compile(r"version = ['\"]([^'\"]+)")
+
+
+def serve(connection: Connection, hello: Hello) -> None:
+    """Answer the tuner until it goes."""
+    assert hello.device is not None
+    worker = DeviceWorker(hello.settings, hello.device)
+    connection.send(Waiting())
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            try:
+                connection.send(worker.connect())
+            except Unfit as error:
+                connection.send(Refused(str(error)))
+                return
+            ready = True
+            while ready:
+                done = worker.handle(connection.recv())
+                if done is not None:
+                    connection.send(done)
+                    ready = done.ready
+            worker.disconnect()
+
+
+class Unfit(Exception):
+    """The device cannot measure for the target."""
+
+
+@dataclass
+class _Prepared:
+    """A task's arguments on the device: the tensors of each copy, one list after another."""
+
+    rotation: list[Any]
+    copies: int
+    outputs: list[Any]
+    poison: list[Any]
+    expected: list[Any]
+
+    @property
+    def parameters(self) -> int:
+        return len(self.rotation) // self.copies
+
+
+class DeviceWorker:
+    """Checks and times compiled candidates on whichever device the tracker gives."""
+
+    def __init__(self, settings: Settings, address: DeviceAddress) -> None:
+        from tvm_mobilenet import tvm_runtime
+
+        tvm_runtime.ffi()  # before tvm, which would bring torch in with it
+        import tvm
+        from tvm import rpc
+
+        self._tvm, self._client = tvm, rpc
+        self._settings, self._address = settings, address
+        self._tasks: dict[int, RunTask] = {}
+        self._rpc: Any = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._device: Any = None
+        self._prepared: OrderedDict[int, _Prepared] = OrderedDict()
+        self._libraries: OrderedDict[str, Any] = OrderedDict()
+        self._last_task: int | None = None
+        self._l2 = L2_DEFAULT
+        self._runs = 0
+        self._since = time.monotonic()
+
+    # ---- the session
+
+    def connect(self) -> Ready:
+        """Wait for a device and begin a session. Raises Unfit where it is no good."""
+        while True:
+            try:
+                return self._begin()
+            except (OSError, RuntimeError) as error:
+                if "protocol version mismatch" in str(error):
+                    raise Unfit(
+                        f"a device of key {self._address.key!r} speaks another RPC protocol; "
+                        f"install apache-tvm {self._tvm.__version__} there"
+                    ) from error
+                self.disconnect()
+                time.sleep(RETRY_S)
+
+    def disconnect(self) -> None:
+        """End the session: that needs every reference into it gone."""
+        self._reset()
+        self._rpc = None
+        gc.collect()
+
+    def _begin(self) -> Ready:
+        address = self._address
+        tracker = self._client.connect_tracker(address.host, address.port)
+        try:
+            self._rpc = tracker.request(address.key, session_timeout=SESSION_S, max_retry=1)
+        finally:
+            tracker.close()
+        self._reset()
+        name = "harness.so"
+        self._rpc.upload(bytearray(Path(address.library).read_bytes()), name)
+        try:
+            harness = self._rpc.load_module(name)
+        except RuntimeError as error:
+            if not self._alive():
+                raise
+            raise Unfit(
+                f"a device of key {address.key!r} runs no code for "
+                f"{self._settings.target.get('mtriple', 'this machine')}: {last_line(error)}; "
+                "name its own --target, or another --rpc-key"
+            ) from error
+        read = harness["read_file"]
+
+        def text(path: str) -> str:
+            return bytes(read(path)).decode(errors="replace")
+
+        cpuinfo = text(str(cpu.CPUINFO))
+        model = cpu.parse_model(cpuinfo) or "unknown"
+        self._check(model, cpu.parse_features(cpuinfo), text)
+        with contextlib.suppress(ValueError):
+            self._l2 = parse_size(text(L2_OF_CORE.format(0)))
+        self._device = self._rpc.cpu(0)
+        configure = self._rpc.get_function("runtime.config_threadpool")
+        configure(BIG_CORES, self._settings.threads)
+        return Ready(resident_bytes(), model)
+
+    def _check(self, model: str, features: frozenset[str], text: Any) -> None:
+        key = self._address.key
+        missing = [name for name in self._address.features if name not in features]
+        if missing and features:
+            raise Unfit(
+                f"a device of key {key!r} ({model}) has no {', '.join(missing)}, which the target "
+                "may use; name its own --target"
+            )
+        version = _tvm_version(text)
+        ours = self._tvm.__version__
+        if version is not None and version.split(".")[:2] != ours.split(".")[:2]:
+            raise Unfit(
+                f"a device of key {key!r} ({model}) runs TVM {version}, this is {ours}; "
+                "install the same apache-tvm on both"
+            )
+
+    def _alive(self) -> bool:
+        try:
+            self._rpc.get_function("tvm.rpc.server.workpath")
+        except RuntimeError:
+            return False
+        return True
+
+    # ---- jobs
+
+    def handle(self, message: RunTask | Run) -> Done | None:
+        if isinstance(message, RunTask):
+            self._tasks[message.task] = message
+            return None
+        start = time.perf_counter()
+        try:
+            done = self._run(message)
+        except Exception as error:  # TVM's errors are of many types
+            if self._alive():
+                done = Done(message.job, cause="run error", detail=last_line(error)[-200:])
+            else:
+                detail = f"the device went: {last_line(error)[:160]}"
+                done = Done(message.job, cause="device lost", detail=detail, lost=True, ready=False)
+        self._runs += 1
+        if self._runs >= RENEW_RUNS or time.monotonic() - self._since > RENEW_S:
+            done = replace(done, ready=False)
+        return replace(done, seconds=time.perf_counter() - start, rss=resident_bytes())
+
+    def _run(self, job: Run) -> Done:
+        prepared = self._arguments(job.task)
+        module = self._load(job)
+        deadline = time.monotonic() + job.timeout_s
+        call = module["calls"]
+        place = 0
+
+        def calls(count: int) -> float:
+            nonlocal place
+            left = max(deadline - time.monotonic(), 1e-3)
+            seconds = call(count, place, prepared.parameters, left, *prepared.rotation)
+            if seconds < 0:
+                raise _Caught(-int(seconds))
+            place = (place + count) % prepared.copies
+            return float(seconds)
+
+        try:
+            for output, poison in zip(prepared.outputs, prepared.poison, strict=True):
+                poison.copyto(output)
+            calls(1)
+            outputs = [output.numpy() for output in prepared.outputs]
+            wrong, error = case.wrong(outputs, prepared.expected, self._settings.tolerance)
+            if wrong:
+                del self._prepared[job.task]  # it may have written over its inputs too
+                return Done(job.job, cause="wrong result", detail=wrong)
+            if job.task != self._last_task:
+                # else the first candidate alone would find its weights in memory
+                calls(prepared.copies)
+                self._last_task = job.task
+            medians, cut = time_kernel(calls, job.best_s, self._settings)
+        except _Caught as caught:
+            # who knows what it wrote over: a new session
+            return Done(job.job, cause=caught.cause, detail=caught.detail, ready=False)
+        return Done(job.job, medians=tuple(medians), cut=cut, error=error)
+
+    def _load(self, job: Run) -> Any:
+        if job.library in self._libraries:
+            return self._libraries[job.library]
+        name = f"{secrets.token_hex(4)}.so"
+        self._rpc.upload(bytearray(Path(job.library).read_bytes()), name)
+        module = self._rpc.load_module(name)
+        self._rpc.remove(name)  # it is mapped
+        if job.keep:
+            self._libraries[job.library] = module
+            while len(self._libraries) > KEPT_LIBRARIES:
+                self._libraries.popitem(last=False)
+        return module
+
+    def _arguments(self, task: int) -> _Prepared:
+        if task not in self._prepared:
+            while len(self._prepared) >= KEPT_TASKS:
+                self._prepared.popitem(last=False)
+            self._prepared[task] = self._prepare(self._tasks[task])
+        self._prepared.move_to_end(task)
+        return self._prepared[task]
+
+    def _prepare(self, task: RunTask) -> _Prepared:
+        """Send the case once; more copies of the weights are made on the device."""
+        import numpy as np
+
+        values = case.load(task.case)
+        copies = 1
+        if self._settings.cold:
+            copies = min(MAX_COPIES, copies_of(values, task.arguments, self._l2))
+        sent = [self._tensor(value) for value in values]
+        rotation = list(sent)
+        for _ in range(copies - 1):
+            for one, tensor in zip(task.arguments, sent, strict=True):
+                rotation.append(self._copy(tensor) if one.role == "constant" else tensor)
+        places = [place for place, one in enumerate(task.arguments) if one.role == "output"]
+        return _Prepared(
+            rotation,
+            copies,
+            outputs=[sent[place] for place in places],
+            poison=[
+                self._tensor(np.full_like(values[place], case.poison(str(values[place].dtype))))
+                for place in places
+            ],
+            expected=[values[place] for place in places],
+        )
+
+    def _tensor(self, value: Any) -> Any:
+        return self._tvm.runtime.tensor(value, self._device)
+
+    def _copy(self, tensor: Any) -> Any:
+        copy = self._tvm.runtime.empty(tensor.shape, tensor.dtype, self._device)
+        tensor.copyto(copy)
+        return copy
+
+
+class _Caught(Exception):
+    """A signal ended the candidate."""
+
+    def __init__(self, number: int) -> None:
+        timeout = number == signal.SIGALRM
+        self.cause: Any = "run timeout" if timeout else "run error"
+        name = signal.Signals(number).name
+        self.detail = "no end in time" if timeout else f"killed by {name}"
+        super().__init__(self.detail)
+
+
+def _tvm_version(text: Any) -> str | None:
+    """The version of the TVM that the device's server runs; None where it is no Python package."""
+    found = RUNTIME.search(text(MAPS))
+    if found is None:
+        return None
+    stated = STATED.search(text(f"{found[1]}/_version.py"))
+    return stated[1] if stated else None
+
+
+def last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,189 @@
+"""Measuring on a farm: every device that an RPC tracker has under one key, in parallel.
+
+Candidates are built here and timed there, by the device's own clock (device.c). A device that goes
+in the middle gives its batch up to another; it is taken back when the tracker has it again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.remote.tracker import (
+    EMULATED_KEY,
+    DeviceQueue,
+    TrackerAddress,
+    query_tracker,
+)
+from tvm_mobilenet.tuning.batches import BatchState, Lane
+from tvm_mobilenet.tuning.measurer import BatchResult
+from tvm_mobilenet.tuning.messages import DeviceAddress, Done, Settings
+from tvm_mobilenet.tuning.pool import PoolMeasurer
+from tvm_mobilenet.tuning.record_lines import How
+from tvm_mobilenet.tuning.worker_process import Died, WorkerProcess
+
+HARNESS = Path(__file__).with_name("device.c")
+CFLAGS = ("-std=gnu11", "-O2", "-fPIC")
+MAX_BUILDERS = 8
+QUERY_S = 2.0  # between looks at the tracker while a device is missing
+LOOK_S = 15.0  # and otherwise: for devices that are new
+GRACE_S = 5.0  # for the answer of a device whose own alarm ended the candidate
+
+
+class FarmMeasurer(PoolMeasurer):
+    """Times on the devices of ``key``; use and interface as of any measurer."""
+
+    lanes_share_cores = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        timeout_s: float,
+        tracker: TrackerAddress,
+        key: str,
+        features: tuple[str, ...] = (),
+    ) -> None:
+        """``features`` are what the target's code may use, as in /proc/cpuinfo.
+
+        Raises RunFailed where no tracker answers, BadInput where it has no device of ``key`` or no
+        compiler for the device is installed.
+        """
+        count = len(_queue(tracker, key).servers)
+        how: How = "emulated" if key == EMULATED_KEY else "rpc"
+        super().__init__(settings, timeout_s, how, f"device {key!r}")
+        try:
+            self._objects, library = self._compile_harness()
+        except BaseException:
+            self.close()
+            raise
+        self._tracker, self._key = tracker, key
+        self._address = DeviceAddress(tracker.host, tracker.port, key, features, library)
+        self._cores = _usable_cores()
+        builders = min(len(self._cores), MAX_BUILDERS)
+        self._builders = [self._worker("builder", self._cores, i) for i in range(builders)]
+        for _ in range(count):
+            self._add_lane()
+        self._looked = time.monotonic()
+        self._gone_since: float | None = None
+        self._told = 0  # how many devices measured when that was last said
+
+    def __enter__(self) -> FarmMeasurer:
+        return self
+
+    def poll(self, timeout_s: float) -> list[BatchResult]:
+        """As of any pool. Raises RunFailed when every device stays away for the timeout."""
+        finished = super().poll(timeout_s)
+        if self._batches:
+            self._watch()
+        return finished
+
+    # ---- devices that come and go
+
+    def _watch(self) -> None:
+        have = sum(lane.worker.ready for lane in self._lanes)
+        if have > self._told:
+            self._told = have
+            self.notes.append(f"devices of key {self._key!r} that measure: {have}")
+        pause = LOOK_S if have == len(self._lanes) else QUERY_S
+        if time.monotonic() - self._looked < pause:
+            return
+        self._looked = time.monotonic()
+        registered = self._registered()
+        for _ in range(registered - len(self._lanes)):
+            self._add_lane().worker.start()
+        self._bear_with(any_left=have > 0 or registered > 0)
+
+    def _lose(self, lane: Lane, state: BatchState, done: Done) -> None:
+        super()._lose(lane, state, done)
+        self._told = sum(lane.worker.ready for lane in self._lanes)
+        self.notes.append(
+            f"a device of key {self._key!r} went in the middle ({done.detail}); its candidates go "
+            "to another"
+        )
+
+    def _bear_with(self, any_left: bool) -> None:
+        """Wait for a device where none is left, for as long as the timeout."""
+        if any_left:
+            self._gone_since = None
+            return
+        if self._gone_since is None:
+            self._gone_since = time.monotonic()
+            self.notes.append(
+                f"no device of key {self._key!r} is left at the tracker {self._tracker}; "
+                f"waiting {self._timeout_s:.0f} s for one"
+            )
+        if time.monotonic() - self._gone_since > self._timeout_s:
+            raise RunFailed(
+                f"every device of key {self._key!r} is gone, and none came back to the tracker at "
+                f"{self._tracker} in {self._timeout_s:.0f} s; what was measured is kept, "
+                "'--resume' goes on from there"
+            )
+
+    def _registered(self) -> int:
+        try:
+            held = query_tracker(self._tracker)
+        except RunFailed:  # it may come back as a device may
+            return 0
+        return sum(len(queue.servers) for queue in held if queue.key == self._key)
+
+    def _add_lane(self) -> Lane:
+        lane = Lane(
+            WorkerProcess(
+                "device",
+                self._settings,
+                self._cores,
+                self._scratch.path / f"device{len(self._lanes)}.log",
+                self._address,
+            )
+        )
+        self._lanes.append(lane)
+        return lane
+
+    def _patience(self, timeout_s: float) -> float:
+        return timeout_s + GRACE_S
+
+    def _answer_of_dead(self, kind: str, job: int, death: Died) -> Done:
+        if kind != "device":
+            return super()._answer_of_dead(kind, job, death)
+        # a device that does not answer is as good as gone
+        return Done(job, cause="device lost", detail=death.detail, lost=True)
+
+    def _compile_harness(self) -> tuple[tuple[str, ...], str]:
+        """The object that every candidate is linked with, and a library of it alone."""
+        import tvm_ffi
+
+        compiled, library = self._scratch.path / "harness.o", self._scratch.path / "harness.so"
+        include = f"-I{tvm_ffi.libinfo.find_include_path()}"
+        compiler = self._settings.link[0]
+        link = [*self._settings.link, "-o", str(library), str(compiled)]
+        for command in (
+            [compiler, *CFLAGS, include, "-c", "-o", str(compiled), str(HARNESS)],
+            link,
+        ):
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+            except FileNotFoundError:
+                raise BadInput(f"measuring needs the compiler {compiler}, it is not here") from None
+            except subprocess.CalledProcessError as error:
+                lines = error.stderr.strip().splitlines() or ["it said nothing"]
+                raise BadInput(f"{compiler} does not compile for the device: {lines[-1]}") from None
+        return (str(compiled),), str(library)
+
+
+def _queue(tracker: TrackerAddress, key: str) -> DeviceQueue:
+    """What the tracker has under ``key``, which must be something."""
+    held = [queue for queue in query_tracker(tracker) if queue.servers]
+    for queue in held:
+        if queue.key == key:
+            return queue
+    keys = ", ".join(queue.key for queue in held) or "none"
+    raise BadInput(f"the tracker at {tracker} has no device {key!r}; it has: {keys}")
+
+
+def _usable_cores() -> tuple[int, ...]:
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return (0,)

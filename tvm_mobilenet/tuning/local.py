@@ -1,0 +1,26 @@
+"""Measuring on this machine: one process compiles while another, alone on its cores, times.
+
+MetaSchedule's LocalBuilder and LocalRunner start Python and TVM anew for every batch;
+``benchmarks/tuning_speed.py`` puts both side by side.
+"""
+
+from __future__ import annotations
+
+from tvm_mobilenet import cpu
+from tvm_mobilenet.tuning.batches import Lane
+from tvm_mobilenet.tuning.cores import share_cores
+from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.pool import PoolMeasurer
+
+
+class LocalMeasurer(PoolMeasurer):
+    """Times on this CPU."""
+
+    def __init__(self, settings: Settings, timeout_s: float = 10.0) -> None:
+        super().__init__(settings, timeout_s, "native", cpu.host_model())
+        build_cores, run_cores = share_cores(settings.threads)
+        self._builders = [self._worker("builder", build_cores)]
+        self._lanes = [Lane(self._worker("runner", run_cores))]
+
+    def __enter__(self) -> LocalMeasurer:
+        return self

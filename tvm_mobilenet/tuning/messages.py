@@ -1,0 +1,166 @@
+"""What the tuner and its worker processes say to each other: plain values, which are pickled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["input", "constant", "output"]
+
+Cause = Literal[
+    "build error",
+    "build timeout",
+    "run error",
+    "run timeout",
+    "wrong result",
+    "device lost",
+    "not modelled",
+]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A kernel's parameter. A constant is a weight: in a network it comes from beyond L2."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    role: Role
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to build and time; the same for a whole run. Times in seconds."""
+
+    target: dict[str, object]
+    build_fn: str = "tvm_mobilenet.lowering:lower"  # module:function(IRModule, Target) -> Module
+    gpu: bool = False  # the candidates are for this machine's GPU
+    link: tuple[str, ...] = ("cc", "-shared")  # makes object files a shared library
+    threads: int = 1
+    cold: bool = True  # take the weights from beyond L2 for every call
+    repeats: int = 3  # the latency is the least of their medians
+    samples: int = 5  # timed blocks in a repeat
+    sample_s: float = 1e-3  # a block repeats the kernel for at least this long
+    cut_off: float = 1.5  # a candidate this much slower than the best is timed by one block only
+    tolerance: float = 1e-4  # ‖a-b‖/‖b‖ against the reference
+    seed: int = 0
+
+    @property
+    def cache(self) -> str:
+        return "cold" if self.cold else "warm"
+
+
+@dataclass(frozen=True)
+class DeviceAddress:
+    """Which devices a worker may use: those that the tracker has under ``key``."""
+
+    host: str
+    port: int
+    key: str
+    features: tuple[str, ...]  # the CPU features that the target's code may use
+    library: str  # one for the target, of the harness alone, to try a device with
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First message to a worker."""
+
+    settings: Settings
+    cores: tuple[int, ...]  # where it may run
+    device: DeviceAddress | None = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """From a worker whose device is not there yet: it has imported what it needs."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """From a worker that can take a job; ``cpu`` is a device's own name for its CPU."""
+
+    rss: int
+    cpu: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """From a worker that has got a device which is no good for the target."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class BuildTask:
+    """To the builder: the workload that jobs of ``task`` schedule, as TVM's JSON."""
+
+    task: int
+    mod_json: str
+
+
+@dataclass(frozen=True)
+class MakeCase:
+    """To the builder: arguments for ``task`` and what it must compute, into the file ``case``.
+
+    Its answer's ``detail`` says where the latter is from.
+    """
+
+    job: int
+    task: int
+    arguments: tuple[Argument, ...]
+    case: str
+
+
+@dataclass(frozen=True)
+class Build:
+    """To the builder: schedule, compile and link with ``objects`` into ``library``."""
+
+    job: int
+    task: int
+    trace_json: str
+    library: str
+    objects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """To the runner: the arguments of ``task``, and the file with their values."""
+
+    task: int
+    arguments: tuple[Argument, ...]
+    case: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """To the runner: check ``library`` against the reference and time it.
+
+    ``best_s`` is the best time so far, None not to cut off. ``keep``: it will be run again.
+    """
+
+    job: int
+    task: int
+    library: str
+    best_s: float | None
+    timeout_s: float
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """A worker's answer. ``medians`` are a run's times in seconds, one for each repeat.
+
+    ``cause`` is None where it went well. ``seconds`` is what the job took. ``lost``: the device
+    went before it could answer. ``ready``: the worker can take the next job; else it says Ready
+    when it can.
+    """
+
+    job: int
+    seconds: float = 0.0
+    rss: int = 0
+    cause: Cause | None = None
+    detail: str = ""
+    medians: tuple[float, ...] = ()
+    cut: bool = False
+    error: float = 0.0
+    lost: bool = False
+    ready: bool = True

@@ -1,0 +1,138 @@
+"""The lines of a tuning log: what they say, and how one that says nothing usable is recognised.
+
+Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+NEVER_SECONDS = 1e10  # what MetaSchedule writes as the time of a failure
+
+How = Literal["native", "rpc", "emulated", "modelled"]
+
+
+@dataclass(frozen=True)
+class RecordInfo:
+    """Where a record's time comes from. ``spread`` is (slowest - fastest) / fastest repeat."""
+
+    latency_us: float
+    how: str = "unknown"
+    cpu: str = "unknown"
+    date: str = "unknown"
+    tvm_version: str = "unknown"
+    spread: float = 0.0
+    threads: int = 1
+    cache: str = "unknown"  # "cold": weights from beyond L2; "warm": everything where it was
+    task: str = ""
+    final: bool = False  # measured again beside its rivals when the search had ended
+    default: bool = False  # the schedule that needs no tuning
+
+    @property
+    def modelled(self) -> bool:
+        """Whether no device was asked: any measured record is worth more."""
+        return self.how == "modelled"
+
+    reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A schedule that did not get a time: ``cause`` as in messages.CAUSES."""
+
+    workload: int
+    trace_key: str
+    cause: str
+    detail: str
+
+
+def parse_workload(text: str) -> tuple[str, str]:
+    """A line of the workload file: TVM's hash and the module, base64. Raises ValueError."""
+    value = _json(text)
+    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)):
+        raise ValueError("not a workload: [hash, module] wanted")
+    return value[0], value[1]
+
+
+def parse_record(text: str, workloads: int) -> tuple[int, str, float, Mapping[str, Any]]:
+    """A line of the record file: workload, trace in canonical JSON, seconds, target.
+
+    ``workloads`` is how many workloads there are to refer to. Raises ValueError, saying why.
+    """
+    value = _json(text)
+    if not (isinstance(value, list) and len(value) == 2):
+        raise ValueError("not a tuning record: [workload, record] wanted")
+    workload, record = value
+    if not (type(workload) is int and 0 <= workload < workloads):
+        raise ValueError(f"workload {workload!r} is not among the {workloads} known")
+    if not (isinstance(record, list) and len(record) == 4):
+        raise ValueError("not a tuning record: [trace, seconds, target, arguments] wanted")
+    trace, seconds, target, _ = record
+    check_trace(trace)
+    if not (isinstance(seconds, list) and seconds and all(_is_time(one) for one in seconds)):
+        raise ValueError(f"no usable run time: {json.dumps(seconds)[:60]}")
+    if not isinstance(target, dict):
+        raise ValueError("the target is missing")
+    trace_json = json.dumps(trace, separators=(",", ":"))
+    return workload, trace_json, sum(seconds) / len(seconds), target
+
+
+def parse_provenance(text: str, workloads: int) -> tuple[str, RecordInfo] | Failure:
+    """A line of the provenance file: a record's key and its info, or a failure.
+
+    Raises ValueError, saying why.
+    """
+    value = _json(text)
+    if not isinstance(value, dict):
+        raise ValueError("not provenance: an object is wanted")
+    try:
+        if "failed" in value:
+            failed = value["failed"]
+            failure = Failure(
+                failed["workload"], failed["trace_key"], failed["cause"], failed["detail"]
+            )
+            if not (type(failure.workload) is int and 0 <= failure.workload < workloads):
+                raise ValueError(f"workload {failure.workload!r} is not among the {workloads}")
+            return failure
+        info = RecordInfo(**value["info"])
+        if not _is_time(info.latency_us):
+            raise ValueError(f"no usable latency: {info.latency_us!r}")
+        return str(value["record"]), info
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not provenance: {error}") from None
+
+
+def line_key(text: str) -> str:
+    """By what provenance refers to a record: a hash of its line."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or type(error).__name__
+        raise ValueError(f"not valid JSON ({reason})") from None
+
+
+def check_trace(trace: Any) -> None:
+    """Raise ValueError for what is no trace in JSON; TVM itself would crash on some of it."""
+    good = isinstance(trace, list) and len(trace) == 2 and all(isinstance(v, list) for v in trace)
+    if not good or not all(isinstance(one, list) and len(one) == 4 for one in trace[0]):
+        raise ValueError("the trace is not [instructions, decisions]")
+    places = range(len(trace[0]))
+    for decision in trace[1]:
+        if not (isinstance(decision, list) and len(decision) == 2):
+            raise ValueError("a decision is not [place, value]")
+        if type(decision[0]) is not int or decision[0] not in places:
+            raise ValueError(f"a decision for instruction {decision[0]!r} of {len(places)}")
+
+
+def _is_time(value: Any) -> bool:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    return good and 0 < value < NEVER_SECONDS and math.isfinite(value)

@@ -1,0 +1,341 @@
+"""The search space of one kernel: every decision its schedule rule takes, and every option it has.
+
+A rule calls ``sample_perfect_tile`` and ``sample_categorical`` with its analytic default as the
+decision. A point of the space is one option for each of these calls, in order. Its schedule comes
+from running the rule again with the calls answered otherwise, not from editing the decisions of a
+finished trace: a rule may branch on what it sampled, and only the rule knows what follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule import _ffi_api
+from tvm.s_tir.meta_schedule.logging import get_logging_func
+from tvm.target import Target
+
+from tvm_mobilenet.tuning.record_lines import check_trace
+
+# Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
+# about 500; what has more spills, and LLVM takes up to seconds to find that out.
+MAX_UNROLLED = 640
+
+Option = int | tuple[int, ...]
+"""A decision: the index of a category, or the factors of a perfect tile."""
+
+Point = tuple[Option, ...]
+"""One decision for each ``sample_*`` call, in the order the rule makes them."""
+
+Chooser = Callable[[int, "Knob"], Option]
+"""Answers the call at a position: takes its place and the knob, returns one of its options."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One ``sample_*`` call: its options, and the one the rule takes by itself."""
+
+    kind: str
+    options: tuple[Option, ...]
+    default: Option
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point with the schedule that the rule made of it."""
+
+    point: Point
+    knobs: tuple[Knob, ...]
+    schedule: s_tir.Schedule
+
+    @cached_property
+    def trace_json(self) -> str:
+        """The trace as canonical JSON, which replays the schedule on the workload."""
+        return canonical_json(self.schedule.trace.as_json())
+
+    @cached_property
+    def key(self) -> str:
+        """What tells this schedule from others of its workload."""
+        return trace_key(self.trace_json)
+
+    @cached_property
+    def structure(self) -> int:
+        """A hash of the scheduled function: two points may come to the same code."""
+        return int(tvm_ffi.structural_hash(self.schedule.mod))
+
+    def measure_candidate(self) -> ms.MeasureCandidate:
+        args_info = ms.arg_info.ArgInfo.from_entry_func(self.schedule.mod)
+        return ms.MeasureCandidate(self.schedule, args_info)
+
+
+class Rejected(Exception):
+    """The rule, or TVM's own checks, refused a point."""
+
+
+class NoRule(Exception):
+    """Nothing in the kernel names a schedule rule that its target has."""
+
+
+class KernelSpace:
+    """The schedules of ``func`` on ``target``, by the rule its annotated block names.
+
+    Raises NoRule where there is none, Rejected where the rule refuses its own default.
+    """
+
+    def __init__(self, func: tirx.PrimFunc, target: Target, seed: int = 1) -> None:
+        self.mod = workload_module(func)
+        check_rule(self.mod, target)
+        self.context = _tune_context(self.mod, target, seed)
+        self._target = target
+        self.default = self.instantiate(lambda _, knob: knob.default)
+        self.knobs = self.default.knobs
+
+    @property
+    def size(self) -> int:
+        """How many points there are, before any is refused."""
+        return math.prod(len(knob.options) for knob in self.knobs)
+
+    def points(self) -> Iterator[Point]:
+        """Every point, lazily."""
+        return itertools.product(*(knob.options for knob in self.knobs))
+
+    def at(self, point: Sequence[Option]) -> Candidate:
+        """The candidate at ``point``.
+
+        Where an earlier choice changes what the rule asks next, an option that does not fit there
+        is replaced by the rule's default; the candidate's own ``point`` is what was decided.
+        """
+
+        def choose(place: int, knob: Knob) -> Option:
+            fits = place < len(point) and point[place] in knob.options
+            return point[place] if fits else knob.default
+
+        return self.instantiate(choose)
+
+    def instantiate(self, choose: Chooser) -> Candidate:
+        """Run the rule, ``choose`` answering its ``sample_*`` calls."""
+        with _answered(choose) as (point, knobs), self._target:
+            try:
+                schedules = self.context.generate_design_space()
+            except Exception as error:  # TVM's ScheduleError has no Python type of its own
+                raise Rejected(last_line(error)) from error
+        if len(schedules) != 1:
+            raise Rejected(f"the rule returned {len(schedules)} schedules where one is wanted")
+        (schedule,) = schedules
+        statements = unrolled_statements(schedule.mod)
+        if statements > MAX_UNROLLED:
+            raise Rejected(f"{statements} statements after unrolling, {MAX_UNROLLED} allowed")
+        return Candidate(tuple(point), tuple(knobs), schedule)
+
+    def replay(self, trace_json: str) -> Candidate:
+        """The candidate of a record's trace; Rejected where it does not apply to this kernel."""
+        schedule = replay(self.mod, trace_json)
+        return Candidate(trace_point(trace_json), (), schedule)
+
+
+def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
+    """The module under which MetaSchedule's database knows ``func``: one function, ``main``."""
+    func = func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
+    return tvm.IRModule({"main": func})
+
+
+def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
+    """A schedule of ``mod`` by a trace in JSON. Raises Rejected where it does not apply."""
+    schedule = s_tir.Schedule(mod)
+    try:
+        trace = json.loads(trace_json)
+        check_trace(trace)
+        s_tir.schedule.Trace.apply_json_to_schedule(trace, schedule)
+    except Exception as error:  # as in KernelSpace.instantiate
+        raise Rejected(last_line(error)) from error
+    return schedule
+
+
+def canonical_json(value: Any) -> str:
+    """TVM's JSON-like objects, or Python's, as one line of JSON."""
+    return json.dumps(value, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tirx.IntImm | tirx.FloatImm):
+        return value.value
+    if isinstance(value, tvm_ffi.Map):
+        return {str(key): one for key, one in value.items()}
+    if isinstance(value, tvm_ffi.Array):
+        return list(value)
+    raise TypeError(f"no JSON for a {type(value).__name__}")
+
+
+def trace_key(trace_json: str) -> str:
+    """A short name for a trace in canonical JSON."""
+    return hashlib.sha256(trace_json.encode()).hexdigest()[:16]
+
+
+def trace_point(trace_json: str) -> Point:
+    """The decisions of a trace in JSON, in order."""
+    _, decisions = json.loads(trace_json)
+    return tuple(tuple(one) if isinstance(one, list) else one for _, one in decisions)
+
+
+def rule_names(mod: tvm.IRModule) -> list[str]:
+    """The ``schedule_rule`` annotations in the module's ``main``."""
+    names: list[str] = []
+
+    def collect(block: s_tir.SBlock) -> None:
+        name = block.annotations.get("schedule_rule")
+        if name is not None:
+            names.append(str(name))
+
+    tvm_ffi.structural_walk(mod["main"].body, (s_tir.SBlock, collect))
+    return names
+
+
+def check_rule(mod: tvm.IRModule, target: Target) -> None:
+    """Raise NoRule unless each named rule is registered for one of the target's keys.
+
+    TVM would only warn, strip the annotation and go on with the kernel unscheduled.
+    """
+    names = rule_names(mod)
+    if not names:
+        raise NoRule("no block names a schedule rule")
+    keys = [str(key) for key in target.keys]
+    for name in names:
+        functions = [f"s_tir.meta_schedule.{key}.{name}" for key in keys]
+        if all(tvm.get_global_func(one, allow_missing=True) is None for one in functions):
+            raise NoRule(f"no schedule rule {name!r} for the target keys {', '.join(keys)}")
+
+
+def unrolled_statements(mod: tvm.IRModule) -> int:
+    """How many stores ``main`` has once its unrolled loops are."""
+
+    def count(node: Any) -> int:
+        if isinstance(node, tirx.BufferStore):
+            return 1
+        if isinstance(node, tirx.For):
+            unrolled = node.kind == tirx.ForKind.UNROLLED
+            return count(node.body) * (int(node.extent) if unrolled else 1)
+        if isinstance(node, tirx.SeqStmt):
+            return sum(count(one) for one in node.seq)
+        init = getattr(node, "init", None)
+        inner = [getattr(node, name, None) for name in ("body", "block", "then_case", "else_case")]
+        return sum(count(one) for one in [init, *inner] if one is not None)
+
+    return count(mod["main"].body)
+
+
+def last_line(error: BaseException) -> str:
+    """The line of a TVM error that says something: its last one that is not blank."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _tune_context(mod: tvm.IRModule, target: Target, seed: int) -> ms.TuneContext:
+    """MetaSchedule's context over our rules alone.
+
+    Made without ``ms.TuneContext.__init__``: that imports every tensor intrinsic TVM ships, which
+    takes 14 s here and which none of our rules uses.
+    """
+    generator = ms.space_generator.PostOrderApply(
+        sch_rules=[ms.schedule_rule.ApplyCustomRule()], postprocs=[], mutator_probs={}
+    )
+    context = ms.TuneContext.__new__(ms.TuneContext)
+    context.__init_handle_by_constructor__(
+        _ffi_api.TuneContext,
+        mod,
+        target,
+        generator,
+        None,  # the search strategy is ours
+        "main",
+        1,  # thread, for the feature extractor: the other cores build and measure
+        seed,
+        get_logging_func(logging.getLogger(__name__)),
+    )
+    _ffi_api.TuneContextInitialize(context)
+    return context
+
+
+@contextlib.contextmanager
+def _answered(choose: Chooser) -> Iterator[tuple[list[Option], list[Knob]]]:
+    """While inside, ``choose`` answers every ``sample_*`` call of a Schedule.
+
+    TVM makes the Schedule that a rule gets, so the methods of the class are what can be replaced.
+    Their checks of argument types in Python, a third of the time a rule takes, are left out
+    meanwhile. Yields the decisions taken and the knobs met, both filled as the rule runs.
+    """
+    point: list[Option] = []
+    knobs: list[Knob] = []
+    checked = {
+        name: method
+        for name, method in vars(s_tir.Schedule).items()
+        if hasattr(method, "__wrapped__")
+    }
+    perfect_tile = s_tir.Schedule.sample_perfect_tile
+    categorical = s_tir.Schedule.sample_categorical
+
+    def decide(kind: str, options: tuple[Option, ...], default: Option) -> Option:
+        knob = Knob(kind, options, default)
+        option = choose(len(knobs), knob)
+        point.append(option)
+        knobs.append(knob)
+        return option
+
+    def sample_perfect_tile(
+        self: s_tir.Schedule,
+        loop: Any,
+        n: int,
+        max_innermost_factor: int = 16,
+        decision: list[int] | None = None,
+    ) -> Any:
+        options = factorizations(int(self.get(loop).extent), n, max_innermost_factor)
+        default = tuple(int(one) for one in decision) if decision else options[0]
+        chosen = decide("perfect_tile", options, default)
+        assert isinstance(chosen, tuple)
+        return perfect_tile(self, loop, n, max_innermost_factor, list(chosen))
+
+    def sample_categorical(
+        self: s_tir.Schedule, candidates: Any, probs: Any, decision: int | None = None
+    ) -> Any:
+        default = 0 if decision is None else int(decision)
+        chosen = decide("categorical", tuple(range(len(candidates))), default)
+        return categorical(self, candidates, probs, chosen)
+
+    for name, method in checked.items():
+        setattr(s_tir.Schedule, name, method.__wrapped__)
+    s_tir.Schedule.sample_perfect_tile = sample_perfect_tile
+    s_tir.Schedule.sample_categorical = sample_categorical
+    try:
+        yield point, knobs
+    finally:
+        for name, method in checked.items():
+            setattr(s_tir.Schedule, name, method)
+        s_tir.Schedule.sample_perfect_tile = perfect_tile
+        s_tir.Schedule.sample_categorical = categorical
+
+
+@cache
+def factorizations(extent: int, parts: int, max_innermost: int) -> tuple[tuple[int, ...], ...]:
+    """Every way to write ``extent`` as ``parts`` factors, the last at most ``max_innermost``.
+
+    ``max_innermost`` -1 means any, as in TVM.
+    """
+    limit = extent if max_innermost == -1 else max_innermost
+    if parts == 1:
+        return ((extent,),) if extent <= limit else ()
+    return tuple(
+        (*outer, inner)
+        for inner in range(1, min(extent, limit) + 1)
+        if extent % inner == 0
+        for outer in factorizations(extent // inner, parts - 1, -1)
+    )

@@ -1,0 +1,67 @@
+"""A worker process of the tuner: ``python -m tvm_mobilenet.tuning.worker KIND FD``.
+
+KIND is builder, runner or device.
+
+It imports what it needs once and then serves jobs from the socket FD until that closes. A
+candidate may hang or crash it: the tuner then kills it and starts another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+
+from tvm_mobilenet.tuning.builder import Builder
+from tvm_mobilenet.tuning.memory import resident_bytes
+from tvm_mobilenet.tuning.messages import Hello, Ready, Settings
+from tvm_mobilenet.tuning.runner import Runner
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    kind, descriptor = sys.argv[1], int(sys.argv[2])
+    _die_with_parent()
+    connection = Connection(descriptor)
+    hello = connection.recv()
+    assert isinstance(hello, Hello)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, hello.cores)
+    if kind == "device":
+        from tvm_mobilenet.tuning import device
+
+        device.serve(connection, hello)
+        return
+    worker = make_worker(kind, hello.settings)
+    gc.freeze()  # the runner collects after every candidate: not all that was imported, each time
+    connection.send(Ready(resident_bytes()))
+    # the tuner has gone: nothing is left to do
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            answer = worker.handle(connection.recv())
+            if answer is not None:
+                connection.send(answer)
+
+
+def make_worker(kind: str, settings: Settings) -> Builder | Runner:
+    """What builds or runs candidates for this machine's CPU or GPU."""
+    if settings.gpu:
+        from tvm_mobilenet.tuning import on_gpu
+
+        return on_gpu.Builder(settings) if kind == "builder" else on_gpu.Runner(settings)
+    return Builder(settings) if kind == "builder" else Runner(settings)
+
+
+def _die_with_parent() -> None:
+    """Not even kill -9 of the tuner may leave a worker behind, looping in some candidate."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
