@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tvm_ffi
 
-from schedules import arm_cpu, x86
+from schedules import arm_cpu, cuda, x86
 
-RULES = {"arm_cpu": arm_cpu.RULES, "x86": x86.RULES}
+RULES = {"arm_cpu": arm_cpu.RULES, "cuda": cuda.RULES, "x86": x86.RULES}
 
 for _key, _rules in RULES.items():
     for _name, _rule in _rules.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import subprocess
 import sys
 import zlib
@@ -14,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tvm_mobilenet import cpu, models
+from tvm_mobilenet import cpu, gpu, models
+from tvm_mobilenet.cuda import nvcc
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.remote import emulator
@@ -35,6 +37,9 @@ WHERE_TO_GET_X86 = (
     "AMD since Zen 4 and Intel servers since Skylake-SP have AVX-512; in the cloud, AWS m7a or m7i"
 )
 WHERE_TO_GET_ARM = "run on a 64-bit ARM board or cloud machine"
+WHERE_TO_GET_GPU = (
+    "no NVIDIA GPU or no driver (libcuda) here: run on a machine with an NVIDIA T4 or newer"
+)
 WHERE_TO_GET_EMULATOR = (
     "apt-get install qemu-user gcc-aarch64-linux-gnu, then make arm-emulator (Debian; 20 s)"
 )
@@ -73,6 +78,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if missing:
             advice = WHERE_TO_GET_ARM if name == "neon" else WHERE_TO_GET_X86
             pytest.skip(f"{cpu.host_model()} has no {', '.join(missing)}: {advice}")
+    if item.get_closest_marker("gpu") and gpu.present_arch() is None:
+        pytest.skip(WHERE_TO_GET_GPU)
+    if item.get_closest_marker("nvcc") and shutil.which("nvcc") is None:
+        pytest.skip(f"no nvcc: {nvcc.WHERE_TO_GET}")
     if item.get_closest_marker("arm_emulator"):
         try:
             emulator.find()

@@ -186,11 +186,13 @@ def network(config: MobileNetConfig, vector_width: int) -> list[NetworkKernel]:
     ]
 
 
-def relax_module(config: MobileNetConfig) -> tuple[tvm.IRModule, list[tuple[Array, Array]]]:
+def relax_module(
+    config: MobileNetConfig, batch: int = 1
+) -> tuple[tvm.IRModule, list[tuple[Array, Array]]]:
     """A network as the importer gives it, batch norm folded, with (weight, bias) of each layer."""
     rng = np.random.default_rng(config.seed)
     builder = relax.BlockBuilder()
-    x: Any = relax.Var("input", relax.TensorType((1, *config.input_shape), "float32"))
+    x: Any = relax.Var("input", relax.TensorType((batch, *config.input_shape), "float32"))
     weights: list[tuple[Array, Array]] = []
     with builder.function("main", [x]):
         with builder.dataflow():

@@ -95,7 +95,8 @@ def binary_manifest(path: Path) -> None:
 
 
 def other_architecture(path: Path) -> None:
-    edit_manifest(path, target={"name": "arm-rpi4", "triple": "riscv64-linux-gnu"})
+    target = {"name": "arm-rpi4", "triple": "riscv64-linux-gnu", "gpu_arch": None}
+    edit_manifest(path, target=target)
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -107,7 +108,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "library not listed": (list_no_library, "files does not list model.so"),
     "file outside": (list_a_file_outside, "'../secret' is not a file of a bundle"),
     "unreadable file": (folder_for_a_file, "tolerance cannot be read: Is a directory"),
-    "newer format": (lambda path: edit_manifest(path, format_version=2), "2 is newer than"),
+    "newer format": (lambda path: edit_manifest(path, format_version=3), "3 is newer than"),
     "other architecture": (other_architecture, "made for riscv64 (arm-rpi4), this machine is"),
     "other TVM": (lambda path: edit_manifest(path, tvm_version="0.28.0"), "compiled by TVM 0.28.0"),
     "missing CPU feature": (

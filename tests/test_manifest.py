@@ -35,12 +35,12 @@ def without(key: str) -> str:
 FAULTS = {
     "not JSON": ("{", "not JSON"),
     "not an object": ("[]", "wanted an object, came []"),
-    "empty": ("{}", "format_version: wanted 1, came nothing"),
-    "newer": (changed("format_version", to=2), "2 is newer than this program reads (1); update"),
-    "version is a text": (changed("format_version", to="1"), 'wanted 1, came "1"'),
-    "version is true": (changed("format_version", to=True), "wanted 1, came true"),
+    "empty": ("{}", "format_version: wanted 2, came nothing"),
+    "newer": (changed("format_version", to=3), "3 is newer than this program reads (2); update"),
+    "version is a text": (changed("format_version", to="1"), 'wanted 2, came "1"'),
+    "version is true": (changed("format_version", to=True), "wanted 2, came true"),
     "missing": (without("executor"), "executor is missing"),
-    "unknown": (changed("colour", to="red"), "colour is not a key of format 1"),
+    "unknown": (changed("colour", to="red"), "colour is not a key of format 2"),
     "wrong type": (
         changed("workspace_bytes", to="9"),
         "workspace_bytes: wanted a whole number, ca",

@@ -62,6 +62,9 @@ def test_tvm_takes_every_target(name: str) -> None:
     made = spec.tvm_target()
     assert spec.name == name and name.startswith(spec.family)
     assert made.kind.name == spec.target["kind"]
+    if spec.gpu is not None:
+        assert made.attrs["arch"] == spec.gpu.arch and name.endswith(spec.gpu.arch)
+        return
     assert {key: made.attrs[key] for key in ("mcpu", "num-cores")} == {
         "mcpu": spec.target["mcpu"],
         "num-cores": spec.num_cores,
@@ -108,6 +111,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         "cross_compiler": "x86_64-linux-gnu-gcc",
         "linker": None,
         "tune": {"trials_per_task": 64},
+        "gpu": None,
         "core": None,
     }
 

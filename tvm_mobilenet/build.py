@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet import cpu
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.target import TargetSpec
 from tvm_mobilenet.toolchain import package_of
@@ -14,6 +15,8 @@ from tvm_mobilenet.toolchain import package_of
 if TYPE_CHECKING:
     import tvm
 
+    from tvm_mobilenet.cuda.library import GpuCode
+    from tvm_mobilenet.cuda.program import GpuProgram
     from tvm_mobilenet.executor import StaticProgram
     from tvm_mobilenet.pipeline import ScheduleSource
     from tvm_mobilenet.tuning.record_lines import RecordInfo
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 class Compiled:
     """`tuned` has the record of each kernel that was scheduled from one."""
 
-    module: tvm.runtime.Module
-    program: StaticProgram
+    module: tvm.runtime.Module | GpuCode
+    program: StaticProgram | GpuProgram
     tuned: dict[str, RecordInfo]
 
 
@@ -34,11 +37,21 @@ def build_network(
     records: ScheduleSource | None = None,
     dump_ir: Path | None = None,
     strassen: bool = True,
+    precision: str = "fp32",
 ) -> Compiled:
     """Compile the importer's Relax `module` for `spec`; its phases are written to `dump_ir`.
 
-    Without `strassen` every 1x1 convolution is computed directly.
+    Without `strassen` every 1x1 convolution is computed directly, as on a GPU in any case.
+    `precision` is fp32, or fp16 on a GPU: of activations and weights, sums are float32 in any case.
     """
+    if spec.gpu is not None:
+        from tvm_mobilenet.cuda.build import compile_for_gpu
+        from tvm_mobilenet.pipeline import IrDump
+
+        code, tuned = compile_for_gpu(module, spec, precision, records, IrDump(dump_ir))
+        return Compiled(code, code.program, tuned)
+    if precision != "fp32":
+        raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; wanted fp32")
     from tvm_mobilenet.lowering import lower
     from tvm_mobilenet.pipeline import IrDump, compile_graph
 
@@ -48,8 +61,14 @@ def build_network(
     return Compiled(lower(program.module, target), program, tuned)
 
 
-def link(module: tvm.runtime.Module, library: Path, spec: TargetSpec) -> None:
+def link(module: tvm.runtime.Module | GpuCode, library: Path, spec: TargetSpec) -> None:
     """Write the shared library. Raises BadInput without a linker, RunFailed where linking fails."""
+    from tvm_mobilenet.cuda import library as gpu_library
+
+    if isinstance(module, gpu_library.GpuCode):
+        gpu_library.link(module, library, spec.name, host_compiler(spec))
+        return
+
     from tvm.support import cc
 
     compiler = spec.cross_compiler or cc.get_cc()
@@ -66,3 +85,9 @@ def link(module: tvm.runtime.Module, library: Path, spec: TargetSpec) -> None:
         raise RunFailed(
             f"target {spec.name}: {compiler} cannot link the library: {last}"
         ) from error
+
+
+def host_compiler(spec: TargetSpec) -> str | None:
+    """What compiles a GPU library's host half: this machine's own where it is of the same kind."""
+    same = cpu.architecture_of(spec.triple) == cpu.host_architecture()
+    return None if same else spec.cross_compiler

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100
 NO_RECORDS = Path("none")
-TOLERANCE = 1e-4  # relative, fp32
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}  # relative
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what to do about kernels without a record, which get the default schedule",
     )
     parser.add_argument(
+        "--precision",
+        choices=tuple(TOLERANCES),
+        default="fp32",
+        help="of activations and weights; fp16 on GPUs only (default: %(default)s)",
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, metavar="BUNDLE", help="a folder, or a .tar (default: by name)"
     )
     parser.add_argument(
@@ -81,8 +87,10 @@ def _compile(args: argparse.Namespace) -> int:
     records = open_records(spec, args.tuning_records)
     network = source.from_flags(args)
     if args.on_untuned == "error":
-        refuse_untuned(network, spec, records, args.strassen)
-    built = build_bundle(network, spec, output, records, args.dump_ir, args.strassen)
+        refuse_untuned(network, spec, records, args.strassen, args.precision)
+    built = build_bundle(
+        network, spec, output, records, args.dump_ir, args.strassen, args.precision
+    )
     print_layers(built)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":
@@ -92,7 +100,7 @@ def _compile(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     checked = (
-        "not run here: made for another CPU"
+        f"not run here: made for another {'GPU' if spec.gpu else 'CPU'}"
         if built.difference is None
         else f"agrees with its reference to {built.difference:.1e}"
     )
@@ -106,6 +114,7 @@ def compile_bundle(
     batch: int,
     output: Path,
     records: Path | None = None,
+    precision: str = "fp32",
 ) -> Path:
     """Compile one of our models for `target` into `output`, with the records of folder `records`.
 
@@ -116,7 +125,8 @@ def compile_bundle(
 
     spec = targets.resolve(target)
     network = source.from_config(config, batch)
-    return build_bundle(network, spec, output, open_records(spec, records)).path
+    opened = open_records(spec, records)
+    return build_bundle(network, spec, output, opened, precision=precision).path
 
 
 def build_bundle(
@@ -126,6 +136,7 @@ def build_bundle(
     records: Records | None = None,
     dump_ir: Path | None = None,
     strassen: bool = True,
+    precision: str = "fp32",
 ) -> Built:
     """Compile `source` for `spec` into the bundle `output`.
 
@@ -138,7 +149,7 @@ def build_bundle(
     from tvm_mobilenet.build import build_network, link
 
     bundle.check_writable(output)
-    compiled = build_network(source.relax_module(), spec, records, dump_ir, strassen)
+    compiled = build_network(source.relax_module(), spec, records, dump_ir, strassen, precision)
     sample = source.sample_input()
     expected = source.reference(sample)
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
@@ -146,12 +157,12 @@ def build_bundle(
         link(compiled.module, library, spec)
         manifest = bundle.write(
             output,
-            describe(source, spec, compiled, sample, expected),
+            describe(source, spec, compiled, sample, expected, precision),
             library=library,
             parameters=np.frombuffer(compiled.program.parameters, np.uint8),
             sample_input=sample,
             expected_outputs=expected,
-            tolerance=TOLERANCE,
+            tolerance=TOLERANCES[precision],
             licenses=licenses(),
         )
     return Built(output, manifest, check(output, spec))
@@ -163,6 +174,7 @@ def describe(
     compiled: Compiled,
     sample: Array,
     expected: Sequence[Array],
+    precision: str = "fp32",
 ) -> Manifest:
     """The manifest, but for what only writing the files tells."""
     import tvm
@@ -174,7 +186,7 @@ def describe(
     )
     names = ["output"] if len(expected) == 1 else [f"output{i}" for i in range(len(expected))]
     return bundle.Manifest(
-        target=bundle.Target(spec.name, str(spec.target["mtriple"])),
+        target=bundle.Target(spec.name, spec.triple, spec.gpu.arch if spec.gpu else None),
         cpu_features=spec.cpu_features,
         tvm_version=tvm.__version__,
         model=source.model,
@@ -183,8 +195,8 @@ def describe(
             bundle.TensorInfo(name, array.shape, "float32", "NCHW"[: array.ndim])
             for name, array in zip(names, expected, strict=True)
         ),
-        precision="fp32",
-        executor="static",
+        precision=precision,
+        executor="cuda" if spec.gpu else "static",
         workspace_bytes=max(compiled.program.workspace_bytes, 1),
         layers=tuple(layers(compiled.program.calls, compiled.tuned)),
     )
@@ -213,11 +225,13 @@ def check(path: Path, spec: TargetSpec) -> float | None:
 
     Raises RunFailed where it is above the tolerance, and removes the bundle.
     """
-    from tvm_mobilenet import cpu
+    from tvm_mobilenet import cpu, gpu
     from tvm_mobilenet.run import load, relative_difference
 
-    same_architecture = cpu.architecture_of(spec.target["mtriple"]) == platform.machine()
+    same_architecture = cpu.architecture_of(spec.triple) == platform.machine()
     if not same_architecture or spec.missing_features(cpu.host_features()):
+        return None
+    if spec.gpu is not None and not gpu.runs(spec.gpu.arch):
         return None
     with load(path) as session:
         result = session.run(session.bundle.sample_input())
@@ -269,13 +283,21 @@ def shipped_logs() -> Path:
 
 
 def refuse_untuned(
-    network: Source, spec: TargetSpec, records: Records | None, strassen: bool = True
+    network: Source,
+    spec: TargetSpec,
+    records: Records | None,
+    strassen: bool = True,
+    precision: str = "fp32",
 ) -> None:
     """Raise RunFailed, naming the kernels, where some kernel has no record."""
-    from tvm_mobilenet import pipeline
+    from tvm_mobilenet import legalization, pipeline
 
-    rules = pipeline.rules_of(spec.tvm_target(), strassen)
-    lowered = pipeline.lower_graph(network.relax_module(), spec.vector_width, rules)
+    lowered = pipeline.lower_graph(
+        network.relax_module(),
+        spec.vector_width,
+        pipeline.rules_of(spec.tvm_target(), strassen),
+        legalization=legalization.for_target(spec, precision),
+    )
     missing = [
         kernel.name
         for kernel in pipeline.extract_kernels(lowered)
@@ -293,7 +315,8 @@ def default_name(args: argparse.Namespace, spec: TargetSpec) -> str:
     if args.onnx is not None:
         return f"{args.onnx.stem}-{spec.name}"
     batch = "" if args.batch == 1 else f"-b{args.batch}"
-    return f"{args.model}-{args.alpha:g}-{args.resolution}{batch}-{spec.name}"
+    precision = "" if args.precision == "fp32" else f"-{args.precision}"
+    return f"{args.model}-{args.alpha:g}-{args.resolution}{batch}{precision}-{spec.name}"
 
 
 def print_layers(built: Built) -> None:

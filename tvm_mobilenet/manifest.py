@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: target.gpu_arch
 
 # what an input or output may hold, by numpy's names
 DTYPES = ("float32", "float16", "int32", "int8", "uint8")
@@ -52,10 +52,14 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Target:
-    """What the library was compiled for: a name in ``targets/`` and LLVM's triple."""
+    """What the library was compiled for: a name in ``targets/`` and LLVM's triple of its host.
+
+    ``gpu_arch`` is the architecture of its kernels, as in sm_90; None for a CPU.
+    """
 
     name: str
     triple: str
+    gpu_arch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ class Manifest:
 
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
-    function ``infer``), ``files`` the SHA-256 of every other file. ``bundle.write`` fills in
-    ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
+    function ``infer``; ``cuda``: one CUDA graph), ``files`` the SHA-256 of every other file.
+    ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
     """
 
     target: Target

@@ -44,9 +44,14 @@ class Kernel:
 
 
 def graph_phases(
-    vector_width: int, rules: Collection[str] = ()
+    vector_width: int,
+    rules: Collection[str] = (),
+    legalization: tvm.transform.Pass | None = None,
 ) -> list[tuple[str, list[tvm.transform.Pass]]]:
-    """The graph's passes, in order, by phase; `rules` as for `legalize`."""
+    """The graph's passes, in order, by phase.
+
+    `rules` are as for `legalize`, which a `legalization` that is not that of CPUs stands in for.
+    """
     return [
         (
             "fold",
@@ -58,7 +63,7 @@ def graph_phases(
                 relax.transform.DeadCodeElimination(),
             ],
         ),
-        ("legalize", [legalize(vector_width, rules)]),
+        ("legalize", [legalization or legalize(vector_width, rules)]),
         (
             "legalize-rest",
             [  # operators we have no kernel for
@@ -77,11 +82,12 @@ def lower_graph(
     vector_width: int,
     rules: Collection[str] = (),
     dump: IrDump | None = None,
+    legalization: tvm.transform.Pass | None = None,
 ) -> tvm.IRModule:
     """The importer's module → kernel calls over our unscheduled TensorIR functions."""
     dump = dump or IrDump(None)
     dump("import", mod)
-    for phase, passes in graph_phases(vector_width, rules):
+    for phase, passes in graph_phases(vector_width, rules, legalization):
         mod = tvm.transform.Sequential(passes)(mod)
         dump(phase, mod)
     return mod

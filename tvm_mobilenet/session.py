@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet import arena, thread_pool, tvm_runtime
 from tvm_mobilenet.bundle import LIBRARY, PARAMETERS, Bundle, Manifest, TensorInfo, open_bundle
+from tvm_mobilenet.cuda_executor import CudaExecutor
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 
@@ -23,11 +24,15 @@ class Executor(Protocol):
 
     input: NDArray[Any]
     outputs: tuple[NDArray[Any], ...]
-    infer: Callable[[], object]  # reads ``input``, fills ``outputs``
     arguments: tuple[Any, ...]  # what ``infer`` passes: DLPack tensors over the arena
     parameters: NDArray[np.uint8]
 
+    @property
+    def infer(self) -> Callable[[], object]: ...  # reads ``input``, fills ``outputs``
+
     def function(self, name: str) -> Callable[..., None]: ...
+
+    def close(self) -> None: ...
 
 
 class StaticExecutor:
@@ -60,6 +65,9 @@ class StaticExecutor:
         self.parameters = parameters
         self.infer = functools.partial(self.function("infer"), *self.arguments)
 
+    def close(self) -> None:
+        """Nothing: library and memory go with the last view of them."""
+
     def function(self, name: str) -> Callable[..., None]:
         """An exported function of the library. Raises BadInput where there is none of that name."""
         try:
@@ -71,8 +79,11 @@ class StaticExecutor:
         return function
 
 
-# "vm", Relax's virtual machine over the same kernels, would be a second entry
-EXECUTORS: dict[str, Callable[[Bundle], Executor]] = {"static": StaticExecutor}
+# "vm", Relax's virtual machine over the same kernels, would be another entry
+EXECUTORS: dict[str, Callable[[Bundle], Executor]] = {
+    "static": StaticExecutor,
+    "cuda": CudaExecutor,
+}
 
 
 class Session:
@@ -92,7 +103,9 @@ class Session:
                 f"{bundle.path}: executor {self.manifest.executor!r} is not known here; "
                 f"wanted {' or '.join(EXECUTORS)}; update tvm-mobilenet"
             )
-        thread_pool.use(threads)
+        self._on_cpu = self.manifest.target.gpu_arch is None
+        if self._on_cpu:  # else neither TVM's threads nor its runtime are needed
+            thread_pool.use(threads)
         executor = EXECUTORS[self.manifest.executor](bundle)
         self._executor: Executor | None = executor
         self.input = executor.input
@@ -130,7 +143,8 @@ class Session:
     def infer_in_place(self) -> None:
         """Run on what ``input`` holds and leave the result in ``outputs``."""
         infer = self._check_open()
-        thread_pool.use(self.threads)  # the calling thread may be another, or set differently
+        if self._on_cpu:
+            thread_pool.use(self.threads)  # the calling thread may be another, or set differently
         try:
             infer()
         except Exception as error:  # whatever the compiled code or TVM raised
@@ -138,8 +152,11 @@ class Session:
 
     def close(self) -> None:
         """Let go of library, memory and CPU. Arrays that ``run`` returned stay valid."""
-        thread_pool.release()
-        self._infer = self._executor = None
+        if self._on_cpu:
+            thread_pool.release()
+        executor, self._infer, self._executor = self._executor, None, None
+        if executor is not None:
+            executor.close()
         self.bundle.close()
         # what the caller still holds of these views keeps the arena alive
         self.input = np.empty(0, self._dtype)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tvm_mobilenet import cpu
+from tvm_mobilenet import cpu, gpu
 from tvm_mobilenet.core_model.core import Core
 from tvm_mobilenet.errors import BadInput
 
@@ -44,6 +44,10 @@ KEYS: dict[str, dict[str, type]] = {
         "cpu_features": list,
         "vendor": str,
         "cpu_family": int,
+        "host_triple": str,
+        "shared_memory": int,
+        "registers": int,
+        "tensor_cores": list,
     },
     "core": {field.name: int for field in fields(Core)},
     "tune": {"trials_per_task": int, "timeout_s": int},
@@ -51,6 +55,26 @@ KEYS: dict[str, dict[str, type]] = {
 }
 MAY_BE_NOUGHT = {("core", "window")}
 REQUIRED_OF_DEVICE = ("name", "cores", "vector_width")
+
+
+# What a target of kind cuda says of its device beside that.
+REQUIRED_OF_GPU = ("host_triple", "shared_memory", "registers", "tensor_cores")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a target file says of a GPU.
+
+    ``arch`` is as in sm_90, ``host_triple`` LLVM's for the CPU beside it; ``shared_memory`` is in
+    bytes and ``registers`` in 32-bit registers, both of one multiprocessor; ``tensor_cores`` are
+    the types that its tensor cores multiply.
+    """
+
+    arch: str
+    host_triple: str
+    shared_memory: int
+    registers: int
+    tensor_cores: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +85,7 @@ class TargetSpec:
     ``cpu_features`` are named as in /proc/cpuinfo; ``vector_width`` is in float32 lanes.
     ``vendor`` and ``cpu_family`` tell CPUs with equal features apart, None where any will do.
     ``cross_compiler`` None means the host's own. ``core`` is what a model of it needs to know.
+    ``gpu`` is None for a CPU; for a GPU, ``num_cores`` counts its multiprocessors.
     """
 
     name: str
@@ -77,6 +102,12 @@ class TargetSpec:
     linker: str | None = None
     tune: Mapping[str, int] = field(default_factory=dict)
     core: Core | None = None
+    gpu: Gpu | None = None
+
+    @property
+    def triple(self) -> str:
+        """LLVM's triple of the CPU that runs the library, or the host's half of it."""
+        return self.gpu.host_triple if self.gpu else str(self.target["mtriple"])
 
     def tvm_target(self) -> Target:
         """The TVM target. Imports TVM; raises BadInput for what TVM or LLVM does not know."""
@@ -122,18 +153,21 @@ def known() -> list[str]:
 def resolve(text: str) -> TargetSpec:
     """The target that ``--target`` names: a family, a name in ``targets/``, or a TOML file.
 
-    ``x86`` is the target that fits this host best. Raises BadInput, with the known names, for
-    anything else.
+    ``x86`` is the target that fits this host best, ``cuda`` the one for its GPU. Raises
+    BadInput, with the known names, for anything else.
     """
     if text.endswith(".toml") or os.sep in text:
         return _from_path(Path(text))
     if text == "x86":
         return detect_host()
+    if text == "cuda":
+        return detect_gpu(gpu.present_arch())
     name = next((FAMILY_DEFAULTS[family] for family in FAMILY_DEFAULTS if family == text), text)
     names = known()
     if name not in names:
         raise BadInput(
-            f"unknown target {text!r}; known: x86 (this host), {', '.join(names)}, or a .toml file"
+            f"unknown target {text!r}; known: x86 (this host), cuda (its GPU), {', '.join(names)}, "
+            "or a .toml file"
         )
     content = importlib.resources.files("targets").joinpath(f"{name}.toml").read_text("utf-8")
     return parse(content, name, f"targets/{name}.toml")
@@ -167,6 +201,20 @@ def detect_host(host: HostCpu | None = None) -> TargetSpec:
         return (vendor, vendor and spec.cpu_family == host.cpu_family, len(spec.cpu_features))
 
     return max(fitting, key=fit).with_cores(host.cores)
+
+
+def detect_gpu(arch: str | None) -> TargetSpec:
+    """The newest known target whose code a GPU of `arch` runs; the family's default for None.
+
+    Raises BadInput where the GPU is older than every target.
+    """
+    if arch is None:
+        return resolve(FAMILY_DEFAULTS["cuda"])
+    names = [name for name in known() if name.startswith("cuda-")]
+    fitting = [name for name in names if gpu.capability(name) <= gpu.capability(arch)]
+    if not fitting:
+        raise BadInput(f"no cuda target fits this GPU: {arch} is older than {', '.join(names)}")
+    return resolve(max(fitting, key=gpu.capability))
 
 
 def read_host(cpuinfo: str | None = None) -> HostCpu:
@@ -217,6 +265,24 @@ def parse(content: str, name: str, source: str) -> TargetSpec:
         linker=build.get("linker"),
         tune=tables.get("tune", {}),
         core=_core(tables.get("core"), source),
+        gpu=_gpu(target, device, source),
+    )
+
+
+def _gpu(target: Mapping[str, Any], device: Mapping[str, Any], source: str) -> Gpu | None:
+    if target.get("kind") != "cuda":
+        return None
+    for key in REQUIRED_OF_GPU:
+        if key not in device:
+            raise BadInput(f"{source}: [device] {key} is missing, which a GPU must have")
+    if not gpu.is_arch(target.get("arch")):
+        raise BadInput(f"{source}: [target] arch must be as in sm_90, got {target.get('arch')!r}")
+    return Gpu(
+        target["arch"],
+        device["host_triple"],
+        device["shared_memory"],
+        device["registers"],
+        tuple(device["tensor_cores"]),
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 TIME_BUDGET_S = 270.0  # with loading the network, the five minutes a person waits
 EARLY_STOPPING = 96
 TIMEOUT_S = 10.0
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}  # relative
 PACE = 4.0  # candidates a second on two busy Zen 5 cores, for the estimate of --dry-run
 
 ALPHAS = (1.0, 0.75, 0.5, 0.25)
@@ -108,6 +109,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--warm", action="store_true", help="leave the weights in the cache between calls"
     )
     group.add_argument(
+        "--precision",
+        choices=tuple(TOLERANCES),
+        default="fp32",
+        help="of the kernels; fp16 on GPUs only (default: %(default)s)",
+    )
+    group.add_argument(
         "--measure",
         choices=("native", "rpc", "model"),
         help="on this machine, on devices over RPC, or by a model of the core, for which no device "
@@ -162,8 +169,8 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
         models.config_from(args.model, args.alpha, args.resolution)
     if args.sweep and args.onnx is not None:
         raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
-    if spec.family == "cuda":
-        raise BadInput(f"target {spec.name} cannot be tuned: no CUDA device is used yet")
+    if args.precision != "fp32" and spec.gpu is None:
+        raise BadInput(f"target {spec.name}: precision {args.precision} is for GPUs; wanted fp32")
     if (args.rpc_tracker is None) != (args.rpc_key is None):
         raise BadInput("--rpc-tracker and --rpc-key go together: whose devices, and which of them")
     _check_measure(args, spec)
@@ -176,9 +183,23 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
             f"{', '.join(missing)}; --rpc-tracker and --rpc-key measure on another, "
             "--measure model on none"
         )
+    if spec.gpu is not None and not args.dry_run:
+        _check_gpu(spec)
     cores = len(thread_pool.available_cpus())
     if args.threads > cores:
         raise BadInput(f"--threads {args.threads}: this process may use {cores} CPUs")
+
+
+def _check_gpu(spec: TargetSpec) -> None:
+    from tvm_mobilenet import gpu
+    from tvm_mobilenet.cuda import nvcc
+
+    assert spec.gpu is not None
+    nvcc.check(spec.name, spec.gpu.arch)
+    present = gpu.present_arch()
+    if present != spec.gpu.arch:
+        came = f"its GPU is {present}" if present else "it has no GPU, or no driver (libcuda)"
+        raise BadInput(f"target {spec.name} cannot be measured on this machine: {came}")
 
 
 def measure_by(args: argparse.Namespace) -> str:
@@ -192,6 +213,10 @@ def _check_measure(args: argparse.Namespace, spec: TargetSpec) -> None:
         raise BadInput("--measure rpc needs --rpc-tracker and --rpc-key: whose devices, and which")
     if by != "rpc" and args.rpc_tracker is not None:
         raise BadInput(f"--measure {by} uses no device; leave --rpc-tracker and --rpc-key out")
+    if spec.gpu is not None and by != "native":
+        raise BadInput(
+            f"target {spec.name} is measured on this machine's GPU only: --measure {by} is for CPUs"
+        )
     if by == "model" and spec.core is None:
         raise BadInput(
             f"target {spec.name} cannot be modelled: its file has no [core] table; "
@@ -276,9 +301,11 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
 
     return Settings(
         target=dict(spec.target),
+        gpu=spec.gpu is not None,
         link=linker(args, spec),
         threads=args.threads,
-        cold=not args.warm,
+        cold=not args.warm and spec.gpu is None,
+        tolerance=TOLERANCES[args.precision],
         seed=args.seed,
     )
 
@@ -293,7 +320,7 @@ def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
 
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
-    from tvm_mobilenet import pipeline, source
+    from tvm_mobilenet import legalization, pipeline, source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
     rules = pipeline.rules_of(spec.tvm_target(), args.strassen)
@@ -301,7 +328,12 @@ def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
         kernel
         for one in sources
         for kernel in pipeline.extract_kernels(
-            pipeline.lower_graph(one.relax_module(), spec.vector_width, rules)
+            pipeline.lower_graph(
+                one.relax_module(),
+                spec.vector_width,
+                rules,
+                legalization=legalization.for_target(spec, args.precision),
+            )
         )
     ]
 

@@ -70,11 +70,14 @@ class Builder:
         mod = self._workloads[job.task]
 
         def run(values: list[Any]) -> None:
-            """The unscheduled kernel on this host."""
-            tensors = [self._tensor(value) for value in values]
-            self._build(mod, self._host)["main"](*tensors)
-            values[:] = [tensor.numpy() for tensor in tensors]
+            self._run_unscheduled(mod, values)
 
         values, source = case.make(mod["main"], job.arguments, self._settings.seed, run)
         case.save(Path(job.case), values)
         return source
+
+    def _run_unscheduled(self, mod: Any, values: list[Any]) -> None:
+        """The unscheduled kernel on this host, in place."""
+        tensors = [self._tensor(value) for value in values]
+        self._build(mod, self._host)["main"](*tensors)
+        values[:] = [tensor.numpy() for tensor in tensors]

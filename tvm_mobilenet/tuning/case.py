@@ -27,12 +27,9 @@ def make(
     By NumPy from the layer's meaning; ``run``, the unscheduled kernel, computes them in place for
     a kernel that has no such reference.
     """
-    import numpy as np
-
     from tvm_mobilenet.tuning import reference
 
-    rng = np.random.default_rng(seed)
-    values = [_random(rng, one) for one in arguments]
+    values = random_values(arguments, seed)
     places = [place for place, one in enumerate(arguments) if one.role == "output"]
     try:
         if len(places) != 1 or places[0] != len(arguments) - 1:
@@ -42,6 +39,14 @@ def make(
     except reference.NoReference:
         run(values)
         return values, UNSCHEDULED
+
+
+def random_values(arguments: Sequence[Argument], seed: int) -> list[NDArray[Any]]:
+    """A value for every argument, the outputs' places too."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    return [_random(rng, one) for one in arguments]
 
 
 def save(path: Path, values: Sequence[NDArray[Any]]) -> None:

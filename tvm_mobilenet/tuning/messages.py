@@ -33,6 +33,7 @@ class Settings:
 
     target: dict[str, object]
     build_fn: str = "tvm_mobilenet.lowering:lower"  # module:function(IRModule, Target) -> Module
+    gpu: bool = False  # the candidates are for this machine's GPU
     link: tuple[str, ...] = ("cc", "-shared")  # makes object files a shared library
     threads: int = 1
     cold: bool = True  # take the weights from beyond L2 for every call

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 
 from tvm_mobilenet.tuning.builder import Builder
 from tvm_mobilenet.tuning.memory import resident_bytes
-from tvm_mobilenet.tuning.messages import Hello, Ready
+from tvm_mobilenet.tuning.messages import Hello, Ready, Settings
 from tvm_mobilenet.tuning.runner import Runner
 
 PR_SET_PDEATHSIG = 1
@@ -37,7 +37,7 @@ def main() -> None:
 
         device.serve(connection, hello)
         return
-    worker = Builder(hello.settings) if kind == "builder" else Runner(hello.settings)
+    worker = make_worker(kind, hello.settings)
     gc.freeze()  # the runner collects after every candidate: not all that was imported, each time
     connection.send(Ready(resident_bytes()))
     # the tuner has gone: nothing is left to do
@@ -46,6 +46,15 @@ def main() -> None:
             answer = worker.handle(connection.recv())
             if answer is not None:
                 connection.send(answer)
+
+
+def make_worker(kind: str, settings: Settings) -> Builder | Runner:
+    """What builds or runs candidates for this machine's CPU or GPU."""
+    if settings.gpu:
+        from tvm_mobilenet.tuning import on_gpu
+
+        return on_gpu.Builder(settings) if kind == "builder" else on_gpu.Runner(settings)
+    return Builder(settings) if kind == "builder" else Runner(settings)
 
 
 def _die_with_parent() -> None:

@@ -1,0 +1,30 @@
+"""The CUDA rules. Importing this package registers them under TVM's `schedule_rule` hook."""
+
+from __future__ import annotations
+
+from schedules.cuda import (
+    dense,
+    depthwise_conv2d,
+    global_avg_pool2d,
+    layout,
+    mma_intrinsics,
+    pointwise_conv2d,
+    separable_conv2d,
+    stem_conv2d,
+)
+
+mma_intrinsics.register()
+
+RULES = {
+    "conv2d": pointwise_conv2d.schedule,
+    "conv2d_mma": pointwise_conv2d.schedule_mma,
+    "dense": dense.schedule,
+    "depthwise_conv2d": depthwise_conv2d.schedule,
+    "global_avg_pool2d": global_avg_pool2d.schedule,
+    "layout": layout.schedule,
+    "pointwise_conv2d": pointwise_conv2d.schedule,
+    "pointwise_conv2d_mma": pointwise_conv2d.schedule_mma,
+    "separable_conv2d": separable_conv2d.schedule,
+    "separable_conv2d_mma": separable_conv2d.schedule_mma,
+    "stem_conv2d": stem_conv2d.schedule,
+}

@@ -1,0 +1,40 @@
+"""Whether a depthwise-separable block is faster as one kernel or as two: an analytic model.
+
+One kernel saves a launch and moving the tensor in between; but every column of blocks computes the
+depthwise half again. A few columns of blocks cost less than a launch; dozens do not.
+"""
+
+from __future__ import annotations
+
+from tvm.target import Target
+
+from schedules.cuda import fma_product, mma_product
+from schedules.cuda.device import device_of
+
+TILE = 16
+TAPS = 9
+LAUNCH_CYCLES = 2000  # about 1.3 µs between two kernels of a graph
+FMA_OVERHEAD = 3  # instructions a multiply-add of the depthwise half: converting, addressing
+
+
+def pays(target: Target, dtype: str, pixels: int, channels_in: int, channels_out: int) -> bool:
+    """Whether to fuse a 3x3 depthwise convolution with the 1x1 convolution after it."""
+    device = device_of(target)
+    rows, inner, columns = (-(-size // TILE) * TILE for size in (pixels, channels_in, channels_out))
+    if dtype == "float16":
+        tiles = (rows // TILE, columns // TILE, inner // TILE)
+        _, (warps, each) = mma_product.best_block(device, *tiles)
+        width, size = warps * each * TILE, 2
+    else:
+        _, width, _ = fma_product.best_block(device, rows, columns, inner)
+        size = 4
+    again = columns // width - 1
+    elements = rows * inner
+    bandwidth = device.multiprocessors * device.l2_bytes_per_cycle
+    moved = 2 * elements * size / bandwidth
+    repeated = (
+        again
+        * elements
+        * max(TAPS * FMA_OVERHEAD / (device.multiprocessors * device.fma_lanes), size / bandwidth)
+    )
+    return repeated < LAUNCH_CYCLES + moved

@@ -1,0 +1,204 @@
+"""Tensor-core instructions as TVM tensor intrinsics, over fragments in the hardware's own layout.
+
+TVM 0.27 ships such intrinsics too, but its B fragments are in an order that only its own ldmatrix
+makes; ours come packed from memory, one 16-byte load a lane, so they have to be in the order that
+the instruction reads. A tile is 16 x 16 x 16: two m16n8k16 (sm_80 on), or four m16n8k8 (sm_75).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+from tvm.s_tir import TensorIntrin
+from tvm.script import tirx as T
+
+TILE, LANES, HELD = 16, 32, 8
+
+LOAD_A = "tvm_mobilenet.ldmatrix_a"
+FILL = "tvm_mobilenet.mma_fill"
+MMA_K16 = "tvm_mobilenet.mma_m16n8k16"
+MMA_K8 = "tvm_mobilenet.mma_m16n8k8"
+
+
+def a_place(m: Any, k: Any) -> tuple[Any, Any]:
+    return 4 * (m % 8) + k % 8 // 2, 4 * (k // 8) + 2 * (m // 8) + k % 2
+
+
+def b_place(k: Any, n: Any) -> tuple[Any, Any]:
+    return 4 * (n % 8) + k % 8 // 2, 4 * (n // 8) + 2 * (k // 8) + k % 2
+
+
+def c_place(m: Any, n: Any) -> tuple[Any, Any]:
+    return 4 * (m % 8) + n % 8 // 2, 4 * (n // 8) + 2 * (m // 8) + n % 2
+
+
+def register() -> None:
+    """Make the intrinsics known to `Schedule.tensorize`."""
+    TensorIntrin.register(LOAD_A, *load_a(), override=True)
+    TensorIntrin.register(FILL, *fill(), override=True)
+    whole = [(0, 4 * half, 4 * half) for half in range(2)]
+    TensorIntrin.register(MMA_K16, *multiply("m16n8k16", whole), override=True)
+    # by halves of k first: each instruction takes 4 of a lane's A and 2 of its B
+    halves = [(4 * q, 4 * half + 2 * q, 4 * half) for q in range(2) for half in range(2)]
+    TensorIntrin.register(MMA_K8, *multiply("m16n8k8", halves), override=True)
+
+
+def load_a() -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    """A tile of A from shared memory to the lanes: one ldmatrix.x4."""
+
+    @T.prim_func(s_tir=True)
+    def description(warp_handle: T.handle, shared_handle: T.handle) -> None:
+        shared = T.match_buffer(
+            shared_handle, (TILE, TILE), "float16", align=64, offset_factor=8, scope="shared"
+        )
+        warp = T.match_buffer(
+            warp_handle, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp"
+        )
+        with T.sblock("root"):
+            T.reads(shared[0:TILE, 0:TILE])
+            T.writes(warp[0:LANES, 0:HELD])
+            for m, k in T.grid(TILE, TILE):
+                with T.sblock("load"):
+                    vm, vk = T.axis.remap("SS", [m, k])
+                    warp[a_place(vm, vk)[0], a_place(vm, vk)[1]] = shared[vm, vk]
+
+    @T.prim_func(s_tir=True)
+    def implementation(warp_handle: T.handle, shared_handle: T.handle) -> None:
+        row = T.int32()
+        column = T.int32()
+        shared = T.match_buffer(
+            shared_handle,
+            (TILE, TILE),
+            "float16",
+            align=64,
+            offset_factor=8,
+            scope="shared",
+            strides=[row, column],
+        )
+        warp = T.match_buffer(
+            warp_handle, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp"
+        )
+        with T.sblock("root"):
+            T.reads(shared[0:TILE, 0:TILE])
+            T.writes(warp[0:LANES, 0:HELD])
+            for lane in T.thread_binding(0, LANES, "threadIdx.x"):
+                T.evaluate(
+                    T.ptx_legacy.ldmatrix(
+                        False,
+                        4,
+                        ".b16",
+                        warp.data,
+                        warp.elem_offset + HELD * lane,
+                        shared.access_ptr("r"),
+                        row * (lane % 16) + 8 * (lane // 16),
+                        dtype="float16",
+                    )
+                )
+
+    return description, implementation
+
+
+def fill() -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    """A tile of zeros."""
+
+    @T.prim_func(s_tir=True)
+    def description(c: T.handle) -> None:
+        warp = T.match_buffer(c, (LANES, HELD), "float32", align=64, offset_factor=8, scope="warp")
+        with T.sblock("root"):
+            T.reads()
+            T.writes(warp[0:LANES, 0:HELD])
+            for m, n in T.grid(TILE, TILE):
+                with T.sblock("fill"):
+                    vm, vn = T.axis.remap("SS", [m, n])
+                    warp[c_place(vm, vn)[0], c_place(vm, vn)[1]] = T.float32(0)
+
+    @T.prim_func(s_tir=True)
+    def implementation(c: T.handle) -> None:
+        warp = T.match_buffer(c, (LANES, HELD), "float32", align=64, offset_factor=8, scope="warp")
+        with T.sblock("root"):
+            T.reads()
+            T.writes(warp[0:LANES, 0:HELD])
+            for lane in T.thread_binding(0, LANES, "threadIdx.x"):
+                for held in T.unroll(HELD):
+                    warp[lane, held] = T.float32(0)
+
+    return description, implementation
+
+
+def multiply(shape: str, steps: list[tuple[int, int, int]]) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    """C += A · B by instructions of `shape`; a step is where each operand starts in its eight."""
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
+        B = T.match_buffer(b, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
+        C = T.match_buffer(c, (LANES, HELD), "float32", align=64, offset_factor=8, scope="warp")
+        with T.sblock("root"):
+            T.reads(C[0:LANES, 0:HELD], A[0:LANES, 0:HELD], B[0:LANES, 0:HELD])
+            T.writes(C[0:LANES, 0:HELD])
+            for m, n, k in T.grid(TILE, TILE, TILE):
+                with T.sblock("multiply"):
+                    vm, vn, vk = T.axis.remap("SSR", [m, n, k])
+                    C[c_place(vm, vn)[0], c_place(vm, vn)[1]] = C[
+                        c_place(vm, vn)[0], c_place(vm, vn)[1]
+                    ] + T.cast(A[a_place(vm, vk)[0], a_place(vm, vk)[1]], "float32") * T.cast(
+                        B[b_place(vk, vn)[0], b_place(vk, vn)[1]], "float32"
+                    )
+
+    @T.inline
+    def step(A, B, C, lane, from_a, from_b, from_c):  # type: ignore[no-untyped-def]
+        T.evaluate(
+            T.ptx_legacy.mma(
+                shape,
+                "row",
+                "col",
+                "fp16",
+                "fp16",
+                "fp32",
+                A.data,
+                A.elem_offset + lane * HELD + from_a,
+                B.data,
+                B.elem_offset + lane * HELD + from_b,
+                C.data,
+                C.elem_offset + lane * HELD + from_c,
+                False,
+                dtype="float32",
+            )
+        )
+
+    emit = emitter(step, steps)
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
+        B = T.match_buffer(b, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
+        C = T.match_buffer(c, (LANES, HELD), "float32", align=64, offset_factor=8, scope="warp")
+        with T.sblock("root"):
+            T.reads(C[0:LANES, 0:HELD], A[0:LANES, 0:HELD], B[0:LANES, 0:HELD])
+            T.writes(C[0:LANES, 0:HELD])
+            for lane in T.thread_binding(0, LANES, "threadIdx.x"):
+                emit(A, B, C, lane)
+
+    return description, implementation
+
+
+def emitter(step: Any, steps: list[tuple[int, int, int]]) -> Any:
+    """Emits `step` for each of `steps`, of which there are two or four."""
+    first, second, *rest = steps
+
+    @T.inline
+    def two(A, B, C, lane):  # type: ignore[no-untyped-def]
+        step(A, B, C, lane, first[0], first[1], first[2])
+        step(A, B, C, lane, second[0], second[1], second[2])
+
+    if not rest:
+        return two
+    others = emitter(step, rest)
+
+    @T.inline
+    def four(A, B, C, lane):  # type: ignore[no-untyped-def]
+        two(A, B, C, lane)
+        others(A, B, C, lane)
+
+    return four

@@ -1,0 +1,100 @@
+/* CUDA C++ kernels on a CPU: what the generated code uses of the language, for tests.
+
+   A block runs alone, one fiber a thread. A fiber runs until a barrier, so that between two
+   barriers threads run in any order a test asks for, and a value that needed a barrier which is not
+   there is read too early. Shared memory starts as NaN in every block. Warp instructions exchange
+   registers through a table between two waits of the warp, as the PTX ISA lays out their fragments. */
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#define __global__
+#define __device__
+#define __launch_bounds__(n)
+#define __shared__ static __attribute__((section("emulated_shared")))
+using half = _Float16;
+
+struct Index {
+  int x, y, z;
+};
+extern Index threadIdx, blockIdx; /* of the fiber that runs */
+
+struct uint2 { unsigned x, y; };
+struct uint4 { unsigned x, y, z, w; };
+struct float2 { float x, y; };
+struct float4 { float x, y, z, w; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+struct half2 { half x, y; };
+inline half __float2half_rn(float value) { return (half)value; }
+inline unsigned __pack_half2(half x, half y) {
+  half pair[2] = {x, y};
+  unsigned bits;
+  std::memcpy(&bits, pair, sizeof bits);
+  return bits;
+}
+inline half2 __float22half2_rn(float2 value) { return {(half)value.x, (half)value.y}; }
+inline float max(float a, float b) { return a > b ? a : b; }
+inline float min(float a, float b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+inline int min(int a, int b) { return a < b ? a : b; }
+
+enum Wait { NOTHING, THE_BLOCK, THE_WARP };
+void wait_for(Wait what);
+
+/* What the lanes of a warp hand to each other; two turns, so that one wait an exchange is enough */
+struct Exchange {
+  float a[32][8], b[32][4];
+  const void *address[32];
+  float value[32];
+};
+extern Exchange *exchange(); /* this warp's, of this lane's turn */
+int lane();
+
+inline void __syncthreads() { wait_for(THE_BLOCK); }
+inline unsigned __activemask() { return 0xffffffffu; }
+
+inline float __shfl_down_sync(unsigned, float value, int delta, int width) {
+  Exchange *table = exchange();
+  table->value[lane()] = value;
+  wait_for(THE_WARP);
+  int from = lane() % width + delta < width ? lane() + delta : lane();
+  return table->value[from];
+}
+
+inline float __shfl_sync(unsigned, float value, int source, int width) {
+  Exchange *table = exchange();
+  table->value[lane()] = value;
+  wait_for(THE_WARP);
+  return table->value[lane() / width * width + source % width];
+}
+
+/* ldmatrix.x4: lane 8 i + r gives the address of row r of matrix i */
+inline void emulated_ldmatrix(void *to, const void *address) {
+  Exchange *table = exchange();
+  table->address[lane()] = address;
+  wait_for(THE_WARP);
+  for (int i = 0; i < 4; i++)
+    std::memcpy((char *)to + 4 * i, (const char *)table->address[8 * i + lane() / 4] + lane() % 4 * 4, 4);
+}
+
+/* D += A B of one m16n8kK: a lane's A and B are K / 2 and K / 4 halves */
+template <int K>
+inline void emulated_mma(float *d, const void *a, const void *b) {
+  Exchange *table = exchange();
+  int me = lane(), group = me / 4, member = me % 4;
+  for (int i = 0; i < K / 2; i++) table->a[me][i] = (float)((const half *)a)[i];
+  for (int i = 0; i < K / 4; i++) table->b[me][i] = (float)((const half *)b)[i];
+  wait_for(THE_WARP);
+  for (int i = 0; i < 4; i++) {
+    int row = group + 8 * (i / 2), column = 2 * member + i % 2;
+    float sum = 0;
+    for (int k = 0; k < K; k++)
+      sum += table->a[4 * (row % 8) + k % 8 / 2][4 * (k / 8) + 2 * (row / 8) + k % 2] *
+             table->b[4 * column + k % 8 / 2][2 * (k / 8) + k % 2];
+    d[i] += sum;
+  }
+}

@@ -1,0 +1,140 @@
+"""The numbers of the GPU kernels, on a GPU that is this CPU: the very source that nvcc gets.
+
+Every network runs with its threads in both orders, and what nobody wrote is NaN.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gpu_networks
+import numpy as np
+import pytest
+import torch
+import tvm
+from gpu_networks import Network
+from torch.nn import functional
+from tvm import relax
+from tvm.target import Target
+
+from tvm_mobilenet import pipeline
+from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet.tuning.space import KernelSpace, Knob, Option, Rejected
+
+# (target, precision, alpha, resolution, batch): every kind of tile, channels that fill none,
+# images of one pixel at the end, and batches below and above where the classifier is a product
+CASES = [
+    ("cuda-sm_90", "fp32", 1.0, 64, 1),
+    ("cuda-sm_90", "fp16", 1.0, 64, 1),
+    ("cuda-sm_75", "fp16", 0.75, 64, 1),
+    ("cuda-sm_87", "fp32", 0.33, 64, 3),
+    ("cuda-sm_86", "fp16", 0.33, 32, 9),
+]
+
+
+@pytest.mark.parametrize(("name", "precision", "alpha", "resolution", "batch"), CASES)
+def test_networks(
+    name: str,
+    precision: str,
+    alpha: float,
+    resolution: int,
+    batch: int,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: Any,
+) -> None:
+    network = gpu_networks.mobilenet(alpha, resolution, batch)
+    plan, kind = gpu_networks.planned(network, name, precision)
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+@pytest.mark.parametrize(("fuse", "precision"), [(True, "fp32"), (False, "fp16")])
+def test_fusing_changes_nothing(
+    fuse: bool, precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    network = gpu_networks.mobilenet(0.25, 32)
+    plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision, lambda *_: fuse)
+    kinds = {step.kernel.partition("_conv2d")[0] for step in plan.steps}
+    assert ("separable" in kinds) is fuse and ("depthwise" in kinds) is not fuse
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_random_decisions(
+    precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """A point of every kernel's space that the tuner could come to."""
+    others = 0
+
+    def choose(_: int, knob: Knob) -> Option:
+        return knob.options[rng.integers(len(knob.options))]
+
+    def at_random(mod: tvm.IRModule, kind: Target) -> tvm.IRModule:
+        nonlocal others
+        scheduled = dict(mod.functions.items())
+        for kernel in pipeline.extract_kernels(mod):
+            space = KernelSpace(kernel.func, kind)
+            for _ in range(20):
+                try:
+                    candidate = space.instantiate(choose)
+                except Rejected:
+                    continue
+                others += candidate.point != space.default.point
+                gvar = mod.get_global_var(kernel.name)
+                func = candidate.schedule.mod["main"].without_attr("global_symbol")
+                scheduled[gvar] = func
+                break
+            else:
+                gvar = mod.get_global_var(kernel.name)
+                func = space.default.schedule.mod["main"].without_attr("global_symbol")
+                scheduled[gvar] = func
+        return tvm.IRModule(scheduled)
+
+    network = gpu_networks.mobilenet(0.25, 64)
+    plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision, None, at_random)
+    assert others > 5
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_other_convolutions(
+    precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """A dense 3x3 convolution with TensorFlow's padding, and an image as the output."""
+    weight = rng.standard_normal((24, 6, 3, 3), dtype=np.float32)
+    bias = rng.standard_normal(24, dtype=np.float32)
+    builder = relax.BlockBuilder()
+    x = relax.Var("input", relax.TensorType((2, 6, 10, 14), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(relax.op.nn.conv2d(x, relax.const(weight), (2, 2), (0, 0, 1, 1)))
+            y = builder.emit(relax.op.add(y, relax.const(bias.reshape(1, -1, 1, 1))))
+            y = builder.emit_output(relax.op.clip(y, 0, 6))
+        builder.emit_func_output(y)
+
+    def reference(image: Any) -> Any:
+        padded = functional.pad(torch.from_numpy(image).double(), (0, 1, 0, 1))
+        weights = (torch.from_numpy(array).double() for array in (weight, bias))
+        return functional.conv2d(padded, *weights, 2).clip(0, 6).numpy()
+
+    network = Network(builder.finalize(), (2, 6, 10, 14), (2, 24, 5, 7), reference)
+    plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision)
+    assert [step.kernel.partition("_")[0] for step in plan.steps] == ["pack", "conv2d", "unpack"]
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+def test_the_emulated_gpu_sees_a_missing_barrier(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    network = gpu_networks.mobilenet(0.25, 32)
+    plan, kind = gpu_networks.planned(network, "cuda-sm_90", "fp32")
+
+    def without_barriers(*given: Any) -> Any:
+        source, kernels = lower(*given)
+        assert "__syncthreads();" in source
+        return source.replace("__syncthreads();", ""), kernels
+
+    monkeypatch.setattr(gpu_networks, "lower", without_barriers)
+    with pytest.raises(AssertionError):
+        gpu_networks.run_emulated(network, plan, kind, "fp32", tmp_path, rng, monkeypatch)

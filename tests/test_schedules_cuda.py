@@ -1,0 +1,97 @@
+"""The CUDA rules' structure, and the models behind their defaults; no nvcc, no GPU.
+
+Their numbers are tested in test_cuda_numerics.py, the code that comes of them in
+test_cuda_compile.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tvm import tirx
+
+from schedules import RULES
+from schedules.cuda import fma_product, fusion, mma_product
+from schedules.cuda.device import DEVICES
+from tvm_mobilenet import pipeline, target
+from tvm_mobilenet.computes.conv2d import Activation
+from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
+from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
+from tvm_mobilenet.computes.gpu.fragments import TILE, a_place, b_place, c_element, c_place
+from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d
+from tvm_mobilenet.computes.gpu.image import Image, pack
+from tvm_mobilenet.computes.gpu.stem import stem_conv2d
+
+RELU = Activation(low=0.0)
+AROUND = Window((3, 3), (1, 1), (1, 1))
+HALF = Image(1, 512, 14, 14, "float16")
+SINGLE = Image(1, 512, 14, 14)
+FUNCTIONS: dict[str, Callable[[], tirx.PrimFunc]] = {
+    "conv2d": lambda: conv2d(Image(1, 64, 14, 14), Image(1, 64, 14, 14), AROUND, RELU),
+    "conv2d_mma": lambda: conv2d(
+        Image(1, 64, 14, 14, "float16"), Image(1, 64, 14, 14, "float16"), AROUND, RELU
+    ),
+    "dense": lambda: dense(1, 1024, 1000, "float16", Activation()),
+    "depthwise_conv2d": lambda: depthwise_conv2d(HALF, HALF, AROUND, RELU),
+    "global_avg_pool2d": lambda: global_avg_pool2d(Image(1, 1024, 7, 7, "float16")),
+    "layout": lambda: pack(HALF),
+    "pointwise_conv2d": lambda: conv2d(SINGLE, SINGLE, Window(), RELU),
+    "pointwise_conv2d_mma": lambda: conv2d(HALF, HALF, Window(), RELU),
+    "separable_conv2d": lambda: separable_conv2d(SINGLE, SINGLE, SINGLE, AROUND, RELU, RELU),
+    "separable_conv2d_mma": lambda: separable_conv2d(HALF, HALF, HALF, AROUND, RELU, RELU),
+    "stem_conv2d": lambda: stem_conv2d(
+        (1, 3, 224, 224),
+        Image(1, 32, 112, 112, "float16"),
+        Window((3, 3), (2, 2), (1, 1)),
+        RELU,
+    ),
+}
+
+
+def test_a_golden_file_for_every_rule() -> None:
+    assert sorted(FUNCTIONS) == sorted(RULES["cuda"])
+
+
+@pytest.mark.parametrize("rule", sorted(FUNCTIONS))
+def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
+    func = FUNCTIONS[rule]().with_attr("global_symbol", "main")
+    assert pipeline.rule_of(func) == rule
+    scheduled = pipeline.default_schedule(func, target.resolve("cuda-sm_90").tvm_target())
+    golden(f"schedules/cuda/{rule}.tvmscript", scheduled.mod.script() + "\n")
+
+
+@pytest.mark.parametrize("place", [a_place, b_place, c_place])
+def test_every_element_of_a_tile_has_a_place_of_its_own(place: Callable[..., object]) -> None:
+    places = {place(row, column) for row in range(TILE) for column in range(TILE)}
+    assert places == {(lane, held) for lane in range(32) for held in range(8)}
+
+
+def test_results_are_read_where_they_were_put() -> None:
+    for lane, held in np.ndindex(32, 8):
+        assert c_place(*c_element(lane, held)) == (lane, held)
+
+
+@pytest.mark.parametrize("arch", sorted(DEVICES))
+def test_small_images_fill_the_gpu(arch: str) -> None:
+    """At 14 x 14 and 7 x 7 the tiles get small enough for half the multiprocessors at least."""
+    device = DEVICES[arch]
+    for pixels, channels in ((196, 512), (49, 1024)):
+        rows = -(-pixels // TILE) * TILE
+        (m_warps, m_each), (n_warps, n_each) = mma_product.best_block(
+            device, rows // TILE, channels // TILE, channels // TILE
+        )
+        blocks = rows * channels // (m_warps * m_each * n_warps * n_each * TILE * TILE)
+        assert blocks >= device.multiprocessors / 2
+        block_m, block_n, _ = fma_product.best_block(device, rows, channels, channels)
+        assert rows * channels // (block_m * block_n) >= device.multiprocessors / 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_fusing_pays_unless_it_repeats_too_much(dtype: str) -> None:
+    """112 x 112 x 32 is computed once by every block; 7 x 7 x 1024 would be by dozens of them."""
+    kind = target.resolve("cuda-sm_90").tvm_target()
+    for batch in (1, 64):
+        assert fusion.pays(kind, dtype, batch * 112 * 112, 32, 64)
+    assert not fusion.pays(kind, dtype, 64 * 7 * 7, 1024, 1024)

@@ -1,0 +1,1 @@
+"""Compiling a network for NVIDIA GPUs: kernels → CUDA C++ → machine code → one library."""

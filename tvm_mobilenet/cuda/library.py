@@ -1,0 +1,72 @@
+"""A program → model.so: the host's half, compiled C, with the kernels' machine code inside."""
+
+from __future__ import annotations
+
+import importlib.resources
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvm.target import Target
+
+from tvm_mobilenet.cuda import nvcc
+from tvm_mobilenet.cuda.lowering import Kernel, lower
+from tvm_mobilenet.cuda.program import GpuProgram, plan_header
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.toolchain import package_of
+
+
+@dataclass(frozen=True)
+class GpuCode:
+    """A program's source, its kernels' launches, and what nvcc made of it."""
+
+    program: GpuProgram
+    source: str
+    kernels: dict[str, Kernel]
+    arch: str
+    compiled: nvcc.Compiled
+
+
+def generate(program: GpuProgram, target: Target, name: str) -> GpuCode:
+    """CUDA C++ and machine code. Raises BadInput without an nvcc for it; `name` is the target's."""
+    arch = str(target.attrs["arch"])
+    nvcc.check(name, arch)
+    source, kernels = lower(program.functions, target)
+    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
+        compiled = nvcc.compile_source(source, arch, Path(folder))
+    return GpuCode(program, source, kernels, arch, compiled)
+
+
+def link(code: GpuCode, library: Path, name: str, compiler: str | None) -> None:
+    """Write the shared library; `compiler` None is this machine's own.
+
+    Raises BadInput without that compiler, RunFailed where it does not compile.
+    """
+    compiler = compiler or "cc"
+    if shutil.which(compiler) is None:
+        package = package_of(compiler)
+        advice = f"; apt-get install {package}" if package else ""
+        raise BadInput(f"target {name}: wanted the linker {compiler}, it is not installed{advice}")
+    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
+        Path(folder, "host.c").write_text(host_source(), encoding="utf-8")
+        Path(folder, "plan.h").write_text(
+            plan_header(code.program, code.kernels, code.arch), encoding="utf-8"
+        )
+        Path(folder, "kernels.fatbin").write_bytes(code.compiled.fatbin)
+        done = subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O2", "-o", str(library.resolve()), "host.c", "-ldl"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise RunFailed(f"target {name}: {compiler} cannot link the library: {last}")
+
+
+def host_source() -> str:
+    """host.c, which every library holds compiled for its own network."""
+    return importlib.resources.files("tvm_mobilenet.cuda").joinpath("host.c").read_text("utf-8")

@@ -1,0 +1,282 @@
+"""Layers → calls of our own kernels for GPUs: channels last, depthwise fused where it pays.
+
+The counterpart of legalize.py, which does this for CPUs. Everything between the first convolution
+and the pooling is in `precision`; the network's input and output stay float32.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax, tirx
+from tvm.ir import Call, Expr, Var
+
+from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
+from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
+from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d
+from tvm_mobilenet.computes.gpu.image import Image, pack, unpack
+from tvm_mobilenet.computes.gpu.stem import stem_conv2d
+from tvm_mobilenet.computes.gpu.weights import (
+    pack_bias,
+    pack_conv2d,
+    pack_dense,
+    pack_depthwise,
+    pack_stem,
+)
+from tvm_mobilenet.layers import Convolution, Dense, Layer, Other, Pooling, read_layers, variables
+
+Array = NDArray[np.generic]
+DTYPES = {"fp32": "float32", "fp16": "float16"}
+MAX_STEM_CHANNELS = 4  # of an image that is read as it comes: RGB, or with one more
+MATRIX_BATCH = 8  # images from which the classifier is a product of matrices
+
+
+def legalize_gpu(precision: str, fuse: Callable[[int, int, int], bool]) -> tvm.transform.Pass:
+    """The pass; `fuse(pixels, channels_in, channels_out)` says where fusing a block pays."""
+
+    @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurGpuKernels")
+    def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        legalized = _Legalizer(mod["main"], DTYPES[precision], fuse).run()
+        legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
+        return legalized
+
+    return run
+
+
+@dataclass(frozen=True)
+class ImageTensor:
+    value: Var
+    image: Image
+
+
+class _Legalizer:
+    def __init__(
+        self, function: relax.Function, dtype: str, fuse: Callable[[int, int, int], bool]
+    ) -> None:
+        self.function = function
+        self.dtype = dtype
+        self.layers = read_layers(function)
+        self.fused = fused_pairs(self.layers, function, fuse)
+        self.builder = relax.BlockBuilder()
+        self.plain: dict[Var, Expr] = {}
+        self.images: dict[Var, ImageTensor] = {}
+
+    def run(self) -> tvm.IRModule:
+        emit: dict[type, Callable[..., None]] = {
+            Convolution: self.convolution,
+            Pooling: self.pooling,
+            Dense: self.dense,
+            Other: self.other,
+        }
+        params = list(self.function.params)
+        self.plain.update((param, param) for param in params)
+        with self.builder.function("main", params, attrs=dict(self.function.attrs or {})):
+            with self.builder.dataflow():
+                for layer in self.layers:
+                    if layer.result not in self.fused:  # else its consumer computes it
+                        emit[type(layer)](layer)
+                output = self.builder.emit_output(self.rewritten(self.function.body.body))
+            self.builder.emit_func_output(output)
+        return self.builder.finalize()
+
+    # --- layers -------------------------------------------------------------------------------
+
+    def convolution(self, layer: Convolution) -> None:
+        if layer.source in self.fused:
+            self.separable(self.fused[layer.source], layer)
+            return
+        out, window, bias = self.image_of(layer.result), window_of(layer), pack_bias(layer.bias)
+        if self.reads_image(layer):
+            batch, channels, height, width = shape_of(layer.source)
+            image = (batch, channels, height, width)
+            func = stem_conv2d(image, out, window, layer.activation)
+            args = [self.plain[layer.source], pack_stem(layer.weight), bias]
+            self.image(layer, func, named("stem_conv2d", layer), args, out)
+            return
+        x = self.as_image(layer.source)
+        if layer.depthwise:
+            func = depthwise_conv2d(x.image, out, window, layer.activation)
+            weight, kind = pack_depthwise(layer.weight, self.dtype), "depthwise_conv2d"
+        else:
+            func = conv2d(x.image, out, window, layer.activation)
+            weight = pack_conv2d(layer.weight, self.dtype)
+            kind = "pointwise_conv2d" if window == Window() else "conv2d"
+        self.image(layer, func, named(kind, layer), [x.value, weight, bias], out)
+
+    def separable(self, first: Convolution, second: Convolution) -> None:
+        x = self.as_image(first.source)
+        middle, out = self.image_of(first.result), self.image_of(second.result)
+        func = separable_conv2d(
+            x.image, middle, out, window_of(first), first.activation, second.activation
+        )
+        args = [
+            x.value,
+            pack_depthwise(first.weight, self.dtype),
+            pack_bias(first.bias),
+            pack_conv2d(second.weight, self.dtype),
+            pack_bias(second.bias),
+        ]
+        stride = "" if first.stride == (1, 1) else f"_s{first.stride[0]}"
+        self.image(second, func, named("separable_conv2d", second) + stride, args, out)
+
+    def pooling(self, layer: Pooling) -> None:
+        x = self.as_image(layer.source)
+        name = f"global_avg_pool2d_{x.image.width}x{x.image.height}x{x.image.channels}"
+        batch, channels = x.image.batch, x.image.channels
+        mean: Expr = self.call(
+            global_avg_pool2d(x.image), name, [x.value], (batch, channels), "float32"
+        )
+        if shape_of(layer.result) != (batch, channels):
+            mean = self.builder.emit(relax.op.reshape(mean, shape_of(layer.result)))
+        self.plain[layer.result] = mean
+
+    def dense(self, layer: Dense) -> None:
+        (batch, features_in), features_out = shape_of(layer.source), layer.weight.shape[1]
+        name = f"dense_{features_in}_{features_out}"
+        if batch >= MATRIX_BATCH:
+            self.dense_as_product(layer, name)
+            return
+        func = dense(batch, features_in, features_out, self.dtype, layer.activation)
+        args = [
+            self.as_plain(layer.source),
+            pack_dense(layer.weight, self.dtype),
+            layer.bias.astype(np.float32),
+        ]
+        shape = (batch, features_out)
+        self.plain[layer.result] = self.call(func, name, args, shape, "float32")
+
+    def dense_as_product(self, layer: Dense, name: str) -> None:
+        """For many images: a 1x1 convolution over images of one pixel."""
+        (batch, features_in), features_out = shape_of(layer.source), layer.weight.shape[1]
+        x = Image(batch, features_in, 1, 1, self.dtype)
+        out = Image(batch, features_out, 1, 1)
+        packed = self.call(
+            pack(x), f"pack_{features_in}", [self.as_plain(layer.source)], x.shape, self.dtype
+        )
+        weight = np.ascontiguousarray(layer.weight.T)[:, :, None, None]
+        result = self.call(
+            conv2d(x, out, Window(), layer.activation),
+            name,
+            [packed, pack_conv2d(weight, self.dtype), pack_bias(layer.bias)],
+            out.shape,
+            "float32",
+        )
+        shape = (batch, features_out)
+        self.plain[layer.result] = self.call(
+            unpack(out), f"unpack_{features_out}", [result], shape, "float32"
+        )
+
+    def other(self, layer: Other) -> None:
+        self.plain[layer.result] = self.builder.emit(self.rewritten(layer.value))
+
+    # --- layouts ------------------------------------------------------------------------------
+
+    def image_of(self, var: Var) -> Image:
+        batch, channels, height, width = shape_of(var)
+        return Image(batch, channels, height, width, self.dtype)
+
+    def reads_image(self, layer: Convolution) -> bool:
+        """A dense convolution from a plain tensor of few channels."""
+        channels = layer.weight.shape[1]
+        return not layer.depthwise and channels <= MAX_STEM_CHANNELS and layer.source in self.plain
+
+    def as_image(self, var: Var) -> ImageTensor:
+        if var not in self.images:
+            image = self.image_of(var)
+            name = f"pack_{image.width}x{image.height}x{image.channels}"
+            value = self.call(pack(image), name, [self.plain[var]], image.shape, image.dtype)
+            self.images[var] = ImageTensor(value, image)
+        return self.images[var]
+
+    def as_plain(self, var: Var) -> Expr:
+        if var not in self.plain:
+            tensor = self.images[var]
+            image = tensor.image
+            name = f"unpack_{image.width}x{image.height}x{image.channels}"
+            self.plain[var] = self.call(
+                unpack(image), name, [tensor.value], shape_of(var), "float32"
+            )
+        return self.plain[var]
+
+    def rewritten(self, value: Expr) -> Expr:
+        """`value` with every variable replaced by its plain tensor."""
+        if isinstance(value, Var):
+            return self.as_plain(value)
+        if isinstance(value, Call):
+            args = [self.rewritten(arg) for arg in value.args]
+            return Call(value.op, args, value.attrs, value.ty_args)
+        if isinstance(value, relax.Tuple):
+            return relax.Tuple([self.rewritten(item) for item in value.fields])
+        if isinstance(value, relax.TupleGetItem):
+            return relax.TupleGetItem(self.rewritten(value.tuple_value), value.index)
+        return value
+
+    def image(
+        self,
+        layer: Convolution,
+        func: tirx.PrimFunc,
+        name: str,
+        args: list[Expr | Array],
+        out: Image,
+    ) -> None:
+        value = self.call(func, name, args, out.shape, out.dtype)
+        self.images[layer.result] = ImageTensor(value, out)
+
+    def call(
+        self,
+        func: tirx.PrimFunc,
+        name: str,
+        args: list[Expr | Array],
+        shape: tuple[int, ...],
+        dtype: str,
+    ) -> Var:
+        """Emit one kernel call; equal kernels become one function."""
+        gvar = self.builder.add_func(func.without_attr("global_symbol"), name)
+        exprs = [relax.const(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+        return self.builder.emit(relax.call_tir(gvar, exprs, out_ty=relax.TensorType(shape, dtype)))
+
+
+def fused_pairs(
+    layers: list[Layer], function: relax.Function, fuse: Callable[[int, int, int], bool]
+) -> dict[Var, Convolution]:
+    """Depthwise layers that the 1x1 convolution after them computes, by their result."""
+    uses = Counter(var for layer in layers for var in sources(layer))
+    uses.update(variables(function.body.body))
+    made = {layer.result: layer for layer in layers if isinstance(layer, Convolution)}
+    pairs = {}
+    for layer in made.values():
+        first = made.get(layer.source)
+        if first is None or not first.depthwise or uses[first.result] != 1:
+            continue
+        channels_out, channels_in = layer.weight.shape[:2]
+        batch, _, height, width = shape_of(first.result)
+        pointwise = not layer.depthwise and window_of(layer) == Window()
+        if pointwise and fuse(batch * height * width, channels_in, channels_out):
+            pairs[first.result] = first
+    return pairs
+
+
+def sources(layer: Layer) -> list[Var]:
+    return list(variables(layer.value)) if isinstance(layer, Other) else [layer.source]
+
+
+def named(kind: str, layer: Convolution) -> str:
+    _, channels, height, width = shape_of(layer.result)
+    size = f"{width}x{height}x{channels}"
+    if not layer.depthwise:
+        size = f"{width}x{height}x{layer.weight.shape[1]}_{channels}"
+    return f"{kind}_{size}" + ("" if layer.stride == (1, 1) else f"_s{layer.stride[0]}")
+
+
+def window_of(layer: Convolution) -> Window:
+    top, left, _, _ = layer.padding
+    return Window(layer.weight.shape[2:], layer.stride, (top, left))
+
+
+def shape_of(value: Expr) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in value.ty.shape)

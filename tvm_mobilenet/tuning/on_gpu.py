@@ -1,0 +1,121 @@
+"""The tuner's builder and runner for NVIDIA GPUs: what its worker processes do there.
+
+A candidate becomes a library like a network's, of one launch. It is checked against the unscheduled
+kernel, which runs on the CPU, and timed by the GPU's own clock, launches back to back. Weights stay
+in the L2 cache between calls, where those of a MobileNet stay between inferences too.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_mobilenet import cuda_executor
+from tvm_mobilenet.errors import TvmMobilenetError
+from tvm_mobilenet.tuning import builder, case, runner
+from tvm_mobilenet.tuning.arguments import arguments_of
+from tvm_mobilenet.tuning.messages import Argument, Build, Done, MakeCase, Run
+
+ALIGNMENT = 256  # bytes, as GPU allocations are
+CALLS = 20  # launches in a repeat; the GPU's clock counts in half microseconds
+
+
+class Builder(builder.Builder):
+    """Compiles candidates by nvcc, and says what they must compute."""
+
+    def _compile(self, job: Build) -> None:
+        from tvm_mobilenet.cuda import library
+        from tvm_mobilenet.cuda.program import OUTPUTS, PARAMETERS, GpuProgram, Place, Step
+
+        mod = self._workloads[job.task]
+        scheduled = self._replay(mod, job.trace_json).mod
+        arguments = arguments_of(mod)
+        offsets, size = pack(arguments)
+        places = tuple(
+            Place(OUTPUTS) if one.role == "output" else Place(PARAMETERS, offset)
+            for one, offset in zip(arguments, offsets, strict=True)
+        )
+        (output,) = (nbytes(one) for one in arguments if one.role == "output")
+        program = GpuProgram(
+            {"main": scheduled["main"]},
+            (Step("main", places),),
+            b"",
+            (size, 1, 1, output),
+            (),
+        )
+        code = library.generate(program, self._target, "cuda")
+        library.link(code, Path(job.library), "cuda", None)
+
+    def _make_case(self, job: MakeCase) -> str:
+        # the references by NumPy read the kernels of CPUs, whose layouts are others
+        values = case.random_values(job.arguments, self._settings.seed)
+        self._run_unscheduled(self._workloads[job.task], values)
+        case.save(Path(job.case), values)
+        return case.UNSCHEDULED
+
+
+class Runner(runner.Runner):
+    """Checks and times candidates on this machine's first GPU."""
+
+    def _run(self, job: Run) -> Done:
+        task = self._descriptions[job.task]
+        values = case.load(task.case)
+        (right,) = (
+            value for value, one in zip(values, task.arguments, strict=True) if one.role == "output"
+        )
+        try:
+            kernel = cuda_executor.OpenLibrary(Path(job.library), packed(task.arguments, values))
+        except TvmMobilenetError as error:
+            return Done(job.job, cause="run error", detail=str(error)[-200:])
+        try:
+            return self._measure(job, kernel, right)
+        except TvmMobilenetError as error:
+            return Done(job.job, cause="run error", detail=str(error)[-200:])
+        finally:
+            kernel.close()
+
+    def _measure(self, job: Run, kernel: cuda_executor.OpenLibrary, right: NDArray[Any]) -> Done:
+        settings = self._settings
+        kernel.infer()
+        output = kernel.pinned(1, right.nbytes).view(right.dtype).reshape(right.shape)
+        wrong, error_norm = case.wrong([output], [right], settings.tolerance)
+        if wrong:
+            return Done(job.job, cause="wrong result", detail=wrong)
+        limit = float("inf") if job.best_s is None else settings.cut_off * job.best_s
+        first = 1e-3 * float(np.median(kernel.kernel_milliseconds(CALLS)))
+        if first > limit:
+            return Done(job.job, medians=(first,), cut=True, error=error_norm)
+        medians = tuple(
+            1e-3 * statistics.median(map(float, kernel.kernel_milliseconds(CALLS)))
+            for _ in range(settings.repeats)
+        )
+        return Done(job.job, medians=medians, error=error_norm)
+
+
+def pack(arguments: Sequence[Argument]) -> tuple[list[int], int]:
+    """Where each argument that a kernel reads lies in one block, and the block's bytes."""
+    offsets, size = [], 0
+    for one in arguments:
+        offsets.append(size)
+        if one.role != "output":
+            size += -(-nbytes(one) // ALIGNMENT) * ALIGNMENT
+    return offsets, max(size, 1)
+
+
+def packed(arguments: Sequence[Argument], values: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+    """That block, filled."""
+    offsets, size = pack(arguments)
+    block = np.zeros(size, np.uint8)
+    for one, offset, value in zip(arguments, offsets, values, strict=True):
+        if one.role != "output":
+            block[offset : offset + value.nbytes] = value.reshape(-1).view(np.uint8)
+    return block
+
+
+def nbytes(argument: Argument) -> int:
+    return int(np.prod(argument.shape, dtype=np.int64)) * np.dtype(argument.dtype).itemsize
