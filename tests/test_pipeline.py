@@ -12,7 +12,7 @@ import network_kernels
 import pytest
 import tvm
 from network_kernels import VARIANTS
-from odd_kernels import CASES
+from odd_kernels import CASES, FAST_PRODUCTS
 from tvm.script import tirx as T
 
 from schedules import RULES
@@ -98,7 +98,7 @@ def test_no_dump_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def rules_of_the_computes() -> list[str]:
-    return sorted({str(pipeline.rule_of(case.func())) for case in CASES})
+    return sorted({str(pipeline.rule_of(case.func())) for case in [*CASES, *FAST_PRODUCTS]})
 
 
 @pytest.mark.parametrize("name", X86)
