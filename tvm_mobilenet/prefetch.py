@@ -82,12 +82,17 @@ def with_panel_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) ->
 
 def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.For:
     """`loop`, a tile of a band, its body preceded by its share of what the next band reads."""
-    depth = max(i for i, outer in enumerate(enclosing) if outer.kind == tirx.ForKind.PARALLEL)
-    band, tiles = enclosing[depth], [*enclosing[depth + 1 :], loop]
-    load, inner = first_load(band.body, name)
+    depths = [i for i, outer in enumerate(enclosing) if outer.kind == tirx.ForKind.PARALLEL]
+    if not depths:  # the band is the whole image, its loop of one iteration gone
+        return preceded(loop, [], NEXT_BAND)
+    band, tiles = enclosing[depths[-1]], [*enclosing[depths[-1] + 1 :], loop]
+    try:
+        load, inner = first_load(band.body, name)
+        offsets, length = runs(load.indices[0], inner)
+    except LookupError:  # a band of padding alone, or rows that no linear index gives
+        return preceded(loop, [], NEXT_BAND)
     following = {band.loop_var: band.loop_var + 1}
     start = replaced(substitute(load.indices[0], inner), following)
-    offsets, length = runs(load.indices[0], inner)
     step: Expr = tirx.IntImm("int32", 0)
     for tile in tiles:
         step = step * int(tile.extent) + tile.loop_var
@@ -104,14 +109,20 @@ def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> 
 
 def preceded(loop: tirx.For, hints: list[tirx.Stmt], mark: str) -> tirx.For:
     """`loop`, its body preceded by the hints, without the mark that asked for them."""
-    body = tirx.SeqStmt([*hints, loop.body])
+    # TVM refuses a sequence of one statement
+    body = tirx.SeqStmt([*hints, loop.body]) if hints else loop.body
     annotations = {key: value for key, value in loop.annotations.items() if key != mark}
     return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, None, annotations)
 
 
 def runs(index: Expr, loops: list[tirx.For]) -> tuple[list[int], int]:
-    """Offsets at which the loops' accesses lie without gaps, and the length of each such run."""
-    factors = detect_linear_equation(index, [loop.loop_var for loop in loops])[:-1]
+    """Offsets at which the loops' accesses lie without gaps, and the length of each such run.
+
+    Raises LookupError where the index is not linear in the loops.
+    """
+    *factors, _ = detect_linear_equation(index, [loop.loop_var for loop in loops]) or [None]
+    if len(factors) != len(loops):
+        raise LookupError("the index is not linear")
     offsets, length = [0], 1
     for factor, loop in sorted(
         zip(map(int, factors), loops, strict=True), key=lambda pair: pair[0]
