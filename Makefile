@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: arm-emulator clean demo lint test
 
 test: $(VENV)/ready lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -26,6 +27,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 REPOSITORY = Path(__file__).parent.parent
+
+# Of torch, whose idle threads spin on cores that other tests need.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Files of few tests that take minutes. They go first, that no core waits for the last of them.
+LONG_FILES = (
+    "test_readme_board.py",
+    "test_variants.py",
+    "test_arm_tuning.py",
+    "test_arm_emulator.py",
+    "test_farm.py",
+    "test_compile.py",
+    "test_device_faults.py",
+    "test_measure.py",
+    "test_tuner.py",
+)
 
 # What `isa(name)` asks for, in the names of /proc/cpuinfo; any other name stands for itself.
 ISA_FEATURES = {
@@ -64,6 +81,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["seed"] = node.config.option.seed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

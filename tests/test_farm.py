@@ -34,6 +34,7 @@ SETTINGS = Settings(
     target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
 )
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)
+PATIENCE_S = 120
 LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
 CAUSES = {
     "none": None,
@@ -77,15 +78,19 @@ def jobs(space: KernelSpace, *faults: str) -> list[Job]:
 def results(measurer: FarmMeasurer, until: Any = None) -> list[BatchResult]:
     """The batches that end; all of them, or those until something is so."""
     ended: list[BatchResult] = []
+    deadline = time.monotonic() + PATIENCE_S
     while measurer.pending and not (until and until()):
+        assert time.monotonic() < deadline, measurer.notes
         ended += measurer.poll(0.1)
     return ended
 
 
 def wait_for_devices(measurer: FarmMeasurer, some: list[Job]) -> None:
-    """Keep the farm at work until every device takes part."""
-    while not all(lane.worker.ready for lane in measurer._lanes):
-        if not measurer.pending:
+    """Keep the farm at work until every device has measured: its next job needs no preparing."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(lane.sentinels for lane in measurer._lanes):
+        assert time.monotonic() < deadline, measurer.notes
+        while measurer.pending < len(measurer._lanes):
             measurer.submit(Batch(0, some))
         measurer.poll(0.1)
     results(measurer)

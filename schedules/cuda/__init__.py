@@ -7,13 +7,10 @@ from schedules.cuda import (
     depthwise_conv2d,
     global_avg_pool2d,
     layout,
-    mma_intrinsics,
     pointwise_conv2d,
     separable_conv2d,
     stem_conv2d,
 )
-
-mma_intrinsics.register()
 
 RULES = {
     "conv2d": pointwise_conv2d.schedule,

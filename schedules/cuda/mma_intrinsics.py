@@ -7,6 +7,7 @@ the instruction reads. A tile is 16 x 16 x 16: two m16n8k16 (sm_80 on), or four 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from tvm import tirx
@@ -33,8 +34,13 @@ def c_place(m: Any, n: Any) -> tuple[Any, Any]:
     return 4 * (m % 8) + n % 8 // 2, 4 * (n // 8) + 2 * (m // 8) + n % 2
 
 
+@cache
 def register() -> None:
-    """Make the intrinsics known to `Schedule.tensorize`."""
+    """Make the intrinsics known to `Schedule.tensorize`.
+
+    Not done on import: TVMScript looks through the call stack, which takes a second while modules
+    are being imported, and only tensor cores need them.
+    """
     TensorIntrin.register(LOAD_A, *load_a(), override=True)
     TensorIntrin.register(FILL, *fill(), override=True)
     whole = [(0, 4 * half, 4 * half) for half in range(2)]

@@ -81,6 +81,7 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
     sch.vectorize(two)
 
     # Step 5. Instructions
+    mma_intrinsics.register()
     init = sch.decompose_reduction(conv, k0)
     unroll(sch, *sch.get_loops(init)[-4:-2])
     unroll(sch, *sch.get_loops(load_a)[-4:-2])

@@ -27,11 +27,14 @@ from tvm.s_tir.meta_schedule import _ffi_api
 from tvm.s_tir.meta_schedule.logging import get_logging_func
 from tvm.target import Target
 
+from schedules.cuda import mma_intrinsics
 from tvm_mobilenet.tuning.record_lines import check_trace
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
 # about 500; what has more spills, and LLVM takes up to seconds to find that out.
 MAX_UNROLLED = 640
+
+TENSORIZE = '"Tensorize"'  # the instruction in a trace
 
 Option = int | tuple[int, ...]
 """A decision: the index of a category, or the factors of a perfect tile."""
@@ -154,6 +157,8 @@ def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
 def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
     """A schedule of ``mod`` by a trace in JSON. Raises Rejected where it does not apply."""
     schedule = s_tir.Schedule(mod)
+    if TENSORIZE in trace_json:
+        mma_intrinsics.register()  # the rule that does may not have run in this process
     try:
         trace = json.loads(trace_json)
         check_trace(trace)
