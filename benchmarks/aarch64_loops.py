@@ -1,14 +1,12 @@
-"""Reads aarch64 assembly, as LLVM writes it, as far as we ask: the innermost loops.
-
-A loop is what lies between a label and a later branch back to it. An innermost one holds no other.
-"""
+"""Reads aarch64 assembly, as LLVM writes it, as far as we ask: what the innermost loops hold."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-LABEL = re.compile(r"^([.\w$]+):")
+import assembly_listing
+
 BRANCH = re.compile(r"^(?:b|b\.\w+|cbn?z|tbn?z)\s+(?:.*,\s*)?([.\w$]+)$")
 CALL = re.compile(r"^blr?\b")
 STACK = re.compile(r"\[(?:sp|x29)\b")
@@ -63,39 +61,10 @@ class Loop:
 
 def innermost_loops(assembly: str) -> list[Loop]:
     """Every innermost loop of a module's assembly."""
-    instructions, labels = read(assembly)
-    spans = []
-    for end, instruction in enumerate(instructions):
-        branch = BRANCH.match(instruction)
-        start = labels.get(branch[1]) if branch else None
-        if branch and start is not None and start <= end:
-            spans.append((start, end, branch[1]))
-    return [
-        Loop(label, tuple(instructions[start : end + 1]))
-        for start, end, label in spans
-        if not any(
-            start <= other_start and other_end <= end
-            for other_start, other_end, _ in spans
-            if (other_start, other_end) != (start, end)
-        )
-    ]
+    listing = assembly_listing.read(assembly, "//")
+    return [Loop(span.label, listing.of(span)) for span in listing.innermost_loops(BRANCH)]
 
 
 def hot_loop(assembly: str) -> Loop:
     """The innermost loop with the most vector FMAs."""
     return max(innermost_loops(assembly), key=lambda loop: loop.fmas)
-
-
-def read(assembly: str) -> tuple[list[str], dict[str, int]]:
-    """Instructions without comments and directives, and for each label the instruction after it."""
-    instructions: list[str] = []
-    labels: dict[str, int] = {}
-    for line in assembly.splitlines():
-        label = LABEL.match(line)
-        if label:
-            labels[label[1]] = len(instructions)
-            continue
-        text = " ".join(line.partition("//")[0].split())
-        if text and not text.startswith("."):
-            instructions.append(text)
-    return instructions, labels

@@ -1,14 +1,13 @@
-"""Reads x86-64 assembly (AT&T syntax, as LLVM writes it) as far as tests ask: the innermost loops.
-
-A loop is what lies between a label and a later jump back to it. An innermost one holds no other.
-"""
+"""Reads x86-64 assembly (AT&T syntax, as LLVM writes it) as far as tests ask: innermost loops."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-LABEL = re.compile(r"^([.\w$]+):")
+import assembly_listing
+from assembly_listing import Listing
+
 JUMP = re.compile(r"^j\w+\s+([.\w$]+)$")
 STACK = re.compile(r"\(%rsp\b")
 FRAME = re.compile(r"\(%rbp\b")
@@ -48,45 +47,21 @@ class Loop:
 
 def innermost_loops(assembly: str) -> list[Loop]:
     """Every innermost loop of a module's assembly."""
-    instructions, labels = read(assembly)
-    spans = []
-    for end, instruction in enumerate(instructions):
-        jump = JUMP.match(instruction)
-        start = labels.get(jump[1]) if jump else None
-        if jump and start is not None and start <= end:
-            spans.append((start, end, jump[1]))
+    listing = assembly_listing.read(assembly, "#")
     return [
-        Loop(label, tuple(instructions[start : end + 1]), has_frame(instructions, labels, start))
-        for start, end, label in spans
-        if not any(
-            start <= other_start and other_end <= end
-            for other_start, other_end, _ in spans
-            if (other_start, other_end) != (start, end)
-        )
+        Loop(span.label, listing.of(span), has_frame(listing, span.start))
+        for span in listing.innermost_loops(JUMP)
     ]
 
 
-def has_frame(instructions: list[str], labels: dict[str, int], inside: int) -> bool:
+def has_frame(listing: Listing, inside: int) -> bool:
     """Whether the function around instruction `inside` sets %rbp to its frame."""
-    functions = (at for name, at in labels.items() if not name.startswith(".L") and at <= inside)
-    return "movq %rsp, %rbp" in instructions[max(functions, default=0) : inside]
+    functions = (
+        at for name, at in listing.labels.items() if not name.startswith(".L") and at <= inside
+    )
+    return "movq %rsp, %rbp" in listing.instructions[max(functions, default=0) : inside]
 
 
 def hot_loop(assembly: str) -> Loop:
     """The innermost loop with the most vector FMAs."""
     return max(innermost_loops(assembly), key=Loop.fmas)
-
-
-def read(assembly: str) -> tuple[list[str], dict[str, int]]:
-    """Instructions without comments and directives, and for each label the instruction after it."""
-    instructions: list[str] = []
-    labels: dict[str, int] = {}
-    for line in assembly.splitlines():
-        label = LABEL.match(line)
-        if label:
-            labels[label[1]] = len(instructions)
-            continue
-        text = " ".join(line.partition("#")[0].split())
-        if text and not text.startswith("."):
-            instructions.append(text)
-    return instructions, labels

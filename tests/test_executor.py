@@ -16,15 +16,9 @@ from tvm.script import tirx as T
 
 from tvm_mobilenet import target
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.executor import (
-    ALIGNMENT,
-    Interval,
-    StaticProgram,
-    make_static,
-    overlaps,
-    plan_offsets,
-)
+from tvm_mobilenet.executor import ALIGNMENT, StaticProgram, make_static
 from tvm_mobilenet.lowering import lower
+from tvm_mobilenet.memory_plan import Interval, overlaps, plan_offsets
 
 intervals = st.lists(
     st.builds(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet import models
     from tvm_mobilenet.build import Compiled
     from tvm_mobilenet.bundle import Layer, Manifest
-    from tvm_mobilenet.executor import KernelCall
+    from tvm_mobilenet.memory_plan import KernelCall
     from tvm_mobilenet.records import Records
     from tvm_mobilenet.source import Array, Source
     from tvm_mobilenet.target import TargetSpec

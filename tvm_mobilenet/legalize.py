@@ -9,15 +9,12 @@ tensors and stays a Relax call.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import numpy as np
 import tvm
-from numpy.typing import NDArray
 from tvm import relax, tirx
-from tvm.ir import Call, Expr, Var
+from tvm.ir import Expr, Var
 
 from tvm_mobilenet.computes.conv2d import (
     Window,
@@ -41,17 +38,16 @@ from tvm_mobilenet.computes.weights import (
     pack_depthwise,
     pack_stem,
 )
-from tvm_mobilenet.layers import (
-    Convolution,
-    Dense,
-    Layer,
-    Other,
-    Pooling,
-    read_layers,
-    variables,
+from tvm_mobilenet.layer_rewriter import (
+    Array,
+    LayerRewriter,
+    is_pointwise,
+    readers,
+    shape_of,
+    stride_suffix,
 )
+from tvm_mobilenet.layers import Convolution, Dense, Layer, Pooling
 
-Array = NDArray[np.float32]
 MIN_VECTOR = 4  # floats: one SSE or NEON register
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
@@ -80,34 +76,14 @@ def legalize(vector_width: int, rules: Collection[str] = ()) -> tvm.transform.Pa
     return run
 
 
-class _Legalizer:
+class _Legalizer(LayerRewriter):
     def __init__(self, function: relax.Function, vector_width: int, rules: Collection[str]) -> None:
-        self.function = function
+        super().__init__(function)
         self.vector_width = vector_width
-        self.layers = read_layers(function)
         self.halos = needed_halos(self.layers)
         # depthwise results that are left as the operands of the 1x1 convolution after them
         self.as_operands = self.strassen_sources() if STRASSEN.issubset(rules) else set()
-        self.builder = relax.BlockBuilder()
-        self.plain: dict[Var, Expr] = {}
         self.blocked: dict[Var, BlockedTensor] = {}
-
-    def run(self) -> tvm.IRModule:
-        emit: dict[type, Callable[..., None]] = {
-            Convolution: self.convolution,
-            Pooling: self.pooling,
-            Dense: self.dense,
-            Other: self.other,
-        }
-        params = list(self.function.params)
-        self.plain.update((param, param) for param in params)
-        with self.builder.function("main", params, attrs=dict(self.function.attrs or {})):
-            with self.builder.dataflow():
-                for layer in self.layers:
-                    emit[type(layer)](layer)
-                output = self.builder.emit_output(self.rewritten(self.function.body.body))
-            self.builder.emit_func_output(output)
-        return self.builder.finalize()
 
     # --- layers -------------------------------------------------------------------------------
 
@@ -199,9 +175,6 @@ class _Legalizer:
             func, f"dense_{features_in}_{features_out}", args, (batch, features_out)
         )
 
-    def other(self, layer: Other) -> None:
-        self.plain[layer.result] = self.builder.emit(self.rewritten(layer.value))
-
     # --- layouts ------------------------------------------------------------------------------
 
     def layout(self, layer: Convolution) -> Blocked:
@@ -213,14 +186,13 @@ class _Legalizer:
     def strassen_sources(self) -> set[Var]:
         """Results of depthwise convolutions that only a 1x1 convolution worth it reads."""
         made_by = {layer.result: layer for layer in self.layers}
-        readers = Counter(var for layer in self.layers for var in sources(layer))
-        readers.update(variables(self.function.body.body))
+        counts = readers(self.layers, self.function)
         found = set()
         for layer in self.layers:
             if not isinstance(layer, Convolution) or not is_pointwise(layer):
                 continue
             before = made_by.get(layer.source)
-            if isinstance(before, Convolution) and before.depthwise and readers[before.result] == 1:
+            if isinstance(before, Convolution) and before.depthwise and counts[before.result] == 1:
                 if pays(self.layout(before), self.layout(layer)):
                     found.add(before.result)
         return found
@@ -245,55 +217,16 @@ class _Legalizer:
             self.blocked[var] = BlockedTensor(value, layout)
         return self.blocked[var]
 
-    def as_plain(self, var: Var) -> Expr:
-        if var not in self.plain:
-            tensor = self.blocked[var]
-            layout = tensor.layout
-            name = f"unpack_{layout.width}x{layout.height}x{layout.channels}"
-            self.plain[var] = self.call(unpack(layout), name, [tensor.value], shape_of(var))
-        return self.plain[var]
-
-    def rewritten(self, value: Expr) -> Expr:
-        """`value` with every variable replaced by its plain tensor."""
-        if isinstance(value, Var):
-            return self.as_plain(value)
-        if isinstance(value, Call):
-            args = [self.rewritten(arg) for arg in value.args]
-            return Call(value.op, args, value.attrs, value.ty_args)
-        if isinstance(value, relax.Tuple):
-            return relax.Tuple([self.rewritten(item) for item in value.fields])
-        if isinstance(value, relax.TupleGetItem):
-            return relax.TupleGetItem(self.rewritten(value.tuple_value), value.index)
-        return value
-
-    def call(
-        self, func: tirx.PrimFunc, name: str, args: list[Expr | Array], shape: tuple[int, ...]
-    ) -> Var:
-        """Emit one kernel call; equal kernels become one function."""
-        gvar = self.builder.add_func(func.without_attr("global_symbol"), name)
-        exprs = [relax.const(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
-        return self.builder.emit(
-            relax.call_tir(gvar, exprs, out_ty=relax.TensorType(shape, "float32"))
-        )
-
-
-def sources(layer: Layer) -> list[Var]:
-    """The tensors a layer reads."""
-    return list(variables(layer.value)) if isinstance(layer, Other) else [layer.source]
-
-
-def is_pointwise(layer: Convolution) -> bool:
-    kernel = layer.weight.shape[2:]
-    return not layer.depthwise and kernel == layer.stride == (1, 1) and not any(layer.padding)
+    def unpacked(self, var: Var) -> Expr:
+        tensor = self.blocked[var]
+        layout = tensor.layout
+        name = f"unpack_{layout.width}x{layout.height}x{layout.channels}"
+        return self.call(unpack(layout), name, [tensor.value], shape_of(var))
 
 
 def window(layer: Convolution) -> Window:
     top, left, *_ = layer.padding
     return Window(layer.weight.shape[2:], layer.stride, (top, left))
-
-
-def stride_suffix(layer: Convolution) -> str:
-    return f"_s{layer.stride[0]}" if layer.stride != (1, 1) else ""
 
 
 def panel_of(blocks: int) -> int:
@@ -314,7 +247,3 @@ def needed_halo(layer: Convolution) -> Halo:
     """The whole padding, even where a stride leaves its last row unread: fewer distinct kernels."""
     top, left, bottom, right = layer.padding
     return Halo(top, bottom, left, right)
-
-
-def shape_of(value: Expr) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in value.ty.shape)

@@ -6,15 +6,13 @@ and the pooling is in `precision`; the network's input and output stay float32.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tvm
-from numpy.typing import NDArray
 from tvm import relax, tirx
-from tvm.ir import Call, Expr, Var
+from tvm.ir import Expr, Var
 
 from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
 from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
@@ -28,9 +26,15 @@ from tvm_mobilenet.computes.gpu.weights import (
     pack_depthwise,
     pack_stem,
 )
-from tvm_mobilenet.layers import Convolution, Dense, Layer, Other, Pooling, read_layers, variables
+from tvm_mobilenet.layer_rewriter import (
+    Array,
+    LayerRewriter,
+    readers,
+    shape_of,
+    stride_suffix,
+)
+from tvm_mobilenet.layers import Convolution, Dense, Layer, Pooling
 
-Array = NDArray[np.generic]
 DTYPES = {"fp32": "float32", "fp16": "float16"}
 MAX_STEM_CHANNELS = 4  # of an image that is read as it comes: RGB, or with one more
 MATRIX_BATCH = 8  # images from which the classifier is a product of matrices
@@ -54,35 +58,16 @@ class ImageTensor:
     image: Image
 
 
-class _Legalizer:
+class _Legalizer(LayerRewriter):
     def __init__(
         self, function: relax.Function, dtype: str, fuse: Callable[[int, int, int], bool]
     ) -> None:
-        self.function = function
+        super().__init__(function)
         self.dtype = dtype
-        self.layers = read_layers(function)
         self.fused = fused_pairs(self.layers, function, fuse)
-        self.builder = relax.BlockBuilder()
-        self.plain: dict[Var, Expr] = {}
+        # the consumer of a fused layer computes it
+        self.layers = [layer for layer in self.layers if layer.result not in self.fused]
         self.images: dict[Var, ImageTensor] = {}
-
-    def run(self) -> tvm.IRModule:
-        emit: dict[type, Callable[..., None]] = {
-            Convolution: self.convolution,
-            Pooling: self.pooling,
-            Dense: self.dense,
-            Other: self.other,
-        }
-        params = list(self.function.params)
-        self.plain.update((param, param) for param in params)
-        with self.builder.function("main", params, attrs=dict(self.function.attrs or {})):
-            with self.builder.dataflow():
-                for layer in self.layers:
-                    if layer.result not in self.fused:  # else its consumer computes it
-                        emit[type(layer)](layer)
-                output = self.builder.emit_output(self.rewritten(self.function.body.body))
-            self.builder.emit_func_output(output)
-        return self.builder.finalize()
 
     # --- layers -------------------------------------------------------------------------------
 
@@ -121,8 +106,8 @@ class _Legalizer:
             pack_conv2d(second.weight, self.dtype),
             pack_bias(second.bias),
         ]
-        stride = "" if first.stride == (1, 1) else f"_s{first.stride[0]}"
-        self.image(second, func, named("separable_conv2d", second) + stride, args, out)
+        name = named("separable_conv2d", second) + stride_suffix(first)
+        self.image(second, func, name, args, out)
 
     def pooling(self, layer: Pooling) -> None:
         x = self.as_image(layer.source)
@@ -171,9 +156,6 @@ class _Legalizer:
             unpack(out), f"unpack_{features_out}", [result], shape, "float32"
         )
 
-    def other(self, layer: Other) -> None:
-        self.plain[layer.result] = self.builder.emit(self.rewritten(layer.value))
-
     # --- layouts ------------------------------------------------------------------------------
 
     def image_of(self, var: Var) -> Image:
@@ -193,28 +175,11 @@ class _Legalizer:
             self.images[var] = ImageTensor(value, image)
         return self.images[var]
 
-    def as_plain(self, var: Var) -> Expr:
-        if var not in self.plain:
-            tensor = self.images[var]
-            image = tensor.image
-            name = f"unpack_{image.width}x{image.height}x{image.channels}"
-            self.plain[var] = self.call(
-                unpack(image), name, [tensor.value], shape_of(var), "float32"
-            )
-        return self.plain[var]
-
-    def rewritten(self, value: Expr) -> Expr:
-        """`value` with every variable replaced by its plain tensor."""
-        if isinstance(value, Var):
-            return self.as_plain(value)
-        if isinstance(value, Call):
-            args = [self.rewritten(arg) for arg in value.args]
-            return Call(value.op, args, value.attrs, value.ty_args)
-        if isinstance(value, relax.Tuple):
-            return relax.Tuple([self.rewritten(item) for item in value.fields])
-        if isinstance(value, relax.TupleGetItem):
-            return relax.TupleGetItem(self.rewritten(value.tuple_value), value.index)
-        return value
+    def unpacked(self, var: Var) -> Expr:
+        tensor = self.images[var]
+        image = tensor.image
+        name = f"unpack_{image.width}x{image.height}x{image.channels}"
+        return self.call(unpack(image), name, [tensor.value], shape_of(var))
 
     def image(
         self,
@@ -227,26 +192,12 @@ class _Legalizer:
         value = self.call(func, name, args, out.shape, out.dtype)
         self.images[layer.result] = ImageTensor(value, out)
 
-    def call(
-        self,
-        func: tirx.PrimFunc,
-        name: str,
-        args: list[Expr | Array],
-        shape: tuple[int, ...],
-        dtype: str,
-    ) -> Var:
-        """Emit one kernel call; equal kernels become one function."""
-        gvar = self.builder.add_func(func.without_attr("global_symbol"), name)
-        exprs = [relax.const(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
-        return self.builder.emit(relax.call_tir(gvar, exprs, out_ty=relax.TensorType(shape, dtype)))
-
 
 def fused_pairs(
     layers: list[Layer], function: relax.Function, fuse: Callable[[int, int, int], bool]
 ) -> dict[Var, Convolution]:
     """Depthwise layers that the 1x1 convolution after them computes, by their result."""
-    uses = Counter(var for layer in layers for var in sources(layer))
-    uses.update(variables(function.body.body))
+    uses = readers(layers, function)
     made = {layer.result: layer for layer in layers if isinstance(layer, Convolution)}
     pairs = {}
     for layer in made.values():
@@ -261,22 +212,14 @@ def fused_pairs(
     return pairs
 
 
-def sources(layer: Layer) -> list[Var]:
-    return list(variables(layer.value)) if isinstance(layer, Other) else [layer.source]
-
-
 def named(kind: str, layer: Convolution) -> str:
     _, channels, height, width = shape_of(layer.result)
     size = f"{width}x{height}x{channels}"
     if not layer.depthwise:
         size = f"{width}x{height}x{layer.weight.shape[1]}_{channels}"
-    return f"{kind}_{size}" + ("" if layer.stride == (1, 1) else f"_s{layer.stride[0]}")
+    return f"{kind}_{size}{stride_suffix(layer)}"
 
 
 def window_of(layer: Convolution) -> Window:
     top, left, _, _ = layer.padding
     return Window(layer.weight.shape[2:], layer.stride, (top, left))
-
-
-def shape_of(value: Expr) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in value.ty.shape)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from schedules import global_avg_pool2d, layout
 from schedules.arm_cpu import (
     dense,
     depthwise_conv2d,
-    global_avg_pool2d,
-    layout,
     pointwise_conv2d,
     stem_conv2d,
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from schedules import global_avg_pool2d, layout
 from schedules.x86 import (
     dense,
     depthwise_conv2d,
     depthwise_operands,
-    global_avg_pool2d,
-    layout,
     pointwise_conv2d,
     stem_conv2d,
     strassen_conv2d,

@@ -39,12 +39,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = best_gemm_tile(
-        RegisterFile(lanes),
-        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
-        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
-    )
+    tile_h, tile_w, vectors = default_tile(lanes, height, width, blocks)
     panels, rows = blocks // vectors, height // tile_h
     weights_outweigh_image = blocks * lanes > height * width
     if weights_outweigh_image:
@@ -74,6 +69,16 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     accumulate_in_registers(sch, conv, [ckh, ckw, k0], [ki, cn, ch, cw, co], cc)
     zero_halo(sch)
     return [sch]
+
+
+def default_tile(lanes: int, height: int, width: int, blocks: int) -> tuple[int, int, int]:
+    """Rows, columns and channel vectors of the best tile that divides the output."""
+    return best_gemm_tile(
+        RegisterFile(lanes),
+        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
+        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
+    )
 
 
 def band_rows(rows: int, row_bytes: int) -> int:

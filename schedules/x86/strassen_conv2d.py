@@ -13,7 +13,6 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.primitives import (
     accumulate_in_registers,
-    divisors,
     extent,
     fuse_parallel,
     powers_of_two_dividing,
@@ -25,9 +24,9 @@ from schedules.x86.pointwise_conv2d import (
     MAX_TILE_HEIGHT,
     MAX_TILE_VECTORS,
     MAX_TILE_WIDTH,
+    default_tile,
     default_unroll,
 )
-from schedules.x86.registers import RegisterFile, best_gemm_tile
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
@@ -38,12 +37,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = best_gemm_tile(
-        RegisterFile(lanes),
-        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
-        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
-    )
+    tile_h, tile_w, vectors = default_tile(lanes, height, width, blocks)
     panels, rows = blocks // vectors, height // tile_h
 
     # Step 2. Panels and bands around the tile, and its four quarters of the output in it

@@ -7,7 +7,6 @@ devices, or a model that needs no device at all. The loop knows none of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tvm_mobilenet.tuning.messages import Cause
@@ -130,9 +129,4 @@ class Measurer(Protocol):
 
     def __enter__(self) -> Measurer: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...

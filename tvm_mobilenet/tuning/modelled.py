@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.core_model.core import Core
@@ -58,13 +57,8 @@ class ModelMeasurer:
         self._check.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._check.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._check.close()
 
     def add_task(self, task: int, mod: tvm.IRModule) -> None:
         self._mods[task] = mod

@@ -1,11 +1,16 @@
-"""Global average pooling for NEON: one vector of channels a step, bound by memory."""
+"""Global average pooling for CPUs: one vector of channels a step, bound by memory."""
 
 from __future__ import annotations
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.primitives import accumulate_in_registers, divisors, extent, powers_of_two_dividing
+from schedules.primitives import (
+    accumulate_in_registers,
+    divisors,
+    extent,
+    powers_of_two_dividing,
+)
 
 MAX_VECTORS = 8  # independent sums, to cover the latency of the addition
 

@@ -1,0 +1,131 @@
+"""What every legalization does: the layers of a Relax function one by one, each as kernel calls.
+
+A subclass says how its kernels' activations lie in memory. A tensor that an operator without a
+kernel reads, or that the network gives out, is asked for in the plain layout.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax, tirx
+from tvm.ir import Call, Expr, Var
+
+from tvm_mobilenet.layers import (
+    Convolution,
+    Dense,
+    Layer,
+    Other,
+    Pooling,
+    read_layers,
+    variables,
+)
+
+Array = NDArray[np.float32]
+
+
+class LayerRewriter(ABC):
+    """Emits a new function for `function`; `plain` are the tensors that have the plain layout."""
+
+    def __init__(self, function: relax.Function) -> None:
+        self.function = function
+        self.layers = read_layers(function)
+        self.builder = relax.BlockBuilder()
+        self.plain: dict[Var, Expr] = {}
+
+    def run(self) -> tvm.IRModule:
+        """The module of the new function, `main`, and its kernels."""
+        emit: dict[type, Callable[..., None]] = {
+            Convolution: self.convolution,
+            Pooling: self.pooling,
+            Dense: self.dense,
+            Other: self.other,
+        }
+        params = list(self.function.params)
+        self.plain.update((param, param) for param in params)
+        with self.builder.function("main", params, attrs=dict(self.function.attrs or {})):
+            with self.builder.dataflow():
+                for layer in self.layers:
+                    emit[type(layer)](layer)
+                output = self.builder.emit_output(self.rewritten(self.function.body.body))
+            self.builder.emit_func_output(output)
+        return self.builder.finalize()
+
+    @abstractmethod
+    def convolution(self, layer: Convolution) -> None: ...
+
+    @abstractmethod
+    def pooling(self, layer: Pooling) -> None: ...
+
+    @abstractmethod
+    def dense(self, layer: Dense) -> None: ...
+
+    @abstractmethod
+    def unpacked(self, var: Var) -> Expr:
+        """Emit the plain tensor of one in the kernels' own layout."""
+
+    def other(self, layer: Other) -> None:
+        self.plain[layer.result] = self.builder.emit(self.rewritten(layer.value))
+
+    def as_plain(self, var: Var) -> Expr:
+        if var not in self.plain:
+            self.plain[var] = self.unpacked(var)
+        return self.plain[var]
+
+    def rewritten(self, value: Expr) -> Expr:
+        """`value` with every variable replaced by its plain tensor."""
+        if isinstance(value, Var):
+            return self.as_plain(value)
+        if isinstance(value, Call):
+            args = [self.rewritten(arg) for arg in value.args]
+            return Call(value.op, args, value.attrs, value.ty_args)
+        if isinstance(value, relax.Tuple):
+            return relax.Tuple([self.rewritten(item) for item in value.fields])
+        if isinstance(value, relax.TupleGetItem):
+            return relax.TupleGetItem(self.rewritten(value.tuple_value), value.index)
+        return value
+
+    def call(
+        self,
+        func: tirx.PrimFunc,
+        name: str,
+        args: list[Expr | Array],
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+    ) -> Var:
+        """Emit one kernel call; equal kernels become one function."""
+        gvar = self.builder.add_func(func.without_attr("global_symbol"), name)
+        exprs = [relax.const(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+        return self.builder.emit(relax.call_tir(gvar, exprs, out_ty=relax.TensorType(shape, dtype)))
+
+
+def readers(layers: list[Layer], function: relax.Function) -> Counter[Var]:
+    """How many layers read each tensor; the function's result counts as one."""
+    counts = Counter(var for layer in layers for var in sources(layer))
+    counts.update(variables(function.body.body))
+    return counts
+
+
+def sources(layer: Layer) -> list[Var]:
+    """The tensors a layer reads."""
+    return list(variables(layer.value)) if isinstance(layer, Other) else [layer.source]
+
+
+def is_pointwise(layer: Convolution) -> bool:
+    """Whether it is a 1x1 convolution that reads every pixel once."""
+    kernel = layer.weight.shape[2:]
+    return not layer.depthwise and kernel == layer.stride == (1, 1) and not any(layer.padding)
+
+
+def stride_suffix(layer: Convolution) -> str:
+    """Of a kernel's name."""
+    return f"_s{layer.stride[0]}" if layer.stride != (1, 1) else ""
+
+
+def shape_of(value: Expr) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in value.ty.shape)

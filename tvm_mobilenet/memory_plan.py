@@ -1,0 +1,209 @@
+"""A lowered network as kernel calls in order, with a fixed place in memory for every tensor.
+
+A network of static shape needs no allocator: what is alive at different times shares one workspace,
+and the weights lie one after the other in the order of the calls that read them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax, s_tir
+from tvm.ir import Call, Constant, Expr, GlobalVar, Var
+from tvm.runtime import DataType
+
+from tvm_mobilenet.errors import BadInput
+
+INPUT, PARAMETERS, WORKSPACE = "input", "parameters", "workspace"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: one of the network's buffers and a byte offset in it."""
+
+    buffer: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel: its name, floating-point operations, and bytes of its arguments."""
+
+    kernel: str
+    flops: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel to run on tensors at `places`: those it reads, then the one it writes."""
+
+    kernel: GlobalVar
+    places: tuple[Place, ...]
+    call: KernelCall
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What runs, and where its tensors lie.
+
+    `outputs` are as the network gives them out, which may be reshapes of what was computed.
+    """
+
+    input: Var
+    outputs: tuple[Expr, ...]
+    steps: tuple[Step, ...]
+    parameters: bytes
+    workspace_bytes: int
+
+    @property
+    def calls(self) -> tuple[KernelCall, ...]:
+        return tuple(step.call for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A tensor of the workspace: its size and the first and last call that touches it."""
+
+    size: int
+    first: int
+    last: int
+
+
+def plan_memory(mod: tvm.IRModule, alignment: int) -> MemoryPlan:
+    """Of a Relax module whose `main` is kernel calls and reshapes only; `alignment` is in bytes.
+
+    Raises BadInput for one with an operator that has no kernel.
+    """
+    return _Planner(mod, alignment).plan()
+
+
+def output(index: int) -> str:
+    """The buffer of an output."""
+    return f"output{index}"
+
+
+def plan_offsets(intervals: list[Interval]) -> tuple[list[int], int]:
+    """Offsets at which tensors alive at the same time do not overlap, and the bytes needed.
+
+    Greedy by size: the largest tensor first, each at the lowest offset that is free over its life.
+    """
+    offsets = [0] * len(intervals)
+    placed: list[int] = []
+    for index in sorted(range(len(intervals)), key=lambda i: -intervals[i].size):
+        mine = intervals[index]
+        offset = 0
+        alive = [p for p in placed if overlaps(intervals[p], mine)]
+        for other in sorted(alive, key=lambda p: offsets[p]):
+            if offset + mine.size <= offsets[other]:
+                break
+            offset = max(offset, offsets[other] + intervals[other].size)
+        offsets[index] = offset
+        placed.append(index)
+    needed = max((o + i.size for o, i in zip(offsets, intervals, strict=True)), default=0)
+    return offsets, needed
+
+
+def overlaps(a: Interval, b: Interval) -> bool:
+    return a.first <= b.last and b.first <= a.last
+
+
+class _Planner:
+    def __init__(self, mod: tvm.IRModule, alignment: int) -> None:
+        self.mod = mod
+        self.alignment = alignment
+        self.main: relax.Function = mod["main"]
+        self.same_as: dict[Var, Expr] = {}  # reshapes and names: the tensor whose bytes they are
+        self.tuples: dict[Var, relax.Tuple] = {}
+        self.calls: list[tuple[Var, Call]] = []
+        for block in self.main.body.blocks:
+            for binding in block.bindings:
+                self.read(binding.var, binding.value)
+        self.parameters = bytearray()
+        self.constant_offsets: dict[Constant, int] = {}
+
+    def read(self, var: Var, value: Expr) -> None:
+        operator = getattr(value.op, "name", None) if isinstance(value, Call) else None
+        if operator == "relax.call_tir":
+            self.calls.append((var, value))
+        elif operator == "relax.reshape":
+            self.same_as[var] = value.args[0]
+        elif isinstance(value, Var):
+            self.same_as[var] = value
+        elif isinstance(value, relax.Tuple):
+            self.tuples[var] = value
+        else:
+            raise BadInput(f"the static executor cannot run {operator or type(value).__name__}")
+
+    def plan(self) -> MemoryPlan:
+        (input_var,) = self.main.params
+        outputs = self.outputs()
+        places: dict[Var, Place] = {input_var: Place(INPUT)}
+        for index, var in enumerate(map(self.root, outputs)):
+            if var in places or not isinstance(var, Var):
+                raise BadInput("a network output must be computed, and given out once")
+            places[var] = Place(output(index))
+        workspace_bytes = self.place_intermediate(places)
+        steps = tuple(self.step(var, call, places) for var, call in self.calls)
+        # a network without weights has a byte of them: no buffer is empty
+        parameters = bytes(self.parameters) or b"\0"
+        return MemoryPlan(input_var, tuple(outputs), steps, parameters, workspace_bytes)
+
+    def outputs(self) -> list[Expr]:
+        result = self.main.body.body
+        named = self.root(result)
+        if isinstance(named, Var) and named in self.tuples:
+            result = self.tuples[named]
+        return list(result.fields) if isinstance(result, relax.Tuple) else [result]
+
+    def root(self, value: Expr) -> Expr:
+        while isinstance(value, Var) and value in self.same_as:
+            value = self.same_as[value]
+        return value
+
+    def place_intermediate(self, places: dict[Var, Place]) -> int:
+        """Place every tensor between two kernels; the bytes of the workspace."""
+        first = {var: index for index, (var, _) in enumerate(self.calls)}
+        last = dict(first)
+        for index, (_, call) in enumerate(self.calls):
+            for arg in map(self.root, arguments(call)):
+                if isinstance(arg, Var) and arg in last:
+                    last[arg] = index
+        inner = [var for var in first if var not in places]
+        intervals = [Interval(self.aligned(nbytes(v)), first[v], last[v]) for v in inner]
+        offsets, needed = plan_offsets(intervals)
+        places.update((v, Place(WORKSPACE, o)) for v, o in zip(inner, offsets, strict=True))
+        return needed
+
+    def step(self, var: Var, call: Call, places: dict[Var, Place]) -> Step:
+        kernel = call.args[0]
+        tensors = [*arguments(call), var]
+        flops = s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": self.mod[kernel]}))
+        described = KernelCall(kernel.name_hint, int(flops), sum(map(nbytes, tensors)))
+        return Step(kernel, tuple(self.place(one, places) for one in tensors), described)
+
+    def place(self, value: Expr, places: dict[Var, Place]) -> Place:
+        value = self.root(value)
+        if not isinstance(value, Constant):
+            return places[value]
+        if value not in self.constant_offsets:
+            self.constant_offsets[value] = len(self.parameters)
+            data = np.ascontiguousarray(value.value.numpy()).tobytes()
+            self.parameters += data.ljust(self.aligned(len(data)), b"\0")
+        return Place(PARAMETERS, self.constant_offsets[value])
+
+    def aligned(self, size: int) -> int:
+        return -(-size // self.alignment) * self.alignment
+
+
+def arguments(call: Call) -> list[Expr]:
+    """The tensors a call_tir reads."""
+    return list(call.args[1].fields)
+
+
+def nbytes(tensor: Expr) -> int:
+    elements = math.prod(int(dim) for dim in tensor.ty.shape)
+    return elements * int(DataType(str(tensor.ty.dtype)).itemsize)
