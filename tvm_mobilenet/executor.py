@@ -5,9 +5,9 @@ runs one kernel after the other, each on pointers at fixed offsets. Nothing is a
 or dispatched between kernels, and all threads enter one parallel region: between kernels they only
 wait for each other.
 
-For `bench --profile` three more functions are exported: `profile(…, stamps)` does what `infer` does
-and notes the cycle counter before the first kernel and after each; `fma_peak` and `stream_read`
-measure what the core can do at best (computes/probes.py).
+For `bench --profile` three more functions are exported: `profile(…, stamps)` runs the same code as
+`infer` and notes the cycle counter before the first kernel and after each; `fma_peak` and
+`stream_read` measure what the core can do at best (computes/probes.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 import tvm
 from tvm import tirx
-from tvm.ir import Call, Expr, GlobalVar, PrimType
+from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.probes import fma_peak, stream_read
+from tvm_mobilenet.lowering import NOT_INLINED
 from tvm_mobilenet.memory_plan import (
     INPUT,
     PARAMETERS,
@@ -58,23 +59,18 @@ def make_static(mod: tvm.IRModule, vector_width: int) -> StaticProgram:
     an operator that has no kernel.
     """
     plan = plan_memory(mod, ALIGNMENT)
-    buffers = argument_buffers(plan)
-    body = [call_kernel(step, buffers) for step in plan.steps]
-    stamps = tirx.decl_buffer((len(body) + 1,), "int64", "stamps")
-    stamped = [first_thread(stamp(stamps, 0))]
-    for index, call in enumerate(body):
-        stamped += [call, first_thread(stamp(stamps, index + 1))]
+    network = GlobalVar("network")
     rows = max(len(plan.parameters) // (STREAM_ROW * FLOAT_BYTES), 1)
-    signature = list(buffers.values())
     entries = {
-        "infer": entry("infer", signature, body),
-        "profile": entry("profile", [*signature, stamps], stamped),
-        "fma_peak": exported("fma_peak", fma_peak(vector_width)),
-        "stream_read": exported("stream_read", stream_read(rows, vector_width)),
+        "infer": infer(network, plan),
+        "profile": profile(network, plan),
+        "fma_peak": fma_peak(vector_width),
+        "stream_read": stream_read(rows, vector_width),
     }
-    functions = {gv: f for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc)}
+    kernels = {gv: f for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc)}
+    exported = {GlobalVar(name): f.with_attr("global_symbol", name) for name, f in entries.items()}
     return StaticProgram(
-        tvm.IRModule({GlobalVar(name): f for name, f in entries.items()} | functions),
+        tvm.IRModule({**exported, network: network_function(plan), **kernels}),
         plan.parameters,
         plan.workspace_bytes,
         plan.calls,
@@ -103,17 +99,64 @@ def call_kernel(step: Step, buffers: dict[str, tirx.Buffer]) -> tirx.Stmt:
     return tirx.AttrStmt(ONE, "pragma_parallel_barrier_when_finish", ONE, call)
 
 
-def entry(name: str, buffers: list[tirx.Buffer], body: list[tirx.Stmt]) -> tirx.PrimFunc:
-    """An exported function over `buffers` whose body all threads enter together."""
-    # TVM refuses a sequence of one statement, which a network of one kernel comes to
-    sequence = tirx.SeqStmt(body) if len(body) > 1 else body[0]
-    region = tirx.AttrStmt(ONE, "pragma_parallel_launch_point", ONE, sequence)
-    func = tirx.PrimFunc(buffers, region)
-    return func.with_attr({"global_symbol": name, "tirx.noalias": True})
+def network_function(plan: MemoryPlan) -> tirx.PrimFunc:
+    """All kernels in one region that all threads enter together; `stamped` says whether to stamp.
+
+    Once for `infer` and `profile`: code for the kernels is what compiling takes its time for.
+    """
+    buffers = argument_buffers(plan)
+    stamps = stamps_buffer(plan)
+    stamped = tirx.Var("stamped", "int32")
+    body = [stamp(stamps, 0, stamped)]
+    for index, step in enumerate(plan.steps):
+        body += [call_kernel(step, buffers), stamp(stamps, index + 1, stamped)]
+    region = tirx.AttrStmt(ONE, "pragma_parallel_launch_point", ONE, tirx.SeqStmt(body))
+    # only an exported function may have buffers as parameters
+    tensors = [*buffers.values(), stamps]
+    pointers = [tirx.Var(f"{tensor.name}_pointer", tensor.data.ty) for tensor in tensors]
+    views = [
+        tirx.DeclBuffer(tensor, data=pointer)
+        for tensor, pointer in zip(tensors, pointers, strict=True)
+    ]
+    done = tirx.Return(tirx.IntImm("int32", 0))
+    result = PrimType("int32")  # not 0 where a thread failed, as TVM's launch says
+    func = tirx.PrimFunc([*pointers, stamped], on_cpu([*views, region, done]), result)
+    return func.with_attr({"tirx.noalias": True, NOT_INLINED: True})
 
 
-def exported(name: str, func: tirx.PrimFunc) -> tirx.PrimFunc:
-    return func.with_attr("global_symbol", name)
+def infer(network: GlobalVar, plan: MemoryPlan) -> tirx.PrimFunc:
+    buffers = argument_buffers(plan)
+    # no stamps are written: any pointer will do
+    return calling(network, buffers, buffers[WORKSPACE], 0)
+
+
+def profile(network: GlobalVar, plan: MemoryPlan) -> tirx.PrimFunc:
+    buffers = argument_buffers(plan) | {"stamps": stamps_buffer(plan)}
+    return calling(network, buffers, buffers["stamps"], 1)
+
+
+def calling(
+    network: GlobalVar, buffers: dict[str, tirx.Buffer], stamps: tirx.Buffer, stamped: int
+) -> tirx.PrimFunc:
+    """A function over `buffers` that calls `network`."""
+    tensors = [buffer.data for name, buffer in buffers.items() if name != "stamps"]
+    arguments = [*tensors, stamps.data, tirx.IntImm("int32", stamped)]
+    call = Call(network, arguments, ret_ty=PrimType("int32"))
+    # TVM's Python names the first two arguments the other way round
+    failed = [StringImm("a thread of the network failed")]
+    succeeded = tirx.AssertStmt(call == 0, StringImm("RuntimeError"), failed)
+    func = tirx.PrimFunc(list(buffers.values()), succeeded)
+    return func.with_attr("tirx.noalias", True)
+
+
+def on_cpu(body: list[tirx.Stmt]) -> tirx.Stmt:
+    """Say what device allocations are on, as TVM does itself in an exported function."""
+    device = {"device_type": tvm.cpu().dlpack_device_type(), "device_id": 0}
+    statement = tirx.SeqStmt(body)
+    for name, value in device.items():
+        number = tirx.IntImm("int32", value)
+        statement = tirx.AttrStmt(StringImm("default"), name, number, statement)
+    return statement
 
 
 def first_thread(body: tirx.Stmt) -> tirx.Stmt:
@@ -121,10 +164,15 @@ def first_thread(body: tirx.Stmt) -> tirx.Stmt:
     return tirx.For(tirx.Var("only", "int32"), 0, 1, tirx.ForKind.PARALLEL, body)
 
 
-def stamp(stamps: tirx.Buffer, index: int) -> tirx.Stmt:
+def stamp(stamps: tirx.Buffer, index: int, stamped: tirx.Var) -> tirx.Stmt:
     """Note the CPU's counter: x86's time stamps, aarch64's CNTVCT_EL0, which a program may read."""
     now = tirx.call_llvm_intrin("int64", "llvm.readcyclecounter")
-    return tirx.BufferStore(stamps, now, [tirx.IntImm("int32", index)])
+    store = tirx.BufferStore(stamps, now, [tirx.IntImm("int32", index)])
+    return tirx.IfThenElse(stamped != 0, first_thread(store), None)
+
+
+def stamps_buffer(plan: MemoryPlan) -> tirx.Buffer:
+    return tirx.decl_buffer((len(plan.steps) + 1,), "int64", "stamps")
 
 
 def tensor_buffer(name: str, tensor: Expr) -> tirx.Buffer:

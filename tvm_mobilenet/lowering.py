@@ -4,7 +4,7 @@ TVM's TensorIR pipeline as it concerns CPU targets, with two steps of ours:
 
 - A kernel's accumulators stay on its stack, from where LLVM promotes them to registers. Left as it
   is, TVM moves every local buffer of 1 KB or more into a workspace allocated inside the tile loop.
-- Kernels without a `global_symbol` are inlined into the functions that call them, so that a whole
+- Kernels without a `global_symbol` are inlined into the function that calls them, so that a whole
   network is one parallel region, with no launch, argument packing or check between kernels.
 """
 
@@ -21,6 +21,7 @@ from tvm.target import Target
 
 from tvm_mobilenet.prefetch import insert_prefetches
 
+NOT_INLINED = "tvm_mobilenet.not_inlined"  # the attribute of a function that stays one
 STACK_BYTES = 16 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
 
 CPU_PASSES = [
@@ -64,6 +65,8 @@ def inline_kernels(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IR
         call = statement.value
         if not isinstance(call, Call) or not isinstance(call.op, GlobalVar):
             return statement
+        if is_kept(mod[call.op]):
+            return statement
         # of its own variables: the same kernel may be called again
         kernel = s_tir.renew_defs(mod[call.op])
         views = [
@@ -72,17 +75,17 @@ def inline_kernels(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IR
         ]
         return tirx.SeqStmt([*views, *map(once, statements(kernel.body))])
 
-    exported = {gvar: func for gvar, func in mod.functions.items() if is_exported(func)}
+    kept = {gvar: func for gvar, func in mod.functions.items() if is_kept(func)}
     return tvm.IRModule(
         {
             gvar: func.with_body(tvm_ffi.structural_map(func.body, (tirx.Evaluate, inline)))
-            for gvar, func in exported.items()
+            for gvar, func in kept.items()
         }
     )
 
 
-def is_exported(func: tirx.PrimFunc) -> bool:
-    return func.attrs.get("global_symbol") is not None
+def is_kept(func: tirx.PrimFunc) -> bool:
+    return any(func.attrs.get(name) is not None for name in ("global_symbol", NOT_INLINED))
 
 
 def statements(body: tirx.Stmt) -> list[tirx.Stmt]:
