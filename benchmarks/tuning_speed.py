@@ -27,7 +27,7 @@ from typing import Any
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import cli, cpu, target, tune, tvm_runtime
+from tvm_mobilenet import cli, cpu, source, target, tune, tvm_runtime
 from tvm_mobilenet.target import TargetSpec
 from tvm_mobilenet.tuning import loop
 from tvm_mobilenet.tuning.local import LocalMeasurer
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--endurance", type=cli.positive_int, metavar="N", help="see above")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    args.sweep = args.rpc_tracker = None
+    args.rpc_tracker = None
     spec = target.resolve(args.target)
     settings = Settings(target=dict(spec.target), link=tune.linker(args, spec))
     result = (endurance if args.endurance else side_by_side)(args, spec, settings)
@@ -78,8 +78,12 @@ def main() -> int:
 
 def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
     wanted = args.kernel or KERNELS
-    found, _ = distinct(tune.load_kernels(args, spec), spec.tvm_target())
+    kernels = tune.kernels_of([source.from_flags(args)], spec, strassen=False)
+    found, _ = distinct(kernels, spec.tvm_target())
     spaces = [one.space for one in found if one.kernel.name in wanted]
+    if len(spaces) < len(wanted):
+        names = ", ".join(one.kernel.name for one in found)
+        raise SystemExit(f"wanted {', '.join(wanted)}; this network has {names}")
     chosen = [draw(space, args.rounds * BATCH) for space in spaces]
     ours = theirs = 0.0
     count = failed = 0
@@ -216,7 +220,7 @@ def rss_of(pid: int) -> int:
 
 
 def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
-    kernels = tune.load_kernels(args, spec)
+    kernels = tune.kernels_of([source.from_flags(args)], spec)
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
         with Records.open(Path(folder, "log"), spec, writable=True) as records:
             tasks, _ = make_tasks(kernels, spec.tvm_target(), records)

@@ -12,7 +12,7 @@ import itertools
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -320,10 +320,19 @@ def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
 
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
-    from tvm_mobilenet import legalization, pipeline, source
+    from tvm_mobilenet import source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
-    rules = pipeline.rules_of(spec.tvm_target(), args.strassen)
+    return kernels_of(sources, spec, args.strassen, args.precision)
+
+
+def kernels_of(
+    sources: Iterable[Source], spec: TargetSpec, strassen: bool = True, precision: str = "fp32"
+) -> list[Kernel]:
+    """The kernels of networks, those of one after those of the other."""
+    from tvm_mobilenet import legalization, pipeline
+
+    rules = pipeline.rules_of(spec.tvm_target(), strassen)
     return [
         kernel
         for one in sources
@@ -332,7 +341,7 @@ def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
                 one.relax_module(),
                 spec.vector_width,
                 rules,
-                legalization=legalization.for_target(spec, args.precision),
+                legalization=legalization.for_target(spec, precision),
             )
         )
     ]
