@@ -33,6 +33,7 @@ from tvm_mobilenet.tuning.space import Candidate, KernelSpace, trace_key
 OTHER = type(SPEC)(
     **{**SPEC.__dict__, "name": "other", "target": {**SPEC.target, "mcpu": "nehalem"}}
 )
+RUN = {"date": "2026-01-01", "seconds": 3.0, "trials": 6}
 TRACE = [[["GetSBlock", [], ["c", "main"], ["b0"]]], []]
 
 
@@ -62,6 +63,7 @@ def log(tmp_path: Path, space: KernelSpace, candidates: list[Candidate]) -> Iter
             ]
         )
         opened.append([Failed(space.mod, candidates[5].key, "run timeout", "it hung")])
+        opened.add_runs([RUN])
     yield tmp_path / "log"
 
 
@@ -84,6 +86,9 @@ def test_metaschedule_loads_the_database(log: Path, space: KernelSpace) -> None:
     assert len(database) == 5
     best = database.query_tuning_record(space.mod, SPEC.tvm_target(), "main")
     assert [float(one) for one in best.run_secs] == [pytest.approx(30e-6)]
+    indented = ms.database.Workload(space.mod).as_json()[1]
+    stored = json.loads((log / record_store.WORKLOADS).read_text())[1]
+    assert len(stored) < 0.6 * len(indented), "written without indentation"
 
 
 def test_the_last_measurement_of_a_schedule_counts(
@@ -221,6 +226,7 @@ def test_commands(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert records.main(["merge", str(tmp_path / "best"), str(log)]) == 0
     merged = Records.open(tmp_path / "best", SPEC)
     assert (len(merged.records), len(merged.failures)) == (5, 1)
+    assert merged.meta["runs"] == [RUN] and merged.meta["cpu"] == "a CPU"
     capsys.readouterr()
     assert records.main(["list", str(log)]) == 0
     assert "5 schedules, best 30.0 us (spread 1.0%), default 70.0 us, 1 failed" in (

@@ -23,12 +23,14 @@ from network_kernels import Workload
 from tvm import tirx
 
 from schedules import RULES
+from schedules.sharing import EVEN
 from tvm_mobilenet import pipeline, target
 from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.target import TargetSpec
 from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
+from tvm_mobilenet.tuning.statements import imbalance
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
 TARGETS = [
@@ -61,7 +63,7 @@ def compiled(mod: tvm.IRModule, spec: TargetSpec) -> tvm.runtime.Function:
 
 
 def random_point(space: KernelSpace, rng: np.random.Generator) -> Candidate:
-    """A point drawn evenly from those that are not refused for their size."""
+    """A point drawn evenly from those that are not refused for their size or balance."""
 
     def choose(_: int, knob: Knob) -> Option:
         return knob.options[rng.integers(len(knob.options))]
@@ -71,7 +73,7 @@ def random_point(space: KernelSpace, rng: np.random.Generator) -> Candidate:
             return space.instantiate(choose)
         except Rejected as reason:
             # anything else that is refused, the search space should not hold
-            assert "after unrolling" in str(reason)
+            assert "after unrolling" in str(reason) or "times an even part" in str(reason)
     return space.default
 
 
@@ -156,6 +158,27 @@ def test_the_search_starts_at_the_default(name: str) -> None:
         space = KernelSpace(func, spec.tvm_target())
         assert without_rule(space.default.schedule.mod) == without_rule(by_default(func, spec))
         assert space.size > 1, f"{workload.id}: nothing to tune"
+
+
+def test_default_decisions_keep_two_cores_busy() -> None:
+    spec = spec_of(AVX512).with_cores(2)
+    funcs = {one.id: network_kernels.kernel(one, spec.vector_width).func for one in KERNELS}
+    funcs |= {case.id: case.func() for case in FAST_PRODUCTS}
+    found = {name: imbalance(by_default(func, spec), 2) for name, func in funcs.items()}
+    assert {name: one for name, one in found.items() if one > EVEN} == {}
+
+
+def test_points_that_leave_a_core_idle_are_refused() -> None:
+    """Timed on one core they may win, and then take as long on two."""
+    spec = spec_of(AVX512).with_cores(2)
+    func = next(case.func() for case in FAST_PRODUCTS if case.kind == "strassen")
+    space = KernelSpace(func, spec.tvm_target())
+    (o0, o1, oi), (h0, h1, hi), *others = space.default.point  # type: ignore[misc]
+    in_one_piece = [(1, o0 * o1, oi), (1, h0 * h1, hi), *others]
+    with pytest.raises(Rejected, match=r"busiest of 2 cores has 2\.00 times an even part"):
+        space.at(in_one_piece)
+    alone = KernelSpace(func, spec.with_cores(1).tvm_target())
+    assert alone.at(in_one_piece).point == tuple(in_one_piece)
 
 
 def without_rule(mod: tvm.IRModule) -> list[str]:

@@ -129,6 +129,22 @@ def test_resume_repeats_nothing(tmp_path: Path) -> None:
     assert again.trials == 0 and again.records == 0 and again.tasks[0].best_s is not None
 
 
+def test_resume_settles_what_an_interrupted_run_left_open(tmp_path: Path) -> None:
+    """The winners of a run that ended before they were measured side by side are measured so."""
+    with pytest.raises(KeyboardInterrupt):
+        tune_into(tmp_path, [matmul(8, 32, 16)], Interrupting())
+    before = Records.open(tmp_path, SPEC).records
+    assert not any(one.info.final for one in before)
+    state = tune_into(tmp_path, [matmul(8, 32, 16)], None, Budget(trials=1), resume=True)
+    (task,) = state.tasks
+    assert task.new == 0 and state.records > 1
+    finals = [one for one in Records.open(tmp_path, SPEC).records if one.info.final]
+    assert task.best_s == min(one.seconds for one in finals)
+    assert task.best is not None and task.best.key in {one.trace_key for one in finals}
+    again = tune_into(tmp_path, [matmul(8, 32, 16)], None, Budget(trials=1), resume=True)
+    assert again.records == 0
+
+
 def test_without_resume_the_records_are_tried_first(tmp_path: Path) -> None:
     kernels = [matmul(8, 32, 16)]
     tune_into(tmp_path / "a", kernels)
@@ -225,10 +241,10 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of 64 KiB."""
+    """A folder on a file system of 48 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip(
             "mounting a small tmpfs needs root (CAP_SYS_ADMIN): run as root, outside sandboxes"

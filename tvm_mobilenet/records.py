@@ -90,6 +90,7 @@ def merge(args: argparse.Namespace) -> int:
     spec = _spec_of(sources)
     with Records.open(args.directory, spec, writable=True) as records:
         added = sum(_add(records, source, source.records) for source in sources)
+        records.add_runs(run for source in sources for run in source.meta.get("runs", []))
     print(f"{added} records added to {args.directory}")
     return 0
 
@@ -102,6 +103,7 @@ def best(args: argparse.Namespace) -> int:
     winners = [source.ranked(workload)[:1] for workload in source.workloads]
     with Records.open(args.output, _spec_of([source]), writable=True) as records:
         added = _add(records, source, [record for one in winners for record in one])
+        records.add_runs(source.meta.get("runs", []))
     print(f"{added} records written to {args.output}")
     return 0
 

@@ -272,7 +272,7 @@ def _tell(state: State, records: Records, measurer: Measurer, interrupted: bool)
     from tvm_mobilenet.tuning import progress
 
     with contextlib.suppress(RunFailed):  # a full disk has ended the run: that is said already
-        records.add_run(_run_entry(state, interrupted))
+        records.add_runs([_run_entry(state, interrupted)])
     lines = [*progress.summary(state, measurer.statistics), *_transfer_report(state.tasks)]
     for line in lines:
         print(line)

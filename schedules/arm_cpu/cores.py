@@ -52,12 +52,6 @@ def current_core() -> Core:
     return DEFAULT_CORE if target is None else CORES.get(mcpu(target), DEFAULT_CORE)
 
 
-def num_cores() -> int:
-    """The cores that the target in whose scope the rule runs has."""
-    target = Target.current(allow_none=True)
-    return 1 if target is None else int(target.attrs.get("num-cores", 1))
-
-
 def mcpu(target: Target) -> str:
     return str(target.attrs.get("mcpu", ""))
 

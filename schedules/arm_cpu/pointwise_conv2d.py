@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.arm_cpu.by_element import accumulate_by_element
-from schedules.arm_cpu.cores import FLOAT_BYTES, LANES, best_gemm_tile, current_core, num_cores
+from schedules.arm_cpu.cores import FLOAT_BYTES, LANES, best_gemm_tile, current_core
 from schedules.primitives import (
     divisors,
     extent,
@@ -22,6 +22,7 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
+from schedules.sharing import num_cores
 
 MAX_TILE_WIDTH = 16
 MAX_TILE_HEIGHT = 4

@@ -21,6 +21,7 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
+from schedules.sharing import most_even, num_cores
 from schedules.x86.registers import RegisterFile, best_gemm_tile
 
 MAX_TILE_WIDTH = 28
@@ -43,10 +44,12 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     panels, rows = blocks // vectors, height // tile_h
     weights_outweigh_image = blocks * lanes > height * width
     if weights_outweigh_image:
-        o_default, h_default = [panels, 1, vectors], [1, rows, tile_h]
+        bands = most_even([d for d in divisors(rows) if d <= num_cores()], panels)
+        o_default = [panels, 1, vectors]
     else:
-        band = band_rows(rows, tile_h * width * channels_in * FLOAT_BYTES)
-        o_default, h_default = [1, panels, vectors], [rows // band, band, tile_h]
+        bands = most_even(band_counts(rows, tile_h * width * channels_in * FLOAT_BYTES))
+        o_default = [1, panels, vectors]
+    h_default = [bands, rows // bands, tile_h]
 
     # Step 2. Panels and bands around the tile
     o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, o_default))
@@ -81,9 +84,9 @@ def default_tile(lanes: int, height: int, width: int, blocks: int) -> tuple[int,
     )
 
 
-def band_rows(rows: int, row_bytes: int) -> int:
-    """The most tile rows, of a count that divides `rows`, whose inputs fit BAND_BYTES."""
-    return max(d for d in divisors(rows) if d == 1 or d * row_bytes <= BAND_BYTES)
+def band_counts(rows: int, row_bytes: int) -> list[int]:
+    """In how many bands of tile rows, whose inputs fit BAND_BYTES, `rows` go; the fewest first."""
+    return [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]
 
 
 def default_unroll(lanes: int, pixels: int, vectors: int, unrolls: list[int]) -> int:

@@ -13,12 +13,14 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.primitives import (
     accumulate_in_registers,
+    divisors,
     extent,
     fuse_parallel,
     powers_of_two_dividing,
     unroll,
     zero_halo,
 )
+from schedules.sharing import most_even, num_cores
 from schedules.x86.pointwise_conv2d import (
     MAX_REDUCTION_UNROLL,
     MAX_TILE_HEIGHT,
@@ -39,10 +41,13 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 1. The default decision, by the model
     tile_h, tile_w, vectors = default_tile(lanes, height, width, blocks)
     panels, rows = blocks // vectors, height // tile_h
+    bands = most_even([d for d in divisors(rows) if d <= num_cores()], panels)
 
     # Step 2. Panels and bands around the tile, and its four quarters of the output in it
     o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, [panels, 1, vectors]))
-    h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, [1, rows, tile_h]))
+    h0, h1, hi = sch.split(
+        h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, [bands, rows // bands, tile_h])
+    )
     w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
     sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, i, j, c)
     unroll(sch, hi, wi, oi, i, j)

@@ -96,7 +96,7 @@ class _Loop:
         """
         self.state.phase = "measuring the winners again"
         for task in self.state.tasks:
-            if task.new and len(task.measured) > 1:
+            if (task.new or not task.settled) and len(task.measured) > 1:
                 self.measuring.submit(self._final_batch(task))
         while self.measuring.pending:
             self._poll()
@@ -243,9 +243,7 @@ class _Loop:
         for seconds, candidate in good:
             if candidate.key == task.space.default.key:
                 task.default_s = seconds
-        seconds, candidate = min(good, key=lambda pair: pair[0])
-        if task.best is not None:
-            task.best_s, task.best = seconds, candidate
+        task.best_s, task.best = min(good, key=lambda pair: pair[0])
 
     def _end_if_done(self, task: Task) -> None:
         patience = self.state.budget.early_stopping

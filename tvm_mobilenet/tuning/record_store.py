@@ -14,6 +14,7 @@ to disk; whoever writes holds a lock.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import hashlib
@@ -308,9 +309,10 @@ class Records:
             self._contents.records.append(record)
             self._by_workload.setdefault(record.workload, []).append(record)
 
-    def add_run(self, run: Mapping[str, Any]) -> None:
-        """Note in ``meta.json`` how a tuning run went."""
-        self.meta["runs"] = [*self.meta.get("runs", []), dict(run)]
+    def add_runs(self, runs: Iterable[Mapping[str, Any]]) -> None:
+        """Note in ``meta.json`` how tuning runs went, those that it has left out."""
+        known = self.meta.get("runs", [])
+        self.meta["runs"] = [*known, *(dict(run) for run in runs if dict(run) not in known)]
         self.meta["updated"] = now()
         if self.records:  # a device's, where it was measured over RPC
             self.meta["cpu"] = self.records[-1].info.cpu
@@ -349,7 +351,17 @@ def _workload_line(mod: tvm.IRModule) -> tuple[str, str]:
     from tvm.s_tir import meta_schedule as ms
 
     hashed, module = ms.database.Workload(mod).as_json()
-    return str(hashed), str(module)
+    return str(hashed), _without_spaces(str(module))
+
+
+def _without_spaces(module: str) -> str:
+    """A workload's module with half as many bytes: TVM's JSON, base64, is mostly indentation.
+
+    What is encoded is the text's length, eight bytes little-endian, and the text.
+    """
+    text = json.loads(base64.b64decode(module)[8:])
+    dense = json.dumps(text, separators=(",", ":")).encode()
+    return base64.b64encode(len(dense).to_bytes(8, "little") + dense).decode()
 
 
 def _empty_workload() -> str:

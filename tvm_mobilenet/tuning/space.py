@@ -28,7 +28,9 @@ from tvm.s_tir.meta_schedule.logging import get_logging_func
 from tvm.target import Target
 
 from schedules.cuda import mma_intrinsics
+from schedules.sharing import EVEN, num_cores
 from tvm_mobilenet.tuning.record_lines import check_trace
+from tvm_mobilenet.tuning.statements import imbalance, unrolled_statements
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
 # about 500; what has more spills, and LLVM takes up to seconds to find that out.
@@ -102,7 +104,10 @@ class KernelSpace:
         check_rule(self.mod, target)
         self.context = _tune_context(self.mod, target, seed)
         self._target = target
+        self._cores = num_cores(target)
+        self._most_imbalance = math.inf
         self.default = self.instantiate(lambda _, knob: knob.default)
+        self._most_imbalance = max(EVEN, imbalance(self.default.schedule.mod, self._cores))
         self.knobs = self.default.knobs
 
     @property
@@ -140,12 +145,27 @@ class KernelSpace:
         statements = unrolled_statements(schedule.mod)
         if statements > MAX_UNROLLED:
             raise Rejected(f"{statements} statements after unrolling, {MAX_UNROLLED} allowed")
+        self._check_balance(schedule)
         return Candidate(tuple(point), tuple(knobs), schedule)
 
     def replay(self, trace_json: str) -> Candidate:
         """The candidate of a record's trace; Rejected where it does not apply to this kernel."""
         schedule = replay(self.mod, trace_json)
+        self._check_balance(schedule)
         return Candidate(trace_point(trace_json), (), schedule)
+
+    def _check_balance(self, schedule: s_tir.Schedule) -> None:
+        """Reject what leaves cores idle that the default would not.
+
+        Candidates are timed on one core, beside which others are built: there a parallel loop too
+        short for all cores loses nothing, and may win.
+        """
+        found = imbalance(schedule.mod, self._cores)
+        if found > self._most_imbalance:
+            raise Rejected(
+                f"the busiest of {self._cores} cores has {found:.2f} times an even part, "
+                f"{self._most_imbalance:.2f} allowed"
+            )
 
 
 def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
@@ -220,24 +240,6 @@ def check_rule(mod: tvm.IRModule, target: Target) -> None:
         functions = [f"s_tir.meta_schedule.{key}.{name}" for key in keys]
         if all(tvm.get_global_func(one, allow_missing=True) is None for one in functions):
             raise NoRule(f"no schedule rule {name!r} for the target keys {', '.join(keys)}")
-
-
-def unrolled_statements(mod: tvm.IRModule) -> int:
-    """How many stores ``main`` has once its unrolled loops are."""
-
-    def count(node: Any) -> int:
-        if isinstance(node, tirx.BufferStore):
-            return 1
-        if isinstance(node, tirx.For):
-            unrolled = node.kind == tirx.ForKind.UNROLLED
-            return count(node.body) * (int(node.extent) if unrolled else 1)
-        if isinstance(node, tirx.SeqStmt):
-            return sum(count(one) for one in node.seq)
-        init = getattr(node, "init", None)
-        inner = [getattr(node, name, None) for name in ("body", "block", "then_case", "else_case")]
-        return sum(count(one) for one in [init, *inner] if one is not None)
-
-    return count(mod["main"].body)
 
 
 def last_line(error: BaseException) -> str:

@@ -34,6 +34,7 @@ class Task:
     share: float = 0.0
     trials: int = 0  # with those of the runs it resumes
     new: int = 0  # in this run
+    settled: bool = False  # a run before measured its best side by side
     in_flight: int = 0
     since_gain: int = 0
     best_s: float | None = None

@@ -148,6 +148,8 @@ def _make_task(
     search = Search(space, model, rng, seeds=traces, known=known, known_times=times)
     task = Task(number, kernel.name, found.count, kernel.flops, space, search, seeds=seeds)
     task.trials = len(known)
+    last = max((one.info for one in ranked), key=lambda one: (one.date, one.final), default=None)
+    task.settled = last is not None and last.final
     task.best_s = min((seconds for _, seconds in times), default=None)
     task.default_s = known.get(space.default.key)
     for record in ranked[:FINALISTS]:  # rivals of what this run finds
