@@ -28,6 +28,8 @@ class Plan:
     steady_within: float = 0.02
     chunk_s: float = 0.3
     max_chunks: int = 20
+    # At most so many times min_time_s is waited for a machine that others slow down.
+    patience: float = 10.0
     seed: int = 0
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
+from tvm_mobilenet.benchmark.sentinel import Sentinel
 from tvm_mobilenet.engines import verify
 from tvm_mobilenet.engines.networks import Network
 from tvm_mobilenet.engines.process import (
@@ -110,24 +111,38 @@ class SideBySide:
                 restless.add(name)
 
         timed = {name: attempt.timed for name, attempt in running.items() if attempt.timed}
-        take_turns(
-            timed,
-            self.plan,
-            settle,
-            lambda done, name: self.progress.turn(name, done, self.plan.rounds),
-        )
+        sentinel = self._sentinel(attempts, settle)
+
+        def before(done: int, name: str) -> None:
+            self.progress.turn(name, done, self.plan.rounds)
+            if sentinel is not None:
+                with suppress(EngineFailed):  # its own next turn says why
+                    sentinel.wait()
+
+        take_turns(timed, self.plan, settle, before)
+        if sentinel is not None and sentinel.waited_s > 0:
+            self.progress.note(f"waited {sentinel.waited_s:.1f} s for a machine at full speed")
         for name in sorted(restless):
             self.progress.note(f"threads of {name} kept running while others were measured")
         for attempt in running.values():
             if attempt.timed is not None:
                 attempt.reason = attempt.timed.failure
 
+    def _sentinel(
+        self, attempts: Sequence[_Attempt], settle: Callable[[str], None]
+    ) -> Sentinel | None:
+        found = _reference(attempts)
+        if found is None:
+            return None
+        candidate, timed = found
+        return Sentinel(timed, self.plan, lambda: settle(candidate.name))
+
     def _measure_drift(self, attempts: Sequence[_Attempt]) -> None:
-        """Measure the first peer again, and say how far it moved since the first rounds."""
-        timed = [(a.candidate, a.timed) for a in attempts if a.reason is None and a.timed]
-        if not timed:
+        """Measure the reference again, and say how far it moved since the first rounds."""
+        found = _reference(attempts)
+        if found is None:
             return
-        candidate, reference = min(timed, key=lambda pair: pair[0].ours)
+        candidate, reference = found
         self.progress.step(candidate.name, "measured again for drift")
         try:
             moved = drift(reference, self.plan)
@@ -144,6 +159,12 @@ class SideBySide:
             verify.check(attempt.process.outputs(), self.network.expected, self.network.precision)
             attempt.peak_rss_mb = attempt.process.peak_rss_mb()
             attempt.samples_ms = attempt.timed.samples_ms if attempt.timed else []
+
+
+def _reference(attempts: Sequence[_Attempt]) -> tuple[Candidate, Timed] | None:
+    """What tells of the machine: the first peer that runs, else the first of ours."""
+    timed = [(a.candidate, a.timed) for a in attempts if a.reason is None and a.timed]
+    return min(timed, key=lambda pair: pair[0].ours, default=None)
 
 
 @contextmanager
