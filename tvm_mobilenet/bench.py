@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 DEFAULT_PEERS = "pytorch,torch-compile,onnxruntime,openvino"
 DEVICE_PEERS = "onnxruntime"
 ROUNDS = 25
+PATIENCE = 10  # times --min-time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--min-runs", type=cli.positive_int, default=100, metavar="N", help="(default: 100)"
+    )
+    parser.add_argument(
+        "--patience",
+        type=cli.duration,
+        metavar="S",
+        help="how long in all to wait, before turns, while the machine is slower than it has been "
+        f"(default: {PATIENCE} times --min-time)",
     )
     cli.add_target_flag(parser)
     _add_sweep_flags(parser)
@@ -201,7 +209,10 @@ def _open_place(args: argparse.Namespace, progress: PlainProgress) -> AbstractCo
     from tvm_mobilenet.benchmark.rounds import Plan
 
     rounds = min(ROUNDS, args.min_runs)
-    plan = Plan(args.min_runs, args.min_time, rounds, chunk_s=args.min_time / 10)
+    patience = PATIENCE * args.min_time if args.patience is None else args.patience
+    plan = Plan(
+        args.min_runs, args.min_time, rounds, chunk_s=args.min_time / 10, patience_s=patience
+    )
     if not (args.rpc_tracker or args.count_instructions):
         return nullcontext(places.Here(plan, args.threads, progress))
     targets = [places.named_target(args.target)] if args.sweep else places.targets_of(args.bundles)

@@ -28,8 +28,7 @@ class Plan:
     steady_within: float = 0.02
     chunk_s: float = 0.3
     max_chunks: int = 20
-    # At most so many times min_time_s is waited for a machine that others slow down.
-    patience: float = 10.0
+    patience_s: float = 30.0  # how long a machine that others slow down is waited for, in all
     seed: int = 0
 
 

@@ -31,17 +31,12 @@ class Sentinel:
     best_ms: float = math.inf
     waited_s: float = 0.0
 
-    @property
-    def patience_s(self) -> float:
-        """How long to wait in all before the machine is taken as it is."""
-        return self.plan.patience * self.plan.min_time_s
-
     def wait(self) -> None:
         """Return when a probe takes at most ``SLOW`` times the best one, or patience is at an end.
 
         Raises EngineFailed.
         """
-        while self.waited_s < self.patience_s and self._probe() > SLOW * self.best_ms:
+        while self.waited_s < self.plan.patience_s and self._probe() > SLOW * self.best_ms:
             self.sleep(PAUSE_S)
             self.waited_s += PAUSE_S
 

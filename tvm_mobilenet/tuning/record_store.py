@@ -253,16 +253,28 @@ class Records:
     ) -> tuple[s_tir.Schedule, RecordInfo] | tuple[None, None]:
         """The best record's schedule of ``func`` and where it comes from; None, None without one.
 
-        A trace that does not apply (the rules of another version wrote it) gives way to the next.
+        A trace that does not apply (the rules of another version wrote it) gives way to the next,
+        and so does one made for fewer cores that leaves some of this target's idle.
         """
-        from tvm_mobilenet.tuning.space import Rejected, replay, workload_module
+        from tvm_mobilenet.tuning.space import KernelSpace, Rejected, replay, workload_module
 
         mod = workload_module(func)
         workload = self.find(mod)
-        for record in [] if workload is None else self.ranked(workload):
+        ranked = [] if workload is None else self.ranked(workload)
+        check_balance = None
+        if ranked and self.spec is not None and not self._same_cores(self.spec):
+            check_balance = KernelSpace(func, self.spec.tvm_target()).check_balance
+        for record in ranked:
             with contextlib.suppress(Rejected):
-                return replay(mod, record.trace_json), record.info
+                schedule = replay(mod, record.trace_json)
+                if check_balance is not None:
+                    check_balance(schedule)
+                return schedule, record.info
         return None, None
+
+    def _same_cores(self, spec: TargetSpec) -> bool:
+        """Whether the records were made for as many cores."""
+        return bool(self.meta["target"].get("num-cores") == spec.target.get("num-cores"))
 
     def check_conditions(self, threads: int, cache: str, how: str) -> None:
         """Raise BadInput where the records' times were not measured like this: they do not compare.

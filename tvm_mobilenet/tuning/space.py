@@ -145,17 +145,17 @@ class KernelSpace:
         statements = unrolled_statements(schedule.mod)
         if statements > MAX_UNROLLED:
             raise Rejected(f"{statements} statements after unrolling, {MAX_UNROLLED} allowed")
-        self._check_balance(schedule)
+        self.check_balance(schedule)
         return Candidate(tuple(point), tuple(knobs), schedule)
 
     def replay(self, trace_json: str) -> Candidate:
         """The candidate of a record's trace; Rejected where it does not apply to this kernel."""
         schedule = replay(self.mod, trace_json)
-        self._check_balance(schedule)
+        self.check_balance(schedule)
         return Candidate(trace_point(trace_json), (), schedule)
 
-    def _check_balance(self, schedule: s_tir.Schedule) -> None:
-        """Reject what leaves cores idle that the default would not.
+    def check_balance(self, schedule: s_tir.Schedule) -> None:
+        """Raise Rejected for what leaves cores idle that the default would not.
 
         Candidates are timed on one core, beside which others are built: there a parallel loop too
         short for all cores loses nothing, and may win.

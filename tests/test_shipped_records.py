@@ -1,0 +1,55 @@
+"""The tuning logs that ship fit the kernels and the rules as they are now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schedules.sharing import EVEN
+from tvm_mobilenet import compile, models, pipeline, source, target
+from tvm_mobilenet.tuning.record_store import META, Records
+from tvm_mobilenet.tuning.space import KernelSpace
+from tvm_mobilenet.tuning.statements import imbalance
+
+LOGS = sorted(path.parent for path in compile.shipped_logs().glob(f"*/{META}"))
+
+
+@pytest.fixture(params=LOGS, ids=lambda log: str(log.name))
+def log(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_every_record_was_measured_and_applies(log: Path) -> None:
+    records = Records.open(log, None)
+    spec = target.resolve(log.name).with_cores(records.meta["target"]["num-cores"])
+    assert len(records.workloads) == len(records.records) > 0, "the best of each, and no more"
+    for record in records.records:
+        assert record.info.how == "native" and record.info.reference == "numpy"
+        space = KernelSpace(records.module(record.workload)["main"], spec.tvm_target())
+        space.replay(record.trace_json)  # raises Rejected
+
+
+def test_every_kernel_of_a_network_has_one(log: Path) -> None:
+    """A change of a kernel's compute leaves its record behind, and nothing else says so."""
+    cores = Records.open(log, None).meta["target"]["num-cores"]
+    spec = target.resolve(log.name).with_cores(cores)
+    network = source.from_config(models.config_from("mobilenet_v1", 0.25, 128))
+    compile.refuse_untuned(network, spec, Records.open(log, spec))
+
+
+def test_more_cores_get_what_keeps_them_busy() -> None:
+    """A record made for two cores is passed over where it would leave the others idle."""
+    (log,) = (one for one in LOGS if one.name == "x86-znver5")
+    many = target.resolve(log.name).with_cores(8)
+    records = Records.open(log, many)
+    found: dict[bool, int] = {True: 0, False: 0}
+    for workload in records.workloads[::8]:
+        func = records.module(workload)["main"]
+        schedule, _ = records.schedule_for(func)
+        found[schedule is not None] += 1
+        if schedule is not None:
+            allowed = imbalance(pipeline.default_schedule(func, many.tvm_target()).mod, 8)
+            assert imbalance(schedule.mod, 8) <= max(EVEN, allowed)
+    assert all(found.values())
