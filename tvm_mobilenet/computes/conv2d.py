@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -46,6 +47,7 @@ class Window:
         return (x.halo.top - self.padding[0], x.halo.left - self.padding[1])
 
 
+@cache
 def conv2d(
     x: Blocked, out: Blocked, window: Window, activation: Activation, panel: int = 1
 ) -> tirx.PrimFunc:
@@ -102,6 +104,7 @@ def conv2d(
     return main
 
 
+@cache
 def depthwise_conv2d(
     x: Blocked, out: Blocked, window: Window, activation: Activation
 ) -> tirx.PrimFunc:
@@ -153,6 +156,7 @@ def depthwise_conv2d(
     return main
 
 
+@cache
 def stem_conv2d(
     image: tuple[int, int, int, int],
     padding: tuple[int, int, int, int],

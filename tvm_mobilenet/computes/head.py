@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from tvm import tirx
 from tvm.script import tirx as T
 
@@ -9,6 +11,7 @@ from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.layout import DTYPE, Blocked
 
 
+@cache
 def global_avg_pool2d(x: Blocked) -> tirx.PrimFunc:
     """Mean over the image: blocked → (N, C)."""
     v = x.vector
@@ -36,6 +39,7 @@ def global_avg_pool2d(x: Blocked) -> tirx.PrimFunc:
     return main
 
 
+@cache
 def dense(
     batch: int,
     features_in: int,

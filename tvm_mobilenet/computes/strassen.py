@@ -31,6 +31,7 @@ level 3 BLAS", ACM TOMS 16, 1990).
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,7 @@ def operand_shape(x: Blocked) -> tuple[int, ...]:
     return (PRODUCTS, x.batch, x.blocks // 2, x.height // 2, x.width, x.vector)
 
 
+@cache
 def depthwise_operands(
     x: Blocked, out: Blocked, window: Window, activation: Activation
 ) -> tirx.PrimFunc:
@@ -139,6 +141,7 @@ def left_operand(q: Expr, a11: Expr, a12: Expr, a21: Expr, a22: Expr) -> Expr:
     return select(q, [a11, a12, a12 - (lower - a11), a22, lower, lower - a11, a11 - a21])
 
 
+@cache
 def strassen_conv2d(
     x: Blocked, out: Blocked, activation: Activation, panel: int = 1
 ) -> tirx.PrimFunc:
