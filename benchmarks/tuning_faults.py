@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,19 +27,15 @@ import rpc_farm
 import tuning_kernels
 from rich.console import Console
 from rich.table import Table
-from tuning_kernels import FAULTS, SPEC, matmul
+from tuning_kernels import FAULTS, SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import cpu, tvm_runtime
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Measurer
-from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Measurer
 from tvm_mobilenet.tuning.record_store import RECORDS, Records, now
 from tvm_mobilenet.tuning.space import KernelSpace
 
-SETTINGS = Settings(
-    target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
-)
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1)
 TIMEOUT_S = 5.0
 PATIENCE_S = 120.0
@@ -57,12 +53,19 @@ test_tuner.tune_into(Path(sys.argv[1]), [matmul(8, 32, 16)], resume=len(sys.argv
 
 @dataclass(frozen=True)
 class Row:
-    """``good`` candidates were to be measured beside the fault, ``measured`` of them were."""
+    """At least ``good`` candidates were to be measured beside the fault, ``measured`` were.
+
+    ``told`` is what the tuner says of the fault; empty where it passed unnoticed.
+    """
 
     fault: str
     told: str
     good: int
     measured: int
+
+    @property
+    def survived(self) -> bool:
+        return bool(self.told) and self.measured >= self.good
 
 
 def main() -> int:
@@ -74,7 +77,7 @@ def main() -> int:
     rows = [*bad_candidates(space), *killed_workers(space), killed_server(space), killed_tuner()]
     table = Table("fault", "told as", "good candidates", "measured", box=None)
     for row in rows:
-        table.add_row(row.fault, row.told, str(row.good), str(row.measured))
+        table.add_row(row.fault, row.told or "NOT NOTICED", str(row.good), str(row.measured))
     Console().print(table)
     if args.json:
         result = {
@@ -87,7 +90,7 @@ def main() -> int:
             "faults": [asdict(row) for row in rows],
         }
         args.json.write_text(json.dumps(result, indent=2) + "\n")
-    return 0 if all(row.measured == row.good for row in rows) else 1
+    return 0 if all(row.survived for row in rows) else 1
 
 
 def bad_candidates(space: KernelSpace) -> Iterator[Row]:
@@ -98,7 +101,7 @@ def bad_candidates(space: KernelSpace) -> Iterator[Row]:
             measurer.submit(Batch(0, jobs(space, "none", fault, "none")))
             first, bad, last = (one for result in ended(measurer) for one in result.outcomes)
             measured = sum(one.seconds is not None for one in (first, last))
-            told = f"{bad.cause}: {bad.detail}" if bad.seconds is None else "NOT SEEN"
+            told = f"{bad.cause}: {bad.detail}" if bad.seconds is None else ""
             yield Row(f"a candidate: {fault}", told, 2, measured)
 
 
@@ -114,9 +117,10 @@ def killed_workers(space: KernelSpace) -> Iterator[Row]:
             outcomes = [one for result in ended(measurer) for one in result.outcomes]
             lost = [one for one in outcomes if one.seconds is None]
             told = "; ".join(f"{one.cause}: {one.detail}" for one in lost)
-            restarts = f"{measurer.statistics.restarts} restart"
+            if measurer.statistics.restarts and not told:
+                told = "started anew"
         # what it was at when it was killed cannot be told from a candidate that kills it
-        yield Row(f"kill -9 of the {kind}", told or restarts, GOOD - 1, len(outcomes) - len(lost))
+        yield Row(f"kill -9 of the {kind}", told, GOOD - 1, len(outcomes) - len(lost))
 
 
 def killed_server(space: KernelSpace) -> Row:
@@ -137,26 +141,27 @@ def killed_server(space: KernelSpace) -> Row:
         measurer.poll(0.2)
         boards.signal(boards.servers[-1], signal.SIGKILL)
         outcomes = [one for result in ended(measurer) for one in result.outcomes]
-        told = next((note for note in measurer.notes if "went" in note), "not noticed")
+        told = next((note for note in measurer.notes if "went" in note), "")
     measured = sum(one.seconds is not None for one in outcomes)
     return Row("kill -9 of an RPC server", told, GOOD, measured)
 
 
 def killed_tuner() -> Row:
-    """The tuner as a whole, then resumed: how many schedules have a record, and were they lost?"""
+    """The tuner as a whole, then resumed: every one of the 30 schedules has a record at the end."""
     with tempfile.TemporaryDirectory(prefix="tuning-faults-") as folder:
         log = Path(folder, "log")
         with tuner(log) as process:
             records = log / RECORDS
-            wait_for(lambda: records.exists() and records.read_bytes().count(b"\n") >= 12)
+            rpc_farm.wait_for(lambda: records.exists() and records.read_bytes().count(b"\n") >= 12)
             process.kill()
         before = keys(log)
         with tuner(log, "resume") as process:
             process.wait(PATIENCE_S)
         searched = [one for one in Records.open(log, SPEC).records if not one.info.final]
         after = {one.trace_key for one in searched}
-        told = f"{len(before)} records kept, {len(searched) - len(after)} measured again"
-        return Row("kill -9 of the tuner, --resume", told, 30, len(after | before))
+        kept, again = len(before & after), len(searched) - len(after)
+        told = f"{kept} of {len(before)} records kept, {again} measured again"
+        return Row("kill -9 of the tuner, --resume", told, 30, 0 if again else len(after))
 
 
 @contextmanager
@@ -173,23 +178,6 @@ def tuner(log: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def keys(log: Path) -> set[str]:
     return {one.trace_key for one in Records.open(log, SPEC).records}
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        if time.monotonic() > deadline:
-            raise SystemExit("the tuner wrote nothing")
-        time.sleep(0.02)
-
-
-def jobs(space: KernelSpace, *faults: str) -> list[Job]:
-    """Different schedules, with a fault each."""
-    points = list(space.points())[:: len(FAULTS)]
-    return [
-        Job(space.at((*point[:-1], FAULTS.index(fault))).trace_json, fault)
-        for point, fault in zip(points, faults, strict=False)
-    ]
 
 
 def ended(measurer: Measurer) -> Sequence[BatchResult]:

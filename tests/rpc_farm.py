@@ -99,7 +99,7 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
 def wait_for(reached: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not reached():
-        assert time.monotonic() < deadline, "the farm does not come up"
+        assert time.monotonic() < deadline, "what was waited for did not come"
         time.sleep(0.1)
 
 

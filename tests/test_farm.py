@@ -17,7 +17,7 @@ import pytest
 import rpc_farm
 import tuning_kernels
 from rpc_farm import Farm
-from tuning_kernels import FAULTS, SPEC, matmul
+from tuning_kernels import SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import target, tune
 from tvm_mobilenet.errors import BadInput, RunFailed
@@ -25,14 +25,11 @@ from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.tuning import device, farm
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
-from tvm_mobilenet.tuning.messages import DeviceAddress, Settings
+from tvm_mobilenet.tuning.messages import DeviceAddress
 from tvm_mobilenet.tuning.record_store import META, Records
 from tvm_mobilenet.tuning.space import KernelSpace
 
 KEY = "board"
-SETTINGS = Settings(
-    target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
-)
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)
 PATIENCE_S = 120
 LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
@@ -63,16 +60,6 @@ def one_builder(monkeypatch: pytest.MonkeyPatch) -> None:
 def space() -> KernelSpace:
     tuning_kernels.register()
     return KernelSpace(matmul(16, 96, 32, "faulty_matmul").func, SPEC.tvm_target())
-
-
-def jobs(space: KernelSpace, *faults: str) -> list[Job]:
-    """Different schedules, with a fault each."""
-    points = list(space.points())[:: len(FAULTS)]
-    chosen = [
-        space.at((*point[:-1], FAULTS.index(fault)))
-        for point, fault in zip(points, faults, strict=False)
-    ]
-    return [Job(one.trace_json, fault) for one, fault in zip(chosen, faults, strict=True)]
 
 
 def results(measurer: FarmMeasurer, until: Any = None) -> list[BatchResult]:

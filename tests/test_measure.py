@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tuning_kernels
-from tuning_kernels import FAULTS, SPEC, matmul
+from tuning_kernels import FAULTS, SETTINGS, SPEC, matmul
 
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.tuning.arguments import arguments_of
@@ -20,9 +20,6 @@ from tvm_mobilenet.tuning.messages import Settings
 from tvm_mobilenet.tuning.space import KernelSpace
 from tvm_mobilenet.tuning.timing import block_of, time_kernel
 
-SETTINGS = Settings(
-    target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
-)
 CAUSES = {
     "none": None,
     "build error": "build error",

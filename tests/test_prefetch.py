@@ -108,15 +108,17 @@ def test_a_large_image_is_not_worth_it() -> None:
     assert PREFETCH not in s_tir.Schedule(pipeline.default_schedule(func, x86).mod).mod.script()
 
 
-def test_reductions_in_turn_share_one_panel() -> None:
+@pytest.mark.parametrize("cores", [1, 4])
+def test_reductions_in_turn_share_one_panel(cores: int) -> None:
     """The seven products of a tile read one panel together, and each step asks for its share."""
     case = Convolution("strassen", (64, 128), (8, 4), panel=2)
-    # on one core, whose shares are the panels
-    avx512 = target.resolve("x86-skylake-avx512").with_cores(1).tvm_target()
+    avx512 = target.resolve("x86-skylake-avx512").with_cores(cores).tvm_target()
     func = case.func().with_attr("global_symbol", "main")
     indices, loops = hints_and_loops(pipeline.default_schedule(func, avx512).mod)
     outermost, *inner = loops
-    elements = PRODUCTS * (64 // 2) * (128 // 2) // int(outermost.extent)
+    panels = 128 // 2 // (2 * 16)  # on more cores each is shared out in bands of rows
+    assert int(outermost.extent) == (panels if cores == 1 else cores)
+    elements = PRODUCTS * (64 // 2) * (128 // 2) // panels
     asked: set[int] = set()
     for values in itertools.product(*(range(int(loop.extent)) for loop in inner)):
         at = {loop.loop_var: v for loop, v in zip(inner, values, strict=True)}

@@ -173,7 +173,7 @@ def test_points_that_leave_a_core_idle_are_refused() -> None:
     spec = spec_of(AVX512).with_cores(2)
     func = next(case.func() for case in FAST_PRODUCTS if case.kind == "strassen")
     space = KernelSpace(func, spec.tvm_target())
-    (o0, o1, oi), (h0, h1, hi), *others = space.default.point  # type: ignore[misc]
+    (o0, o1, oi), (h0, h1, hi), *others = space.default.point
     in_one_piece = [(1, o0 * o1, oi), (1, h0 * h1, hi), *others]
     with pytest.raises(Rejected, match=r"busiest of 2 cores has 2\.00 times an even part"):
         space.at(in_one_piece)

@@ -18,21 +18,16 @@ from typing import Any
 
 import pytest
 import tuning_kernels
-from tuning_kernels import SPEC, Kernel, matmul
+from tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, target, tune
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.tuning import loop, progress, record_store
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics
-from tvm_mobilenet.tuning.messages import Settings
 from tvm_mobilenet.tuning.record_store import Records
 from tvm_mobilenet.tuning.state import Budget, State, Task
 from tvm_mobilenet.tuning.tasks import SEEDS, make_tasks
-
-SETTINGS = Settings(
-    target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
-)
 
 
 class Quiet:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tvm
 import tvm_ffi
@@ -19,6 +19,11 @@ from tvm.s_tir.schedule import SBlockRV
 
 from tvm_mobilenet import lowering
 from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.tuning.messages import Settings
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.tuning.measurer import Job
+    from tvm_mobilenet.tuning.space import KernelSpace
 
 FAULTS = (
     "none",
@@ -46,6 +51,10 @@ SPEC = TargetSpec(
     device="any",
     num_cores=1,
     vector_width=4,
+)
+
+SETTINGS = Settings(
+    target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
 )
 
 
@@ -143,6 +152,17 @@ def build_slow(mod: tvm.IRModule, target: tvm.target.Target) -> Any:
     pause = tirx.call_extern("int32", "usleep", int(FIXED_COST_S * 1e6))
     body = tirx.SeqStmt([tirx.Evaluate(pause), main.body])
     return lowering.lower(tvm.IRModule({"main": main.with_body(body)}), target)
+
+
+def jobs(space: KernelSpace, *faults: str) -> list[Job]:
+    """Different schedules of a ``faulty_matmul``, with a fault each."""
+    from tvm_mobilenet.tuning.measurer import Job
+
+    points = list(space.points())[:: len(FAULTS)]
+    return [
+        Job(space.at((*point[:-1], FAULTS.index(fault))).trace_json, fault)
+        for point, fault in zip(points[: len(faults)], faults, strict=True)
+    ]
 
 
 def fault_of(mod: tvm.IRModule) -> str:

@@ -83,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         "--patience",
         type=cli.duration,
         metavar="S",
-        help="how long in all to wait, before turns, while the machine is slower than it has been "
-        f"(default: {PATIENCE} times --min-time)",
+        help="how long in all to wait, before turns, while the machine is slower than it has been; "
+        f"not on a device (default: {PATIENCE} times --min-time)",
     )
     cli.add_target_flag(parser)
     _add_sweep_flags(parser)
