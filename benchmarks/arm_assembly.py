@@ -87,14 +87,22 @@ def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None
 
 
 def hot_loops(args: argparse.Namespace, spec: TargetSpec) -> Iterator[tuple[str, Loop]]:
-    """Every kernel that multiplies, with its hot loop."""
-    network = pipeline.lower_graph(source.from_flags(args).relax_module(), spec.vector_width)
+    """Every kernel that multiplies, with its hot loop; a fused one with both of its own."""
     machine = spec.tvm_target()
+    network = pipeline.lower_graph(
+        source.from_flags(args).relax_module(), spec.vector_width, pipeline.rules_of(machine)
+    )
     for kernel in pipeline.extract_kernels(network):
         func = kernel.func.with_attr("global_symbol", "main")
         scheduled = pipeline.default_schedule(func, machine).mod
-        loop = aarch64_loops.hot_loop(str(lower(scheduled, machine).inspect_source("asm")))
-        if loop.fmas:
+        assembly = str(lower(scheduled, machine).inspect_source("asm"))
+        loop = aarch64_loops.hot_loop(assembly)
+        if kernel.name.startswith("separable"):
+            loops = aarch64_loops.innermost_loops(assembly)
+            yield f"{kernel.name}, 1x1", max(loops, key=lambda one: one.by_element_fmas)
+            filters = [one for one in loops if not one.by_element_fmas]
+            yield f"{kernel.name}, depthwise", max(filters, key=lambda one: one.fmas)
+        elif loop.fmas:
             yield kernel.name, loop
 
 

@@ -6,10 +6,11 @@ Both get the same random schedules of the same kernels in batches of 12, turn by
 cores. MetaSchedule's are LocalBuilder and LocalRunner as shipped; ours start once and stay, which
 is in the first round's time.
 
-    python benchmarks/tuning_speed.py --endurance 10000 [--work-dir DIR] [--json FILE]
+    python benchmarks/tuning_speed.py --endurance 10000 [--time-budget 1h] [--work-dir DIR]
 
-tunes with that many candidates and tells what the tuner and its workers hold in memory in MiB, and
-the best latency so far of the network's kernels. With ``--work-dir`` the records stay there.
+tunes with that many candidates, or for that long, and tells what the tuner and its workers hold in
+memory in MiB, and the best latency so far of the network's kernels. With ``--work-dir`` the records
+stay there.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main() -> int:
     parser.add_argument("--kernel", action="append", help=f"(default: {' '.join(KERNELS)})")
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--endurance", type=cli.positive_int, metavar="N", help="see above")
+    parser.add_argument("--time-budget", type=cli.duration, metavar="T", help="of --endurance")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="of --endurance")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
@@ -229,7 +231,7 @@ def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) ->
         log = args.work_dir or Path(folder, "log")
         with Records.open(log, spec, writable=True) as records:
             tasks, _ = make_tasks(kernels, spec.tvm_target(), records)
-            state = State(tasks, Budget(trials=args.endurance))
+            state = State(tasks, Budget(trials=args.endurance, time_s=args.time_budget))
             watch = Watch(measurer, max(args.endurance // 20, 1))
             loop.run(state, records, settings, measurer, watch)
     rate = state.trials / state.elapsed

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tvm.ir import Expr
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import detect_linear_equation
 from tvm.tirx import Var
 
@@ -31,10 +31,19 @@ MAX_TILE_HEIGHT = 8
 def schedule_window(sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int) -> list[Schedule]:
     """Schedule the whole function; the tile is the default decision."""
     (epilogue,) = sch.get_consumers(conv)
-    n, o, h, w, c = sch.get_loops(epilogue)
-    height, width = extent(sch, h), extent(sch, w)
+    n, o, h0, w0 = tile_window(sch, epilogue, tile_h, tile_w)
+    fuse_parallel(sch, n, o, h0)
+    sum_window(sch, conv, w0)
+    zero_halo(sch)
+    return [sch]
 
-    # Step 1. The tile
+
+def tile_window(
+    sch: Schedule, epilogue: SBlockRV, tile_h: int, tile_w: int
+) -> tuple[LoopRV, LoopRV, LoopRV, LoopRV]:
+    """Tile the outputs; the loops around a tile: image, channel block, row and column of tiles."""
+    n, o, h, w, c = sch.get_loops(epilogue)[-5:]
+    height, width = extent(sch, h), extent(sch, w)
     h0, hi = sch.split(
         h, sch.sample_perfect_tile(h, 2, MAX_TILE_HEIGHT, [height // tile_h, tile_h])
     )
@@ -42,28 +51,32 @@ def schedule_window(sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int) -> 
     sch.reorder(n, o, h0, w0, hi, wi, c)
     unroll(sch, hi, wi)
     sch.vectorize(c)
-    fuse_parallel(sch, n, o, h0)
+    return n, o, h0, w0
 
-    # Step 2. All taps of the tile, unrolled
-    sch.compute_at(conv, w0, preserve_unit_loops=True)
+
+def sum_window(sch: Schedule, conv: SBlockRV, tile: LoopRV) -> None:
+    """All taps of a tile in registers, unrolled."""
+    sch.compute_at(conv, tile, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw = sch.get_loops(conv)[-7:]
     accumulate_in_registers(sch, conv, [ckh, ckw], [cn, co, ch, cw], cc)
     unroll(sch, ckh, ckw)
-    zero_halo(sch)
-    return [sch]
 
 
 def best_window_tile(
-    sch: Schedule, conv: SBlockRV, registers: int, suits: Callable[[int, int, int], bool]
+    sch: Schedule,
+    conv: SBlockRV,
+    height: int,
+    registers: int,
+    suits: Callable[[int, int, int], bool],
 ) -> tuple[int, int]:
     """(rows, columns) with the fewest loads per output, of those that `suits`.
 
-    `suits(rows, columns, tiles)` is asked of tiles that divide the image, with the number of them
-    in a row. The tile's inputs are loaded once and used by every tap that meets them. Where
-    accumulators and taps fit so many vector registers together the taps stay in it over the whole
-    row of tiles.
+    `suits(rows, columns, tiles)` is asked of tiles that divide `height` rows of the image, with the
+    number of them in a row. The tile's inputs are loaded once and used by every tap that meets
+    them. Where accumulators and taps fit so many vector registers together the taps stay in it over
+    the whole row of tiles.
     """
-    *_, height, width, _, kernel_h, kernel_w = (extent(sch, loop) for loop in sch.get_loops(conv))
+    *_, width, _, kernel_h, kernel_w = (extent(sch, loop) for loop in sch.get_loops(conv))
     stride_h, stride_w = strides(sch, conv)
     taps = kernel_h * kernel_w
 

@@ -24,6 +24,7 @@ from tvm_mobilenet.computes.conv2d import (
     Window,
     conv2d,
     depthwise_conv2d,
+    separable_conv2d,
     stem_conv2d,
 )
 from tvm_mobilenet.computes.head import dense, global_avg_pool2d
@@ -167,21 +168,90 @@ class Convolution:
             data = left_operands(data)
         shape = operand_shape(self.out) if self.kind == "operands" else self.out.shape
         result = run(kernel, shape, data, *packed)
-        top, bottom, left, right = self.padding
-        weight, bias = map(torch.from_numpy, plain)
-        wanted = functional.conv2d(
-            functional.pad(torch.from_numpy(image), (left, right, top, bottom)),
-            weight,
-            bias,
-            stride=self.stride,
-            groups=self.channels[0] if self.depthwise else 1,
-        ).numpy()
-        wanted = activate(wanted, self.activation)
+        wanted = self.plain(image, *plain)
         if self.kind == "operands":
             operands = left_operands(to_blocked(wanted, self.out))
             np.testing.assert_allclose(result, operands, rtol=RTOL, atol=ATOL)
         else:
             check_blocked(result, self.out, wanted)
+
+    def plain(self, image: Array, weight: Array, bias: Array) -> Array:
+        """What PyTorch makes of an image."""
+        top, bottom, left, right = self.padding
+        summed = functional.conv2d(
+            functional.pad(torch.from_numpy(image), (left, right, top, bottom)),
+            torch.from_numpy(weight),
+            torch.from_numpy(bias),
+            stride=self.stride,
+            groups=self.channels[0] if self.depthwise else 1,
+        )
+        return activate(summed.numpy(), self.activation)
+
+
+@dataclass(frozen=True)
+class Separable:
+    """A depthwise convolution, as ``first`` has it, and the 1x1 convolution after it, as one.
+
+    ``vector`` is the lanes of its output, which has ``channels`` and ``halo``.
+    """
+
+    first: Convolution
+    channels: int
+    vector: int = 16
+    activation: Activation = NONE
+    halo: Halo = NO_HALO
+    panel: int = 1
+
+    @property
+    def id(self) -> str:
+        parts = [
+            "separable",
+            self.first.id,
+            f"to{self.channels}",
+            ACTIVATION_NAMES[self.activation],
+            "halo" + digits(self.halo) if self.halo != NO_HALO else "",
+            f"v{self.vector}" if self.vector != self.first.vectors[1] else "",
+            f"panel{self.panel}" if self.panel != 1 else "",
+        ]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def out(self) -> Blocked:
+        middle = self.first.out
+        size = (middle.height, middle.width)
+        return Blocked(middle.batch, self.channels, *size, self.vector, self.halo)
+
+    def func(self) -> tirx.PrimFunc:
+        first = self.first
+        top, _, left, _ = first.padding
+        window = Window(first.kernel, first.stride, (top, left))
+        return separable_conv2d(
+            first.x, first.out, self.out, window, first.activation, self.activation, self.panel
+        )
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        first, second = self.first, self.second
+        filters, filter_bias = first.weights(rng)
+        weight, bias = second.weights(rng)
+        image = normal(rng, first.batch, first.channels[0], *first.size)
+        result = run(
+            kernel,
+            self.out.shape,
+            to_blocked(image, first.x, first.padding),
+            pack_depthwise(filters, first.vectors[1]),
+            pack_channels(filter_bias, first.vectors[1]),
+            pack_conv2d(weight, self.vector, self.panel),
+            pack_channels(bias, self.vector),
+        )
+        check_blocked(
+            result, self.out, second.plain(first.plain(image, filters, filter_bias), weight, bias)
+        )
+
+    @property
+    def second(self) -> Convolution:
+        middle = self.first.out
+        channels, size = (middle.channels, self.channels), (middle.height, middle.width)
+        return Convolution("conv2d", channels, size, activation=self.activation)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import tvm
-from kernel_cases import RELU, Array, Convolution, Dense, Pooling, normal
+from kernel_cases import RELU, Array, Convolution, Dense, Pooling, Separable, normal
 from tvm import relax, tirx
 from tvm.ir import Constant
 
 from tvm_mobilenet import models, pipeline
+from tvm_mobilenet.computes.conv2d import fusing_pays
 from tvm_mobilenet.computes.layout import Blocked, Halo
 from tvm_mobilenet.computes.strassen import pays
 from tvm_mobilenet.legalize import panel_of
@@ -150,6 +151,34 @@ def fast_products(
                 ),
             ):
                 found.setdefault(case.id, case)
+    return list(found.values())
+
+
+def fused_blocks(
+    vector_width: int, configs: tuple[MobileNetConfig, ...] = VARIANTS
+) -> list[Separable]:
+    """Every depthwise-separable block of the networks that one kernel computes, once."""
+    found: dict[str, Separable] = {}
+    for config in configs:
+        *trunk, _ = stages.layers(config)
+        for before, layer, follower in zip(trunk, trunk[1:], [*trunk[2:], None], strict=False):
+            size = layer.out_size
+            out = Blocked(1, layer.out_channels, size, size, vector_width)
+            if layer.kernel > 1 or not fusing_pays(out):
+                continue
+            first = Convolution(
+                "depthwise",
+                2 * (before.in_channels,),
+                2 * (before.in_size,),
+                2 * (vector_width,),
+                2 * (before.kernel,),
+                2 * (before.stride,),
+                4 * (padding(before),),
+                RELU,
+            )
+            halo, panel = Halo(*4 * (padding(follower),)), panel_of(out.blocks)
+            case = Separable(first, out.channels, vector_width, RELU, halo, panel)
+            found.setdefault(case.id, case)
     return list(found.values())
 
 

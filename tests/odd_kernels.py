@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 from kernel_cases import (
     NONE,
@@ -12,6 +14,7 @@ from kernel_cases import (
     Dense,
     Packing,
     Pooling,
+    Separable,
     Unpacking,
 )
 
@@ -70,6 +73,17 @@ STEM = [
     Convolution("stem", (2, 1), (1, 1), (4, 4), (3, 3), padding=SAME, batch=3, halo=UNEVEN),
     Convolution("stem", (3, 16), (6, 7), kernel=(1, 1)),
     Convolution("stem", (3, 16), (9, 7), kernel=(3, 3), stride=(2, 2), activation=RELU),
+]
+FILTERS = [replace(one, halo=NO_HALO) for one in DEPTHWISE]  # what only a 1x1 convolution reads
+# for targets whose schedules fuse depthwise-separable blocks
+SEPARABLE: list[Case] = [
+    Separable(FILTERS[0], 32, activation=RELU, halo=RING, panel=2),
+    Separable(FILTERS[1], 48, activation=RELU6, panel=3),
+    Separable(FILTERS[2], 1, vector=4),
+    Separable(FILTERS[3], 7, vector=8, halo=UNEVEN),
+    Separable(FILTERS[4], 16),
+    Separable(FILTERS[5], 20, activation=RELU),
+    Separable(FILTERS[6], 40, vector=16, halo=RING),
 ]
 OPERANDS = [
     Convolution("operands", (32, 32), (6, 5), kernel=(3, 3), padding=SAME, activation=RELU),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import Case, Convolution, activate
 from numpy.typing import NDArray
-from odd_kernels import CASES, FAST_PRODUCTS, convolutions
+from odd_kernels import CASES, FAST_PRODUCTS, SEPARABLE, convolutions
 from torch.nn import functional
 
 from tvm_mobilenet.computes.conv2d import Activation, Window
@@ -31,7 +31,7 @@ def check_unscheduled(case: Case, rng: np.random.Generator) -> None:
     case.check(tvm.compile(module, {"kind": "llvm"})["main"], rng)
 
 
-@pytest.mark.parametrize("case", [*CASES, *FAST_PRODUCTS], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [*CASES, *FAST_PRODUCTS, *SEPARABLE], ids=lambda case: case.id)
 def test_unscheduled_compute(case: Case, rng: np.random.Generator) -> None:
     check_unscheduled(case, rng)
 

@@ -19,7 +19,7 @@ import pytest
 import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from kernel_cases import Case, Convolution, Packing
+from kernel_cases import Case, Convolution, Packing, Separable
 from network_kernels import Workload
 from tvm import tirx
 from tvm.target import Target
@@ -28,7 +28,7 @@ from schedules import RULES
 from schedules.arm_cpu import cores
 from tvm_mobilenet import pipeline, target
 from tvm_mobilenet.computes.layout import Blocked
-from tvm_mobilenet.legalize import STRASSEN
+from tvm_mobilenet.legalize import FUSED, STRASSEN
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
@@ -42,6 +42,7 @@ HOST = {
 }
 KERNELS = network_kernels.distinct()
 LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
+FUSED_BLOCKS = network_kernels.fused_blocks(VECTOR_WIDTH)
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
 # A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
@@ -86,7 +87,14 @@ def test_kernels_of_the_networks(workload: Workload, rng: np.random.Generator) -
     kernel.check(run_here(candidate.schedule.mod), rng)
 
 
-@pytest.mark.parametrize("case", odd_kernels.CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", FUSED_BLOCKS, ids=lambda case: case.id)
+def test_fused_blocks_of_the_networks(case: Case, rng: np.random.Generator) -> None:
+    case.check(run_here(by_default(case.func(), Target(HOST))), rng)
+
+
+@pytest.mark.parametrize(
+    "case", [*odd_kernels.CASES, *odd_kernels.SEPARABLE], ids=lambda case: case.id
+)
 def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
     check_decisions(case, rng)
 
@@ -111,9 +119,12 @@ def check_decisions(case: Case, rng: np.random.Generator) -> None:
 # Structure
 
 
+FILTER = Convolution("depthwise", (128, 128), (56, 56), (4, 4), (3, 3), padding=(1, 1, 1, 1))
+BLOCK = Separable(FILTER, 128, vector=4, halo=odd_kernels.RING, panel=2)
 GOLDEN: dict[str, Case] = {
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (4, 4), (3, 3), (1, 1), (1, 1, 1, 1)),
     "layout": Packing(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
+    "separable_conv2d": BLOCK,
 }
 # kernels of 1.0-224
 GOLDEN_OF_NETWORK = {
@@ -126,7 +137,7 @@ GOLDEN_OF_NETWORK = {
 
 
 def test_every_rule_of_x86_has_its_arm_one() -> None:
-    assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - STRASSEN
+    assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - STRASSEN | {FUSED}
     assert sorted([*GOLDEN, *GOLDEN_OF_NETWORK]) == sorted(RULES["arm_cpu"])
 
 
@@ -203,6 +214,22 @@ def test_depthwise_hot_loops(name: str, machine: str) -> None:
     assert len(loop.stack_accesses) <= allowed
     # nine FMAs an output, and what loading, starting and ending them takes
     assert loop.instructions_per_fma < 2.3
+
+
+@pytest.mark.parametrize("machine", TARGETS)
+def test_hot_loops_of_a_fused_block(machine: str) -> None:
+    spec = target.resolve(machine)
+    mod = by_default(BLOCK.func(), spec.tvm_target())
+    assembly = str(lower(mod, spec.tvm_target()).inspect_source("asm"))
+    loops = [one for one in aarch64_loops.innermost_loops(assembly) if one.fmas >= 9]
+    product = max(loops, key=lambda one: one.by_element_fmas)
+    assert product.by_element_fmas == product.fmas >= 64
+    assert not product.stack_accesses and not product.calls and not product.scalar_loads
+    assert product.instructions_per_fma < POINTWISE_LIMIT
+    (filtering,) = (one for one in loops if one is not product)
+    assert filtering.fmas % 9 == 0 and not filtering.calls and not filtering.scalar_loads
+    allowed = DEPTHWISE_SPILLS.get(machine, 0) * len(filtering.instructions)
+    assert len(filtering.stack_accesses) <= allowed
 
 
 @pytest.mark.parametrize("machine", TARGETS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tvm
@@ -109,6 +109,19 @@ def readers(layers: list[Layer], function: relax.Function) -> Counter[Var]:
     counts = Counter(var for layer in layers for var in sources(layer))
     counts.update(variables(function.body.body))
     return counts
+
+
+def separable_pairs(
+    layers: list[Layer], function: relax.Function
+) -> Iterator[tuple[Convolution, Convolution]]:
+    """Depthwise convolutions with the 1x1 convolution that alone reads their result."""
+    made_by = {layer.result: layer for layer in layers}
+    counts = readers(layers, function)
+    for layer in layers:
+        if isinstance(layer, Convolution) and is_pointwise(layer):
+            first = made_by.get(layer.source)
+            if isinstance(first, Convolution) and first.depthwise and counts[first.result] == 1:
+                yield first, layer
 
 
 def sources(layer: Layer) -> list[Var]:

@@ -3,8 +3,8 @@
 Activations stay in the blocked layout from the first convolution to the pooling. Every tensor gets
 the halo that its consumers' padding needs, so no kernel pads its input; the first convolution
 reads the plain image. A large 1x1 convolution after a depthwise one is computed by Strassen's
-algorithm where the target has schedules for it. An operator we have no kernel for gets plain
-tensors and stays a Relax call.
+algorithm, or fused with it, where the target has schedules for that. An operator we have no kernel
+for gets plain tensors and stays a Relax call.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from tvm_mobilenet.computes.conv2d import (
     Window,
     conv2d,
     depthwise_conv2d,
+    fusing_pays,
+    separable_conv2d,
     stem_conv2d,
 )
 from tvm_mobilenet.computes.head import dense, global_avg_pool2d
@@ -42,7 +44,7 @@ from tvm_mobilenet.layer_rewriter import (
     Array,
     LayerRewriter,
     is_pointwise,
-    readers,
+    separable_pairs,
     shape_of,
     stride_suffix,
 )
@@ -52,6 +54,7 @@ MIN_VECTOR = 4  # floats: one SSE or NEON register
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
 STRASSEN = frozenset({"depthwise_operands", "strassen_conv2d"})  # the rules it needs
+FUSED = "separable_conv2d"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,16 @@ class _Legalizer(LayerRewriter):
         self.vector_width = vector_width
         self.halos = needed_halos(self.layers)
         # depthwise results that are left as the operands of the 1x1 convolution after them
-        self.as_operands = self.strassen_sources() if STRASSEN.issubset(rules) else set()
+        self.as_operands: set[Var] = set()
+        # depthwise convolutions that the 1x1 convolution after them computes, by their results
+        self.fused: dict[Var, Convolution] = {}
+        for first, second in separable_pairs(self.layers, function):
+            middle, out = self.layout(first), self.layout(second)
+            if STRASSEN.issubset(rules) and pays(middle, out):
+                self.as_operands.add(first.result)
+            elif FUSED in rules and fusing_pays(out):
+                self.fused[first.result] = first
+        self.layers = [layer for layer in self.layers if layer.result not in self.fused]
         self.blocked: dict[Var, BlockedTensor] = {}
 
     # --- layers -------------------------------------------------------------------------------
@@ -90,6 +102,8 @@ class _Legalizer(LayerRewriter):
     def convolution(self, layer: Convolution) -> None:
         if self.reads_image(layer):
             self.stem(layer)
+        elif layer.source in self.fused:
+            self.separable(self.fused[layer.source], layer)
         elif layer.depthwise:
             self.depthwise(layer)
         elif layer.source in self.as_operands:
@@ -118,6 +132,21 @@ class _Legalizer(LayerRewriter):
         else:
             func = depthwise_conv2d(x.layout, out, window(layer), layer.activation)
             self.emit_blocked(layer, func, f"depthwise_conv2d_{size}", args, out)
+
+    def separable(self, first: Convolution, second: Convolution) -> None:
+        x, middle, out = self.as_blocked(first.source), self.layout(first), self.layout(second)
+        panel = panel_of(out.blocks)
+        func = separable_conv2d(
+            x.layout, middle, out, window(first), first.activation, second.activation, panel
+        )
+        args = [
+            x.value,
+            pack_depthwise(first.weight, middle.vector),
+            pack_channels(first.bias, middle.vector),
+            pack_conv2d(second.weight, out.vector, panel),
+        ]
+        name = f"separable_conv2d_{out.width}x{out.height}x{middle.channels}_{out.channels}"
+        self.emit_blocked(second, func, name + stride_suffix(first), args, out)
 
     def strassen(self, layer: Convolution) -> None:
         x, out = self.blocked[layer.source], self.layout(layer)
@@ -182,20 +211,6 @@ class _Legalizer(LayerRewriter):
         batch, channels, height, width = shape_of(layer.result)
         halo = self.halos.get(layer.result, NO_HALO)
         return Blocked(batch, channels, height, width, self.lanes(channels), halo)
-
-    def strassen_sources(self) -> set[Var]:
-        """Results of depthwise convolutions that only a 1x1 convolution worth it reads."""
-        made_by = {layer.result: layer for layer in self.layers}
-        counts = readers(self.layers, self.function)
-        found = set()
-        for layer in self.layers:
-            if not isinstance(layer, Convolution) or not is_pointwise(layer):
-                continue
-            before = made_by.get(layer.source)
-            if isinstance(before, Convolution) and before.depthwise and counts[before.result] == 1:
-                if pays(self.layout(before), self.layout(layer)):
-                    found.add(before.result)
-        return found
 
     def lanes(self, channels: int) -> int:
         """Channels a vector: the target's, or fewer where a tensor has fewer channels."""

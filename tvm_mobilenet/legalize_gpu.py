@@ -29,7 +29,7 @@ from tvm_mobilenet.computes.gpu.weights import (
 from tvm_mobilenet.layer_rewriter import (
     Array,
     LayerRewriter,
-    readers,
+    separable_pairs,
     shape_of,
     stride_suffix,
 )
@@ -197,17 +197,11 @@ def fused_pairs(
     layers: list[Layer], function: relax.Function, fuse: Callable[[int, int, int], bool]
 ) -> dict[Var, Convolution]:
     """Depthwise layers that the 1x1 convolution after them computes, by their result."""
-    uses = readers(layers, function)
-    made = {layer.result: layer for layer in layers if isinstance(layer, Convolution)}
     pairs = {}
-    for layer in made.values():
-        first = made.get(layer.source)
-        if first is None or not first.depthwise or uses[first.result] != 1:
-            continue
-        channels_out, channels_in = layer.weight.shape[:2]
+    for first, second in separable_pairs(layers, function):
+        channels_out, channels_in = second.weight.shape[:2]
         batch, _, height, width = shape_of(first.result)
-        pointwise = not layer.depthwise and window_of(layer) == Window()
-        if pointwise and fuse(batch * height * width, channels_in, channels_out):
+        if fuse(batch * height * width, channels_in, channels_out):
             pairs[first.result] = first
     return pairs
 

@@ -7,6 +7,7 @@ from schedules.arm_cpu import (
     dense,
     depthwise_conv2d,
     pointwise_conv2d,
+    separable_conv2d,
     stem_conv2d,
 )
 
@@ -17,5 +18,6 @@ RULES = {
     "global_avg_pool2d": global_avg_pool2d.schedule,
     "layout": layout.schedule,
     "pointwise_conv2d": pointwise_conv2d.schedule,
+    "separable_conv2d": separable_conv2d.schedule,
     "stem_conv2d": stem_conv2d.schedule,
 }

@@ -11,6 +11,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.arm_cpu.cores import Core, current_core
+from schedules.primitives import extent
 from schedules.window_tiles import best_window_tile, schedule_window, strides
 
 MAX_ROW = 8  # outputs of a tile of one row
@@ -19,6 +20,12 @@ IN_ORDER_ROWS = 2  # more, and the loads that are started early fill the registe
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    height = extent(sch, sch.get_loops(conv)[2])
+    return schedule_window(sch, conv, *default_tile(sch, conv, height))
+
+
+def default_tile(sch: Schedule, conv: SBlockRV, height: int) -> tuple[int, int]:
+    """(rows, columns) of the tile for `height` rows at a time."""
     core = current_core()
     plain = strides(sch, conv) == (1, 1)
 
@@ -27,8 +34,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
             return not core.in_order or (rows <= IN_ORDER_ROWS and columns <= MAX_ROW)
         return suits_stride(core, rows, columns, tiles)
 
-    tile_h, tile_w = best_window_tile(sch, conv, core.registers, suits)
-    return schedule_window(sch, conv, tile_h, tile_w)
+    return best_window_tile(sch, conv, height, core.registers, suits)
 
 
 def suits_stride(core: Core, rows: int, columns: int, tiles: int) -> bool:

@@ -76,18 +76,22 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         pack_tiles(sch, packed, extent(sch, hi), extent(sch, wi))
 
     # Step 4. The reduction inside the tile, in steps of one input vector
-    cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
-    lanes = powers_of_two_dividing(channels_in, LANES)[-1]
-    planes = powers_of_two_dividing(
-        channels_in // lanes, max_planes(tile_h * tile_w, vectors, channels_in)
-    )
-    factor = sch.sample_categorical(planes, [1 / len(planes)] * len(planes), len(planes) - 1)
-    k0, k1, ki = sch.split(ck, [None, factor, lanes])
-    reduction, tile = [ckh, ckw, k0, k1], [ki, co, cn, ch, cw]
-    accumulate_by_element(sch, conv, reduction, tile, cc)
-    unroll(sch, k1)
+    reduce_in_tile(sch, conv, tile_h * tile_w, vectors)
     zero_halo(sch)
     return [sch]
+
+
+def reduce_in_tile(sch: Schedule, conv: SBlockRV, pixels: int, vectors: int) -> None:
+    """The whole reduction in registers, for a tile of about this many pixels and vectors."""
+    cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
+    channels_in = extent(sch, ck)
+    lanes = powers_of_two_dividing(channels_in, LANES)[-1]
+    most = max_planes(pixels, vectors, channels_in)
+    planes = powers_of_two_dividing(channels_in // lanes, most)
+    factor = sch.sample_categorical(planes, [1 / len(planes)] * len(planes), len(planes) - 1)
+    k0, k1, ki = sch.split(ck, [None, factor, lanes])
+    accumulate_by_element(sch, conv, [ckh, ckw, k0, k1], [ki, co, cn, ch, cw], cc)
+    unroll(sch, k1)
 
 
 def max_planes(pixels: int, vectors: int, channels_in: int) -> int:
@@ -121,8 +125,13 @@ def pack_tiles(sch: Schedule, packed: SBlockRV, tile_h: int, tile_w: int) -> Non
     sch.reorder(n, h0, w0, k0, ki, hi, wi, c)
     unroll(sch, ki, hi, wi)
     sch.vectorize(c)
+    lay_in_tiles(sch, packed, tile_h, tile_w)
+
+
+def lay_in_tiles(sch: Schedule, written: SBlockRV, tile_h: int, tile_w: int) -> None:
+    """Let what the block writes lie tile by tile, in one all channels of its pixels."""
     sch.transform_layout(
-        packed,
+        written,
         ("write", 0),
         lambda n, k, h, w, c: (n, h // tile_h, w // tile_w, k, h % tile_h, w % tile_w, c),
     )

@@ -56,50 +56,21 @@ def conv2d(
     Buffers: x blocked; weights (out.blocks / panel, kh, kw, C_in, panel, v); bias (out.blocks, v);
     out blocked. A tile of `panel` channel vectors reads its weights as one stream.
     """
-    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    origin_h, origin_w = window.origin(x)
-    channels_in, lanes_in, v = x.channels, x.vector, out.vector
-    pointwise = (kernel_h, kernel_w, stride_h, stride_w) == (1, 1, 1, 1)
+    pointwise = window.kernel == window.stride == (1, 1)
     rule = "pointwise_conv2d" if pointwise else "conv2d"
-    tile = (out.batch, out.blocks, out.height, out.width, v)
-    top, left = out.halo.top, out.halo.left
     write_halo = halo_writer(out)
+    convolve = dense_convolution(x, out, window, activation, panel, rule)
 
     @T.prim_func(s_tir=True)
     def main(
         data: T.Buffer(x.shape, DTYPE),
-        weight: T.Buffer((out.blocks // panel, kernel_h, kernel_w, channels_in, panel, v), DTYPE),
-        bias: T.Buffer((out.blocks, v), DTYPE),
+        weight: T.Buffer(dense_shape(x, out, window, panel), DTYPE),
+        bias: T.Buffer((out.blocks, out.vector), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
         write_halo(result)
-        for n, o, h, w, c, kh, kw, k in T.grid(*tile, kernel_h, kernel_w, channels_in):
-            with T.sblock("conv"):
-                vn, vo, vh, vw, vc, vkh, vkw, vk = T.axis.remap(
-                    "SSSSSRRR", [n, o, h, w, c, kh, kw, k]
-                )
-                T.sblock_attr({"schedule_rule": rule})
-                with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.float32(0)
-                acc[vn, vo, vh, vw, vc] = (
-                    acc[vn, vo, vh, vw, vc]
-                    + data[
-                        vn,
-                        vk // lanes_in,
-                        vh * stride_h + vkh + origin_h,
-                        vw * stride_w + vkw + origin_w,
-                        vk % lanes_in,
-                    ]
-                    * weight[vo // panel, vkh, vkw, vk, vo % panel, vc]
-                )
-        for n, o, h, w, c in T.grid(*tile):
-            with T.sblock("epilogue"):
-                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[vn, vo, vh + top, vw + left, vc] = activation(
-                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
-                )
+        convolve(data, weight, bias, result)
 
     return main
 
@@ -112,46 +83,58 @@ def depthwise_conv2d(
 
     Buffers: x blocked; weights (blocks, kh, kw, v); bias (blocks, v); out blocked.
     """
-    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    origin_h, origin_w = window.origin(x)
-    v = x.vector
-    tile = (out.batch, out.blocks, out.height, out.width, v)
-    top, left = out.halo.top, out.halo.left
     write_halo = halo_writer(out)
+    convolve = depthwise_convolution(x, out, window, activation, "depthwise_conv2d")
 
     @T.prim_func(s_tir=True)
     def main(
         data: T.Buffer(x.shape, DTYPE),
-        weight: T.Buffer((out.blocks, kernel_h, kernel_w, v), DTYPE),
-        bias: T.Buffer((out.blocks, v), DTYPE),
+        weight: T.Buffer(depthwise_shape(out, window), DTYPE),
+        bias: T.Buffer((out.blocks, out.vector), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
         write_halo(result)
-        for n, o, h, w, c, kh, kw in T.grid(*tile, kernel_h, kernel_w):
-            with T.sblock("conv"):
-                vn, vo, vh, vw, vc, vkh, vkw = T.axis.remap("SSSSSRR", [n, o, h, w, c, kh, kw])
-                T.sblock_attr({"schedule_rule": "depthwise_conv2d"})
-                with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.float32(0)
-                acc[vn, vo, vh, vw, vc] = (
-                    acc[vn, vo, vh, vw, vc]
-                    + data[
-                        vn,
-                        vo,
-                        vh * stride_h + vkh + origin_h,
-                        vw * stride_w + vkw + origin_w,
-                        vc,
-                    ]
-                    * weight[vo, vkh, vkw, vc]
-                )
-        for n, o, h, w, c in T.grid(*tile):
-            with T.sblock("epilogue"):
-                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[vn, vo, vh + top, vw + left, vc] = activation(
-                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
-                )
+        convolve(data, weight, bias, result)
+
+    return main
+
+
+@cache
+def separable_conv2d(
+    x: Blocked,
+    middle: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    pointwise_activation: Activation,
+    panel: int = 1,
+) -> tirx.PrimFunc:
+    """A depthwise convolution and the 1x1 convolution that reads its output `middle`, as one.
+
+    Buffers: x blocked; depthwise weights and bias; 1x1 weights and bias; out blocked.
+    """
+    pointwise = Window()
+    write_halo = halo_writer(out)
+    filter_channels = depthwise_convolution(x, middle, window, activation, None, "filter")
+    convolve = dense_convolution(
+        middle, out, pointwise, pointwise_activation, panel, "separable_conv2d"
+    )
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, DTYPE),
+        filter: T.Buffer(depthwise_shape(middle, window), DTYPE),
+        filter_bias: T.Buffer((middle.blocks, middle.vector), DTYPE),
+        weight: T.Buffer(dense_shape(middle, out, pointwise, panel), DTYPE),
+        bias: T.Buffer((out.blocks, out.vector), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        filtered = T.sblock_alloc_buffer(middle.shape, DTYPE)
+        write_halo(result)
+        filter_channels(data, filter, filter_bias, filtered)
+        convolve(filtered, weight, bias, result)
 
     return main
 
@@ -219,6 +202,119 @@ def stem_conv2d(
                 )
 
     return main
+
+
+def fusing_pays(out: Blocked) -> bool:
+    """Whether to compute a depthwise convolution inside the 1x1 convolution that makes `out` of it.
+
+    A band of rows is filtered and multiplied at once, so each band reads all the weights: where the
+    image outweighs them, that is the order of the 1x1 convolution anyhow.
+    """
+    return out.height * out.width > out.channels
+
+
+# What the kernels are made of
+
+
+def dense_shape(x: Blocked, out: Blocked, window: Window, panel: int) -> tuple[int, ...]:
+    """Of a dense convolution's packed weights."""
+    return (out.blocks // panel, *window.kernel, x.channels, panel, out.vector)
+
+
+def depthwise_shape(out: Blocked, window: Window) -> tuple[int, ...]:
+    """Of a depthwise convolution's packed weights."""
+    return (out.blocks, *window.kernel, out.vector)
+
+
+def dense_convolution(
+    x: Blocked, out: Blocked, window: Window, activation: Activation, panel: int, rule: str
+) -> Callable[..., None]:
+    """Emits the blocks that write a dense convolution's image into `out`."""
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    origin_h, origin_w = window.origin(x)
+    channels_in, lanes_in, v = x.channels, x.vector, out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    top, left = out.halo.top, out.halo.left
+
+    @T.inline
+    def emit(data, weight, bias, result):  # type: ignore[no-untyped-def]
+        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        for n, o, h, w, c, kh, kw, k in T.grid(*tile, kernel_h, kernel_w, channels_in):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw, vk = T.axis.remap(
+                    "SSSSSRRR", [n, o, h, w, c, kh, kw, k]
+                )
+                T.sblock_attr({"schedule_rule": rule})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                acc[vn, vo, vh, vw, vc] = (
+                    acc[vn, vo, vh, vw, vc]
+                    + data[
+                        vn,
+                        vk // lanes_in,
+                        vh * stride_h + vkh + origin_h,
+                        vw * stride_w + vkw + origin_w,
+                        vk % lanes_in,
+                    ]
+                    * weight[vo // panel, vkh, vkw, vk, vo % panel, vc]
+                )
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[vn, vo, vh + top, vw + left, vc] = activation(
+                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                )
+
+    return emit
+
+
+def depthwise_convolution(
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    rule: str | None,
+    name: str = "conv",
+) -> Callable[..., None]:
+    """Emits the blocks that write a depthwise convolution's image into `out`.
+
+    `rule` is that of the kernel where this is what it is scheduled by.
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    origin_h, origin_w = window.origin(x)
+    tile = (out.batch, out.blocks, out.height, out.width, out.vector)
+    top, left = out.halo.top, out.halo.left
+    annotations = {} if rule is None else {"schedule_rule": rule}
+    epilogue = "epilogue" if name == "conv" else f"{name}_epilogue"
+
+    @T.inline
+    def emit(data, weight, bias, result):  # type: ignore[no-untyped-def]
+        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        for n, o, h, w, c, kh, kw in T.grid(*tile, kernel_h, kernel_w):
+            with T.sblock(name):
+                vn, vo, vh, vw, vc, vkh, vkw = T.axis.remap("SSSSSRR", [n, o, h, w, c, kh, kw])
+                T.sblock_attr(annotations)
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                acc[vn, vo, vh, vw, vc] = (
+                    acc[vn, vo, vh, vw, vc]
+                    + data[
+                        vn,
+                        vo,
+                        vh * stride_h + vkh + origin_h,
+                        vw * stride_w + vkw + origin_w,
+                        vc,
+                    ]
+                    * weight[vo, vkh, vkw, vc]
+                )
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock(epilogue):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[vn, vo, vh + top, vw + left, vc] = activation(
+                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                )
+
+    return emit
 
 
 def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:

@@ -66,6 +66,13 @@ ENGINES: dict[str, EngineEntry] = {
         requires="openvino",
         install=_PEERS,
     ),
+    "litert": EngineEntry(
+        "tvm_mobilenet.engines.litert:LiteRt",
+        needs="config",
+        requires="litert_torch",
+        # no extra of ours: its converter asks for an older typing_extensions than TVM's runtime
+        install="pip install ai-edge-litert litert-torch && pip install -U typing_extensions",
+    ),
 }
 
 OURS = "bundle"

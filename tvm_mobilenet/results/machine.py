@@ -18,6 +18,7 @@ _DISTRIBUTIONS = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "ai-edge-litert",
     "numpy",
 )
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

@@ -19,7 +19,8 @@ from tvm import ir, s_tir, sym, tirx
 Array = NDArray[Any]
 
 IMAGE_AXES = (2, 3)  # the row and column among a convolution's loops
-ODD_ROW, COLUMN = 4, 5  # … of one that makes operands
+ODD_ROW, COLUMN = 4, 5  # … of one that makes operands, which has so many of them:
+OPERANDS_LOOPS = 9
 # what reading a function of another form ends in
 FORM_ERRORS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
 
@@ -63,36 +64,57 @@ def conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
 
 def depthwise_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution: weights (C/v, kh, kw, v)."""
-    data, weight, bias = inputs
-    _, kernel_h, kernel_w, _ = weight.shape
-    filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
-    taps = kernel.taps(channels_last(data), kernel.size(), (kernel_h, kernel_w))
-    summed = sum(tap * filters[kh, kw] for kh, kw, tap in taps)
-    return kernel.finish(summed + bias.reshape(-1), shape)
+    return kernel.finish(filtered(kernel, "conv", *inputs), shape)
 
 
 def depthwise_operands(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution whose result is left as Strassen's left operands."""
-    data, weight, bias = inputs
-    _, kernel_h, kernel_w, _ = weight.shape
-    batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
-    filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
-    size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
-    taps = kernel.taps(channels_last(data), size, (kernel_h, kernel_w), axes)
-    summed = sum(tap * filters[kh, kw] for kh, kw, tap in taps)
-    active = kernel.clamp(summed + bias.reshape(-1))
-    # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
-    parts = active.reshape(batch, rows, 2, columns, 2, half * v).transpose(2, 4, 0, 1, 3, 5)
-    (a11, a12), (a21, a22) = parts
-    s1, s2 = a21 + a22, a21 + a22 - a11
-    operands = np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
-    blocked = operands.reshape(len(operands), batch, rows, columns, half, v)
-    return blocked.transpose(0, 1, 4, 2, 3, 5)
+    return left_operands(kernel.clamp(filtered(kernel, "conv", *inputs)), shape[-1])
 
 
 def strassen_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
     operands, weight, bias = inputs
+    return kernel.finish(product(operands, weight) + bias.reshape(-1), shape)
+
+
+def separable_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
+    *first, weight, bias = inputs
+    middle = kernel.clamp(filtered(kernel, "filter", *first), "filter_epilogue")
+    _, _, _, channels, _, _ = weight.shape
+    matrix = weight.transpose(1, 2, 3, 0, 4, 5).reshape(channels, -1)
+    return kernel.finish(middle[..., :channels] @ matrix + bias.reshape(-1), shape)
+
+
+def filtered(kernel: _Kernel, block: str, data: Array, weight: Array, bias: Array) -> Array:
+    """A depthwise convolution before its activation, (N, H, W, C); ``block`` is its sum."""
+    _, kernel_h, kernel_w, _ = weight.shape
+    size, axes = kernel.size(block), IMAGE_AXES
+    if len(kernel.extents(block)) == OPERANDS_LOOPS:
+        rows, columns = (kernel.extents(block)[axis] for axis in (ODD_ROW - 1, COLUMN))
+        size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
+    filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
+    taps = kernel.taps(channels_last(data), size, (kernel_h, kernel_w), axes, block)
+    summed: Array = sum(tap * filters[kh, kw] for kh, kw, tap in taps) + bias.reshape(-1)
+    return summed
+
+
+def left_operands(image: Array, v: int) -> Array:
+    """Of Strassen's seven products, (7, N, C/2/v, H/2, W, v), from (N, H, W, C)."""
+    batch, height, columns, channels = image.shape
+    rows, half = height // 2, channels // 2
+    # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
+    parts = image.reshape(batch, rows, 2, columns, 2, half).transpose(2, 4, 0, 1, 3, 5)
+    (a11, a12), (a21, a22) = parts
+    s1, s2 = a21 + a22, a21 + a22 - a11
+    operands = np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
+    blocked = operands.reshape(len(operands), batch, rows, columns, half // v, v)
+    return blocked.transpose(0, 1, 4, 2, 3, 5)
+
+
+def product(operands: Array, weight: Array) -> Array:
+    """The product whose operands they are, (N, H, W, O)."""
     products, batch, blocks, rows, columns, v = operands.shape
     left = operands.transpose(0, 1, 3, 4, 2, 5).reshape(products, -1, blocks * v)
     right = weight.transpose(1, 2, 0, 3, 4).reshape(products, blocks * v, -1)
@@ -102,8 +124,7 @@ def strassen_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> 
     quarters = np.array([[p[0] + p[1], u2 + p[4] + p[2]], [u3 + p[3], u3 + p[4]]])
     # (i, j, N, H / 2, W, O / 2) → (N, H, W, O)
     parts = quarters.reshape(2, 2, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
-    summed = parts.reshape(batch, 2 * rows, columns, -1)
-    return kernel.finish(summed + bias.reshape(-1), shape)
+    return parts.reshape(batch, 2 * rows, columns, -1)
 
 
 def stem_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
@@ -159,6 +180,7 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "depthwise_conv2d": depthwise_conv2d,
     "depthwise_operands": depthwise_operands,
     "strassen_conv2d": strassen_conv2d,
+    "separable_conv2d": separable_conv2d,
     "stem_conv2d": stem_conv2d,
     "global_avg_pool2d": global_avg_pool2d,
     "dense": dense,
@@ -189,9 +211,9 @@ class _Kernel:
     def extents(self, block: str) -> list[int]:
         return [int(one.dom.extent) for one in self._blocks[block].iter_vars]
 
-    def size(self) -> tuple[int, int]:
-        """The rows and columns of a plain convolution's result."""
-        rows, columns = (self.extents("conv")[axis] for axis in IMAGE_AXES)
+    def size(self, block: str = "conv") -> tuple[int, int]:
+        """The rows and columns of the result of the plain convolution that a block sums."""
+        rows, columns = (self.extents(block)[axis] for axis in IMAGE_AXES)
         return rows, columns
 
     def taps(
@@ -200,14 +222,16 @@ class _Kernel:
         size: tuple[int, int],
         window: tuple[int, int],
         axes: tuple[int, int] = IMAGE_AXES,
+        block: str = "conv",
     ) -> list[Any]:
         """For each place in the window: the pixels (N, oh, ow, C) it sees of an (N, H, W, C).
 
-        ``size`` is that of the result; ``axes`` are the sum's loops over its rows and columns.
+        ``size`` is that of the result; ``axes`` are the loops of ``block``, the sum, over its rows
+        and columns.
         """
         height, width = size
-        indices = self._image_indices(axes)
-        variables = [one.var for one in self._blocks["conv"].iter_vars]
+        indices = self._image_indices(axes, block)
+        variables = [one.var for one in self._blocks[block].iter_vars]
         taps = []
         (stride_h, origin_h), (stride_w, origin_w) = (
             (_coefficient(index, variables[axis]), _constant(index))
@@ -234,9 +258,9 @@ class _Kernel:
         result[:, top : top + height, left : left + width] = self.clamp(summed)
         return result.reshape(batch, rows, columns, blocks, v).transpose(0, 3, 1, 2, 4)
 
-    def clamp(self, value: Array) -> Array:
+    def clamp(self, value: Array, epilogue: str = "epilogue") -> Array:
         """The activation: what the epilogue's value is limited to."""
-        node = self._blocks["epilogue"].body.value
+        node = self._blocks[epilogue].body.value
         low, high = -np.inf, np.inf
         while isinstance(node, tirx.Max | tirx.Min):
             bound = float(node.b.value)
@@ -270,19 +294,15 @@ class _Kernel:
     def padded_shape(self) -> list[int]:
         return self.extents("pad")
 
-    def _image_indices(self, axes: tuple[int, int]) -> list[Any]:
-        """The row and the column that the sum reads, of the data or of its padded copy."""
-        block = self._blocks["conv"]
+    def _image_indices(self, axes: tuple[int, int], name: str) -> list[Any]:
+        """The row and the column that a sum reads, of the data or of its padded copy."""
+        block = self._blocks[name]
+        variables = [block.iter_vars[axis].var for axis in axes]
         others = [*self._params[1:], block.body.buffer]
-        for source, indices in self._loads("conv"):
+        for source, indices in self._loads(name):
             if not any(source.same_as(one) for one in others):
-                return [index for index in indices if self._moves(index, axes)]
+                return [i for i in indices if any(_coefficient(i, one) for one in variables)]
         raise NoReference("the sum reads no image")
-
-    def _moves(self, index: Any, axes: tuple[int, int]) -> bool:
-        """Whether an index goes with the output's row or column."""
-        variables = [one.var for one in self._blocks["conv"].iter_vars]
-        return any(_coefficient(index, variables[axis]) for axis in axes)
 
     def _loads(self, block: str) -> list[tuple[Any, list[Any]]]:
         """What a block reads, each buffer with the indices."""

@@ -1,0 +1,79 @@
+"""A depthwise convolution and the 1x1 convolution after it as one, for NEON.
+
+A band of rows is filtered into a scratch in the order in which the product's tiles read it, which
+the 1x1 convolution alone would have to copy its input into, and multiplied at once: the tensor
+between the two is never in memory, which the cores of a board share.
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from schedules.arm_cpu import depthwise_conv2d
+from schedules.arm_cpu.cores import FLOAT_BYTES, best_gemm_tile, current_core
+from schedules.arm_cpu.pointwise_conv2d import (
+    MAX_TILE_HEIGHT,
+    MAX_TILE_VECTORS,
+    MAX_TILE_WIDTH,
+    lay_in_tiles,
+    reduce_in_tile,
+)
+from schedules.primitives import divisors, extent, unroll, zero_halo
+from schedules.sharing import most_even, num_cores
+from schedules.window_tiles import sum_window, tile_window
+
+
+def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    (epilogue,) = sch.get_consumers(conv)
+    (filtered,) = sch.get_producers(conv)
+    core = current_core()
+    n, o, h, w, c = sch.get_loops(epilogue)
+    channels_in = extent(sch, sch.get_loops(conv)[-1])
+    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+
+    # Step 1. The default decision, by the model
+    tile_h, tile_w, vectors = best_gemm_tile(
+        core,
+        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
+        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
+        panel=int(sch.get(conv).reads[1].source.shape[-2]),
+    )
+    rows, row_bytes = height // tile_h, tile_h * width * channels_in * FLOAT_BYTES
+    scratch_bytes = core.l2_bytes // (2 * num_cores())  # half of a core's share
+    fitting = [d for d in divisors(rows) if rows // d * row_bytes <= scratch_bytes]
+    bands = most_even(fitting or [rows])
+
+    # Step 2. Bands of rows, panels of channels, tiles of pixels
+    o0, oi = sch.split(
+        o, sch.sample_perfect_tile(o, 2, MAX_TILE_VECTORS, [blocks // vectors, vectors])
+    )
+    h0, h1, hi = sch.split(
+        h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, [bands, rows // bands, tile_h])
+    )
+    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    sch.reorder(n, h0, o0, h1, w0, oi, hi, wi, c)
+    unroll(sch, oi, hi, wi)
+    sch.vectorize(c)
+    band = sch.fuse(n, h0)
+    sch.parallel(band)
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+
+    # Step 3. The band's input, filtered
+    filter_band(sch, filtered, band)
+    lay_in_tiles(sch, filtered, extent(sch, hi), extent(sch, wi))
+
+    # Step 4. The reduction inside the tile, in steps of one input vector
+    reduce_in_tile(sch, conv, tile_h * tile_w, vectors)
+    zero_halo(sch)
+    return [sch]
+
+
+def filter_band(sch: Schedule, filtered: SBlockRV, band: LoopRV) -> None:
+    """Compute the depthwise convolution that `filtered` ends inside `band`."""
+    (conv,) = sch.get_producers(filtered)
+    sch.compute_at(filtered, band, preserve_unit_loops=True)
+    height = extent(sch, sch.get_loops(filtered)[-3])
+    *_, tile = tile_window(sch, filtered, *depthwise_conv2d.default_tile(sch, conv, height))
+    sum_window(sch, conv, tile)
