@@ -216,20 +216,31 @@ def test_depthwise_hot_loops(name: str, machine: str) -> None:
     assert loop.instructions_per_fma < 2.3
 
 
+FUSED_SPILLS = {"arm-rpi3": 0.1}
+
+
 @pytest.mark.parametrize("machine", TARGETS)
-def test_hot_loops_of_a_fused_block(machine: str) -> None:
+@pytest.mark.parametrize(
+    "block",
+    network_kernels.fused_blocks(VECTOR_WIDTH, (config_from("mobilenet_v1"),)),
+    ids=lambda block: block.id,
+)
+def test_hot_loops_of_a_fused_block(block: Separable, machine: str) -> None:
     spec = target.resolve(machine)
-    mod = by_default(BLOCK.func(), spec.tvm_target())
+    mod = by_default(block.func(), spec.tvm_target())
     assembly = str(lower(mod, spec.tvm_target()).inspect_source("asm"))
     loops = [one for one in aarch64_loops.innermost_loops(assembly) if one.fmas >= 9]
     product = max(loops, key=lambda one: one.by_element_fmas)
     assert product.by_element_fmas == product.fmas >= 64
     assert not product.stack_accesses and not product.calls and not product.scalar_loads
     assert product.instructions_per_fma < POINTWISE_LIMIT
-    (filtering,) = (one for one in loops if one is not product)
-    assert filtering.fmas % 9 == 0 and not filtering.calls and not filtering.scalar_loads
-    allowed = DEPTHWISE_SPILLS.get(machine, 0) * len(filtering.instructions)
-    assert len(filtering.stack_accesses) <= allowed
+    filters = [one for one in loops if not one.by_element_fmas]
+    assert filters
+    for loop in filters:
+        assert loop.fmas % 9 == 0 and not loop.calls and not loop.scalar_loads
+        allowed = FUSED_SPILLS.get(machine, 0) * len(loop.instructions)
+        assert len(loop.stack_accesses) <= allowed
+        assert loop.instructions_per_fma < 2.4
 
 
 @pytest.mark.parametrize("machine", TARGETS)

@@ -24,12 +24,20 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     return schedule_window(sch, conv, *default_tile(sch, conv, height))
 
 
-def default_tile(sch: Schedule, conv: SBlockRV, height: int) -> tuple[int, int]:
-    """(rows, columns) of the tile for `height` rows at a time."""
+def default_tile(
+    sch: Schedule, conv: SBlockRV, height: int, width: int | None = None
+) -> tuple[int, int]:
+    """(rows, columns) of the tile for `height` rows at a time.
+
+    With a `width`, for outputs that another kernel's tiles of so many columns read: as wide as
+    these, so that they lie at fixed distances, and no larger than is spared from spilling then.
+    """
     core = current_core()
     plain = strides(sch, conv) == (1, 1)
 
     def suits(rows: int, columns: int, tiles: int) -> bool:
+        if width is not None and (columns != width or rows * columns > MAX_ROW):
+            return False
         if plain:
             return not core.in_order or (rows <= IN_ORDER_ROWS and columns <= MAX_ROW)
         return suits_stride(core, rows, columns, tiles)

@@ -61,7 +61,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.compute_at(conv, w0, preserve_unit_loops=True)
 
     # Step 3. The band's input, filtered
-    filter_band(sch, filtered, band)
+    filter_band(sch, filtered, band, extent(sch, wi))
     lay_in_tiles(sch, filtered, extent(sch, hi), extent(sch, wi))
 
     # Step 4. The reduction inside the tile, in steps of one input vector
@@ -70,10 +70,12 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     return [sch]
 
 
-def filter_band(sch: Schedule, filtered: SBlockRV, band: LoopRV) -> None:
-    """Compute the depthwise convolution that `filtered` ends inside `band`."""
+def filter_band(sch: Schedule, filtered: SBlockRV, band: LoopRV, width: int) -> None:
+    """Compute the depthwise convolution that `filtered` ends inside `band`, for the product's
+    tiles of `width` columns."""
     (conv,) = sch.get_producers(filtered)
     sch.compute_at(filtered, band, preserve_unit_loops=True)
     height = extent(sch, sch.get_loops(filtered)[-3])
-    *_, tile = tile_window(sch, filtered, *depthwise_conv2d.default_tile(sch, conv, height))
+    tile_h, tile_w = depthwise_conv2d.default_tile(sch, conv, height, width)
+    *_, tile = tile_window(sch, filtered, tile_h, tile_w)
     sum_window(sch, conv, tile)

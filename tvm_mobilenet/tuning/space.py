@@ -33,7 +33,8 @@ from tvm_mobilenet.tuning.record_lines import check_trace
 from tvm_mobilenet.tuning.statements import imbalance, unrolled_statements
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
-# about 500; what has more spills, and LLVM takes up to seconds to find that out.
+# about 500; what has more spills, and LLVM takes up to seconds to find that out. A kernel of two
+# such tiles has more by default, and that many are allowed.
 MAX_UNROLLED = 640
 
 TENSORIZE = '"Tensorize"'  # the instruction in a trace
@@ -105,9 +106,11 @@ class KernelSpace:
         self.context = _tune_context(self.mod, target, seed)
         self._target = target
         self._cores = num_cores(target)
-        self._most_imbalance = math.inf
+        self._most_imbalance = self._most_statements = math.inf
         self.default = self.instantiate(lambda _, knob: knob.default)
-        self._most_imbalance = max(EVEN, imbalance(self.default.schedule.mod, self._cores))
+        mod = self.default.schedule.mod
+        self._most_imbalance = max(EVEN, imbalance(mod, self._cores))
+        self._most_statements = max(MAX_UNROLLED, unrolled_statements(mod))
         self.knobs = self.default.knobs
 
     @property
@@ -143,8 +146,9 @@ class KernelSpace:
             raise Rejected(f"the rule returned {len(schedules)} schedules where one is wanted")
         (schedule,) = schedules
         statements = unrolled_statements(schedule.mod)
-        if statements > MAX_UNROLLED:
-            raise Rejected(f"{statements} statements after unrolling, {MAX_UNROLLED} allowed")
+        if statements > self._most_statements:
+            allowed = self._most_statements
+            raise Rejected(f"{statements} statements after unrolling, {allowed} allowed")
         self.check_balance(schedule)
         return Candidate(tuple(point), tuple(knobs), schedule)
 
