@@ -44,6 +44,7 @@ MODELS = {  # of llvm-mca, by the target's mcpu
 LEAST_LLVM = 16
 NEWEST_LLVM = 30
 ITERATIONS = 100
+WIDTH = 128  # no kernel name is cut
 # what only a linker fills in
 RELOCATION = re.compile(r":\w+:[\w.$]+")
 
@@ -58,7 +59,7 @@ def main() -> int:
 
 def report(args: argparse.Namespace) -> int:
     mca = find_mca(args.llvm_mca)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if mca is None:
         console.print(f"no llvm-mca of LLVM {LEAST_LLVM} or newer: no utilisation; see --help")
     for name in args.target or TARGETS:
