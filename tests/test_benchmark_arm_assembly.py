@@ -49,7 +49,7 @@ def test_an_old_model_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     old = fake_mca(tmp_path, 14, cycles=1)
     with pytest.raises(BadInput, match="wanted LLVM 16 or newer"):
         arm_assembly.find_mca(old)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))
     Path(old).rename(tmp_path / "llvm-mca")
     assert arm_assembly.find_mca(None) is None
     fake_mca(tmp_path, 19, cycles=1)
@@ -77,4 +77,6 @@ def test_the_report(
     assert arm_assembly.main() == 0
     out = capsys.readouterr().out
     assert "arm-graviton2: neoverse-n1, 2 FMAs a cycle" in out
-    assert "pointwise_conv2d_1x1x256_256" in out and "depthwise_conv2d_16x16x8" in out
+    assert "pointwise_conv2d_1x1x256_256" in out and "depthwise_conv2d_4x4x32_s2" in out
+    assert "separable_conv2d_16x16x8_16, 1x1" in out
+    assert "separable_conv2d_16x16x8_16, depthwise" in out
