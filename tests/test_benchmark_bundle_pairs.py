@@ -1,0 +1,28 @@
+"""Two bundles timed in turns: what is told of them, not how long they take."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import bundle_pairs
+import pytest
+import tiny_bundle
+
+
+def test_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundles = [str(tmp_path / name) for name in ("one", "other")]
+    for bundle in bundles:
+        tiny_bundle.write(Path(bundle), tiny_bundle.classifier())
+    file = tmp_path / "pairs.json"
+    options = ["--threads", "1", "--seconds", "0.2", "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", ["bundle_pairs", *bundles, *options])
+    assert bundle_pairs.main() == 0
+    assert f"1 thread: {bundles[0]} takes" in capsys.readouterr().out
+    (row,) = json.loads(file.read_text())["rows"]
+    low, high = row["interval"]
+    assert row["pairs"] > 1 and 0 < low <= row["ratio"] <= high
+    assert all(one > 0 for one in row["median_ms"])
