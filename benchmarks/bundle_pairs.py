@@ -19,24 +19,27 @@ from typing import Any
 
 import numpy as np
 
-from tvm_mobilenet import cpu, tvm_runtime
+from tvm_mobilenet import cli, cpu, tvm_runtime
+from tvm_mobilenet.results import statistics
 from tvm_mobilenet.run import load
 from tvm_mobilenet.session import Session
 from tvm_mobilenet.tuning.record_store import now
 
 WARM_UP_RUNS = 20
 RUNS = 6  # of a turn, after one that is not counted
-RESAMPLES = 1000
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = cli.make_parser("bundle_pairs", "Time two bundles in turns, a few runs each.")
     parser.add_argument("bundles", type=Path, nargs=2, metavar="BUNDLE")
-    parser.add_argument("--threads", default="1,2", help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=45.0, help="(default: %(default)g)")
+    parser.add_argument("--threads", type=cli.thread_counts, default=(1, 2), help="(default: 1,2)")
+    parser.add_argument("--seconds", type=cli.duration, default=45.0, metavar="T")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
-    rows = [compare(args.bundles, int(one), args.seconds) for one in args.threads.split(",")]
+    return cli.run_stage(report, parser.parse_args())
+
+
+def report(args: argparse.Namespace) -> int:
+    rows = [compare(args.bundles, threads, args.seconds) for threads in args.threads]
     for row in rows:
         low, high = row["interval"]
         plural = "s" if row["threads"] > 1 else ""
@@ -61,24 +64,22 @@ def compare(bundles: list[Path], threads: int, seconds: float) -> dict[str, Any]
     with load(bundles[0], threads) as first, load(bundles[1], threads) as second:
         sessions = (first, second)
         for session in sessions:
-            session.input[:] = np.load(session.bundle.path / "sample_input.npy")
+            session.input[:] = session.bundle.sample_input()
             for _ in range(WARM_UP_RUNS):
                 session.infer_in_place()
-        ratios, medians = [], []
+        times: tuple[list[float], list[float]] = ([], [])
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            order = (0, 1) if len(ratios) % 2 else (1, 0)
-            took = {place: turn(sessions[place]) for place in order}
-            ratios.append(took[0] / took[1])
-            medians.append((took[0], took[1]))
-    drawn = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+            for place in (0, 1) if len(times[0]) % 2 else (1, 0):
+                times[place].append(turn(sessions[place]))
+    pairs = len(times[0])
+    ratio = statistics.compare(*times, blocks=pairs)
     return {
         "threads": threads,
-        "pairs": len(ratios),
-        "ratio": float(np.median(ratios)),
-        "interval": [float(low), float(high)],
-        "median_ms": [float(one) * 1e3 for one in np.median(medians, axis=0)],
+        "pairs": pairs,
+        "ratio": ratio.value,
+        "interval": [ratio.low, ratio.high],
+        "median_ms": [float(np.median(one)) * 1e3 for one in times],
     }
 
 

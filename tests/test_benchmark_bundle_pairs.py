@@ -26,3 +26,11 @@ def test_the_results(
     low, high = row["interval"]
     assert row["pairs"] > 1 and 0 < low <= row["ratio"] <= high
     assert all(one > 0 for one in row["median_ms"])
+
+
+def test_no_bundle_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bundle_pairs", str(tmp_path / "no"), str(tmp_path / "no")])
+    assert bundle_pairs.main() == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -39,13 +39,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = best_gemm_tile(
-        core,
-        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
-        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
-        panel=int(sch.get(conv).reads[1].source.shape[-2]),
-    )
+    tile_h, tile_w, vectors = default_tile(sch, conv, height, width, blocks)
     panels, rows = blocks // vectors, height // tile_h
     row_bytes = tile_h * width * channels_in * FLOAT_BYTES
     if blocks * LANES > height * width:
@@ -79,6 +73,19 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     reduce_in_tile(sch, conv, tile_h * tile_w, vectors)
     zero_halo(sch)
     return [sch]
+
+
+def default_tile(
+    sch: Schedule, conv: SBlockRV, height: int, width: int, blocks: int
+) -> tuple[int, int, int]:
+    """Rows, columns and channel vectors of the best tile that divides the output."""
+    return best_gemm_tile(
+        current_core(),
+        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
+        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
+        panel=int(sch.get(conv).reads[1].source.shape[-2]),
+    )
 
 
 def reduce_in_tile(sch: Schedule, conv: SBlockRV, pixels: int, vectors: int) -> None:

@@ -11,11 +11,12 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from schedules.arm_cpu import depthwise_conv2d
-from schedules.arm_cpu.cores import FLOAT_BYTES, best_gemm_tile, current_core
+from schedules.arm_cpu.cores import FLOAT_BYTES, current_core
 from schedules.arm_cpu.pointwise_conv2d import (
     MAX_TILE_HEIGHT,
     MAX_TILE_VECTORS,
     MAX_TILE_WIDTH,
+    default_tile,
     lay_in_tiles,
     reduce_in_tile,
 )
@@ -27,21 +28,14 @@ from schedules.window_tiles import sum_window, tile_window
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     (epilogue,) = sch.get_consumers(conv)
     (filtered,) = sch.get_producers(conv)
-    core = current_core()
     n, o, h, w, c = sch.get_loops(epilogue)
     channels_in = extent(sch, sch.get_loops(conv)[-1])
     blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = best_gemm_tile(
-        core,
-        [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
-        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
-        panel=int(sch.get(conv).reads[1].source.shape[-2]),
-    )
+    tile_h, tile_w, vectors = default_tile(sch, conv, height, width, blocks)
     rows, row_bytes = height // tile_h, tile_h * width * channels_in * FLOAT_BYTES
-    scratch_bytes = core.l2_bytes // (2 * num_cores())  # half of a core's share
+    scratch_bytes = current_core().l2_bytes // (2 * num_cores())  # half of a core's share
     fitting = [d for d in divisors(rows) if rows // d * row_bytes <= scratch_bytes]
     bands = most_even(fitting or [rows])
 

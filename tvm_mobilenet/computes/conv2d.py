@@ -237,7 +237,7 @@ def dense_convolution(
     top, left = out.halo.top, out.halo.left
 
     @T.inline
-    def emit(data, weight, bias, result):  # type: ignore[no-untyped-def]
+    def emit(data, weight, bias, result):
         acc = T.sblock_alloc_buffer(tile, DTYPE)
         for n, o, h, w, c, kh, kw, k in T.grid(*tile, kernel_h, kernel_w, channels_in):
             with T.sblock("conv"):
@@ -288,7 +288,7 @@ def depthwise_convolution(
     epilogue = "epilogue" if name == "conv" else f"{name}_epilogue"
 
     @T.inline
-    def emit(data, weight, bias, result):  # type: ignore[no-untyped-def]
+    def emit(data, weight, bias, result):
         acc = T.sblock_alloc_buffer(tile, DTYPE)
         for n, o, h, w, c, kh, kw in T.grid(*tile, kernel_h, kernel_w):
             with T.sblock(name):

@@ -73,12 +73,14 @@ def block_medians(samples_ms: Sequence[float], blocks: int) -> NDArray[np.float6
     return np.array([np.median(stretch) for stretch in stretches])
 
 
-def compare(engine_ms: Sequence[float], ours_ms: Sequence[float], seed: int = 0) -> Ratio:
+def compare(
+    engine_ms: Sequence[float], ours_ms: Sequence[float], seed: int = 0, blocks: int = BLOCKS
+) -> Ratio:
     """The engine's latency ÷ ours: median of the paired block ratios, bootstrapped over blocks.
 
     With fewer than ``MIN_BLOCKS`` samples on either side the interval is (0, inf).
     """
-    blocks = min(BLOCKS, len(engine_ms), len(ours_ms))
+    blocks = min(blocks, len(engine_ms), len(ours_ms))
     ratios = block_medians(engine_ms, blocks) / block_medians(ours_ms, blocks)
     value = float(np.median(ratios))
     if blocks < MIN_BLOCKS:

@@ -19,8 +19,7 @@ from tvm import ir, s_tir, sym, tirx
 Array = NDArray[Any]
 
 IMAGE_AXES = (2, 3)  # the row and column among a convolution's loops
-ODD_ROW, COLUMN = 4, 5  # … of one that makes operands, which has so many of them:
-OPERANDS_LOOPS = 9
+ODD_ROW, COLUMN = 4, 5  # … of one that makes operands
 # what reading a function of another form ends in
 FORM_ERRORS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
 
@@ -64,57 +63,26 @@ def conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
 
 def depthwise_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution: weights (C/v, kh, kw, v)."""
-    return kernel.finish(filtered(kernel, "conv", *inputs), shape)
+    return kernel.finish(filtered(kernel, "conv", inputs, kernel.size()), shape)
 
 
 def depthwise_operands(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution whose result is left as Strassen's left operands."""
-    return left_operands(kernel.clamp(filtered(kernel, "conv", *inputs)), shape[-1])
+    batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
+    size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
+    active = kernel.clamp(filtered(kernel, "conv", inputs, size, axes))
+    # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
+    parts = active.reshape(batch, rows, 2, columns, 2, half * v).transpose(2, 4, 0, 1, 3, 5)
+    (a11, a12), (a21, a22) = parts
+    s1, s2 = a21 + a22, a21 + a22 - a11
+    operands = np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
+    blocked = operands.reshape(len(operands), batch, rows, columns, half, v)
+    return blocked.transpose(0, 1, 4, 2, 3, 5)
 
 
 def strassen_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
     operands, weight, bias = inputs
-    return kernel.finish(product(operands, weight) + bias.reshape(-1), shape)
-
-
-def separable_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
-    """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
-    *first, weight, bias = inputs
-    middle = kernel.clamp(filtered(kernel, "filter", *first), "filter_epilogue")
-    _, _, _, channels, _, _ = weight.shape
-    matrix = weight.transpose(1, 2, 3, 0, 4, 5).reshape(channels, -1)
-    return kernel.finish(middle[..., :channels] @ matrix + bias.reshape(-1), shape)
-
-
-def filtered(kernel: _Kernel, block: str, data: Array, weight: Array, bias: Array) -> Array:
-    """A depthwise convolution before its activation, (N, H, W, C); ``block`` is its sum."""
-    _, kernel_h, kernel_w, _ = weight.shape
-    size, axes = kernel.size(block), IMAGE_AXES
-    if len(kernel.extents(block)) == OPERANDS_LOOPS:
-        rows, columns = (kernel.extents(block)[axis] for axis in (ODD_ROW - 1, COLUMN))
-        size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
-    filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
-    taps = kernel.taps(channels_last(data), size, (kernel_h, kernel_w), axes, block)
-    summed: Array = sum(tap * filters[kh, kw] for kh, kw, tap in taps) + bias.reshape(-1)
-    return summed
-
-
-def left_operands(image: Array, v: int) -> Array:
-    """Of Strassen's seven products, (7, N, C/2/v, H/2, W, v), from (N, H, W, C)."""
-    batch, height, columns, channels = image.shape
-    rows, half = height // 2, channels // 2
-    # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
-    parts = image.reshape(batch, rows, 2, columns, 2, half).transpose(2, 4, 0, 1, 3, 5)
-    (a11, a12), (a21, a22) = parts
-    s1, s2 = a21 + a22, a21 + a22 - a11
-    operands = np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
-    blocked = operands.reshape(len(operands), batch, rows, columns, half // v, v)
-    return blocked.transpose(0, 1, 4, 2, 3, 5)
-
-
-def product(operands: Array, weight: Array) -> Array:
-    """The product whose operands they are, (N, H, W, O)."""
     products, batch, blocks, rows, columns, v = operands.shape
     left = operands.transpose(0, 1, 3, 4, 2, 5).reshape(products, -1, blocks * v)
     right = weight.transpose(1, 2, 0, 3, 4).reshape(products, blocks * v, -1)
@@ -124,7 +92,34 @@ def product(operands: Array, weight: Array) -> Array:
     quarters = np.array([[p[0] + p[1], u2 + p[4] + p[2]], [u3 + p[3], u3 + p[4]]])
     # (i, j, N, H / 2, W, O / 2) → (N, H, W, O)
     parts = quarters.reshape(2, 2, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
-    return parts.reshape(batch, 2 * rows, columns, -1)
+    summed = parts.reshape(batch, 2 * rows, columns, -1)
+    return kernel.finish(summed + bias.reshape(-1), shape)
+
+
+def separable_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
+    *first, weight, bias = inputs
+    summed = filtered(kernel, "filter", first, kernel.size("filter"))
+    middle = kernel.clamp(summed, "filter_epilogue")
+    _, _, _, channels, _, _ = weight.shape
+    matrix = weight.transpose(1, 2, 3, 0, 4, 5).reshape(channels, -1)
+    return kernel.finish(middle[..., :channels] @ matrix + bias.reshape(-1), shape)
+
+
+def filtered(
+    kernel: _Kernel,
+    block: str,
+    inputs: Sequence[Array],
+    size: tuple[int, int],
+    axes: tuple[int, int] = IMAGE_AXES,
+) -> Array:
+    """A depthwise convolution before its activation, (N, H, W, C); ``block`` is its sum."""
+    data, weight, bias = inputs
+    _, kernel_h, kernel_w, _ = weight.shape
+    filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
+    taps = kernel.taps(channels_last(data), size, (kernel_h, kernel_w), axes, block)
+    summed: Array = sum(tap * filters[kh, kw] for kh, kw, tap in taps) + bias.reshape(-1)
+    return summed
 
 
 def stem_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
