@@ -228,19 +228,24 @@ def test_bench_without_onnxruntime_there(
     assert onnxruntime.reason is not None and "pip install onnxruntime" in onnxruntime.reason
 
 
+@pytest.mark.parametrize("asked_s", [0, 0.3], ids=["at any moment", "while it is asked"])
 def test_a_device_lost_in_the_middle_loses_no_row(
-    network: tuple[Path, Path], tracker: TrackerAddress, tmp_path: Path
+    asked_s: float, network: tuple[Path, Path], tracker: TrackerAddress, tmp_path: Path
 ) -> None:
-    file = tmp_path / "r.json"
+    """Asked of something, a device that goes resets the connection; else it closes it."""
+    file, key = tmp_path / "r.json", f"weak-{asked_s}"
     many = ["--threads", "1,1,1,1,1,1,1,1", "--json", str(file)]
-    command = [sys.executable, "-m", "tvm_mobilenet.bench", *arguments(network, tracker, "weak")]
+    command = [sys.executable, "-m", "tvm_mobilenet.bench", *arguments(network, tracker, key)]
     with (
-        rpc_devices.server(tracker, "weak") as server,
+        rpc_devices.server(tracker, key) as server,
         subprocess.Popen([*command, *many], stderr=subprocess.PIPE, text=True) as process,
     ):
         deadline = time.monotonic() + 60
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+        if asked_s:
+            os.killpg(server.pid, signal.SIGSTOP)
+            time.sleep(asked_s)
         os.killpg(server.pid, signal.SIGKILL)
         assert process.stderr is not None
         *_, last = process.stderr.read().splitlines()

@@ -9,7 +9,7 @@ from itertools import chain, repeat
 import pytest
 
 from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
-from tvm_mobilenet.engines.process import EngineFailed
+from tvm_mobilenet.errors import RunFailed
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Scripted:
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         if len(self.calls) == self.fails_at:
-            raise EngineFailed("its process ended")
+            raise RunFailed("its process ended")
         self.calls.append((unrecorded, runs))
         return [next(self._medians)] * runs
 

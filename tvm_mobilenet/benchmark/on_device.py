@@ -89,10 +89,7 @@ class BundleOnDevice:
         return self.session.time(runs=1, warmup=0)[0]
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
-        try:
-            return self.session.time(runs, unrecorded)
-        except RunFailed as error:
-            raise EngineFailed(str(error)) from error
+        return self.session.time(runs, unrecorded)
 
     def outputs(self) -> Sequence[Array]:
         return self.session.outputs()
@@ -217,7 +214,7 @@ class OnDevice:
                 if not attempt.timed.steady:
                     self.progress.note(f"{candidate.name} did not become steady in its warm-up")
                 time.sleep(SETTLE_S)
-            except (BadInput, RunFailed, EngineFailed, verify.WrongResult) as error:
+            except (BadInput, RunFailed, verify.WrongResult) as error:
                 attempt.reason = str(error)
         if attempt.reason is not None:
             self.progress.step(candidate.name, f"not run: {attempt.reason}")
@@ -245,7 +242,7 @@ class OnDevice:
             try:
                 self._verify(attempt.engine)
                 attempt.samples_ms = attempt.timed.samples_ms
-            except (RunFailed, EngineFailed, verify.WrongResult) as error:
+            except (RunFailed, verify.WrongResult) as error:
                 attempt.reason = str(error)
 
     def _verify(self, engine: Engine) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tvm_mobilenet.engines.process import EngineFailed
+from tvm_mobilenet.errors import RunFailed
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Runner(Protocol):
     """What can be timed; ``EngineProcess`` is one."""
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
-        """Times in ms; raises EngineFailed."""
+        """Times in ms; raises RunFailed."""
 
 
 @dataclass
@@ -98,7 +98,7 @@ def take_turns(
 def _turn(timed: Timed, plan: Plan) -> None:
     try:
         times = timed.runner.run(plan.unrecorded, timed.runs_per_round, timed.expected_ms)
-    except EngineFailed as error:
+    except RunFailed as error:
         timed.failure = str(error)
     else:
         timed.samples_ms += times
@@ -112,7 +112,7 @@ def _short(timed: Timed, plan: Plan) -> bool:
 def drift(timed: Timed, plan: Plan) -> float:
     """Measure an engine once more at the end: its median then ÷ at the start, minus 1.
 
-    Each of the two is the median of a fifth of its samples. Raises EngineFailed.
+    Each of the two is the median of a fifth of its samples. Raises RunFailed.
     """
     count = max(1, len(timed.samples_ms) // 5)
     after = timed.runner.run(plan.unrecorded, count, timed.expected_ms)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.engines import worker
 from tvm_mobilenet.engines.protocol import Job
+from tvm_mobilenet.errors import RunFailed
 
 if TYPE_CHECKING:
     from tvm_mobilenet.engines.protocol import Array
 
 
-class EngineFailed(Exception):
+class EngineFailed(RunFailed):
     """An engine could not load or run; the text is the reason for its row."""
 
 

@@ -42,6 +42,10 @@ json.dump({
 """
 
 
+class DeviceLost(RunFailed):
+    """A device went while something was asked of it."""
+
+
 @dataclass(frozen=True)
 class About:
     """What a device tells of itself; None where it does not.
@@ -90,6 +94,8 @@ class Device:
             name = self.upload(library.read_bytes(), "device.so")
         try:
             return self.load_module(name)
+        except DeviceLost:
+            raise
         except RunFailed as error:
             raise BadInput(
                 f"the device runs no code for {cpu.architecture_of(target.triple)} "
@@ -214,11 +220,13 @@ def check_tvm(about: About, wanted: str) -> None:
 
 @contextlib.contextmanager
 def device_errors(what: str) -> Iterator[None]:
-    """What TVM raises of a device, as a RunFailed of one line: that it is lost, or ``what``."""
+    """What TVM raises of a device, in one line: DeviceLost, or a RunFailed that says ``what``."""
     try:
         yield
     except RuntimeError as error:
         lines = str(error).strip().splitlines()
         reason = lines[-1].strip() if lines else type(error).__name__
-        what = "it is lost" if "Socket" in reason else what
+        # a closed socket, or no answer where the other side is going
+        if "Socket" in reason or "RPCCode::kReturn" in reason:
+            raise DeviceLost(f"the device failed: it is lost: {reason}") from error
         raise RunFailed(f"the device failed: {what}: {reason}") from error

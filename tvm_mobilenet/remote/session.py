@@ -8,6 +8,7 @@ with load("bundle", TrackerAddress("10.0.0.2", 9190), "rpi4") as session:
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,21 +54,24 @@ class RemoteSession:
         return inputs, outputs, [*inputs, parameters, workspace, *outputs]
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """A tensor in the device's memory."""
+        """A tensor in the device's memory. Raises RunFailed where there is no room."""
         import tvm
 
-        return tvm.runtime.empty(shape, dtype, self._cpu)
+        with device_errors(f"it has no {math.prod(shape)} elements of {dtype} free"):
+            return tvm.runtime.empty(shape, dtype, self._cpu)
 
     def tensor(self, array: NDArray[Any]) -> Any:
-        """A copy of ``array`` in the device's memory."""
+        """A copy of ``array`` in the device's memory. Raises RunFailed where there is no room."""
         import tvm
 
-        return tvm.runtime.tensor(array, self._cpu)
+        with device_errors(f"it did not take {array.nbytes} bytes"):
+            return tvm.runtime.tensor(array, self._cpu)
 
     def use_threads(self, threads: int) -> None:
         """Run on so many threads from now on."""
         self.threads = threads
-        self.device.rpc.get_function("runtime.config_threadpool")(BIG_CORES, threads)
+        with device_errors(f"it does not use {threads} threads"):
+            self.device.rpc.get_function("runtime.config_threadpool")(BIG_CORES, threads)
 
     def run(self, x: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
         """The network's output for ``x``, which has the manifest's input shape and dtype.
