@@ -19,6 +19,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.executor import ALIGNMENT, StaticProgram, make_static
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.memory_plan import Interval, overlaps, plan_offsets
+from tvm_mobilenet.work_stealing import Counters
 
 intervals = st.lists(
     st.builds(
@@ -133,7 +134,8 @@ def test_chain(x: Array) -> None:
 
     program = program_of(body)
     assert [call.kernel for call in program.calls] == ["add"] * 4
-    assert program.workspace_bytes == 2 * 128, "two neighbours; the last one is the output"
+    two_neighbours = 2 * 128  # the last one is the output
+    assert program.workspace_bytes == Counters(two_neighbours, kernels=4, threads=1).end
     close(run(program, x)[0], x + 20)
 
 

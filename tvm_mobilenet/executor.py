@@ -12,7 +12,7 @@ For `bench --profile` three more functions are exported: `profile(…, stamps)` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 from tvm import tirx
@@ -20,7 +20,6 @@ from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.probes import fma_peak, stream_read
-from tvm_mobilenet.lowering import NOT_INLINED
 from tvm_mobilenet.memory_plan import (
     INPUT,
     PARAMETERS,
@@ -32,6 +31,7 @@ from tvm_mobilenet.memory_plan import (
     plan_memory,
 )
 from tvm_mobilenet.probe_sizes import STREAM_ROW
+from tvm_mobilenet.work_stealing import Counters, on_cpu
 
 FLOAT_BYTES = 4
 ONE = tirx.IntImm("int32", 1)  # a pragma's value: that it is there is all it says
@@ -52,13 +52,16 @@ class StaticProgram:
     calls: tuple[KernelCall, ...]
 
 
-def make_static(mod: tvm.IRModule, vector_width: int) -> StaticProgram:
+def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticProgram:
     """One TensorIR module from a Relax module whose `main` is kernel calls and reshapes only.
 
-    `vector_width` is the target's, in floats; the probes use it. Raises BadInput for a module with
-    an operator that has no kernel.
+    `vector_width` is the target's, in floats; the probes use it. Up to as many threads as the
+    target has `cores` share the kernels by work stealing. Raises BadInput for a module with an
+    operator that has no kernel.
     """
     plan = plan_memory(mod, ALIGNMENT)
+    counters = Counters(plan.workspace_bytes, len(plan.steps), cores)
+    plan = replace(plan, workspace_bytes=counters.end)
     network = GlobalVar("network")
     rows = max(len(plan.parameters) // (STREAM_ROW * FLOAT_BYTES), 1)
     entries = {
@@ -70,7 +73,7 @@ def make_static(mod: tvm.IRModule, vector_width: int) -> StaticProgram:
     kernels = {gv: f for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc)}
     exported = {GlobalVar(name): f.with_attr("global_symbol", name) for name, f in entries.items()}
     return StaticProgram(
-        tvm.IRModule({**exported, network: network_function(plan), **kernels}),
+        tvm.IRModule({**exported, network: network_function(plan, counters), **kernels}),
         plan.parameters,
         plan.workspace_bytes,
         plan.calls,
@@ -90,16 +93,18 @@ def argument_buffers(plan: MemoryPlan) -> dict[str, tirx.Buffer]:
     }
 
 
-def call_kernel(step: Step, buffers: dict[str, tirx.Buffer]) -> tirx.Stmt:
-    """The kernel's call, for lowering to inline, and after it the wait for all threads."""
+def call_kernel(
+    step: Step, buffers: dict[str, tirx.Buffer], counters: Counters, index: int
+) -> tirx.Stmt:
+    """The kernel's call, for lowering to share among the threads."""
     pointers = [
         T.handle_add_byte_offset(buffers[place.buffer].data, place.offset) for place in step.places
     ]
     call = tirx.Evaluate(Call(step.kernel, pointers, ret_ty=PrimType("int32")))
-    return tirx.AttrStmt(ONE, "pragma_parallel_barrier_when_finish", ONE, call)
+    return counters.mark(call, index, pointer_to(counters, buffers))
 
 
-def network_function(plan: MemoryPlan) -> tirx.PrimFunc:
+def network_function(plan: MemoryPlan, counters: Counters) -> tirx.PrimFunc:
     """All kernels in one region that all threads enter together; `stamped` says whether to stamp.
 
     Once for `infer` and `profile`: code for the kernels is what compiling takes its time for.
@@ -109,7 +114,10 @@ def network_function(plan: MemoryPlan) -> tirx.PrimFunc:
     stamped = tirx.Var("stamped", "int32")
     body = [stamp(stamps, 0, stamped)]
     for index, step in enumerate(plan.steps):
-        body += [call_kernel(step, buffers), stamp(stamps, index + 1, stamped)]
+        body += [
+            call_kernel(step, buffers, counters, index),
+            stamp(stamps, index + 1, stamped),
+        ]
     region = tirx.AttrStmt(ONE, "pragma_parallel_launch_point", ONE, tirx.SeqStmt(body))
     # only an exported function may have buffers as parameters
     tensors = [*buffers.values(), stamps]
@@ -120,8 +128,22 @@ def network_function(plan: MemoryPlan) -> tirx.PrimFunc:
     ]
     done = tirx.Return(tirx.IntImm("int32", 0))
     result = PrimType("int32")  # not 0 where a thread failed, as TVM's launch says
-    func = tirx.PrimFunc([*pointers, stamped], on_cpu([*views, region, done]), result)
-    return func.with_attr({"tirx.noalias": True, NOT_INLINED: True})
+    body = on_cpu([*views, *cleared(counters, buffers), region, done])
+    func = tirx.PrimFunc([*pointers, stamped], body, result)
+    return func.with_attr("tirx.noalias", True)
+
+
+def cleared(counters: Counters, buffers: dict[str, tirx.Buffer]) -> list[tirx.Stmt]:
+    """Before a region: nothing has been taken from any thread."""
+    zeros = tirx.decl_buffer((counters.elements,), "int32", "counters")
+    i = tirx.Var("i", "int32")
+    clear = tirx.BufferStore(zeros, tirx.IntImm("int32", 0), [i])
+    loop = tirx.For(i, 0, counters.elements, tirx.ForKind.SERIAL, clear)
+    return [tirx.DeclBuffer(zeros, data=pointer_to(counters, buffers)), loop]
+
+
+def pointer_to(counters: Counters, buffers: dict[str, tirx.Buffer]) -> Expr:
+    return T.handle_add_byte_offset(buffers[WORKSPACE].data, counters.offset)
 
 
 def infer(network: GlobalVar, plan: MemoryPlan) -> tirx.PrimFunc:
@@ -147,16 +169,6 @@ def calling(
     succeeded = tirx.AssertStmt(call == 0, StringImm("RuntimeError"), failed)
     func = tirx.PrimFunc(list(buffers.values()), succeeded)
     return func.with_attr("tirx.noalias", True)
-
-
-def on_cpu(body: list[tirx.Stmt]) -> tirx.Stmt:
-    """Say what device allocations are on, as TVM does itself in an exported function."""
-    device = {"device_type": tvm.cpu().dlpack_device_type(), "device_id": 0}
-    statement = tirx.SeqStmt(body)
-    for name, value in device.items():
-        number = tirx.IntImm("int32", value)
-        statement = tirx.AttrStmt(StringImm("default"), name, number, statement)
-    return statement
 
 
 def first_thread(body: tirx.Stmt) -> tirx.Stmt:

@@ -14,6 +14,7 @@ from tvm.s_tir.schedule import SBlockRV
 from tvm.target import Target
 
 from schedules import RULES
+from schedules.sharing import num_cores
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.executor import StaticProgram, make_static
 from tvm_mobilenet.legalize import STRASSEN, legalize
@@ -193,7 +194,7 @@ def compile_graph(
     lowered = lower_graph(mod, vector_width, rules_of(target, strassen), dump)
     scheduled, tuned = schedule_kernels(lowered, target, records)
     dump("schedule", scheduled)
-    program = make_static(scheduled, vector_width)
+    program = make_static(scheduled, vector_width, num_cores(target))
     dump("static", program.module)
     return program, tuned
 
