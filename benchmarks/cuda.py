@@ -144,10 +144,11 @@ class Torch:
         import torch
 
         self.torch, self.version = torch, str(torch.__version__)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark = True
         manifest = loaded.manifest
-        dtype = {"fp32": torch.float32, "fp16": torch.float16}[manifest.precision]
+        tf32 = manifest.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        dtype = torch.float16 if manifest.precision == "fp16" else torch.float32
         network = models.build(models.MobileNetConfig.from_dict(dict(manifest.model))).eval()
         self.network = network.to("cuda", dtype, memory_format=torch.channels_last)
         shape = manifest.inputs[0].shape

@@ -14,7 +14,7 @@ from pathlib import Path
 LIBRARY = "libcuda_emulated.so"
 FOLDER = Path(__file__).parent / "cuda_emulation"
 ASSEMBLY = re.compile(
-    r"__asm__ __volatile__\(\s*(\"(?:[^\"\\]|\\.)*\"\s*)+(?P<operands>:.*?)\);", re.S
+    r"(?:__asm__ __volatile__|\basm)\(\s*(\"(?:[^\"\\]|\\.)*\"\s*)+(?P<operands>:.*?)\);", re.S
 )
 OPERAND = re.compile(
     r"\"[=+]?[rf]\"\((?P<value>(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*)\)"
@@ -48,7 +48,8 @@ def emulated_driver(source: str, folder: Path) -> Path:
 
 def on_cpu(source: str) -> str:
     """The kernels of a CUDA C++ source as C++ over kernels.h."""
-    kernels = source[source.index('extern "C"') :]
+    # what TVM's own header defines kernels.h does; after it come helpers and kernels
+    kernels = source[source.rindex("#endif") + len("#endif") :]
     kernels = re.sub(r"unsigned int addr = __cvta_generic_to_shared\(", "auto addr = (", kernels)
     kernels = re.sub(r"__shared__ (alignas\(\d+\))", r"\1 __shared__", kernels)
     kernels = ASSEMBLY.sub(instruction, kernels)
@@ -69,6 +70,11 @@ def instruction(found: re.Match[str]) -> str:
     operands = [one["value"] for one in OPERAND.finditer(found["operands"])]
     if "ldmatrix.sync.aligned.m8n8.x4.shared.b16" in found[0]:
         return f"emulated_ldmatrix(&({operands[0]}), addr);"
+    if "cvt.rna.tf32.f32" in found[0]:
+        return f"{operands[0]} = emulated_cvt_rna_tf32({operands[1]});"
+    if "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32" in found[0]:
+        d, a, b = (operands[place] for place in (0, 4, 8))
+        return f"emulated_mma_tf32(&({d}), &({a}), &({b}));"
     shape = re.search(r"mma\.sync\.aligned\.m16n8k(16|8)\.row\.col\.f32\.f16\.f16\.f32", found[0])
     assert shape is not None, f"no emulation of {found[0]}"
     # four of D, then A, then B, then the four of D again, which the sum is added to

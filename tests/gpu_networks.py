@@ -23,10 +23,9 @@ from tvm_mobilenet.cuda import library, nvcc, program
 from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.legalize_gpu import legalize_gpu
 from tvm_mobilenet.models import MobileNetConfig, stages
+from tvm_mobilenet.precision import TOLERANCES
 
 Array = NDArray[np.float32]
-# what fp16 may differ by from float32 arithmetic, and fp32 by another order of its sums; relative
-TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
 Scheduler = Callable[[tvm.IRModule, Target], tvm.IRModule]
 
 

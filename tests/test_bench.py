@@ -65,6 +65,14 @@ def test_bundles_of_one_network_are_measured_together(tiny: Path) -> None:
     assert [candidate.name for candidate in case.candidates] == ["bundle:tiny", "bundle:other"]
 
 
+def test_another_precision_than_the_peers_is_measured_by_itself(folder: Path) -> None:
+    tiny_bundle.write(Path("t"), tiny_bundle.classifier(), model=FROM_ONNX, precision="tf32")
+    (case,) = cases.from_bundles([Path("t")], None, (), Path())
+    assert case.network.precision == "tf32" and len(case.candidates) == 1
+    with pytest.raises(BadInput, match="--against none"):
+        cases.from_bundles([Path("t")], None, ("pytorch",), Path())
+
+
 def test_thread_counts_are_measured_one_after_the_other(tiny: Path) -> None:
     assert run(tiny, "--against", "none", "--threads", "1,2", "--json", "r.json", *QUICK) == 0
     assert [one.threads for one in schema.load(Path("r.json")).results] == [1, 2]
@@ -90,7 +98,7 @@ def test_a_wrong_bundle_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]
         (["tiny.tar", "--onnx", "none.onnx"], "--onnx none.onnx: no such file"),
         (["tiny.tar", "--onnx", "tiny.tar"], "compiled from another ONNX file than tiny.tar"),
         (["tiny.tar", "--json", "none/r.json"], "--json none/r.json: not a file that can be"),
-        (["half.tar"], "half.tar: its precision is fp16; bench compares fp32"),
+        (["half.tar"], "half.tar: its precision is fp16, the peers' is fp32; bench it by itself"),
         (["ours.tar", "--onnx", "tiny.tar"], "compiled from one of our models; drop --onnx"),
     ],
 )

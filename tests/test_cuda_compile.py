@@ -17,13 +17,16 @@ from tvm import tirx
 
 from schedules.cuda.device import DEVICES
 from tvm_mobilenet import compile as compile_stage
-from tvm_mobilenet import models, source, target
+from tvm_mobilenet import models, source, target, tune
 from tvm_mobilenet.cuda import library, nvcc
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.precision import TOLERANCES
 
 TARGETS = [name for name in target.known() if name.startswith("cuda-")]
 # both precisions where they differ most: no m16n8k16 there, and what ships first
 CASES = [(name, "fp16") for name in TARGETS] + [("cuda-sm_75", "fp32"), ("cuda-sm_90", "fp32")]
+CASES += [(name, "tf32") for name in TARGETS if name != "cuda-sm_75"]
+PRODUCTS = {"separable", "pointwise"}  # in tf32 the only kernels that are not fp32's
 WHOLE = ("cuda-sm_90", "fp16")  # every kernel of the network; of the others some of each kind
 # of 0.25-128, which has every kind of kernel
 ALPHA, RESOLUTION = 0.25, 128
@@ -35,7 +38,10 @@ def compiled(name: str, precision: str) -> library.GpuCode:
         gpu_networks.mobilenet(ALPHA, RESOLUTION), name, precision, fuse_all_but_the_last
     )
     if (name, precision) != WHOLE:
-        plan = dataclasses.replace(plan, functions=some_of_each_kind(plan.functions))
+        functions = some_of_each_kind(plan.functions)
+        if precision == "tf32":
+            functions = {name: f for name, f in functions.items() if kind_of(name) in PRODUCTS}
+        plan = dataclasses.replace(plan, functions=functions)
     return library.generate(plan, kind, name)
 
 
@@ -90,18 +96,24 @@ def test_every_target(name: str, precision: str) -> None:
     for kernel, used in code.compiled.resources.items():
         assert used.stack_bytes == used.spill_bytes == 0, kernel
         assert used.registers <= 255 and used.shared_bytes <= DEVICES[arch].shared_bytes, kernel
-    shape = "m16n8k8" if arch == "sm_75" else "m16n8k16"
+    shapes = {
+        "fp16": f"m16n8k{8 if arch == 'sm_75' else 16}.row.col.f32.f16.f16.f32",
+        "tf32": "m16n8k8.row.col.f32.tf32.tf32.f32",
+    }
     for kernel, text in ptx_of(code).items():
         kind = kind_of(kernel)
         assert ".local" not in text, kernel
         if kind in ("separable", "pointwise", "depthwise") or kernel.startswith("dense"):
             assert re.search(r"ld\.global(\.nc)?\.v4", text), kernel
-        products = kind in ("separable", "pointwise") and precision == "fp16"
-        assert (f"mma.sync.aligned.{shape}.row.col.f32.f16.f16.f32" in text) is products, kernel
+        products = kind in PRODUCTS and precision in shapes
+        found = set(re.findall(r"mma\.sync\.aligned\.([\w.]+)", text))
+        assert found == ({shapes[precision]} if products else set()), kernel
+        assert ("cvt.rna.tf32.f32" in text) is (products and precision == "tf32"), kernel
         if kind in ("depthwise", "stem"):
             assert ".shared" not in text, kernel
     kinds = {kind_of(kernel) for kernel in code.kernels}
-    assert {"separable", "pointwise", "depthwise", "stem"} <= kinds
+    others = set() if precision == "tf32" else {"depthwise", "stem"}
+    assert PRODUCTS | others <= kinds
 
 
 @pytest.mark.nvcc
@@ -118,24 +130,39 @@ def test_machine_code(name: str, precision: str, tmp_path_factory: pytest.TempPa
 
 @pytest.mark.nvcc
 def test_the_bundle_says_what_it_is_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """For a Jetson: its host's half by the cross compiler, its kernels' architecture named."""
-    spec = target.resolve("cuda-sm_87")
-    network = source.from_config(models.config_from("mobilenet_v1", 0.25, 32))
-    try:
-        built = compile_stage.build_bundle(network, spec, tmp_path / "b", precision="fp16")
-    except BadInput as error:
-        pytest.skip(str(error))  # no cross compiler here, and which package has it
+    """For a Jetson: its host's half by the cross compiler, its kernels' architecture and precision
+    named."""
+    flags = ["--target", "cuda-sm_87", "--alpha", "0.25", "--resolution", "32", "--allow-tf32"]
+    if compile_stage.main([*flags, "-o", str(tmp_path / "b")]) == 2:
+        pytest.skip(capsys.readouterr().err)  # no cross compiler here, and which package has it
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     assert manifest["target"] == {
         "name": "cuda-sm_87",
         "triple": "aarch64-linux-gnu",
         "gpu_arch": "sm_87",
     }
-    assert (manifest["executor"], manifest["precision"]) == ("cuda", "fp16")
-    assert built.difference is None
+    assert (manifest["executor"], manifest["precision"]) == ("cuda", "tf32")
+    assert "not run here: made for another GPU" in capsys.readouterr().out
     assert (tmp_path / "b" / "tolerance").read_text() == "0.01\n"
     machine = (tmp_path / "b" / "model.so").read_bytes()[18:20]
     assert machine == (183).to_bytes(2, "little"), "EM_AARCH64"
+
+
+@pytest.mark.parametrize("stage", [compile_stage, tune], ids=["compile", "tune"])
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--target", "x86-64-v3"], "precision tf32 is for GPUs"),
+        (["--target", "cuda-sm_75"], "tensor cores of sm_75 do not multiply tf32; they do fp16"),
+        (["--target", "cuda-sm_90", "--precision", "fp16"], "--allow-tf32 is for --precision fp32"),
+    ],
+)
+def test_no_tf32_there(
+    stage: Any, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage.main([*flags, "--allow-tf32", "--alpha", "0.25", "--resolution", "32"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and says in error
 
 
 def test_the_models_know_the_targets_devices() -> None:
@@ -192,7 +219,7 @@ def test_fp16_is_for_gpus() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.nvcc
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 @pytest.mark.parametrize("batch", [1, 8, 64])
 @pytest.mark.parametrize("alpha", [1.0, 0.75, 0.5, 0.25])
 @pytest.mark.parametrize("resolution", [224, 192, 160, 128])
@@ -205,4 +232,4 @@ def test_on_a_gpu(
         network, target.resolve("cuda"), tmp_path / "b", precision=precision
     )
     assert built.difference is not None
-    assert built.difference <= compile_stage.TOLERANCES[precision]
+    assert built.difference <= TOLERANCES[precision]

@@ -19,6 +19,7 @@ from tvm import relax
 from tvm.target import Target
 
 from tvm_mobilenet import pipeline
+from tvm_mobilenet.computes.gpu.weights import round_to_tf32
 from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.tuning.space import KernelSpace, Knob, Option, Rejected
 
@@ -30,6 +31,7 @@ CASES = [
     ("cuda-sm_75", "fp16", 0.75, 64, 1),
     ("cuda-sm_87", "fp32", 0.33, 64, 3),
     ("cuda-sm_86", "fp16", 0.33, 32, 9),
+    ("cuda-sm_80", "tf32", 0.33, 32, 9),
 ]
 
 
@@ -60,7 +62,7 @@ def test_fusing_changes_nothing(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 def test_random_decisions(
     precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
 ) -> None:
@@ -97,7 +99,7 @@ def test_random_decisions(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 def test_other_convolutions(
     precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
 ) -> None:
@@ -138,3 +140,28 @@ def test_the_emulated_gpu_sees_a_missing_barrier(
     monkeypatch.setattr(gpu_networks, "lower", without_barriers)
     with pytest.raises(AssertionError):
         gpu_networks.run_emulated(network, plan, kind, "fp32", tmp_path, rng, monkeypatch)
+
+
+def test_the_emulated_gpu_sees_what_nobody_rounded(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    network = gpu_networks.mobilenet(0.25, 32)
+    plan, kind = gpu_networks.planned(network, "cuda-sm_90", "tf32")
+
+    def without_rounding(*given: Any) -> Any:
+        source, kernels = lower(*given)
+        rounding = "return __uint_as_float(bits);"
+        assert rounding in source
+        return source.replace(rounding, "return x;"), kernels
+
+    monkeypatch.setattr(gpu_networks, "lower", without_rounding)
+    with pytest.raises(AssertionError):
+        gpu_networks.run_emulated(network, plan, kind, "tf32", tmp_path, rng, monkeypatch)
+
+
+def test_weights_are_rounded_as_the_instruction_rounds() -> None:
+    """To nearest, ties away from zero; what tf32 holds, inf and NaN stay."""
+    given = np.array([1, 1 + 2**-11, -1 - 2**-11, 1 + 2**-12, 2 - 2**-12, np.inf], np.float32)
+    wanted = np.array([1, 1 + 2**-10, -1 - 2**-10, 1, 2, np.inf], np.float32)
+    np.testing.assert_array_equal(round_to_tf32(given), wanted)
+    assert np.isnan(round_to_tf32(np.array([np.nan], np.float32))).all()

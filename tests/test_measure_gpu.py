@@ -12,6 +12,7 @@ import tvm
 
 from tvm_mobilenet import legalization, pipeline, target, tune
 from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.tuning import case, on_gpu, worker
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Run, RunTask, Settings
@@ -32,7 +33,8 @@ def kernel_of(precision: str, kind: str) -> pipeline.Kernel:
 
 @pytest.mark.nvcc
 @pytest.mark.parametrize(
-    ("precision", "kind"), [("fp16", "separable_conv2d_4x4x64"), ("fp32", "dense")]
+    ("precision", "kind"),
+    [("fp16", "separable_conv2d_4x4x64"), ("tf32", "separable_conv2d_4x4x64"), ("fp32", "dense")],
 )
 def test_a_candidate_is_built_checked_and_timed(
     precision: str, kind: str, tmp_path: Path, monkeypatch: Any
@@ -41,7 +43,7 @@ def test_a_candidate_is_built_checked_and_timed(
     kernel = kernel_of(precision, kind)
     mod = workload_module(kernel.func)
     space = KernelSpace(kernel.func, spec.tvm_target())
-    tolerance = tune.TOLERANCES[precision]
+    tolerance = TOLERANCES[precision]
     settings = Settings(target=dict(spec.target), gpu=True, cold=False, tolerance=tolerance)
 
     builder = worker.make_worker("builder", settings)

@@ -25,6 +25,13 @@ def test_within_the_tolerance(relative: float) -> None:
     check([scaled(relative)], [B], "fp32")
 
 
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_a_lower_precision_has_a_tolerance_of_its_own(precision: str) -> None:
+    check([scaled(0.9e-2)], [B], precision)
+    with pytest.raises(WrongResult, match="allowed 1e-02"):
+        check([scaled(1.1e-2)], [B], precision)
+
+
 @pytest.mark.parametrize("relative", [1.1e-4, -1.1e-4, 1, np.inf, np.nan])
 def test_beyond_the_tolerance(relative: float) -> None:
     with pytest.raises(WrongResult, match="wrong result: relative error"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cpu
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.precision import check as check_precision
 from tvm_mobilenet.target import TargetSpec
 from tvm_mobilenet.toolchain import package_of
 
@@ -42,16 +43,16 @@ def build_network(
     """Compile the importer's Relax `module` for `spec`; its phases are written to `dump_ir`.
 
     Without `strassen` every 1x1 convolution is computed directly, as on a GPU in any case.
-    `precision` is fp32, or fp16 on a GPU: of activations and weights, sums are float32 in any case.
+    `precision` is fp32, or on a GPU tf32 or fp16: of activations and weights, or only of what is
+    multiplied; sums are float32 in any case. Raises BadInput for one that `spec` does not have.
     """
+    check_precision(precision, spec)
     if spec.gpu is not None:
         from tvm_mobilenet.cuda.build import compile_for_gpu
         from tvm_mobilenet.pipeline import IrDump
 
         code, tuned = compile_for_gpu(module, spec, precision, records, IrDump(dump_ir))
         return Compiled(code, code.program, tuned)
-    if precision != "fp32":
-        raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; wanted fp32")
     from tvm_mobilenet.lowering import lower
     from tvm_mobilenet.pipeline import IrDump, compile_graph
 

@@ -137,6 +137,20 @@ def add_strassen_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_precision_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="of activations and weights; fp16 on GPUs only (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-tf32",
+        action="store_true",
+        help="on GPUs from sm_80 on, multiply fp32 on tensor cores, rounded to 10 mantissa bits",
+    )
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100
 NO_RECORDS = Path("none")
-TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}  # relative
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="warn",
         help="what to do about kernels without a record, which get the default schedule",
     )
-    parser.add_argument(
-        "--precision",
-        choices=tuple(TOLERANCES),
-        default="fp32",
-        help="of activations and weights; fp16 on GPUs only (default: %(default)s)",
-    )
+    cli.add_precision_flags(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="BUNDLE", help="a folder, or a .tar (default: by name)"
     )
@@ -78,19 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import source, target
+    from tvm_mobilenet import precision, source, target
     from tvm_mobilenet.bundle import check_writable
 
     spec = target.resolve(args.target)
-    output = args.output or Path(default_name(args, spec))
+    chosen = precision.from_flags(args, spec)
+    output = args.output or Path(default_name(args, spec, chosen))
     check_writable(output)
     records = open_records(spec, args.tuning_records)
     network = source.from_flags(args)
     if args.on_untuned == "error":
-        refuse_untuned(network, spec, records, args.strassen, args.precision)
-    built = build_bundle(
-        network, spec, output, records, args.dump_ir, args.strassen, args.precision
-    )
+        refuse_untuned(network, spec, records, args.strassen, chosen)
+    built = build_bundle(network, spec, output, records, args.dump_ir, args.strassen, chosen)
     print_layers(built)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":
@@ -147,6 +140,7 @@ def build_bundle(
 
     from tvm_mobilenet import bundle
     from tvm_mobilenet.build import build_network, link
+    from tvm_mobilenet.precision import TOLERANCES
 
     bundle.check_writable(output)
     compiled = build_network(source.relax_module(), spec, records, dump_ir, strassen, precision)
@@ -310,13 +304,13 @@ def refuse_untuned(
         )
 
 
-def default_name(args: argparse.Namespace, spec: TargetSpec) -> str:
+def default_name(args: argparse.Namespace, spec: TargetSpec, precision: str) -> str:
     """mobilenet_v1-1.0-224-<target>, or the ONNX file's name."""
     if args.onnx is not None:
         return f"{args.onnx.stem}-{spec.name}"
     batch = "" if args.batch == 1 else f"-b{args.batch}"
-    precision = "" if args.precision == "fp32" else f"-{args.precision}"
-    return f"{args.model}-{args.alpha:g}-{args.resolution}{batch}{precision}-{spec.name}"
+    suffix = "" if precision == "fp32" else f"-{precision}"
+    return f"{args.model}-{args.alpha:g}-{args.resolution}{batch}{suffix}-{spec.name}"
 
 
 def print_layers(built: Built) -> None:

@@ -17,6 +17,6 @@ def for_target(spec: TargetSpec, precision: str = "fp32") -> tvm.transform.Pass 
         return None
 
     from schedules.cuda import fusion
-    from tvm_mobilenet.legalize_gpu import DTYPES, legalize_gpu
+    from tvm_mobilenet.legalize_gpu import legalize_gpu
 
-    return legalize_gpu(precision, partial(fusion.pays, spec.tvm_target(), DTYPES[precision]))
+    return legalize_gpu(precision, partial(fusion.pays, spec.tvm_target(), precision))

@@ -35,17 +35,20 @@ from tvm_mobilenet.layer_rewriter import (
 )
 from tvm_mobilenet.layers import Convolution, Dense, Layer, Pooling
 
-DTYPES = {"fp32": "float32", "fp16": "float16"}
+DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16"}
 MAX_STEM_CHANNELS = 4  # of an image that is read as it comes: RGB, or with one more
 MATRIX_BATCH = 8  # images from which the classifier is a product of matrices
 
 
 def legalize_gpu(precision: str, fuse: Callable[[int, int, int], bool]) -> tvm.transform.Pass:
-    """The pass; `fuse(pixels, channels_in, channels_out)` says where fusing a block pays."""
+    """The pass; `fuse(pixels, channels_in, channels_out)` says where fusing a block pays.
+
+    `precision` is fp32, tf32 (float32, its products of matrices on tensor cores) or fp16.
+    """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurGpuKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = _Legalizer(mod["main"], DTYPES[precision], fuse).run()
+        legalized = _Legalizer(mod["main"], precision, fuse).run()
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
 
@@ -60,10 +63,10 @@ class ImageTensor:
 
 class _Legalizer(LayerRewriter):
     def __init__(
-        self, function: relax.Function, dtype: str, fuse: Callable[[int, int, int], bool]
+        self, function: relax.Function, precision: str, fuse: Callable[[int, int, int], bool]
     ) -> None:
         super().__init__(function)
-        self.dtype = dtype
+        self.dtype, self.tf32 = DTYPES[precision], precision == "tf32"
         self.fused = fused_pairs(self.layers, function, fuse)
         # the consumer of a fused layer computes it
         self.layers = [layer for layer in self.layers if layer.result not in self.fused]
@@ -88,22 +91,21 @@ class _Legalizer(LayerRewriter):
             func = depthwise_conv2d(x.image, out, window, layer.activation)
             weight, kind = pack_depthwise(layer.weight, self.dtype), "depthwise_conv2d"
         else:
-            func = conv2d(x.image, out, window, layer.activation)
-            weight = pack_conv2d(layer.weight, self.dtype)
+            func = conv2d(x.image, out, window, layer.activation, self.tf32)
+            weight = pack_conv2d(layer.weight, self.dtype, self.tf32)
             kind = "pointwise_conv2d" if window == Window() else "conv2d"
         self.image(layer, func, named(kind, layer), [x.value, weight, bias], out)
 
     def separable(self, first: Convolution, second: Convolution) -> None:
         x = self.as_image(first.source)
         middle, out = self.image_of(first.result), self.image_of(second.result)
-        func = separable_conv2d(
-            x.image, middle, out, window_of(first), first.activation, second.activation
-        )
+        window, activations = window_of(first), (first.activation, second.activation)
+        func = separable_conv2d(x.image, middle, out, window, *activations, self.tf32)
         args = [
             x.value,
             pack_depthwise(first.weight, self.dtype),
             pack_bias(first.bias),
-            pack_conv2d(second.weight, self.dtype),
+            pack_conv2d(second.weight, self.dtype, self.tf32),
             pack_bias(second.bias),
         ]
         name = named("separable_conv2d", second) + stride_suffix(first)
@@ -145,9 +147,9 @@ class _Legalizer(LayerRewriter):
         )
         weight = np.ascontiguousarray(layer.weight.T)[:, :, None, None]
         result = self.call(
-            conv2d(x, out, Window(), layer.activation),
+            conv2d(x, out, Window(), layer.activation, self.tf32),
             name,
-            [packed, pack_conv2d(weight, self.dtype), pack_bias(layer.bias)],
+            [packed, pack_conv2d(weight, self.dtype, self.tf32), pack_bias(layer.bias)],
             out.shape,
             "float32",
         )

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 TIME_BUDGET_S = 270.0  # with loading the network, the five minutes a person waits
 EARLY_STOPPING = 96
 TIMEOUT_S = 10.0
-TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}  # relative
 PACE = 4.0  # candidates a second on two busy Zen 5 cores, for the estimate of --dry-run
 
 ALPHAS = (1.0, 0.75, 0.5, 0.25)
@@ -108,12 +107,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--warm", action="store_true", help="leave the weights in the cache between calls"
     )
-    group.add_argument(
-        "--precision",
-        choices=tuple(TOLERANCES),
-        default="fp32",
-        help="of the kernels; fp16 on GPUs only (default: %(default)s)",
-    )
+    cli.add_precision_flags(group)
     group.add_argument(
         "--measure",
         choices=("native", "rpc", "model"),
@@ -161,7 +155,7 @@ def _body(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     """Refuse what does not exist or cannot be measured here before any work."""
-    from tvm_mobilenet import cpu, models, thread_pool
+    from tvm_mobilenet import cpu, models, precision, thread_pool
 
     if args.onnx is not None:
         cli.existing_file(args.onnx, "ONNX file")
@@ -169,8 +163,7 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
         models.config_from(args.model, args.alpha, args.resolution)
     if args.sweep and args.onnx is not None:
         raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
-    if args.precision != "fp32" and spec.gpu is None:
-        raise BadInput(f"target {spec.name}: precision {args.precision} is for GPUs; wanted fp32")
+    precision.from_flags(args, spec)
     if (args.rpc_tracker is None) != (args.rpc_key is None):
         raise BadInput("--rpc-tracker and --rpc-key go together: whose devices, and which of them")
     _check_measure(args, spec)
@@ -297,6 +290,7 @@ def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) ->
 
 
 def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
+    from tvm_mobilenet import precision
     from tvm_mobilenet.tuning.messages import Settings
 
     return Settings(
@@ -305,7 +299,7 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
         link=linker(args, spec),
         threads=args.threads,
         cold=not args.warm and spec.gpu is None,
-        tolerance=TOLERANCES[args.precision],
+        tolerance=precision.TOLERANCES[precision.from_flags(args, spec)],
         seed=args.seed,
     )
 
@@ -320,10 +314,10 @@ def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
 
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
-    from tvm_mobilenet import source
+    from tvm_mobilenet import precision, source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
-    return kernels_of(sources, spec, args.strassen, args.precision)
+    return kernels_of(sources, spec, args.strassen, precision.from_flags(args, spec))
 
 
 def kernels_of(

@@ -15,13 +15,16 @@ from schedules.cuda import (
 RULES = {
     "conv2d": pointwise_conv2d.schedule,
     "conv2d_mma": pointwise_conv2d.schedule_mma,
+    "conv2d_tf32": pointwise_conv2d.schedule_tf32,
     "dense": dense.schedule,
     "depthwise_conv2d": depthwise_conv2d.schedule,
     "global_avg_pool2d": global_avg_pool2d.schedule,
     "layout": layout.schedule,
     "pointwise_conv2d": pointwise_conv2d.schedule,
     "pointwise_conv2d_mma": pointwise_conv2d.schedule_mma,
+    "pointwise_conv2d_tf32": pointwise_conv2d.schedule_tf32,
     "separable_conv2d": separable_conv2d.schedule,
     "separable_conv2d_mma": separable_conv2d.schedule_mma,
+    "separable_conv2d_tf32": separable_conv2d.schedule_tf32,
     "stem_conv2d": stem_conv2d.schedule,
 }

@@ -59,7 +59,7 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
     # Step 3. Rows and weights in shared memory
     sch.set_scope(rows, 0, "shared")
     sch.compute_at(rows, k0, preserve_unit_loops=True)
-    fill_rows(sch, rows, [("threadIdx.x", threads)])
+    fill_rows(sch, rows, [("threadIdx.x", threads)], None)
     weight = sch.cache_read(conv, 1, "shared")
     sch.compute_at(weight, k0, preserve_unit_loops=True)
     copy_rows(sch, weight, [("threadIdx.x", threads)])

@@ -2,11 +2,14 @@
 
 TVM 0.27 ships such intrinsics too, but its B fragments are in an order that only its own ldmatrix
 makes; ours come packed from memory, one 16-byte load a lane, so they have to be in the order that
-the instruction reads. A tile is 16 x 16 x 16: two m16n8k16 (sm_80 on), or four m16n8k8 (sm_75).
+the instruction reads. A tile is 16 x 16 x 16: of float16 two m16n8k16 (sm_80 on) or four m16n8k8
+(sm_75), of tf32 four m16n8k8 (sm_80 on).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -16,10 +19,20 @@ from tvm.script import tirx as T
 
 TILE, LANES, HELD = 16, 32, 8
 
-LOAD_A = "tvm_mobilenet.ldmatrix_a"
 FILL = "tvm_mobilenet.mma_fill"
 MMA_K16 = "tvm_mobilenet.mma_m16n8k16"
 MMA_K8 = "tvm_mobilenet.mma_m16n8k8"
+ROUND = "tvm_mobilenet.round_to_tf32"
+ROUNDED = 4  # floats at a time: what is stored at once
+
+# to nearest, ties away from zero: the only rounding to tf32 that sm_80 has
+ROUND_SOURCE = """
+__device__ __forceinline__ float round_to_tf32(float x) {
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return __uint_as_float(bits);
+}
+"""
 
 
 def a_place(m: Any, k: Any) -> tuple[Any, Any]:
@@ -34,6 +47,31 @@ def c_place(m: Any, n: Any) -> tuple[Any, Any]:
     return 4 * (m % 8) + n % 8 // 2, 4 * (n // 8) + 2 * (m // 8) + n % 2
 
 
+def tf32_a_place(m: Any, k: Any) -> tuple[Any, Any]:
+    return 4 * (m % 8) + k % 4, 4 * (k // 8) + 2 * (k % 8 // 4) + m // 8
+
+
+def tf32_b_place(k: Any, n: Any) -> tuple[Any, Any]:
+    return 4 * (n % 8) + k % 4, 4 * (n // 8) + 2 * (k // 8) + k % 8 // 4
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What is multiplied: `dtype` is TVM's name of it, `ptx_type` that of PTX as TVM spells it."""
+
+    dtype: str
+    ptx_type: str
+    bytes: int
+    load_a: str
+    a_place: Callable[[Any, Any], tuple[Any, Any]]
+    b_place: Callable[[Any, Any], tuple[Any, Any]]
+
+
+HALF = Operand("float16", "fp16", 2, "tvm_mobilenet.ldmatrix_a", a_place, b_place)
+TF32 = Operand("float32", "tf32", 4, "tvm_mobilenet.ldmatrix_a_tf32", tf32_a_place, tf32_b_place)
+MMA_TF32 = "tvm_mobilenet.mma_m16n8k8_tf32"
+
+
 @cache
 def register() -> None:
     """Make the intrinsics known to `Schedule.tensorize`.
@@ -41,25 +79,65 @@ def register() -> None:
     Not done on import: TVMScript looks through the call stack, which takes a second while modules
     are being imported, and only tensor cores need them.
     """
-    TensorIntrin.register(LOAD_A, *load_a(), override=True)
+    TensorIntrin.register(HALF.load_a, *load_a(HALF, load_halves), override=True)
+    TensorIntrin.register(TF32.load_a, *load_a(TF32, load_floats), override=True)
     TensorIntrin.register(FILL, *fill(), override=True)
+    TensorIntrin.register(ROUND, *round_to_tf32(), override=True)
     whole = [(0, 4 * half, 4 * half) for half in range(2)]
-    TensorIntrin.register(MMA_K16, *multiply("m16n8k16", whole), override=True)
+    TensorIntrin.register(MMA_K16, *multiply(HALF, "m16n8k16", whole), override=True)
     # by halves of k first: each instruction takes 4 of a lane's A and 2 of its B
     halves = [(4 * q, 4 * half + 2 * q, 4 * half) for q in range(2) for half in range(2)]
-    TensorIntrin.register(MMA_K8, *multiply("m16n8k8", halves), override=True)
+    TensorIntrin.register(MMA_K8, *multiply(HALF, "m16n8k8", halves), override=True)
+    TensorIntrin.register(MMA_TF32, *multiply(TF32, "m16n8k8", halves), override=True)
 
 
-def load_a() -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """A tile of A from shared memory to the lanes: one ldmatrix.x4."""
+@T.inline
+def load_halves(warp, shared, row, lane):  # type: ignore[no-untyped-def]
+    """One ldmatrix.x4: its four 8 x 8 matrices are the tile's quarters."""
+    T.evaluate(
+        T.ptx_legacy.ldmatrix(
+            False,
+            4,
+            ".b16",
+            warp.data,
+            warp.elem_offset + HELD * lane,
+            shared.access_ptr("r"),
+            row * (lane % 16) + 8 * (lane // 16),
+            dtype="float16",
+        )
+    )
+
+
+@T.inline
+def load_floats(warp, shared, row, lane):  # type: ignore[no-untyped-def]
+    """Two: to ldmatrix eight rows of 16 bytes, which are four floats, are one matrix."""
+    for half in T.unroll(2):
+        T.evaluate(
+            T.ptx_legacy.ldmatrix(
+                False,
+                4,
+                ".b16",
+                warp.data,
+                warp.elem_offset + HELD * lane + 4 * half,
+                shared.access_ptr("r"),
+                row * (lane % 16) + 8 * half + 4 * (lane // 16),
+                dtype="float32",
+            )
+        )
+
+
+def load_a(operand: Operand, load: Any) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    """A tile of A from shared memory to the lanes."""
+    dtype, a_place = operand.dtype, operand.a_place
+    aligned = 16 // operand.bytes  # what ldmatrix asks of a row's start
 
     @T.prim_func(s_tir=True)
     def description(warp_handle: T.handle, shared_handle: T.handle) -> None:
         shared = T.match_buffer(
-            shared_handle, (TILE, TILE), "float16", align=64, offset_factor=8, scope="shared"
+            shared_handle, (TILE, TILE), dtype, align=64, offset_factor=aligned, scope="shared"
         )
         warp = T.match_buffer(
-            warp_handle, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp"
+            warp_handle, (LANES, HELD), dtype, align=64, offset_factor=8, scope="warp"
         )
         with T.sblock("root"):
             T.reads(shared[0:TILE, 0:TILE])
@@ -76,30 +154,52 @@ def load_a() -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
         shared = T.match_buffer(
             shared_handle,
             (TILE, TILE),
-            "float16",
+            dtype,
             align=64,
-            offset_factor=8,
+            offset_factor=aligned,
             scope="shared",
             strides=[row, column],
         )
         warp = T.match_buffer(
-            warp_handle, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp"
+            warp_handle, (LANES, HELD), dtype, align=64, offset_factor=8, scope="warp"
         )
         with T.sblock("root"):
             T.reads(shared[0:TILE, 0:TILE])
             T.writes(warp[0:LANES, 0:HELD])
             for lane in T.thread_binding(0, LANES, "threadIdx.x"):
-                T.evaluate(
-                    T.ptx_legacy.ldmatrix(
-                        False,
-                        4,
-                        ".b16",
-                        warp.data,
-                        warp.elem_offset + HELD * lane,
-                        shared.access_ptr("r"),
-                        row * (lane % 16) + 8 * (lane // 16),
-                        dtype="float16",
-                    )
+                load(warp, shared, row, lane)
+
+    return description, implementation
+
+
+def round_to_tf32() -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    """Floats from registers to registers, what tf32 does not hold rounded away.
+
+    The description is a copy: what a product computes is float32, how exactly is the schedule's.
+    """
+
+    @T.prim_func(s_tir=True)
+    def description(source: T.handle, rounded: T.handle) -> None:
+        x = T.match_buffer(source, (ROUNDED,), "float32", offset_factor=1, scope="local")
+        y = T.match_buffer(rounded, (ROUNDED,), "float32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(x[0:ROUNDED])
+            T.writes(y[0:ROUNDED])
+            for i in range(ROUNDED):
+                with T.sblock("round"):
+                    vi = T.axis.spatial(ROUNDED, i)
+                    y[vi] = x[vi]
+
+    @T.prim_func(s_tir=True)
+    def implementation(source: T.handle, rounded: T.handle) -> None:
+        x = T.match_buffer(source, (ROUNDED,), "float32", offset_factor=1, scope="local")
+        y = T.match_buffer(rounded, (ROUNDED,), "float32", offset_factor=1, scope="local")
+        with T.sblock("root"):
+            T.reads(x[0:ROUNDED])
+            T.writes(y[0:ROUNDED])
+            for i in T.unroll(ROUNDED):
+                y[i] = T.cuda.func_call(
+                    "round_to_tf32", x[i], source_code=ROUND_SOURCE, return_type="float32"
                 )
 
     return description, implementation
@@ -132,13 +232,17 @@ def fill() -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     return description, implementation
 
 
-def multiply(shape: str, steps: list[tuple[int, int, int]]) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+def multiply(
+    operand: Operand, shape: str, steps: list[tuple[int, int, int]]
+) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     """C += A · B by instructions of `shape`; a step is where each operand starts in its eight."""
+    dtype, ptx_type = operand.dtype, operand.ptx_type
+    a_place, b_place = operand.a_place, operand.b_place
 
     @T.prim_func(s_tir=True)
     def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
-        B = T.match_buffer(b, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
+        A = T.match_buffer(a, (LANES, HELD), dtype, align=64, offset_factor=8, scope="warp")
+        B = T.match_buffer(b, (LANES, HELD), dtype, align=64, offset_factor=8, scope="warp")
         C = T.match_buffer(c, (LANES, HELD), "float32", align=64, offset_factor=8, scope="warp")
         with T.sblock("root"):
             T.reads(C[0:LANES, 0:HELD], A[0:LANES, 0:HELD], B[0:LANES, 0:HELD])
@@ -159,8 +263,8 @@ def multiply(shape: str, steps: list[tuple[int, int, int]]) -> tuple[tirx.PrimFu
                 shape,
                 "row",
                 "col",
-                "fp16",
-                "fp16",
+                ptx_type,
+                ptx_type,
                 "fp32",
                 A.data,
                 A.elem_offset + lane * HELD + from_a,
@@ -177,8 +281,8 @@ def multiply(shape: str, steps: list[tuple[int, int, int]]) -> tuple[tirx.PrimFu
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
-        B = T.match_buffer(b, (LANES, HELD), "float16", align=64, offset_factor=8, scope="warp")
+        A = T.match_buffer(a, (LANES, HELD), dtype, align=64, offset_factor=8, scope="warp")
+        B = T.match_buffer(b, (LANES, HELD), dtype, align=64, offset_factor=8, scope="warp")
         C = T.match_buffer(c, (LANES, HELD), "float32", align=64, offset_factor=8, scope="warp")
         with T.sblock("root"):
             T.reads(C[0:LANES, 0:HELD], A[0:LANES, 0:HELD], B[0:LANES, 0:HELD])

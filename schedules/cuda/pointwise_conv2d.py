@@ -6,6 +6,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cuda import fma_product, mma_product
+from schedules.cuda.mma_intrinsics import HALF, TF32
 from schedules.cuda.rows import copy_rows
 
 
@@ -14,4 +15,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
 
 def schedule_mma(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    return mma_product.schedule_product(sch, conv, copy_rows)
+    return mma_product.schedule_product(sch, conv, copy_rows, HALF)
+
+
+def schedule_tf32(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    return mma_product.schedule_product(sch, conv, copy_rows, TF32)

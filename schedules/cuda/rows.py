@@ -12,7 +12,11 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from schedules.primitives import divisors, extent, unroll
 
 Threads = list[tuple[str, int]]  # thread axes of a block, outermost first, and their extents
-RowFiller = Callable[[Schedule, SBlockRV, Threads], None]
+RowFiller = Callable[[Schedule, SBlockRV, Threads, str | None], None]
+"""Schedules the block that stores the rows, and what computes them.
+
+With a tensor intrinsic, which rounds, `stored_from_registers` has come before.
+"""
 
 VECTOR_BYTES = 16  # the widest load
 MAX_IN_FLIGHT = 8  # loads of a thread, four registers each
@@ -45,24 +49,42 @@ def share(
     return [rows, columns], thread, vector
 
 
-def copy_rows(sch: Schedule, rows: SBlockRV, threads: Threads) -> None:
+def stored_from_registers(sch: Schedule, rows: SBlockRV) -> SBlockRV:
+    """Let "rows" compute into registers; returns the block that stores them."""
+    return sch.cache_write(rows, 0, "local")
+
+
+def copy_rows(sch: Schedule, rows: SBlockRV, threads: Threads, rounding: str | None = None) -> None:
     """Copied or gathered rows: each thread moves 16 bytes at a time, several of them in flight."""
     row, column = sch.get_loops(rows)[-2:]
-    serial, _, vector = share(sch, rows, row, column, threads)
+    serial, thread, vector = share(sch, rows, row, column, threads)
+    sch.vectorize(vector)
+    if rounding is not None:  # before fusing, after which no index is affine any more
+        (load,) = sch.get_producers(rows)
+        rounded = sch.cache_write(load, 0, "local")
+        for block in (rounded, load):
+            sch.compute_at(block, thread, preserve_unit_loops=True)
+        sch.vectorize(sch.get_loops(load)[-1])
+        sch.tensorize(sch.get_loops(rounded)[-1], rounding)
     rounds = sch.fuse(*serial)
     most = max(d for d in divisors(extent(sch, rounds)) if d <= MAX_IN_FLIGHT)
     _, rounds = sch.split(rounds, [None, most])
     unroll(sch, rounds)
-    sch.vectorize(vector)
 
 
-def filter_rows(sch: Schedule, rows: SBlockRV, threads: Threads) -> None:
+def filter_rows(
+    sch: Schedule, rows: SBlockRV, threads: Threads, rounding: str | None = None
+) -> None:
     """Rows that are a depthwise convolution: a thread computes 16 bytes of channels of a pixel."""
-    (depthwise,) = sch.get_producers(rows)
-    (taps,) = sch.get_producers(depthwise)
     row, column = sch.get_loops(rows)[-2:]
     _, thread, vector = share(sch, rows, row, column, threads)
     sch.vectorize(vector)
+    copy = rows  # of what the depthwise convolution left in registers
+    if rounding is not None:
+        (copy,) = sch.get_producers(rows)
+        sch.compute_at(copy, thread, preserve_unit_loops=True)
+    (depthwise,) = sch.get_producers(copy)
+    (taps,) = sch.get_producers(depthwise)
     sch.set_scope(depthwise, 0, "local")
     sch.set_scope(taps, 0, "local")
     sch.compute_at(depthwise, thread, preserve_unit_loops=True)
@@ -76,6 +98,8 @@ def filter_rows(sch: Schedule, rows: SBlockRV, threads: Threads) -> None:
         _, vector = sch.split(channel, [None, min(lanes_of(sch, block), extent(sch, channel))])
         sch.vectorize(vector)
         unroll(sch, *inner_loops(sch, block, thread)[:-1])
+    if rounding is not None:
+        sch.tensorize(sch.get_loops(copy)[-1], rounding)
 
 
 def inner_loops(sch: Schedule, block: SBlockRV, outer: LoopRV) -> list[LoopRV]:

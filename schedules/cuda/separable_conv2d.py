@@ -10,6 +10,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cuda import fma_product, mma_product
+from schedules.cuda.mma_intrinsics import HALF, TF32
 from schedules.cuda.rows import filter_rows
 
 
@@ -18,4 +19,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
 
 def schedule_mma(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    return mma_product.schedule_product(sch, conv, filter_rows)
+    return mma_product.schedule_product(sch, conv, filter_rows, HALF)
+
+
+def schedule_tf32(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    return mma_product.schedule_product(sch, conv, filter_rows, TF32)

@@ -12,6 +12,7 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(n)
+#define __forceinline__
 #define __shared__ static __attribute__((section("emulated_shared")))
 using half = _Float16;
 
@@ -37,6 +38,11 @@ inline unsigned __pack_half2(half x, half y) {
   return bits;
 }
 inline half2 __float22half2_rn(float2 value) { return {(half)value.x, (half)value.y}; }
+inline float __uint_as_float(unsigned bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
 inline float max(float a, float b) { return a > b ? a : b; }
 inline float min(float a, float b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
@@ -97,4 +103,37 @@ inline void emulated_mma(float *d, const void *a, const void *b) {
              table->b[4 * column + k % 8 / 2][2 * (k / 8) + k % 2];
     d[i] += sum;
   }
+}
+
+inline float tf32_sum(const Exchange *table, int row, int column) {
+  float sum = 0;
+  for (int k = 0; k < 8; k++)
+    sum += table->a[4 * (row % 8) + k % 4][2 * (k / 4) + row / 8] *
+           table->b[4 * column + k % 4][k / 4];
+  return sum;
+}
+
+/* What mma makes of a float whose low 13 bits are not zero is undefined (PTX ISA): here it is NaN,
+   so that an operand which nobody rounded is seen */
+inline float tf32_operand(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits & 0x1fff ? NAN : value;
+}
+
+/* cvt.rna: to nearest, ties away from zero */
+inline unsigned emulated_cvt_rna_tf32(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return (bits & 0x7f800000) == 0x7f800000 ? bits : (bits + 0x1000) & 0xffffe000;
+}
+
+/* D += A B of one m16n8k8 of tf32: a lane's A and B are 4 and 2 floats */
+inline void emulated_mma_tf32(float *d, const void *a, const void *b) {
+  Exchange *table = exchange();
+  int me = lane(), group = me / 4, member = me % 4;
+  for (int i = 0; i < 4; i++) table->a[me][i] = tf32_operand(((const float *)a)[i]);
+  for (int i = 0; i < 2; i++) table->b[me][i] = tf32_operand(((const float *)b)[i]);
+  wait_for(THE_WARP);
+  for (int i = 0; i < 4; i++) d[i] += tf32_sum(table, group + 8 * (i / 2), 2 * member + i % 2);
 }

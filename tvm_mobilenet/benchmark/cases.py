@@ -18,9 +18,9 @@ from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.engines import ENGINES, OURS
 from tvm_mobilenet.engines.networks import Network, from_config, from_onnx
-from tvm_mobilenet.engines.verify import TOLERANCE
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.manifest import Manifest
+from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ONNX_HASH = "onnx_sha256"  # the key under which a manifest names its ONNX file
 _BYTES_PER_MB = 1e6
+PEERS_PRECISION = "fp32"
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,13 @@ def from_bundles(
     ``architecture`` is that of the device that will run them, None for this machine.
 
     Every bundle is checked first. Raises BadInput for one that is damaged or for another machine,
-    that is not fp32, or that does not go with ``onnx``. Exported ONNX files go to ``scratch``.
+    that computes otherwise than the peers, or that does not go with ``onnx``. Exported ONNX files
+    go to ``scratch``.
     """
     groups: dict[tuple[str, int, str], list[_Opened]] = {}
     for path in paths:
         opened = _open(path, onnx, architecture)
+        _check_precision(opened, against)
         groups.setdefault(opened.key, []).append(opened)
     return (_case(group, onnx, against, scratch, architecture) for group in groups.values())
 
@@ -89,14 +92,22 @@ def from_bundles(
 def _open(path: Path, onnx: Path | None, architecture: str | None) -> _Opened:
     with open_bundle(path, architecture) as bundle:
         opened = _Opened(path, bundle.manifest, bundle.sample_input(), bundle.expected_outputs())
-    if opened.manifest.precision not in TOLERANCE:
-        raise BadInput(
-            f"{path}: its precision is {opened.manifest.precision}; "
-            f"bench compares {', '.join(TOLERANCE)}"
-        )
     if onnx is not None:
         _check_onnx(opened, onnx)
     return opened
+
+
+def _check_precision(opened: _Opened, against: Sequence[str]) -> None:
+    precision = opened.manifest.precision
+    if precision not in TOLERANCES:
+        raise BadInput(
+            f"{opened.path}: its precision is {precision}; bench knows {', '.join(TOLERANCES)}"
+        )
+    if precision != PEERS_PRECISION and against:
+        raise BadInput(
+            f"{opened.path}: its precision is {precision}, the peers' is {PEERS_PRECISION}; "
+            "bench it by itself, with --against none"
+        )
 
 
 def _check_onnx(opened: _Opened, onnx: Path) -> None:
@@ -116,7 +127,7 @@ def _case(
 ) -> Case:
     first = group[0]
     config = _config(first)
-    precision = cast(Precision, first.manifest.precision)  # one of TOLERANCE since _open
+    precision = cast(Precision, first.manifest.precision)  # one of TOLERANCES: checked
     if config is None or ENGINES["pytorch"].missing() is not None:
         # Without PyTorch, as on a device, the bundle's own sample has to do.
         name = first.path.stem if onnx is None else onnx.stem

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvm_mobilenet.precision import TOLERANCES
+
 if TYPE_CHECKING:
     from tvm_mobilenet.engines.protocol import Array
-
-# Relative error ‖a - b‖ / ‖b‖ that rounding in another order of summation stays well below.
-TOLERANCE = {"fp32": 1e-4}
 
 
 class WrongResult(Exception):
@@ -30,10 +29,10 @@ def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -
         raise WrongResult(f"wrong result: output shapes {shapes} instead of {wanted}")
     error = max(_relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
     # Not "error > tolerance": a result of NaN is wrong as well.
-    if not error <= TOLERANCE[precision]:
+    if not error <= TOLERANCES[precision]:
         raise WrongResult(
             f"wrong result: relative error {error:.1e} against the reference, "
-            f"allowed {TOLERANCE[precision]:.0e}"
+            f"allowed {TOLERANCES[precision]:.0e}"
         )
     return max(float(np.abs(a - b).max()) for a, b in zip(outputs, expected, strict=True))
 

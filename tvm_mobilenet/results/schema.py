@@ -13,13 +13,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 FORMAT_VERSION = 1
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 How = Literal["native", "rpc", "emulated", "modelled"]
 Status = Literal["ok", "not run"]
 
@@ -256,7 +256,7 @@ _ROW: dict[str, _Check] = {
     "alpha": _or_null(_amount),
     "resolution": _count,
     "batch": _count,
-    "precision": _one_of("fp32", "bf16", "fp16", "int8"),
+    "precision": _one_of(*get_args(Precision)),
     "engine": _text,
     "engine_version": _or_null(_text),
     "target": _text,

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cuda_executor
+from tvm_mobilenet import cuda_executor, pipeline
+from tvm_mobilenet.computes.gpu.fragments import TF32
+from tvm_mobilenet.computes.gpu.weights import round_to_tf32
 from tvm_mobilenet.errors import TvmMobilenetError
 from tvm_mobilenet.tuning import builder, case, runner
 from tvm_mobilenet.tuning.arguments import arguments_of
@@ -53,8 +55,15 @@ class Builder(builder.Builder):
 
     def _make_case(self, job: MakeCase) -> str:
         # the references by NumPy read the kernels of CPUs, whose layouts are others
+        mod = self._workloads[job.task]
         values = case.random_values(job.arguments, self._settings.seed)
-        self._run_unscheduled(self._workloads[job.task], values)
+        if (pipeline.rule_of(mod["main"]) or "").endswith(f"_{TF32.suffix}"):
+            # its weights come rounded, as the network's do
+            values = [
+                round_to_tf32(value) if one.role == "constant" else value
+                for value, one in zip(values, job.arguments, strict=True)
+            ]
+        self._run_unscheduled(mod, values)
         case.save(Path(job.case), values)
         return case.UNSCHEDULED
 

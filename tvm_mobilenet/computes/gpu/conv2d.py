@@ -3,8 +3,9 @@
 Every kernel has the same two halves. The first makes `rows`, the (pixels, taps · channels) matrix
 that the product reads: a copy for a 1x1 convolution, a gather for a larger filter, a whole
 depthwise convolution for a fused depthwise-separable block. The second multiplies: on FMA units in
-float32, or on tensor cores in float16 with float32 sums. The schedule decides how much of `rows`
-exists at a time; it never leaves shared memory.
+float32, or on tensor cores in float16 or tf32 with float32 sums. The schedule decides how much of
+`rows` exists at a time; it never leaves shared memory. What tf32 rounds away is the schedule's too:
+the computation as it stands here is float32 throughout.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.gpu.fragments import (
+    HALVES,
     HELD,
     LANES,
-    a_place,
-    b_place,
+    TF32,
+    Fragments,
     c_element,
     c_place,
 )
@@ -48,29 +50,39 @@ def reduction(x: Image, window: Window) -> int:
     return window.taps * x.stored
 
 
-def weight_shape(x: Image, out: Image, window: Window) -> tuple[int, ...]:
-    """Of the packed weights: (k, n), or in float16 the fragments (n tiles, k tiles, lane, 8)."""
-    inner = reduction(x, window)
+def fragments_of(x: Image, tf32: bool) -> Fragments | None:
+    """How a product of `x` is laid out for tensor cores; None where it runs on FMA units."""
     if x.dtype == "float16":
+        return HALVES
+    return TF32 if tf32 else None
+
+
+def weight_shape(x: Image, out: Image, window: Window, tf32: bool = False) -> tuple[int, ...]:
+    """Of the packed weights: (k, n), or for tensor cores fragments (n tiles, k tiles, lane, 8)."""
+    inner = reduction(x, window)
+    if fragments_of(x, tf32) is not None:
         return (out.stored // TILE, inner // TILE, LANES, HELD)
     return (inner, out.stored)
 
 
-def conv2d(x: Image, out: Image, window: Window, activation: Activation) -> tirx.PrimFunc:
-    """Dense convolution, 1x1 included.
+def conv2d(
+    x: Image, out: Image, window: Window, activation: Activation, tf32: bool = False
+) -> tirx.PrimFunc:
+    """Dense convolution, 1x1 included; with `tf32` float32 is multiplied on tensor cores.
 
     Buffers: x; weights as `weight_shape` says; bias float32 (out.stored,); out.
     """
     pointwise = (window.kernel, window.stride, window.padding) == ((1, 1), (1, 1), (0, 0))
     rule = "pointwise_conv2d" if pointwise else "conv2d"
     fill = copied_rows(x) if pointwise else gathered_rows(x, out, window)
-    multiply = product(x, out, window, activation, rule)
+    multiply = product(x, out, window, activation, rule, tf32)
     rows_shape = (out.rows, reduction(x, window))
+    packed = weight_shape(x, out, window, tf32)
 
     @T.prim_func(s_tir=True)
     def main(
         data: T.Buffer(x.shape, x.dtype),
-        weight: T.Buffer(weight_shape(x, out, window), x.dtype),
+        weight: T.Buffer(packed, x.dtype),
         bias: T.Buffer((out.stored,), "float32"),
         result: T.Buffer(out.shape, out.dtype),
     ) -> None:
@@ -89,6 +101,7 @@ def separable_conv2d(
     window: Window,
     activation: Activation,
     pointwise_activation: Activation,
+    tf32: bool = False,
 ) -> tirx.PrimFunc:
     """A depthwise convolution and the 1x1 convolution after it, in one kernel.
 
@@ -100,15 +113,16 @@ def separable_conv2d(
     dtype = x.dtype
     filter_shape = (window.taps, reduction(middle, one))
     filled = filtered_rows(x, middle, window, activation)
-    multiply = product(middle, out, one, pointwise_activation, "separable_conv2d")
+    multiply = product(middle, out, one, pointwise_activation, "separable_conv2d", tf32)
     rows_shape = (out.rows, reduction(middle, one))
+    packed = weight_shape(middle, out, one, tf32)
 
     @T.prim_func(s_tir=True)
     def main(
         data: T.Buffer(x.shape, dtype),
         filter: T.Buffer(filter_shape, dtype),
         filter_bias: T.Buffer(filter_shape[1:], "float32"),
-        weight: T.Buffer(weight_shape(middle, out, one), dtype),
+        weight: T.Buffer(packed, dtype),
         bias: T.Buffer((out.stored,), "float32"),
         result: T.Buffer(out.shape, out.dtype),
     ) -> None:
@@ -212,12 +226,13 @@ def weighted_sum(window: Window, taps: Any, filter: Any, m: Any, c: Any) -> Any:
 
 
 def product(
-    x: Image, out: Image, window: Window, activation: Activation, rule: str
+    x: Image, out: Image, window: Window, activation: Activation, rule: str, tf32: bool
 ) -> Callable[..., None]:
     """Emits result = activation(rows · weight + bias) by the instructions that the dtype has."""
     shape = (out.rows, reduction(x, window))
-    if x.dtype == "float16":
-        return product_on_tensor_cores(shape, out, activation, f"{rule}_mma")
+    fragments = fragments_of(x, tf32)
+    if fragments is not None:
+        return product_on_tensor_cores(shape, x.dtype, out, activation, rule, fragments)
     return product_on_fma_units(shape, out, activation, rule)
 
 
@@ -245,15 +260,22 @@ def product_on_fma_units(
 
 
 def product_on_tensor_cores(
-    shape: tuple[int, int], out: Image, activation: Activation, rule: str
+    shape: tuple[int, int],
+    dtype: str,
+    out: Image,
+    activation: Activation,
+    rule: str,
+    fragments: Fragments,
 ) -> Callable[..., None]:
     """16 x 16 tiles spread over the lanes of a warp as `fragments` says; weights come so packed."""
     m_tiles, k_tiles = shape[0] // TILE, shape[1] // TILE
     n_tiles = out.stored // TILE
+    a_place, b_place = fragments.a_place, fragments.b_place
+    full_rule = f"{rule}_{fragments.suffix}"
 
     @T.inline
     def multiply(rows, weight, bias, result):
-        a = T.sblock_alloc_buffer((m_tiles, k_tiles, LANES, HELD), "float16")
+        a = T.sblock_alloc_buffer((m_tiles, k_tiles, LANES, HELD), dtype)
         acc = T.sblock_alloc_buffer((m_tiles, n_tiles, LANES, HELD), "float32")
         for mt, kt, m, k in T.grid(m_tiles, k_tiles, TILE, TILE):
             with T.sblock("load_a"):
@@ -264,7 +286,7 @@ def product_on_tensor_cores(
         for mt, nt, kt, m, n, k in T.grid(m_tiles, n_tiles, k_tiles, TILE, TILE, TILE):
             with T.sblock("conv"):
                 vmt, vnt, vkt, vm, vn, vk = T.axis.remap("SSRSSR", [mt, nt, kt, m, n, k])
-                T.sblock_attr({"schedule_rule": rule})
+                T.sblock_attr({"schedule_rule": full_rule})
                 with T.init():
                     acc[vmt, vnt, c_place(vm, vn)[0], c_place(vm, vn)[1]] = T.float32(0)
                 acc[vmt, vnt, c_place(vm, vn)[0], c_place(vm, vn)[1]] = acc[

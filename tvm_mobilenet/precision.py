@@ -1,0 +1,43 @@
+"""The precisions of a network, the targets that have them, and how exact each leaves a result."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from tvm_mobilenet.errors import BadInput
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.target import TargetSpec
+
+# What a result may differ by from float32 arithmetic, ‖a - b‖ / ‖b‖.
+# fp32 only sums in another order. fp16 keeps 10 bits after the leading one and so does tf32: each
+# rounds what it multiplies by up to 2^-11 = 4.9e-4, some 27 layers deep, hence the same tolerance.
+# (tf32 stays well below it: sums, and what lies between layers, are float32.)
+TOLERANCES = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2}
+
+
+def from_flags(args: argparse.Namespace, spec: TargetSpec) -> str:
+    """What `cli.add_precision_flags` came to for a target; raises BadInput where it lacks that."""
+    if not args.allow_tf32:
+        check(args.precision, spec)
+        return str(args.precision)
+    if args.precision != "fp32":
+        raise BadInput(
+            f"--allow-tf32 is for --precision fp32; {args.precision} uses tensor cores without it"
+        )
+    check("tf32", spec)
+    return "tf32"
+
+
+def check(precision: str, spec: TargetSpec) -> None:
+    """Raise BadInput for a precision that the target does not compute in."""
+    if precision == "fp32":
+        return
+    if spec.gpu is None:
+        raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; wanted fp32")
+    if precision not in spec.gpu.tensor_cores:
+        raise BadInput(
+            f"target {spec.name}: the tensor cores of {spec.gpu.arch} do not multiply {precision}; "
+            f"they do {', '.join(spec.gpu.tensor_cores)}"
+        )
