@@ -21,7 +21,7 @@ from tvm.target import Target
 from tvm_mobilenet import bundle, gpu, legalization, models, pipeline, session, target
 from tvm_mobilenet.cuda import library, nvcc, program
 from tvm_mobilenet.cuda.lowering import lower
-from tvm_mobilenet.legalize_gpu import legalize_gpu
+from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.models import MobileNetConfig, stages
 from tvm_mobilenet.precision import TOLERANCES
 
@@ -77,13 +77,14 @@ def planned(
     precision: str,
     fuse: Callable[[int, int, int], bool] | None = None,
     schedule: Scheduler = by_default,
+    pooled: Callable[[int, int, int, int], bool] = lambda *_: False,
 ) -> tuple[program.GpuProgram, Target]:
-    """The network's program for the target `name`; `fuse` overrules the model's decision."""
+    """The network's program for the target `name`; `fuse` overrules the models, `pooled` too."""
     spec = target.resolve(name)
     kind = spec.tvm_target()
     legalize = legalization.for_target(spec, precision)
     if fuse is not None:
-        legalize = legalize_gpu(precision, fuse)
+        legalize = legalize_gpu(precision, Fusion(fuse, pooled))
     lowered = pipeline.lower_graph(network.module, spec.vector_width, legalization=legalize)
     return program.make_program(schedule(lowered, kind)), kind
 

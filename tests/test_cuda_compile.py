@@ -35,7 +35,11 @@ ALPHA, RESOLUTION = 0.25, 128
 @cache
 def compiled(name: str, precision: str) -> library.GpuCode:
     plan, kind = gpu_networks.planned(
-        gpu_networks.mobilenet(ALPHA, RESOLUTION), name, precision, fuse_all_but_the_last
+        gpu_networks.mobilenet(ALPHA, RESOLUTION),
+        name,
+        precision,
+        fuse_all_but_the_last,
+        pooled=lambda *_: precision == "fp16",
     )
     if (name, precision) != WHOLE:
         functions = some_of_each_kind(plan.functions)
@@ -103,7 +107,7 @@ def test_every_target(name: str, precision: str) -> None:
     for kernel, text in ptx_of(code).items():
         kind = kind_of(kernel)
         assert ".local" not in text, kernel
-        if kind in ("separable", "pointwise", "depthwise") or kernel.startswith("dense"):
+        if kind in ("separable", "pointwise", "depthwise") or "dense" in kernel:
             assert re.search(r"ld\.global(\.nc)?\.v4", text), kernel
         products = kind in PRODUCTS and precision in shapes
         found = set(re.findall(r"mma\.sync\.aligned\.([\w.]+)", text))
@@ -113,6 +117,9 @@ def test_every_target(name: str, precision: str) -> None:
             assert ".shared" not in text, kernel
     kinds = {kind_of(kernel) for kernel in code.kernels}
     others = set() if precision == "tf32" else {"depthwise", "stem"}
+    others |= {"fp16": {"pooled_dense_4x4x256_1000"}, "fp32": {"dense_256_1000"}}.get(
+        precision, set()
+    )
     assert PRODUCTS | others <= kinds
 
 

@@ -21,7 +21,7 @@ from tvm.target import Target
 from tvm_mobilenet import pipeline
 from tvm_mobilenet.computes.gpu.weights import round_to_tf32
 from tvm_mobilenet.cuda.lowering import lower
-from tvm_mobilenet.tuning.space import KernelSpace, Knob, Option, Rejected
+from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
 
 # (target, precision, alpha, resolution, batch): every kind of tile, channels that fill none,
 # images of one pixel at the end, and batches below and above where the classifier is a product
@@ -67,36 +67,39 @@ def test_random_decisions(
     precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
 ) -> None:
     """A point of every kernel's space that the tuner could come to."""
-    others = 0
-
-    def choose(_: int, knob: Knob) -> Option:
-        return knob.options[rng.integers(len(knob.options))]
-
-    def at_random(mod: tvm.IRModule, kind: Target) -> tvm.IRModule:
-        nonlocal others
-        scheduled = dict(mod.functions.items())
-        for kernel in pipeline.extract_kernels(mod):
-            space = KernelSpace(kernel.func, kind)
-            for _ in range(20):
-                try:
-                    candidate = space.instantiate(choose)
-                except Rejected:
-                    continue
-                others += candidate.point != space.default.point
-                gvar = mod.get_global_var(kernel.name)
-                func = candidate.schedule.mod["main"].without_attr("global_symbol")
-                scheduled[gvar] = func
-                break
-            else:
-                gvar = mod.get_global_var(kernel.name)
-                func = space.default.schedule.mod["main"].without_attr("global_symbol")
-                scheduled[gvar] = func
-        return tvm.IRModule(scheduled)
-
+    at_random = AtRandom(rng)
     network = gpu_networks.mobilenet(0.25, 64)
     plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision, None, at_random)
-    assert others > 5
+    assert at_random.others > 5
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+class AtRandom:
+    """Schedules kernels by random decisions; `others` counts those that are not the default's."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.others = rng, 0
+
+    def __call__(self, mod: tvm.IRModule, kind: Target) -> tvm.IRModule:
+        scheduled = dict(mod.functions.items())
+        for kernel in pipeline.extract_kernels(mod):
+            chosen = self.candidate(KernelSpace(kernel.func, kind))
+            func = chosen.schedule.mod["main"].without_attr("global_symbol")
+            scheduled[mod.get_global_var(kernel.name)] = func
+        return tvm.IRModule(scheduled)
+
+    def candidate(self, space: KernelSpace) -> Candidate:
+        for _ in range(20):
+            try:
+                candidate = space.instantiate(self.choose)
+            except Rejected:
+                continue
+            self.others += candidate.point != space.default.point
+            return candidate
+        return space.default
+
+    def choose(self, _: int, knob: Knob) -> Option:
+        return knob.options[self.rng.integers(len(knob.options))]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
@@ -123,6 +126,40 @@ def test_other_convolutions(
     network = Network(builder.finalize(), (2, 6, 10, 14), (2, 24, 5, 7), reference)
     plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision)
     assert [step.kernel.partition("_")[0] for step in plan.steps] == ["pack", "conv2d", "unpack"]
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("decisions", ["default", "random"])
+def test_pooling_in_the_classifier(
+    decisions: str, precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """As one kernel, of a shape that fills neither tiles nor threads."""
+    weight = rng.standard_normal((40, 30), dtype=np.float32)
+    bias = rng.standard_normal(30, dtype=np.float32)
+    builder = relax.BlockBuilder()
+    x = relax.Var("input", relax.TensorType((2, 40, 3, 5), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(relax.op.mean(x, [2, 3]))
+            y = builder.emit(relax.op.matmul(y, relax.const(weight)))
+            y = builder.emit_output(relax.op.add(y, relax.const(bias)))
+        builder.emit_func_output(y)
+    network = Network(
+        builder.finalize(),
+        (2, 40, 3, 5),
+        (2, 30),
+        lambda image: image.astype(np.float64).mean((2, 3)) @ weight + bias,
+    )
+    plan, kind = gpu_networks.planned(
+        network,
+        "cuda-sm_90",
+        precision,
+        lambda *_: True,
+        gpu_networks.by_default if decisions == "default" else AtRandom(rng),
+        pooled=lambda *_: True,
+    )
+    assert [step.kernel.partition("_")[0] for step in plan.steps] == ["pack", "pooled"]
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 

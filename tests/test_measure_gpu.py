@@ -34,7 +34,11 @@ def kernel_of(precision: str, kind: str) -> pipeline.Kernel:
 @pytest.mark.nvcc
 @pytest.mark.parametrize(
     ("precision", "kind"),
-    [("fp16", "separable_conv2d_4x4x64"), ("tf32", "separable_conv2d_4x4x64"), ("fp32", "dense")],
+    [
+        ("fp16", "separable_conv2d_4x4x64"),
+        ("tf32", "separable_conv2d_4x4x64"),
+        ("fp32", "pooled_dense"),
+    ],
 )
 def test_a_candidate_is_built_checked_and_timed(
     precision: str, kind: str, tmp_path: Path, monkeypatch: Any

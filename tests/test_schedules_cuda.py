@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import gpu_networks
 import numpy as np
 import pytest
 from tvm import tirx
@@ -31,9 +32,10 @@ from tvm_mobilenet.computes.gpu.fragments import (
     tf32_a_place,
     tf32_b_place,
 )
-from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d
+from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.computes.gpu.image import Image, pack
 from tvm_mobilenet.computes.gpu.stem import stem_conv2d
+from tvm_mobilenet.cuda.program import Step
 
 RELU = Activation(low=0.0)
 AROUND = Window((3, 3), (1, 1), (1, 1))
@@ -54,6 +56,7 @@ FUNCTIONS: dict[str, Callable[[], tirx.PrimFunc]] = {
     "pointwise_conv2d": lambda: conv2d(SINGLE, SINGLE, Window(), RELU),
     "pointwise_conv2d_mma": lambda: conv2d(HALF, HALF, Window(), RELU),
     "pointwise_conv2d_tf32": lambda: conv2d(SINGLE, SINGLE, Window(), RELU, tf32=True),
+    "pooled_dense": lambda: pooled_dense(Image(1, 1024, 7, 7, "float16"), 1000, Activation()),
     "separable_conv2d": lambda: separable_conv2d(SINGLE, SINGLE, SINGLE, AROUND, RELU, RELU),
     "separable_conv2d_mma": lambda: separable_conv2d(HALF, HALF, HALF, AROUND, RELU, RELU),
     "separable_conv2d_tf32": lambda: separable_conv2d(
@@ -131,3 +134,19 @@ def test_fusing_pays_unless_it_repeats_too_much(precision: str) -> None:
     for batch in (1, 64):
         assert fusion.pays(kind, precision, batch * 112 * 112, 32, 64)
     assert not fusion.pays(kind, precision, 64 * 7 * 7, 1024, 1024)
+
+
+def test_pooling_goes_to_the_classifier_where_a_launch_costs_more() -> None:
+    """One image's 7 x 7 on a large GPU; not more images, nor a GPU of few multiprocessors."""
+    large, small = (target.resolve(f"cuda-{arch}").tvm_target() for arch in ("sm_90", "sm_87"))
+    assert fusion.pooling_pays(large, "fp16", 1, 49, 1024, 1000)
+    assert not fusion.pooling_pays(large, "fp16", 4, 49, 1024, 1000)
+    assert not fusion.pooling_pays(small, "fp16", 1, 49, 1024, 1000)
+    steps = [step.kernel for step in planned_head("cuda-sm_90", 1)]
+    assert steps[-1].startswith("pooled_dense_1x1") and "global" not in "".join(steps)
+    assert "global_avg_pool2d_1x1x256" in [step.kernel for step in planned_head("cuda-sm_87", 7)]
+
+
+def planned_head(name: str, batch: int) -> tuple[Step, ...]:
+    plan, _ = gpu_networks.planned(gpu_networks.mobilenet(0.25, 32, batch), name, "fp16")
+    return plan.steps

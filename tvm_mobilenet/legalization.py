@@ -17,6 +17,9 @@ def for_target(spec: TargetSpec, precision: str = "fp32") -> tvm.transform.Pass 
         return None
 
     from schedules.cuda import fusion
-    from tvm_mobilenet.legalize_gpu import legalize_gpu
+    from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
 
-    return legalize_gpu(precision, partial(fusion.pays, spec.tvm_target(), precision))
+    models = fusion.pays, fusion.pooling_pays
+    return legalize_gpu(
+        precision, Fusion(*(partial(m, spec.tvm_target(), precision) for m in models))
+    )

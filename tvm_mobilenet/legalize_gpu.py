@@ -1,4 +1,4 @@
-"""Layers → calls of our own kernels for GPUs: channels last, depthwise fused where it pays.
+"""Layers → calls of our own kernels for GPUs: channels last, two layers fused where it pays.
 
 The counterpart of legalize.py, which does this for CPUs. Everything between the first convolution
 and the pooling is in `precision`; the network's input and output stay float32.
@@ -16,7 +16,7 @@ from tvm.ir import Expr, Var
 
 from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
 from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
-from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d
+from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.computes.gpu.image import Image, pack, unpack
 from tvm_mobilenet.computes.gpu.stem import stem_conv2d
 from tvm_mobilenet.computes.gpu.weights import (
@@ -29,6 +29,7 @@ from tvm_mobilenet.computes.gpu.weights import (
 from tvm_mobilenet.layer_rewriter import (
     Array,
     LayerRewriter,
+    readers,
     separable_pairs,
     shape_of,
     stride_suffix,
@@ -40,15 +41,27 @@ MAX_STEM_CHANNELS = 4  # of an image that is read as it comes: RGB, or with one 
 MATRIX_BATCH = 8  # images from which the classifier is a product of matrices
 
 
-def legalize_gpu(precision: str, fuse: Callable[[int, int, int], bool]) -> tvm.transform.Pass:
-    """The pass; `fuse(pixels, channels_in, channels_out)` says where fusing a block pays.
+@dataclass(frozen=True)
+class Fusion:
+    """What pays as one kernel.
+
+    `separable(pixels, channels_in, channels_out)`: a depthwise convolution and the 1x1 after it;
+    `pooled(batch, pixels of an image, channels, outputs)`: pooling and the classifier after it.
+    """
+
+    separable: Callable[[int, int, int], bool]
+    pooled: Callable[[int, int, int, int], bool]
+
+
+def legalize_gpu(precision: str, fusion: Fusion) -> tvm.transform.Pass:
+    """The pass; `fusion` says where one kernel is better than two.
 
     `precision` is fp32, tf32 (float32, its products of matrices on tensor cores) or fp16.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurGpuKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = _Legalizer(mod["main"], precision, fuse).run()
+        legalized = _Legalizer(mod["main"], precision, fusion).run()
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
 
@@ -62,14 +75,14 @@ class ImageTensor:
 
 
 class _Legalizer(LayerRewriter):
-    def __init__(
-        self, function: relax.Function, precision: str, fuse: Callable[[int, int, int], bool]
-    ) -> None:
+    def __init__(self, function: relax.Function, precision: str, fusion: Fusion) -> None:
         super().__init__(function)
         self.dtype, self.tf32 = DTYPES[precision], precision == "tf32"
-        self.fused = fused_pairs(self.layers, function, fuse)
+        self.fused = fused_pairs(self.layers, function, fusion)
+        self.pooled = pooled_pairs(self.layers, function, fusion)
         # the consumer of a fused layer computes it
-        self.layers = [layer for layer in self.layers if layer.result not in self.fused]
+        left = self.fused.keys() | self.pooled.keys()
+        self.layers = [layer for layer in self.layers if layer.result not in left]
         self.images: dict[Var, ImageTensor] = {}
 
     # --- layers -------------------------------------------------------------------------------
@@ -128,13 +141,16 @@ class _Legalizer(LayerRewriter):
         if batch >= MATRIX_BATCH:
             self.dense_as_product(layer, name)
             return
-        func = dense(batch, features_in, features_out, self.dtype, layer.activation)
-        args = [
-            self.as_plain(layer.source),
-            pack_dense(layer.weight, self.dtype),
-            layer.bias.astype(np.float32),
-        ]
+        packed = [pack_dense(layer.weight, self.dtype), layer.bias.astype(np.float32)]
         shape = (batch, features_out)
+        if layer.source in self.pooled:
+            x = self.as_image(self.pooled[layer.source].source)
+            func = pooled_dense(x.image, features_out, layer.activation)
+            name = f"pooled_dense_{x.image.width}x{x.image.height}x{features_in}_{features_out}"
+            self.plain[layer.result] = self.call(func, name, [x.value, *packed], shape, "float32")
+            return
+        func = dense(batch, features_in, features_out, self.dtype, layer.activation)
+        args = [self.as_plain(layer.source), *packed]
         self.plain[layer.result] = self.call(func, name, args, shape, "float32")
 
     def dense_as_product(self, layer: Dense, name: str) -> None:
@@ -196,14 +212,34 @@ class _Legalizer(LayerRewriter):
 
 
 def fused_pairs(
-    layers: list[Layer], function: relax.Function, fuse: Callable[[int, int, int], bool]
+    layers: list[Layer], function: relax.Function, fusion: Fusion
 ) -> dict[Var, Convolution]:
     """Depthwise layers that the 1x1 convolution after them computes, by their result."""
     pairs = {}
     for first, second in separable_pairs(layers, function):
         channels_out, channels_in = second.weight.shape[:2]
         batch, _, height, width = shape_of(first.result)
-        if fuse(batch * height * width, channels_in, channels_out):
+        if fusion.separable(batch * height * width, channels_in, channels_out):
+            pairs[first.result] = first
+    return pairs
+
+
+def pooled_pairs(
+    layers: list[Layer], function: relax.Function, fusion: Fusion
+) -> dict[Var, Pooling]:
+    """Poolings that the classifier after them computes, by their result."""
+    made_by = {layer.result: layer for layer in layers}
+    counts = readers(layers, function)
+    pairs = {}
+    for layer in layers:
+        if not isinstance(layer, Dense):
+            continue
+        first = made_by.get(layer.source)
+        if not isinstance(first, Pooling) or counts[first.result] != 1:
+            continue
+        batch, channels, height, width = shape_of(first.source)
+        outputs = layer.weight.shape[1]
+        if batch < MATRIX_BATCH and fusion.pooled(batch, height * width, channels, outputs):
             pairs[first.result] = first
     return pairs
 

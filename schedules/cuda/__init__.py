@@ -8,6 +8,7 @@ from schedules.cuda import (
     global_avg_pool2d,
     layout,
     pointwise_conv2d,
+    pooled_dense,
     separable_conv2d,
     stem_conv2d,
 )
@@ -23,6 +24,7 @@ RULES = {
     "pointwise_conv2d": pointwise_conv2d.schedule,
     "pointwise_conv2d_mma": pointwise_conv2d.schedule_mma,
     "pointwise_conv2d_tf32": pointwise_conv2d.schedule_tf32,
+    "pooled_dense": pooled_dense.schedule,
     "separable_conv2d": separable_conv2d.schedule,
     "separable_conv2d_mma": separable_conv2d.schedule_mma,
     "separable_conv2d_tf32": separable_conv2d.schedule_tf32,

@@ -30,6 +30,7 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 struct half2 { half x, y; };
+struct half4 { half x, y, z, w; };
 inline half __float2half_rn(float value) { return (half)value; }
 inline unsigned __pack_half2(half x, half y) {
   half pair[2] = {x, y};

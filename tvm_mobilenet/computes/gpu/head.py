@@ -1,4 +1,4 @@
-"""Global average pooling and the classifier."""
+"""Global average pooling and the classifier, each by itself or as one kernel."""
 
 from __future__ import annotations
 
@@ -70,6 +70,50 @@ def dense(
                 with T.init():
                     acc[vn, vo] = T.float32(0)
                 acc[vn, vo] = acc[vn, vo] + given(data, vn, vk) * T.cast(weight[vo, vk], "float32")
+        for n, o in T.grid(batch, features_out):
+            with T.sblock("epilogue"):
+                vn, vo = T.axis.remap("SS", [n, o])
+                result[vn, vo] = activation(acc[vn, vo] + bias[vo])
+
+    return main
+
+
+def pooled_dense(x: Image, features_out: int, activation: Activation) -> tirx.PrimFunc:
+    """Fully connected layer of the mean over the image.
+
+    Buffers: data channels last; weights of its dtype (C_out, stored channels); bias float32
+    (C_out,); result float32 (N, C_out).
+    """
+    area, batch, channels = x.height * x.width, x.batch, x.stored
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, x.dtype),
+        weight: T.Buffer((features_out, channels), x.dtype),
+        bias: T.Buffer((features_out,), "float32"),
+        result: T.Buffer((batch, features_out), "float32"),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        sums = T.sblock_alloc_buffer((batch, channels), "float32")
+        mean = T.sblock_alloc_buffer((batch, channels), "float32")
+        acc = T.sblock_alloc_buffer((batch, features_out), "float32")
+        for n, c, p in T.grid(batch, channels, area):
+            with T.sblock("pool"):
+                vn, vc, vp = T.axis.remap("SSR", [n, c, p])
+                with T.init():
+                    sums[vn, vc] = T.float32(0)
+                sums[vn, vc] = sums[vn, vc] + T.cast(data[vn * area + vp, vc], "float32")
+        for n, c in T.grid(batch, channels):
+            with T.sblock("mean"):
+                vn, vc = T.axis.remap("SS", [n, c])
+                mean[vn, vc] = sums[vn, vc] * T.float32(1 / area)
+        for n, o, k in T.grid(batch, features_out, channels):
+            with T.sblock("dense"):
+                vn, vo, vk = T.axis.remap("SSR", [n, o, k])
+                T.sblock_attr({"schedule_rule": "pooled_dense"})
+                with T.init():
+                    acc[vn, vo] = T.float32(0)
+                acc[vn, vo] = acc[vn, vo] + mean[vn, vk] * T.cast(weight[vo, vk], "float32")
         for n, o in T.grid(batch, features_out):
             with T.sblock("epilogue"):
                 vn, vo = T.axis.remap("SS", [n, o])
