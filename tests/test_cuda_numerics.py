@@ -5,6 +5,7 @@ Every network runs with its threads in both orders, and what nobody wrote is NaN
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,43 @@ def test_other_convolutions(
     network = Network(builder.finalize(), (2, 6, 10, 14), (2, 24, 5, 7), reference)
     plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision)
     assert [step.kernel.partition("_")[0] for step in plan.steps] == ["pack", "conv2d", "unpack"]
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+@pytest.mark.parametrize("slices", [2, 4])
+def test_slices_of_the_inner_dimension(
+    slices: int, precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """A 1x1 convolution whose inner dimension warps share out, of a shape that fills no tile."""
+    weight = rng.standard_normal((40, 120, 1, 1), dtype=np.float32)
+    builder = relax.BlockBuilder()
+    x = relax.Var("input", relax.TensorType((2, 120, 7, 5), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit_output(relax.op.nn.conv2d(x, relax.const(weight)))
+        builder.emit_func_output(y)
+
+    def sliced(mod: tvm.IRModule, kind: Target) -> tvm.IRModule:
+        scheduled = dict(gpu_networks.by_default(mod, kind).functions.items())
+        (kernel,) = (k for k in pipeline.extract_kernels(mod) if k.name.startswith("pointwise"))
+        space = KernelSpace(kernel.func, kind)
+        chosen = space.at([int(slices).bit_length() - 1, *space.default.point[1:]])
+        loops = set(
+            re.findall(r'thread_binding\((\d+), thread="threadIdx.z"', str(chosen.schedule.mod))
+        )
+        assert loops == {str(slices)}
+        func = chosen.schedule.mod["main"].without_attr("global_symbol")
+        scheduled[mod.get_global_var(kernel.name)] = func
+        return tvm.IRModule(scheduled)
+
+    network = Network(
+        builder.finalize(),
+        (2, 120, 7, 5),
+        (2, 40, 7, 5),
+        lambda image: np.einsum("oi,nihw->nohw", weight[..., 0, 0].astype(np.float64), image),
+    )
+    plan, kind = gpu_networks.planned(network, "cuda-sm_80", precision, None, sliced)
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 

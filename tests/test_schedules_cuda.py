@@ -118,13 +118,13 @@ def test_small_images_fill_the_gpu(arch: str, operand: Operand) -> None:
     device = DEVICES[arch]
     for pixels, channels in ((196, 512), (49, 1024)):
         rows = -(-pixels // TILE) * TILE
-        (m_warps, m_each), (n_warps, n_each) = mma_product.best_block(
-            device, rows // TILE, channels // TILE, channels // TILE, operand
-        )
-        blocks = rows * channels // (m_warps * m_each * n_warps * n_each * TILE * TILE)
-        assert blocks >= device.multiprocessors / 2
-        block_m, block_n, _ = fma_product.best_block(device, rows, channels, channels)
-        assert rows * channels // (block_m * block_n) >= device.multiprocessors / 2
+        tiles = (rows // TILE, channels // TILE, channels // TILE)
+        block = mma_product.best_block(device, *tiles, operand)
+        warps = tiles[0] * tiles[1] // (block.m_each * block.n_each) * block.slices
+        assert warps >= device.multiprocessors * device.tensor_cores / 2
+        product = fma_product.best_block(device, rows, channels, channels)
+        threads = rows * channels // (product.m * product.n) * product.threads
+        assert threads >= device.multiprocessors * device.fma_lanes / 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
@@ -150,3 +150,13 @@ def test_pooling_goes_to_the_classifier_where_a_launch_costs_more() -> None:
 def planned_head(name: str, batch: int) -> tuple[Step, ...]:
     plan, _ = gpu_networks.planned(gpu_networks.mobilenet(0.25, 32, batch), name, "fp16")
     return plan.steps
+
+
+@pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
+def test_slices_where_tiles_are_fewer_than_places(operand: Operand) -> None:
+    """7 x 7 x 1024 gives a large GPU 256 tiles; 64 images of 112 x 112 give it enough to do."""
+    large = DEVICES["sm_90"]
+    assert mma_product.best_block(large, 4, 64, 64, operand).slices > 1
+    assert mma_product.best_block(large, 64 * 112 * 112 // TILE, 4, 2, operand).slices == 1
+    assert fma_product.best_block(large, 64, 1024, 1024).slices > 1
+    assert fma_product.best_block(large, 64 * 112 * 112, 64, 32).slices == 1

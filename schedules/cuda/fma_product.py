@@ -1,17 +1,21 @@
 """The FMA half of a convolution: float32 tiles, rows and weights staged through shared memory.
 
 A thread keeps a small tile of sums in registers; the threads of a row of tiles read the same rows,
-which shared memory broadcasts, and neighbouring 16 bytes of weights.
+which shared memory broadcasts, and neighbouring 16 bytes of weights. Where the tiles are few,
+threads share out the inner dimension too (slices.py).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
+from schedules.cuda import slices
 from schedules.cuda.device import Device, device_of
-from schedules.cuda.rows import RowFiller, copy_rows
+from schedules.cuda.rows import RowFiller, Threads, copy_rows, share
 from schedules.primitives import divisors, extent, unroll
 
 FLOAT_BYTES = 4
@@ -28,44 +32,60 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
     height, width, inner = (extent(sch, loop) for loop in (m, n, k))
     device = device_of(Target.current())
 
-    # Step 1. The default decision, by the model
-    block_m, block_n, thread_m = best_block(device, height, width, inner)
+    # Step 1. The default decision, by the model, and slices of the inner dimension
+    best = best_block(device, height, width, inner)
+    sliced = slices.sample(sch, inner, best.slices)
+    total = conv  # what adds up; with slices a block of its own
+    if sliced > 1:
+        conv = slices.split_inner(sch, conv, k, sliced)
+    m, n, k, *slice_ = sch.get_loops(conv)
+    inner //= sliced
     k_default = max(
         d
         for d in divisors(inner)
-        if d <= MAX_INNER and d * (block_m + block_n) * FLOAT_BYTES <= device.shared_bytes
+        if d == 1
+        or (
+            d * sliced <= MAX_INNER
+            and shared_bytes(best.m, best.n, d, sliced) <= device.shared_bytes
+        )
     )
 
     # Step 2. Blocks, threads and their tiles
-    m_default = [height // block_m, block_m // thread_m, thread_m]
-    n_default = [width // block_n, block_n // LANES, LANES]
+    m_default = [height // best.m, best.m // best.thread_m, best.thread_m]
+    n_default = [width // best.n, best.n // LANES, LANES]
     m0, m1, mi = sch.split(m, sch.sample_perfect_tile(m, 3, 8, m_default))
     n0, n1, ni = sch.split(n, sch.sample_perfect_tile(n, 3, 4, n_default))
     k0, k1 = sch.split(k, sch.sample_perfect_tile(k, 2, MAX_INNER, [inner // k_default, k_default]))
     unrolls = [d for d in divisors(extent(sch, k1)) if d <= MAX_K_UNROLL]
     chosen = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     k1, ki = sch.split(k1, [None, chosen])
-    side = extent(sch, m1) * extent(sch, mi) + extent(sch, n1) * extent(sch, ni)
-    shared = side * extent(sch, k1) * extent(sch, ki) * FLOAT_BYTES
-    device.check_block(extent(sch, m1) * extent(sch, n1), shared)
-    sch.reorder(m0, n0, m1, n1, k0, k1, ki, mi, ni)
+    rows_each, columns_each = (extent(sch, a) * extent(sch, b) for a, b in ((m1, mi), (n1, ni)))
+    held = shared_bytes(rows_each, columns_each, extent(sch, k1) * extent(sch, ki), sliced)
+    device.check_block(sliced * extent(sch, m1) * extent(sch, n1), held)
+    sch.reorder(m0, n0, *slice_, m1, n1, k0, k1, ki, mi, ni)
     block = sch.fuse(m0, n0)
     thread = sch.fuse(m1, n1)
-    threads = extent(sch, thread)
+    threads = [("threadIdx.x", extent(sch, thread))]
     sch.bind(block, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")
     unroll(sch, ki, mi, ni)
+    if sliced > 1:
+        sch.bind(slice_[0], slices.AXIS)
+        threads = [(slices.AXIS, sliced), *threads]
 
     # Step 3. Rows and weights in shared memory
     sch.set_scope(rows, 0, "shared")
     sch.compute_at(rows, k0, preserve_unit_loops=True)
-    fill_rows(sch, rows, [("threadIdx.x", threads)], None)
+    fill_rows(sch, rows, threads, None)
     weight = sch.cache_read(conv, 1, "shared")
     sch.compute_at(weight, k0, preserve_unit_loops=True)
-    copy_rows(sch, weight, [("threadIdx.x", threads)])
+    copy_rows(sch, weight, threads)
 
     # Step 4. Sums in registers; bias, activation and the store
-    sch.set_scope(conv, 0, "local")
+    if sliced > 1:
+        thread = add_slices(sch, conv, total, block, thread, threads)
+    else:
+        sch.set_scope(conv, 0, "local")
     sch.reverse_compute_at(epilogue, thread, preserve_unit_loops=True)
     row, channel = sch.get_loops(epilogue)[-2:]
     unroll(sch, row)
@@ -75,16 +95,66 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
     return [sch]
 
 
-def best_block(device: Device, height: int, width: int, inner: int) -> tuple[int, int, int]:
-    """(rows, columns, rows a thread) of a block with the least modelled time.
+def add_slices(
+    sch: Schedule,
+    conv: SBlockRV,
+    total: SBlockRV,
+    block: LoopRV,
+    thread: LoopRV,
+    threads: Threads,
+) -> LoopRV:
+    """Partial sums into shared memory, from where all threads add them up, 16 bytes each.
+
+    Returns the loop of the threads that do.
+    """
+    partial = sch.cache_write(conv, 0, "local")
+    sch.set_scope(partial, 0, "shared")
+    sch.reverse_compute_at(partial, thread, preserve_unit_loops=True)
+    row, channel = sch.get_loops(partial)[-2:]
+    unroll(sch, row)
+    sch.vectorize(channel)
+    sch.set_scope(total, 0, "local")
+    sch.reverse_compute_at(total, block, preserve_unit_loops=True)
+    slice_, row, column = sch.get_loops(total)[-3:]
+    sch.reorder(row, column, slice_)
+    _, thread, vector = share(sch, total, row, column, threads)
+    sch.reorder(slice_, vector)
+    unroll(sch, slice_)
+    sch.vectorize(vector)
+    sch.decompose_reduction(total, slice_)
+    return thread
+
+
+def shared_bytes(rows: int, columns: int, k: int, sliced: int) -> int:
+    """Of the rows and weights that a block holds at a time, `k` a slice, and of partial sums."""
+    staged = (rows + columns) * k * sliced * FLOAT_BYTES
+    return staged + slices.shared_bytes(rows * columns, sliced)
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """Rows and columns of a block, rows of a thread, slices of the inner dimension."""
+
+    m: int
+    n: int
+    thread_m: int
+    slices: int
+
+    @property
+    def threads(self) -> int:
+        return self.m * self.n // (self.thread_m * LANES) * self.slices
+
+
+def best_block(device: Device, height: int, width: int, inner: int) -> Block:
+    """The block with the least modelled time.
 
     A multiprocessor's time is the larger of its arithmetic and of what its blocks read; too few
     threads leave the latency of the arithmetic in the open.
     """
 
-    def cost(choice: tuple[int, int, int]) -> float:
-        block_m, block_n, thread_m = choice
-        threads = block_m * block_n // (thread_m * LANES)
+    def cost(choice: Block) -> float:
+        block_m, block_n, thread_m = choice.m, choice.n, choice.thread_m
+        threads = choice.threads
         blocks = (height // block_m) * (width // block_n)
         together = min(device.resident_blocks(threads), -(-blocks // device.multiprocessors))
         rounds = -(-blocks // (device.multiprocessors * together))
@@ -92,16 +162,20 @@ def best_block(device: Device, height: int, width: int, inner: int) -> tuple[int
         busy = min(1.0, threads * together / (2 * device.fma_lanes))
         arithmetic = together * block_m * block_n * inner * per_fma / (device.fma_lanes * busy)
         reads = together * (block_m + block_n) * inner * FLOAT_BYTES / device.l2_bytes_per_cycle
-        latency = device.latency_cycles * -(-inner // MAX_INNER)
+        adding = slices.cycles(together * block_m * block_n, choice.slices)
+        latency = device.latency_cycles * -(-inner // MAX_INNER) + adding
         return rounds * (latency + max(arithmetic, reads))
 
     choices = [
-        (block_m, block_n, thread_m)
+        Block(block_m, block_n, thread_m, sliced)
         for block_m in (16, 32, 64, 128)
         for block_n in (16, 32, 64, 128)
         for thread_m in (1, 2, 4, 8)
+        for sliced in slices.options(inner)
         if height % block_m == 0
         and width % block_n == 0
-        and 64 <= block_m * block_n // (thread_m * LANES) <= 256
+        and block_m * block_n // (thread_m * LANES) >= 32  # a slice is whole warps
+        and 64 <= block_m * block_n // (thread_m * LANES) * sliced <= 256
+        and shared_bytes(block_m, block_n, 1, sliced) <= device.shared_bytes
     ]
-    return min(choices, key=lambda c: (cost(c), c))
+    return min(choices, key=lambda choice: (cost(choice), choice))

@@ -31,10 +31,10 @@ def pays(target: Target, precision: str, pixels: int, channels_in: int, channels
     operand = OPERANDS.get(precision)
     if operand is not None:
         tiles = (rows // TILE, columns // TILE, inner // TILE)
-        _, (warps, each) = mma_product.best_block(device, *tiles, operand)
-        width, size = warps * each * TILE, operand.bytes
+        width = mma_product.best_block(device, *tiles, operand).n_tiles * TILE
+        size = operand.bytes
     else:
-        _, width, _ = fma_product.best_block(device, rows, columns, inner)
+        width = fma_product.best_block(device, rows, columns, inner).n
         size = 4
     again = columns // width - 1
     elements = rows * inner

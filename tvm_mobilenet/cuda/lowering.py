@@ -119,6 +119,7 @@ PASSES = [
     s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
     s_tir.transform.ConvertBlocksToOpaque(),
     s_tir.transform.LiftThreadBinding(),
+    s_tir.transform.StmtSimplify(),  # so that a fragment's indices say what part of it is used
     s_tir.transform.CompactBufferAllocation(),
     s_tir.transform.UnifyThreadBinding(),
     s_tir.transform.LowerMatchBuffer(),
