@@ -148,7 +148,7 @@ def test_slices_of_the_inner_dimension(
         scheduled = dict(gpu_networks.by_default(mod, kind).functions.items())
         (kernel,) = (k for k in pipeline.extract_kernels(mod) if k.name.startswith("pointwise"))
         space = KernelSpace(kernel.func, kind)
-        chosen = space.at([int(slices).bit_length() - 1, *space.default.point[1:]])
+        chosen = space.at([slices.bit_length() - 1, *space.default.point[1:]])
         loops = set(
             re.findall(r'thread_binding\((\d+), thread="threadIdx.z"', str(chosen.schedule.mod))
         )
