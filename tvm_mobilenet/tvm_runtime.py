@@ -49,7 +49,7 @@ def library() -> ctypes.CDLL:
 def ffi() -> Any:
     """The ``tvm_ffi`` module. Raises RunFailed where it is not installed."""
     try:
-        with _torch_left_out():
+        with torch_left_out():
             import tvm_ffi
     except ImportError as error:
         raise RunFailed(
@@ -78,11 +78,12 @@ def find_library() -> Path:
 
 
 @contextlib.contextmanager
-def _torch_left_out() -> Iterator[None]:
-    """Keep ``import tvm_ffi`` from importing torch, unless the caller has imported it already.
+def torch_left_out() -> Iterator[None]:
+    """Keep ``import tvm_ffi`` and ``import tvm`` from importing torch, unless it is there already.
 
-    tvm_ffi imports torch wherever it is installed, which takes a second or more and then compiles
-    a bridge for torch tensors. A bundle runs on numpy arrays and needs neither.
+    They import torch wherever it is installed, which takes seconds, and tvm_ffi then compiles a
+    bridge for torch tensors. A bundle runs on numpy arrays and needs neither, nor does a worker of
+    the tuner.
     """
     disable = "TVM_FFI_DISABLE_TORCH_C_DLPACK"
     before = os.environ.get(disable)

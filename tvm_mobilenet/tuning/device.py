@@ -92,8 +92,9 @@ class DeviceWorker:
     def __init__(self, settings: Settings, address: DeviceAddress) -> None:
         from tvm_mobilenet import tvm_runtime
 
-        tvm_runtime.ffi()  # before tvm, which would bring torch in with it
-        import tvm
+        tvm_runtime.ffi()
+        with tvm_runtime.torch_left_out():  # it takes longer than TVM
+            import tvm
         from tvm import rpc
 
         self._tvm, self._client = tvm, rpc
