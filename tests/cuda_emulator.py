@@ -3,16 +3,39 @@
 What is emulated is the CUDA C++ that nvcc gets, whole: threads are fibers, barriers and warp
 instructions are theirs (cuda_emulation/kernels.h), and the driver that host.c talks to is one that
 runs them (cuda_emulation/driver.cpp). Nothing of TVM's IR is taken on trust.
+
+``emulated_driver`` is a driver for one network. ``machine`` is a whole machine: a driver that runs
+whatever is loaded, and the nvcc that makes it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tvm_mobilenet import gpu
+from tvm_mobilenet.cuda import nvcc
+
 LIBRARY = "libcuda_emulated.so"
+FIBERS = "fibers.o"
+MAGIC = b"EMULATED"  # what driver.cpp knows an image by
 FOLDER = Path(__file__).parent / "cuda_emulation"
+FLAGS = ("-std=c++17", "-O0", "-march=native", "-ffp-contract=off", "-w", "-fPIC")
+SHARED = ("-shared",)
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90")
+STAND_IN = """#!/bin/sh
+case "$1" in
+  --version) echo "Cuda compilation tools, release 13.0, V13.0.0" ;;
+  --list-gpu-code) echo {architectures} ;;
+  *) exec {compiler} "$@" ;;
+esac
+"""
 ASSEMBLY = re.compile(
     r"(?:__asm__ __volatile__|\basm)\(\s*(\"(?:[^\"\\]|\\.)*\"\s*)+(?P<operands>:.*?)\);", re.S
 )
@@ -25,25 +48,60 @@ def emulated_driver(source: str, folder: Path) -> Path:
     """Compile a network's CUDA C++ into a driver library of its own in `folder`."""
     (folder / "emulated.cpp").write_text(on_cpu(source), encoding="utf-8")
     library = folder / LIBRARY
-    subprocess.run(
-        [
-            "g++",
-            "-std=c++17",
-            "-O0",
-            "-march=native",
-            "-ffp-contract=off",
-            "-w",
-            "-shared",
-            "-fPIC",
-            f"-I{FOLDER}",
-            "-o",
-            str(library),
-            str(folder / "emulated.cpp"),
-            str(FOLDER / "driver.cpp"),
-        ],
-        check=True,
-    )
+    sources = [folder / "emulated.cpp", FOLDER / "fibers.cpp", FOLDER / "driver.cpp"]
+    compile_cpp([*SHARED, "-o", library, *sources])
     return library
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Folders: of the driver, libcuda.so.1, for LD_LIBRARY_PATH; and of nvcc, for PATH."""
+
+    driver: Path
+    nvcc: Path
+
+
+def machine(folder: Path) -> Machine:
+    """Make them in `folder`."""
+    made = Machine(folder / "driver", folder / "nvcc")
+    made.driver.mkdir()
+    made.nvcc.mkdir()
+    # a driver stays loaded, and what is left in its memory with it
+    stays = ["-Wl,-z,nodelete"]
+    compile_cpp([*SHARED, *stays, "-o", made.driver / gpu.DRIVER, FOLDER / "driver.cpp"])
+    compile_cpp(["-c", "-o", made.nvcc / FIBERS, FOLDER / "fibers.cpp"])
+    program = made.nvcc / nvcc.NVCC
+    stand_in = Path(__file__).with_name("emulated_nvcc.py")
+    compiler = f'"{sys.executable}" "{stand_in}" "{made.nvcc}"'
+    program.write_text(STAND_IN.format(architectures=" ".join(ARCHITECTURES), compiler=compiler))
+    program.chmod(0o755)
+    return made
+
+
+def module_image(source: str, compiled: Path) -> bytes:
+    """A module for `machine`'s driver, as cuModuleLoadData takes it.
+
+    `compiled` is its nvcc's folder, where what a source became is kept.
+    """
+    library = kept_library(source, compiled)
+    if not library.exists():
+        draft = library.with_suffix(f".{os.getpid()}")
+        kernels = draft.with_suffix(f"{draft.suffix}.cpp")
+        kernels.write_text(on_cpu(source), encoding="utf-8")
+        compile_cpp([*SHARED, "-fno-gnu-unique", "-o", draft, kernels, compiled / FIBERS])
+        draft.replace(library)
+    code = library.read_bytes()
+    return MAGIC + len(code).to_bytes(8, "little") + code
+
+
+def kept_library(source: str, compiled: Path) -> Path:
+    """Where that is kept."""
+    return compiled / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
+
+
+def compile_cpp(arguments: Sequence[str | Path]) -> None:
+    """By the host's compiler, as kernels for the emulated GPU are."""
+    subprocess.run(["g++", *FLAGS, f"-I{FOLDER}", *map(str, arguments)], check=True)
 
 
 def on_cpu(source: str) -> str:

@@ -26,6 +26,7 @@ from tvm_mobilenet.models import MobileNetConfig, stages
 from tvm_mobilenet.precision import TOLERANCES
 
 Array = NDArray[np.float32]
+KERNEL_TARGET = "cuda-sm_86"  # of ``kernel``
 Scheduler = Callable[[tvm.IRModule, Target], tvm.IRModule]
 
 
@@ -87,6 +88,17 @@ def planned(
         legalize = legalize_gpu(precision, Fusion(fuse, pooled))
     lowered = pipeline.lower_graph(network.module, spec.vector_width, legalization=legalize)
     return program.make_program(schedule(lowered, kind)), kind
+
+
+def kernel(precision: str, name: str) -> pipeline.Kernel:
+    """A kernel of the smallest network, the first whose name begins so."""
+    spec = target.resolve(KERNEL_TARGET)
+    lowered = pipeline.lower_graph(
+        mobilenet(0.25, 32).module,
+        spec.vector_width,
+        legalization=legalization.for_target(spec, precision),
+    )
+    return next(one for one in pipeline.extract_kernels(lowered) if one.name.startswith(name))
 
 
 def emulated(plan: program.GpuProgram, kind: Target, folder: Path) -> library.GpuCode:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +11,21 @@ import cuda_emulator
 import gpu_networks
 import pytest
 import tvm
+from gpu_candidates import SETTINGS, Candidates, check, replace_code, space
 
-from tvm_mobilenet import legalization, pipeline, target, tune
+from tvm_mobilenet import gpu, pipeline, target, tune
 from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.tuning import case, on_gpu, worker
 from tvm_mobilenet.tuning.arguments import arguments_of
+from tvm_mobilenet.tuning.local import LocalMeasurer
+from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Run, RunTask, Settings
 from tvm_mobilenet.tuning.space import KernelSpace, workload_module
 
-NAME = "cuda-sm_86"
-
-
-def kernel_of(precision: str, kind: str) -> pipeline.Kernel:
-    spec = target.resolve(NAME)
-    lowered = pipeline.lower_graph(
-        gpu_networks.mobilenet(0.25, 32).module,
-        spec.vector_width,
-        legalization=legalization.for_target(spec, precision),
-    )
-    return next(k for k in pipeline.extract_kernels(lowered) if k.name.startswith(kind))
+NAME = gpu_networks.KERNEL_TARGET
 
 
 @pytest.mark.nvcc
@@ -44,7 +41,7 @@ def test_a_candidate_is_built_checked_and_timed(
     precision: str, kind: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     spec = target.resolve(NAME)
-    kernel = kernel_of(precision, kind)
+    kernel = gpu_networks.kernel(precision, kind)
     mod = workload_module(kernel.func)
     space = KernelSpace(kernel.func, spec.tvm_target())
     tolerance = TOLERANCES[precision]
@@ -78,6 +75,87 @@ def test_a_candidate_is_built_checked_and_timed(
         assert isinstance(done, Done) and done.cause == wanted, done
         assert (len(done.medians) == settings.repeats) is (wanted is None)
         assert all(seconds > 0 for seconds in done.medians)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cuda_emulator.Machine:
+    """This one, with an emulated GPU and the nvcc for it."""
+    made = cuda_emulator.machine(tmp_path)
+    monkeypatch.setenv("PATH", f"{made.nvcc}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(made.driver))  # for workers
+    monkeypatch.setenv("EMULATED_GPU_SM", str(gpu.capability(NAME)))
+    monkeypatch.setattr(gpu, "DRIVER", str(made.driver / gpu.DRIVER))
+    return made
+
+
+def test_a_candidate_that_writes_nothing_finds_no_result_of_the_one_before(
+    machine: cuda_emulator.Machine, tmp_path: Path
+) -> None:
+    candidates = Candidates(tmp_path)
+    runner = worker.make_worker("runner", SETTINGS)
+    runner.handle(candidates.task)
+    for fault, cause in (("none", None), ("nothing", "wrong result"), ("none", None)):
+        check(runner.handle(Run(1, 0, candidates.build(fault), None, 60.0)), cause)
+
+
+def test_rows_that_fill_an_image_up_to_tiles_need_not_be_written(
+    machine: cuda_emulator.Machine, tmp_path: Path
+) -> None:
+    """A depthwise kernel of 4 pixels, stored as 16."""
+    spec = target.resolve(NAME)
+    never = lambda *_: False  # noqa: E731
+    alone = legalize_gpu("fp32", Fusion(never, never))
+    module = gpu_networks.mobilenet(0.25, 32).module
+    lowered = pipeline.lower_graph(module, spec.vector_width, legalization=alone)
+    kernels = pipeline.extract_kernels(lowered)
+    found = next(one for one in kernels if one.name.startswith("depthwise_conv2d_2x2"))
+    settings = replace(SETTINGS, tolerance=tune.TOLERANCES["fp32"])
+    candidates = Candidates(tmp_path, settings, of=KernelSpace(found.func, spec.tvm_target()))
+    runner = worker.make_worker("runner", settings)
+    runner.handle(candidates.task)
+    check(runner.handle(Run(1, 0, candidates.build("none"), None, 60.0)), None)
+
+
+def test_a_candidate_that_fails_costs_its_process_and_no_other_candidate(
+    machine: cuda_emulator.Machine,
+) -> None:
+    good, lost, crash, last = list(space().points())[:4]
+    replace_code(machine, space().at(lost), "lost kernel")
+    replace_code(machine, space().at(crash), "crash")
+    with LocalMeasurer(SETTINGS, 60.0) as measurer:
+        measurer.add_task(0, space().mod)
+        jobs = [Job(space().at(point).trace_json) for point in (good, lost, crash, last)]
+        measurer.submit(Batch(0, jobs))
+        (result,) = results(measurer)
+    assert [one.cause for one in result.outcomes] == [None, "run error", "run error", None]
+    assert "main_kernel" in result.outcomes[1].detail and "SIGSEGV" in result.outcomes[2].detail
+    assert measurer.statistics.restarts == 2
+
+
+def test_a_full_gpu_ends_the_run_in_one_line(
+    machine: cuda_emulator.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMULATED_GPU_MEMORY", "1000")
+    with LocalMeasurer(SETTINGS, 60.0) as measurer:
+        measurer.add_task(0, space().mod)
+        measurer.submit(Batch(0, [Job(space().default.trace_json)]))
+        with pytest.raises(RunFailed, match=r"this machine's GPU: no GPU memory for .*: out of"):
+            results(measurer)
+
+
+def results(measurer: LocalMeasurer) -> list[BatchResult]:
+    ended: list[BatchResult] = []
+    while measurer.pending:
+        ended += measurer.poll(0.1)
+    return ended
+
+
+def test_records_name_the_gpu_and_its_driver(machine: cuda_emulator.Machine) -> None:
+    assert gpu.describe_present(gpu.DRIVER).startswith("Emulated GPU, driver ")
+    assert gpu.Present("H100", "sm_90", "13.0").described("580.65\n") == (
+        "H100, driver 580.65 for CUDA 13.0"
+    )
+    assert gpu.Present("H100", "sm_90", "13.0").described("") == "H100, driver for CUDA 13.0"
 
 
 @pytest.mark.nvcc

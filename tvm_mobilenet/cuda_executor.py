@@ -20,18 +20,36 @@ from tvm_mobilenet.bundle import LIBRARY, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 MESSAGE_BYTES = 512
-WRONG_MACHINE = 2  # host.c's; anything else but 0 is a failure
+WRONG_MACHINE, NO_MEMORY = 2, 3  # host.c's; anything else but 0 is a failure
 PREFIX = "tvm_mobilenet_"
+
+
+class OutOfMemory(RunFailed):
+    """The GPU has no room."""
+
+
+def raise_for(status: int, line: str) -> None:
+    """Raise what a function of host.c stands for that returned `status`: nothing where that is 0.
+
+    BadInput where this machine cannot run the library, OutOfMemory, else RunFailed.
+    """
+    if status == WRONG_MACHINE:
+        raise BadInput(line)
+    if status == NO_MEMORY:
+        raise OutOfMemory(line)
+    if status:
+        raise RunFailed(line)
 
 
 class OpenLibrary:
     """A library of ours with its weights on the GPU, and what host.c exports of it.
 
-    Raises BadInput where this machine cannot run it, RunFailed where it fails; both name `path`.
+    Raises BadInput where this machine cannot run it, RunFailed where it fails; both name `path`,
+    which may be a word for the library.
     """
 
     def __init__(
-        self, library: Path, parameters: NDArray[np.uint8], path: Path | None = None
+        self, library: Path, parameters: NDArray[np.uint8], path: Path | str | None = None
     ) -> None:
         self._path = path or library
         self._session = ctypes.c_void_p()
@@ -95,10 +113,7 @@ class OpenLibrary:
         )
 
     def _check(self, status: int) -> None:
-        if status == 0:
-            return
-        line = f"{self._path}: {self._message.value.decode(errors='replace')}"
-        raise BadInput(line) if status == WRONG_MACHINE else RunFailed(line)
+        raise_for(status, f"{self._path}: {self._message.value.decode(errors='replace')}")
 
 
 class CudaExecutor(OpenLibrary):
@@ -129,7 +144,7 @@ class CudaExecutor(OpenLibrary):
         return self.pinned(number, size).view(info.dtype).reshape(info.shape)
 
 
-def _load(file: Path, path: Path) -> ctypes.CDLL:
+def _load(file: Path, path: Path | str) -> ctypes.CDLL:
     # by a path of its own each time: see session.py on a bundle compiled again to the same path
     try:
         with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:

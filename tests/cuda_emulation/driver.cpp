@@ -1,144 +1,31 @@
 /* A CUDA driver for a GPU that is this CPU: the calls that tvm_mobilenet/cuda/host.c makes.
 
-   Compiled together with one network's kernels (kernels.h); a module's contents are ignored. What
+   A module's kernels (kernels.h, fibers.cpp) are a library that is the module's image, as the nvcc
+   in emulated_nvcc.py makes it; or, for any other image, compiled together with this driver. What
    this GPU is comes from the environment, so that a test can ask for one that is too old or full:
-   EMULATED_GPU_SM (90), EMULATED_GPU_MEMORY in bytes, EMULATED_GPU_ORDER (forward, backward). */
+   EMULATED_GPU_SM (90), EMULATED_GPU_MEMORY in bytes, EMULATED_GPU_INIT. */
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <dlfcn.h>
 #include <functional>
 #include <map>
-#include <string>
 #include <time.h>
+#include <unistd.h>
 #include <vector>
 
-#include "kernels.h"
-
-Index threadIdx, blockIdx;
-
-/* Fibers */
-
-extern "C" void fiber_switch(void **from, void *to);
-asm(R"(.text
-.globl fiber_switch
-fiber_switch:
-  pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
-  ret
-)");
-
-enum { STACK = 64 * 1024, MAX_THREADS = 1024 };
-
-struct Fiber {
-  void *stack_pointer;
-  Index index;
-  Wait waits;
-  bool done;
-  int turn;
-  char *stack;
-};
-
-static Fiber fibers[MAX_THREADS];
-static int running;
-static void *scheduler;
-static std::function<void()> body;
-static Exchange tables[MAX_THREADS / 32][2];
-
-int lane() { return running % 32; }
-Exchange *exchange() { return &tables[running / 32][fibers[running].turn++ % 2]; }
-
-void wait_for(Wait what) {
-  fibers[running].waits = what;
-  fiber_switch(&fibers[running].stack_pointer, scheduler);
-}
-
-static void enter() {
-  body();
-  fibers[running].done = true;
-  fiber_switch(&fibers[running].stack_pointer, scheduler);
-  std::abort();
-}
-
-static void prepare(Fiber &fiber, Index index) {
-  if (!fiber.stack) fiber.stack = (char *)std::aligned_alloc(64, STACK);
-  void **top = (void **)(fiber.stack + STACK - 64);
-  *--top = nullptr; /* where enter would return to; keeps the stack aligned as after a call */
-  *--top = (void *)enter;
-  for (int i = 0; i < 6; i++) *--top = nullptr;
-  fiber.stack_pointer = top;
-  fiber.index = index;
-  fiber.waits = NOTHING;
-  fiber.done = false;
-  fiber.turn = 0;
-}
-
-/* Let those go on that wait for a barrier which all of theirs have reached. */
-static bool release(int first, int last, Wait what) {
-  for (int i = first; i < last; i++)
-    if (!fibers[i].done && fibers[i].waits != what) return false;
-  bool any = false;
-  for (int i = first; i < last; i++)
-    if (!fibers[i].done) fibers[i].waits = NOTHING, any = true;
-  return any;
-}
-
-static void run_block(int threads, bool backward) {
-  for (;;) {
-    int alive = 0, ran = 0;
-    for (int n = 0; n < threads; n++) {
-      running = backward ? threads - 1 - n : n;
-      Fiber &fiber = fibers[running];
-      if (fiber.done) continue;
-      alive++;
-      if (fiber.waits != NOTHING) continue;
-      threadIdx = fiber.index;
-      fiber_switch(&scheduler, fiber.stack_pointer);
-      ran++;
-    }
-    if (!alive) return;
-    bool released = false;
-    for (int warp = 0; warp < threads; warp += 32)
-      released |= release(warp, warp + 32 < threads ? warp + 32 : threads, THE_WARP);
-    released |= release(0, threads, THE_BLOCK);
-    if (!released && !ran) {
-      std::fprintf(stderr, "emulated GPU: threads wait at different barriers\n");
-      std::abort();
-    }
-  }
-}
-
-/* The driver */
-
-extern char __start_emulated_shared[] __attribute__((weak));
-extern char __stop_emulated_shared[] __attribute__((weak));
-using Kernel = void (*)(void *, void *, void *, void *, void *, void *, void *, void *);
+enum { MAX_THREADS = 1024, MAX_ARGUMENTS = 8 };
 using Work = std::function<void()>;
 
 static std::map<void *, size_t> allocations;
+static std::multimap<size_t, void *> returned; /* memory, as it was left */
 static size_t in_use;
 static std::vector<Work> *recording;
 
 static const char *setting(const char *name, const char *otherwise) {
   const char *value = std::getenv(name);
   return value ? value : otherwise;
-}
-
-static void launch(Kernel kernel, Index grid, Index block, std::vector<void *> p) {
-  bool backward = std::string(setting("EMULATED_GPU_ORDER", "forward")) == "backward";
-  p.resize(8);
-  body = [&] { kernel(p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]); };
-  for (int b = 0; b < grid.x * grid.y * grid.z; b++) {
-    blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
-    if (__start_emulated_shared)
-      std::memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
-    int threads = 0;
-    for (int z = 0; z < block.z; z++)
-      for (int y = 0; y < block.y; y++)
-        for (int x = 0; x < block.x; x++) prepare(fibers[threads++], {x, y, z});
-    run_block(threads, backward);
-  }
 }
 
 static int enqueue(Work work) {
@@ -149,7 +36,29 @@ static int enqueue(Work work) {
   return 0;
 }
 
-extern "C" int emulated_argument_count(void *kernel); /* generated beside the kernels */
+/* What begins the image of a module that is a library, and the library's size */
+struct Image {
+  char magic[8];
+  uint64_t bytes;
+};
+
+static void *load(const Image *image) {
+  char path[] = "/tmp/emulated-module-XXXXXX";
+  int file = mkstemp(path);
+  bool written = write(file, image + 1, image->bytes) == (ssize_t)image->bytes;
+  void *library = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+  close(file);
+  unlink(path);
+  return library;
+}
+
+static void *own_library();
+
+struct Function {
+  void *kernel;
+  void (*launch)(void *, const int *, const int *, void **); /* emulated_launch */
+  int arguments;
+};
 
 struct Event {
   double milliseconds;
@@ -157,6 +66,7 @@ struct Event {
 
 extern "C" {
 int cuInit(unsigned) { return std::atoi(setting("EMULATED_GPU_INIT", "0")); }
+int cuDriverGetVersion(int *version) { return *version = 13000, 0; }
 int cuDeviceGetCount(int *count) { return *count = 1, 0; }
 int cuDeviceGet(int *device, int) { return *device = 0, 0; }
 int cuDeviceGetName(char *name, int size, int) { return std::snprintf(name, size, "Emulated GPU"), 0; }
@@ -169,30 +79,41 @@ int cuDevicePrimaryCtxRetain(void **context, int) { return *context = (void *)1,
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxSetCurrent(void *) { return 0; }
 int cuCtxSynchronize() { return 0; }
-int cuModuleLoadData(void **module, const void *) { return *module = (void *)1, 0; }
-int cuModuleUnload(void *) { return 0; }
-int cuModuleGetFunction(void **function, void *, const char *name) {
-  Dl_info here;
-  dladdr((void *)&cuInit, &here);
-  void *self = dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-  *function = dlsym(self, name);
-  dlclose(self);
-  return *function ? 0 : 500;
+int cuModuleLoadData(void **module, const void *data) {
+  const Image *image = (const Image *)data;
+  *module = std::memcmp(image->magic, "EMULATED", 8) ? own_library() : load(image);
+  return *module ? 0 : 200;
+}
+int cuModuleUnload(void *module) { return dlclose(module), 0; }
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+  void *kernel = dlsym(module, name);
+  if (!kernel) return 500;
+  auto count = (int (*)(void *))dlsym(module, "emulated_argument_count"); /* beside the kernels */
+  auto launch = (decltype(Function::launch))dlsym(module, "emulated_launch");
+  *function = new Function{kernel, launch, count(kernel)};
+  return 0;
 }
 int cuMemAlloc_v2(void **pointer, size_t bytes) {
   if (in_use + bytes > std::strtoull(setting("EMULATED_GPU_MEMORY", "8000000000"), nullptr, 10)) return 2;
-  *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  std::memset(*pointer, 0xff, bytes); /* NaN: what nobody writes is seen */
+  auto known = returned.find(bytes);
+  if (known != returned.end()) { /* within a process nothing clears it */
+    *pointer = known->second;
+    returned.erase(known);
+  } else {
+    *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    std::memset(*pointer, 0x3c, bytes); /* some number */
+  }
   allocations[*pointer] = bytes;
   in_use += bytes;
   return 0;
 }
 int cuMemFree_v2(void *pointer) {
   in_use -= allocations[pointer];
+  returned.emplace(allocations[pointer], pointer);
   allocations.erase(pointer);
-  std::free(pointer);
   return 0;
 }
+int cuMemsetD8_v2(void *to, unsigned char value, size_t bytes) { return std::memset(to, value, bytes), 0; }
 int cuMemAllocHost_v2(void **pointer, size_t bytes) { return *pointer = std::calloc(1, bytes), 0; }
 int cuMemFreeHost(void *pointer) { return std::free(pointer), 0; }
 int cuMemcpyHtoD_v2(void *to, const void *from, size_t bytes) { return std::memcpy(to, from, bytes), 0; }
@@ -202,14 +123,14 @@ int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, void *) {
 int cuMemcpyDtoHAsync_v2(void *to, void *from, size_t bytes, void *) {
   return enqueue([=] { std::memcpy(to, from, bytes); });
 }
-int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+int cuLaunchKernel(Function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *, void **arguments, void **) {
   if (bx * by * bz > MAX_THREADS || shared) return 1;
-
-  std::vector<void *> values;
-  for (int i = 0; i < emulated_argument_count(function); i++) values.push_back(*(void **)arguments[i]);
-  return enqueue([=] {
-    launch((Kernel)function, {(int)gx, (int)gy, (int)gz}, {(int)bx, (int)by, (int)bz}, values);
+  std::vector<void *> values(MAX_ARGUMENTS);
+  for (int i = 0; i < function->arguments; i++) values[i] = *(void **)arguments[i];
+  return enqueue([=]() mutable {
+    int grid[] = {(int)gx, (int)gy, (int)gz}, block[] = {(int)bx, (int)by, (int)bz};
+    function->launch(function->kernel, grid, block, values.data());
   });
 }
 int cuStreamCreate(void **stream, unsigned) { return *stream = (void *)1, 0; }
@@ -242,4 +163,10 @@ int cuGetErrorString(int code, const char **text) {
   *text = code == 2 ? "out of memory" : code == 100 ? "no CUDA-capable device is detected" : "error";
   return 0;
 }
+}
+
+static void *own_library() {
+  Dl_info here;
+  dladdr((void *)&cuInit, &here);
+  return dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD);
 }

@@ -5,7 +5,7 @@
    that one source serves a server with CUDA 13 and a Jetson with CUDA 12.
 
    plan.h, generated, has the launches in order and where their arguments lie. A function returns
-   0, or FAILED or WRONG_MACHINE with one line in `error`. */
+   0, or FAILED, WRONG_MACHINE or NO_MEMORY with one line in `error`. */
 
 #include <dlfcn.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DONE = 0, FAILED = 1, WRONG_MACHINE = 2 };
+enum { DONE = 0, FAILED = 1, WRONG_MACHINE = 2, NO_MEMORY = 3 };
 enum { MAX_ARGUMENTS = 8 };
 enum { PARAMETERS, WORKSPACE, INPUT, OUTPUTS }; /* buffers; outputs are OUTPUTS, OUTPUTS + 1, … */
 
@@ -56,6 +56,7 @@ enum {
 
 #define DRIVER(call)                                                                        \
   call(Init, "cuInit", (unsigned))                                                          \
+  call(DriverGetVersion, "cuDriverGetVersion", (int *))                                     \
   call(DeviceGetCount, "cuDeviceGetCount", (int *))                                         \
   call(DeviceGet, "cuDeviceGet", (Device *, int))                                           \
   call(DeviceGetName, "cuDeviceGetName", (char *, int, Device))                             \
@@ -69,6 +70,7 @@ enum {
   call(ModuleGetFunction, "cuModuleGetFunction", (Handle *, Handle, const char *))          \
   call(MemAlloc, "cuMemAlloc_v2", (Address *, size_t))                                      \
   call(MemFree, "cuMemFree_v2", (Address))                                                  \
+  call(MemsetD8, "cuMemsetD8_v2", (Address, unsigned char, size_t))                         \
   call(MemAllocHost, "cuMemAllocHost_v2", (void **, size_t))                                \
   call(MemFreeHost, "cuMemFreeHost", (void *))                                              \
   call(MemcpyHtoD, "cuMemcpyHtoD_v2", (Address, const void *, size_t))                      \
@@ -102,6 +104,8 @@ typedef struct {
   Driver cuda;
   void *library;
   Device device;
+  char name[96];  /* the GPU's */
+  int capability; /* 10 times its major and its minor number */
   Handle context, module, stream;
   Handle functions[LAUNCHES];
   Address memory, addresses[BUFFERS]; /* one allocation, the buffers in it */
@@ -140,22 +144,30 @@ static int find_driver(Session *s, const char *path) {
 
 static int find_device(Session *s, int ordinal) {
   int count = 0, major = 0, minor = 0;
-  char name[96] = "", text[256];
+  char text[64];
   TRY("the driver does not count its GPUs", DeviceGetCount(&count));
   if (ordinal >= count) {
     snprintf(text, sizeof text, "wanted GPU %d, this machine has %d", ordinal, count);
     return fail(s, WRONG_MACHINE, text, 0);
   }
   TRY("no GPU", DeviceGet(&s->device, ordinal));
-  TRY("no name of the GPU", DeviceGetName(name, sizeof name, s->device));
+  TRY("no name of the GPU", DeviceGetName(s->name, sizeof s->name, s->device));
   TRY("no capability", DeviceGetAttribute(&major, CAPABILITY_MAJOR, s->device));
   TRY("no capability", DeviceGetAttribute(&minor, CAPABILITY_MINOR, s->device));
-  if (10 * major + minor < 10 * ARCH_MAJOR + ARCH_MINOR) {
-    snprintf(text, sizeof text, "made for sm_%d%d, this GPU (%s) is sm_%d%d; compile it for cuda-sm_%d%d",
-             ARCH_MAJOR, ARCH_MINOR, name, major, minor, major, minor);
+  s->capability = 10 * major + minor;
+  return DONE;
+}
+
+static int enter_device(Session *s) {
+  char text[256];
+  if (s->capability < 10 * ARCH_MAJOR + ARCH_MINOR) {
+    snprintf(text, sizeof text, "made for sm_%d%d, this GPU (%s) is sm_%d; compile it for cuda-sm_%d",
+             ARCH_MAJOR, ARCH_MINOR, s->name, s->capability, s->capability);
     return fail(s, WRONG_MACHINE, text, 0);
   }
-  TRY("the GPU gives no context", PrimaryCtxRetain(&s->context, s->device));
+  Result code = s->cuda.PrimaryCtxRetain(&s->context, s->device);
+  if (code != SUCCESS)
+    return fail(s, code == OUT_OF_MEMORY ? NO_MEMORY : FAILED, "the GPU gives no context", code);
   TRY("the GPU gives no context", CtxSetCurrent(s->context));
   return DONE;
 }
@@ -179,8 +191,11 @@ static int allocate(Session *s, const void *parameters) {
   Result code = s->cuda.MemAlloc(&s->memory, total);
   if (code != SUCCESS) {
     snprintf(text, sizeof text, "no GPU memory for %zu bytes of weights and workspace", total);
-    return fail(s, FAILED, text, code);
+    return fail(s, code == OUT_OF_MEMORY ? NO_MEMORY : FAILED, text, code);
   }
+  /* NaN: what no kernel writes is seen. The memory may hold what another candidate of the tuner
+     computed there, and that was right. */
+  TRY("the GPU's memory cannot be filled", MemsetD8(s->memory, 0xff, total));
   Address next = s->memory;
   for (int i = 0; i < BUFFERS; i++) {
     s->addresses[i] = next;
@@ -237,6 +252,7 @@ static int capture(Session *s, int copies, Handle *executable) {
 static int set_up(Session *s, const char *driver, int device, const void *parameters) {
   int status = find_driver(s, driver);
   if (status == DONE) status = find_device(s, device);
+  if (status == DONE) status = enter_device(s);
   if (status == DONE) status = load_kernels(s);
   if (status == DONE) status = allocate(s, parameters);
   if (status != DONE) return status;
@@ -274,6 +290,20 @@ int tvm_mobilenet_open(const char *driver, int device, const void *parameters, S
     s = NULL;
   }
   *session = s;
+  return status;
+}
+
+/* What GPU number `device` is, into `text`: its name, its architecture as in sm_90, and the CUDA
+   that its driver serves, a line each. An error's line goes there too. */
+int tvm_mobilenet_about(const char *driver, int device, char *text, size_t size) {
+  Session found = {.error = text, .error_size = size}, *s = &found;
+  int cuda = 0, status = find_driver(s, driver);
+  if (status == DONE) status = find_device(s, device);
+  if (status == DONE && s->cuda.DriverGetVersion(&cuda) != SUCCESS)
+    status = fail(s, FAILED, "the driver does not tell its version", 0);
+  if (status == DONE)
+    snprintf(text, size, "%s\nsm_%d\n%d.%d", s->name, s->capability, cuda / 1000, cuda % 1000 / 10);
+  if (s->library) dlclose(s->library);
   return status;
 }
 

@@ -6,6 +6,7 @@ import importlib.resources
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,14 @@ def generate(program: GpuProgram, target: Target, name: str) -> GpuCode:
     return GpuCode(program, source, kernels, arch, compiled)
 
 
-def link(code: GpuCode, library: Path, name: str, compiler: str | None) -> None:
-    """Write the shared library; `compiler` None is this machine's own.
+def link(
+    code: GpuCode,
+    library: Path,
+    name: str,
+    compiler: str | None,
+    objects: Sequence[str] = (),
+) -> None:
+    """Write the shared library; `compiler` None is this machine's own, `objects` go into it too.
 
     Raises BadInput without that compiler, RunFailed where it does not compile.
     """
@@ -55,8 +62,9 @@ def link(code: GpuCode, library: Path, name: str, compiler: str | None) -> None:
             plan_header(code.program, code.kernels, code.arch), encoding="utf-8"
         )
         Path(folder, "kernels.fatbin").write_bytes(code.compiled.fatbin)
+        command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library.resolve()), "host.c"]
         done = subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O2", "-o", str(library.resolve()), "host.c", "-ldl"],
+            [*command, *objects, "-ldl"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -65,6 +73,12 @@ def link(code: GpuCode, library: Path, name: str, compiler: str | None) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise RunFailed(f"target {name}: {compiler} cannot link the library: {last}")
+
+
+def without_kernels(arch: str) -> GpuCode:
+    """What a library is made of that runs nothing: it tells of the GPU that it finds."""
+    program = GpuProgram({}, (), b"", (1, 1, 1), ())
+    return GpuCode(program, "", {}, arch, nvcc.Compiled(b"", b"", "", {}))
 
 
 def host_source() -> str:

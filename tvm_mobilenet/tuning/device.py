@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet import cpu
+from tvm_mobilenet.errors import BadInput, TvmMobilenetError
 from tvm_mobilenet.tuning import case
 from tvm_mobilenet.tuning.arguments import L2_DEFAULT, L2_OF_CORE, copies_of, parse_size
 from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import (
     DeviceAddress,
     Done,
-    Hello,
     Ready,
-    Refused,
     Run,
     RunTask,
     Settings,
     Waiting,
+    refused,
 )
 from tvm_mobilenet.tuning.timing import time_kernel
 
@@ -46,29 +46,22 @@ RUNTIME = re.compile(r"(/\S*)/lib/libtvm_runtime\.so")
 STATED = re.compile(r"version = ['\"]([^'\"]+)")
 
 
-def serve(connection: Connection, hello: Hello) -> None:
-    """Answer the tuner until it goes."""
-    assert hello.device is not None
-    worker = DeviceWorker(hello.settings, hello.device)
+def serve(connection: Connection, worker: DeviceWorker) -> None:
+    """Answer the tuner until it goes, or until there is a device that is no good."""
     connection.send(Waiting())
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            try:
+        try:
+            while True:
                 connection.send(worker.connect())
-            except Unfit as error:
-                connection.send(Refused(str(error)))
-                return
-            ready = True
-            while ready:
-                done = worker.handle(connection.recv())
-                if done is not None:
-                    connection.send(done)
-                    ready = done.ready
-            worker.disconnect()
-
-
-class Unfit(Exception):
-    """The device cannot measure for the target."""
+                ready = True
+                while ready:
+                    done = worker.handle(connection.recv())
+                    if done is not None:
+                        connection.send(done)
+                        ready = done.ready
+                worker.disconnect()
+        except TvmMobilenetError as error:
+            connection.send(refused(error))
 
 
 @dataclass
@@ -105,7 +98,8 @@ class DeviceWorker:
 
     def _reset(self) -> None:
         self._device: Any = None
-        self._prepared: OrderedDict[int, _Prepared] = OrderedDict()
+        self._harness: Any = None
+        self._prepared: OrderedDict[int, Any] = OrderedDict()
         self._libraries: OrderedDict[str, Any] = OrderedDict()
         self._last_task: int | None = None
         self._l2 = L2_DEFAULT
@@ -115,13 +109,13 @@ class DeviceWorker:
     # ---- the session
 
     def connect(self) -> Ready:
-        """Wait for a device and begin a session. Raises Unfit where it is no good."""
+        """Wait for a device and begin a session. Raises BadInput where it is no good."""
         while True:
             try:
                 return self._begin()
             except (OSError, RuntimeError) as error:
                 if "protocol version mismatch" in str(error):
-                    raise Unfit(
+                    raise BadInput(
                         f"a device of key {self._address.key!r} speaks another RPC protocol; "
                         f"install apache-tvm {self._tvm.__version__} there"
                     ) from error
@@ -145,42 +139,40 @@ class DeviceWorker:
         name = "harness.so"
         self._rpc.upload(bytearray(Path(address.library).read_bytes()), name)
         try:
-            harness = self._rpc.load_module(name)
+            self._harness = self._rpc.load_module(name)
         except RuntimeError as error:
             if not self._alive():
                 raise
-            raise Unfit(
-                f"a device of key {address.key!r} runs no code for "
-                f"{self._settings.target.get('mtriple', 'this machine')}: {last_line(error)}; "
-                "name its own --target, or another --rpc-key"
+            raise BadInput(
+                f"a device of key {address.key!r} runs no code for {address.triple}: "
+                f"{last_line(error)}; name its own --target, or another --rpc-key"
             ) from error
-        read = harness["read_file"]
-
-        def text(path: str) -> str:
-            return bytes(read(path)).decode(errors="replace")
-
-        cpuinfo = text(str(cpu.CPUINFO))
+        cpuinfo = self._text(str(cpu.CPUINFO))
         model = cpu.parse_model(cpuinfo) or "unknown"
-        self._check(model, cpu.parse_features(cpuinfo), text)
+        self._check(model, cpu.parse_features(cpuinfo), self._text)
         with contextlib.suppress(ValueError):
-            self._l2 = parse_size(text(L2_OF_CORE.format(0)))
+            self._l2 = parse_size(self._text(L2_OF_CORE.format(0)))
         self._device = self._rpc.cpu(0)
         configure = self._rpc.get_function("runtime.config_threadpool")
         configure(BIG_CORES, self._settings.threads)
         return Ready(resident_bytes(), model)
 
+    def _text(self, path: str) -> str:
+        """A file of the device, empty where it has none."""
+        return bytes(self._harness["read_file"](path)).decode(errors="replace")
+
     def _check(self, model: str, features: frozenset[str], text: Any) -> None:
         key = self._address.key
         missing = [name for name in self._address.features if name not in features]
         if missing and features:
-            raise Unfit(
+            raise BadInput(
                 f"a device of key {key!r} ({model}) has no {', '.join(missing)}, which the target "
                 "may use; name its own --target"
             )
         version = _tvm_version(text)
         ours = self._tvm.__version__
         if version is not None and version.split(".")[:2] != ours.split(".")[:2]:
-            raise Unfit(
+            raise BadInput(
                 f"a device of key {key!r} ({model}) runs TVM {version}, this is {ours}; "
                 "install the same apache-tvm on both"
             )
@@ -195,12 +187,15 @@ class DeviceWorker:
     # ---- jobs
 
     def handle(self, message: RunTask | Run) -> Done | None:
+        """The answer to a job. Raises BadInput or RunFailed where the device is no good."""
         if isinstance(message, RunTask):
             self._tasks[message.task] = message
             return None
         start = time.perf_counter()
         try:
             done = self._run(message)
+        except TvmMobilenetError:
+            raise  # the device is no good
         except Exception as error:  # TVM's errors are of many types
             if self._alive():
                 done = Done(message.job, cause="run error", detail=last_line(error)[-200:])
@@ -213,7 +208,7 @@ class DeviceWorker:
         return replace(done, seconds=time.perf_counter() - start, rss=resident_bytes())
 
     def _run(self, job: Run) -> Done:
-        prepared = self._arguments(job.task)
+        prepared: _Prepared = self._arguments(job.task)
         module = self._load(job)
         deadline = time.monotonic() + job.timeout_s
         call = module["calls"]
@@ -260,7 +255,8 @@ class DeviceWorker:
                 self._libraries.popitem(last=False)
         return module
 
-    def _arguments(self, task: int) -> _Prepared:
+    def _arguments(self, task: int) -> Any:
+        """What ``_prepare`` made of a task, kept for the next candidates of it."""
         if task not in self._prepared:
             while len(self._prepared) >= KEPT_TASKS:
                 self._prepared.popitem(last=False)
@@ -268,7 +264,7 @@ class DeviceWorker:
         self._prepared.move_to_end(task)
         return self._prepared[task]
 
-    def _prepare(self, task: RunTask) -> _Prepared:
+    def _prepare(self, task: RunTask) -> Any:
         """Send the case once; more copies of the weights are made on the device."""
         import numpy as np
 

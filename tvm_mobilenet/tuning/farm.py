@@ -60,7 +60,8 @@ class FarmMeasurer(PoolMeasurer):
             self.close()
             raise
         self._tracker, self._key = tracker, key
-        self._address = DeviceAddress(tracker.host, tracker.port, key, features, library)
+        triple = str(settings.target.get("mtriple", "this machine"))
+        self._address = DeviceAddress(tracker.host, tracker.port, key, features, library, triple)
         self._cores = _usable_cores()
         builders = min(len(self._cores), MAX_BUILDERS)
         self._builders = [self._worker("builder", self._cores, i) for i in range(builders)]

@@ -6,7 +6,7 @@ MetaSchedule's LocalBuilder and LocalRunner start Python and TVM anew for every 
 
 from __future__ import annotations
 
-from tvm_mobilenet import cpu
+from tvm_mobilenet import cpu, gpu
 from tvm_mobilenet.tuning.batches import Lane
 from tvm_mobilenet.tuning.cores import share_cores
 from tvm_mobilenet.tuning.messages import Settings
@@ -14,10 +14,11 @@ from tvm_mobilenet.tuning.pool import PoolMeasurer
 
 
 class LocalMeasurer(PoolMeasurer):
-    """Times on this CPU."""
+    """Times on this CPU, or on this machine's GPU."""
 
     def __init__(self, settings: Settings, timeout_s: float = 10.0) -> None:
-        super().__init__(settings, timeout_s, "native", cpu.host_model())
+        device = gpu.describe_present() if settings.gpu else cpu.host_model()
+        super().__init__(settings, timeout_s, "native", device)
         build_cores, run_cores = share_cores(settings.threads)
         self._builders = [self._worker("builder", build_cores)]
         self._lanes = [Lane(self._worker("runner", run_cores))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tvm_mobilenet.errors import BadInput, TvmMobilenetError
+
 Role = Literal["input", "constant", "output"]
 
 Cause = Literal[
@@ -33,7 +35,7 @@ class Settings:
 
     target: dict[str, object]
     build_fn: str = "tvm_mobilenet.lowering:lower"  # module:function(IRModule, Target) -> Module
-    gpu: bool = False  # the candidates are for this machine's GPU
+    gpu: bool = False  # the candidates are for a GPU
     link: tuple[str, ...] = ("cc", "-shared")  # makes object files a shared library
     threads: int = 1
     cold: bool = True  # take the weights from beyond L2 for every call
@@ -58,6 +60,7 @@ class DeviceAddress:
     key: str
     features: tuple[str, ...]  # the CPU features that the target's code may use
     library: str  # one for the target, of the harness alone, to try a device with
+    triple: str = ""  # of the CPU that this library is for
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Ready:
-    """From a worker that can take a job; ``cpu`` is a device's own name for its CPU."""
+    """From a worker that can take a job; ``cpu`` is what a device calls its CPU, or its GPU."""
 
     rss: int
     cpu: str = ""
@@ -84,9 +87,13 @@ class Ready:
 
 @dataclass(frozen=True)
 class Refused:
-    """From a worker that has got a device which is no good for the target."""
+    """From a worker that has got a device which is no good for the target.
+
+    ``failed``: it might be, but has failed, as one whose memory is full.
+    """
 
     reason: str
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,3 +171,8 @@ class Done:
     error: float = 0.0
     lost: bool = False
     ready: bool = True
+
+
+def refused(error: TvmMobilenetError) -> Refused:
+    """What a worker says of a device that raised ``error``."""
+    return Refused(str(error), failed=not isinstance(error, BadInput))

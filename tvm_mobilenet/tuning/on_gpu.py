@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,18 @@ from numpy.typing import NDArray
 from tvm_mobilenet import cuda_executor, pipeline
 from tvm_mobilenet.computes.gpu.fragments import TF32
 from tvm_mobilenet.computes.gpu.weights import round_to_tf32
-from tvm_mobilenet.errors import TvmMobilenetError
+from tvm_mobilenet.cuda_executor import OutOfMemory
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.tuning import builder, case, runner
 from tvm_mobilenet.tuning.arguments import arguments_of
-from tvm_mobilenet.tuning.messages import Argument, Build, Done, MakeCase, Run
+from tvm_mobilenet.tuning.messages import Argument, Build, Done, MakeCase, Run, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALIGNMENT = 256  # bytes, as GPU allocations are
 CALLS = 20  # launches in a repeat; the GPU's clock counts in half microseconds
+HERE = "this machine's GPU"
 
 
 class Builder(builder.Builder):
@@ -51,7 +56,7 @@ class Builder(builder.Builder):
             (),
         )
         code = library.generate(program, self._target, "cuda")
-        library.link(code, Path(job.library), "cuda", None)
+        library.link(code, Path(job.library), "cuda", self._settings.link[0], job.objects)
 
     def _make_case(self, job: MakeCase) -> str:
         # the references by NumPy read the kernels of CPUs, whose layouts are others
@@ -63,6 +68,7 @@ class Builder(builder.Builder):
                 round_to_tf32(value) if one.role == "constant" else value
                 for value, one in zip(values, job.arguments, strict=True)
             ]
+        output_of(job.arguments, values).fill(np.nan)  # … and so it stays where nothing is written
         self._run_unscheduled(mod, values)
         case.save(Path(job.case), values)
         return case.UNSCHEDULED
@@ -74,36 +80,71 @@ class Runner(runner.Runner):
     def _run(self, job: Run) -> Done:
         task = self._descriptions[job.task]
         values = case.load(task.case)
-        (right,) = (
-            value for value, one in zip(values, task.arguments, strict=True) if one.role == "output"
-        )
+
+        def load() -> Kernel:
+            block = packed(task.arguments, values)
+            return cuda_executor.OpenLibrary(Path(job.library), block, HERE)
+
+        return measure(job, load, output_of(task.arguments, values), self._settings)
+
+
+class Kernel(Protocol):
+    """A candidate on a GPU, its arguments there; as ``cuda_executor.OpenLibrary``."""
+
+    def infer(self) -> None: ...
+
+    def pinned(self, number: int, size: int) -> NDArray[np.uint8]: ...
+
+    def kernel_milliseconds(self, runs: int) -> NDArray[np.float32]: ...
+
+    def close(self) -> None: ...
+
+
+def measure(job: Run, load: Callable[[], Kernel], right: NDArray[Any], settings: Settings) -> Done:
+    """Check the candidate that ``load`` opens against ``right``, its only output, and time it.
+
+    ``right`` is NaN where a kernel need not write.
+
+    Raises BadInput where the GPU is no good for the target, OutOfMemory where it has no room: it
+    would have none for any other candidate.
+    """
+    try:
+        kernel = load()
         try:
-            kernel = cuda_executor.OpenLibrary(Path(job.library), packed(task.arguments, values))
-        except TvmMobilenetError as error:
-            return Done(job.job, cause="run error", detail=str(error)[-200:])
-        try:
-            return self._measure(job, kernel, right)
-        except TvmMobilenetError as error:
-            return Done(job.job, cause="run error", detail=str(error)[-200:])
+            return _measure(job, kernel, right, settings)
         finally:
             kernel.close()
+    except (BadInput, OutOfMemory):
+        raise
+    except RunFailed as error:
+        # a kernel that fails may leave its process one in which every other fails too
+        return Done(job.job, cause="run error", detail=str(error)[-200:], ready=False)
 
-    def _measure(self, job: Run, kernel: cuda_executor.OpenLibrary, right: NDArray[Any]) -> Done:
-        settings = self._settings
-        kernel.infer()
-        output = kernel.pinned(1, right.nbytes).view(right.dtype).reshape(right.shape)
-        wrong, error_norm = case.wrong([output], [right], settings.tolerance)
-        if wrong:
-            return Done(job.job, cause="wrong result", detail=wrong)
-        limit = float("inf") if job.best_s is None else settings.cut_off * job.best_s
-        first = 1e-3 * float(np.median(kernel.kernel_milliseconds(CALLS)))
-        if first > limit:
-            return Done(job.job, medians=(first,), cut=True, error=error_norm)
-        medians = tuple(
-            1e-3 * statistics.median(map(float, kernel.kernel_milliseconds(CALLS)))
-            for _ in range(settings.repeats)
-        )
-        return Done(job.job, medians=medians, error=error_norm)
+
+def _measure(job: Run, kernel: Kernel, right: NDArray[Any], settings: Settings) -> Done:
+    kernel.infer()
+    output = kernel.pinned(1, right.nbytes).view(right.dtype).reshape(right.shape)
+    written = ~np.isnan(right)  # what fills an image up to whole tiles may be anything
+    wrong, error_norm = case.wrong([output[written]], [right[written]], settings.tolerance)
+    if wrong:
+        return Done(job.job, cause="wrong result", detail=wrong)
+    limit = float("inf") if job.best_s is None else settings.cut_off * job.best_s
+    first = 1e-3 * float(np.median(kernel.kernel_milliseconds(CALLS)))
+    if first > limit:
+        return Done(job.job, medians=(first,), cut=True, error=error_norm)
+    medians = tuple(
+        1e-3 * statistics.median(map(float, kernel.kernel_milliseconds(CALLS)))
+        for _ in range(settings.repeats)
+    )
+    return Done(job.job, medians=medians, error=error_norm)
+
+
+def output_of(arguments: Sequence[Argument], values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The value of the one argument that a kernel writes."""
+    (output,) = (
+        value for value, one in zip(values, arguments, strict=True) if one.role == "output"
+    )
+    return output
 
 
 def pack(arguments: Sequence[Argument]) -> tuple[list[int], int]:

@@ -15,11 +15,16 @@ import os
 import signal
 import sys
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
+from tvm_mobilenet.errors import TvmMobilenetError
 from tvm_mobilenet.tuning.builder import Builder
 from tvm_mobilenet.tuning.memory import resident_bytes
-from tvm_mobilenet.tuning.messages import Hello, Ready, Settings
+from tvm_mobilenet.tuning.messages import Done, Hello, Ready, Refused, Settings, refused
 from tvm_mobilenet.tuning.runner import Runner
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.tuning.device import DeviceWorker
 
 PR_SET_PDEATHSIG = 1
 
@@ -35,17 +40,23 @@ def main() -> None:
     if kind == "device":
         from tvm_mobilenet.tuning import device
 
-        device.serve(connection, hello)
+        device.serve(connection, make_device_worker(hello))
         return
     worker = make_worker(kind, hello.settings)
     gc.freeze()  # the runner collects after every candidate: not all that was imported, each time
     connection.send(Ready(resident_bytes()))
     # the tuner has gone: nothing is left to do
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            answer = worker.handle(connection.recv())
+        ready = True
+        while ready:
+            answer: Done | Refused | None
+            try:
+                answer = worker.handle(connection.recv())
+            except TvmMobilenetError as error:
+                answer = refused(error)
             if answer is not None:
                 connection.send(answer)
+                ready = isinstance(answer, Done) and answer.ready  # else the tuner starts another
 
 
 def make_worker(kind: str, settings: Settings) -> Builder | Runner:
@@ -55,6 +66,14 @@ def make_worker(kind: str, settings: Settings) -> Builder | Runner:
 
         return on_gpu.Builder(settings) if kind == "builder" else on_gpu.Runner(settings)
     return Builder(settings) if kind == "builder" else Runner(settings)
+
+
+def make_device_worker(hello: Hello) -> DeviceWorker:
+    """What runs candidates on a device over RPC."""
+    assert hello.device is not None
+    from tvm_mobilenet.tuning.device import DeviceWorker
+
+    return DeviceWorker(hello.settings, hello.device)
 
 
 def _die_with_parent() -> None:

@@ -139,7 +139,8 @@ class WorkerProcess:
     def receive(self) -> Done | None:
         """Its answer to a job if there is one.
 
-        Raises Died, RunFailed where it does not start, BadInput where its device is no good.
+        Raises Died; RunFailed where it does not start or its device has no room, BadInput where
+        that is no good.
         """
         try:
             if self.connection.poll():
@@ -158,7 +159,7 @@ class WorkerProcess:
 
     def _take(self, message: object) -> Done | None:
         if isinstance(message, Refused):
-            raise BadInput(message.reason)
+            raise RunFailed(message.reason) if message.failed else BadInput(message.reason)
         if isinstance(message, Done):
             if not message.ready:
                 self._wait_for_device()
