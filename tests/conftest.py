@@ -38,6 +38,7 @@ LONG_FILES = (
     "test_arm_tuning.py",
     "test_arm_emulator.py",
     "test_farm.py",
+    "test_gpu_farm.py",
     "test_compile.py",
     "test_device_faults.py",
     "test_measure.py",

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,18 +35,22 @@ class Farm:
     tracker: subprocess.Popen[bytes] | None = None
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def add_servers(self, count: int, key: str) -> None:
+    def add_servers(
+        self, count: int, key: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start servers under ``key`` and wait until the tracker has them."""
         wanted = self.registered(key) + count
-        self.start_servers(count, key)
+        self.start_servers(count, key, environment)
         wait_for(lambda: self.registered(key) >= wanted)
 
-    def start_servers(self, count: int, key: str) -> None:
+    def start_servers(
+        self, count: int, key: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         ports = ["--port", "9100", "--port-end", "9999"]
         where = ["--host", HOST, *ports, "--tracker", f"{HOST}:{self.address.port}"]
         for _ in range(count):
             command = ["-m", "tvm.exec.rpc_server", *where, "--key", key, "--silent"]
-            self.servers.append(start(command, self.folder))
+            self.servers.append(start(command, self.folder, environment))
 
     def registered(self, key: str) -> int:
         try:
@@ -85,10 +89,13 @@ def running(count: int, key: str) -> Iterator[Farm]:
         shutil.rmtree(folder)
 
 
-def start(arguments: list[str], folder: Path) -> subprocess.Popen[bytes]:
+def start(
+    arguments: list[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    own = {"TVM_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     return subprocess.Popen(
         [sys.executable, *arguments],
-        env={**os.environ, "TVM_NUM_THREADS": "1", "PYTHONPATH": str(folder)},
+        env={**os.environ, **own, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

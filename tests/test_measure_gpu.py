@@ -173,10 +173,6 @@ def test_tuning_without_the_gpu_is_one_line(
     ("flags", "wanted"),
     [
         (["--target", NAME, "--measure", "model"], "--measure model is for CPUs"),
-        (
-            ["--target", NAME, "--rpc-tracker", "localhost:9190", "--rpc-key", "k"],
-            "--measure rpc is for CPUs",
-        ),
         (["--target", "x86-64-v3", "--precision", "fp16"], "precision fp16 is for GPUs"),
     ],
 )

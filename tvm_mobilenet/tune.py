@@ -156,6 +156,7 @@ def _body(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     """Refuse what does not exist or cannot be measured here before any work."""
     from tvm_mobilenet import cpu, models, precision, thread_pool
+    from tvm_mobilenet.cuda import nvcc
 
     if args.onnx is not None:
         cli.existing_file(args.onnx, "ONNX file")
@@ -167,6 +168,8 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     if (args.rpc_tracker is None) != (args.rpc_key is None):
         raise BadInput("--rpc-tracker and --rpc-key go together: whose devices, and which of them")
     _check_measure(args, spec)
+    if spec.gpu is not None and not args.dry_run:
+        nvcc.check(spec.name, spec.gpu.arch)
     if measure_by(args) != "native":
         return  # the device itself is asked what it can, a model can all
     missing = spec.missing_features(cpu.host_features())
@@ -185,14 +188,15 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
 
 def _check_gpu(spec: TargetSpec) -> None:
     from tvm_mobilenet import gpu
-    from tvm_mobilenet.cuda import nvcc
 
     assert spec.gpu is not None
-    nvcc.check(spec.name, spec.gpu.arch)
     present = gpu.present_arch()
     if present != spec.gpu.arch:
         came = f"its GPU is {present}" if present else "it has no GPU, or no driver (libcuda)"
-        raise BadInput(f"target {spec.name} cannot be measured on this machine: {came}")
+        raise BadInput(
+            f"target {spec.name} cannot be measured on this machine: {came}; --rpc-tracker and "
+            "--rpc-key measure on another"
+        )
 
 
 def measure_by(args: argparse.Namespace) -> str:
@@ -206,9 +210,10 @@ def _check_measure(args: argparse.Namespace, spec: TargetSpec) -> None:
         raise BadInput("--measure rpc needs --rpc-tracker and --rpc-key: whose devices, and which")
     if by != "rpc" and args.rpc_tracker is not None:
         raise BadInput(f"--measure {by} uses no device; leave --rpc-tracker and --rpc-key out")
-    if spec.gpu is not None and by != "native":
+    if by == "model" and spec.gpu is not None:
         raise BadInput(
-            f"target {spec.name} is measured on this machine's GPU only: --measure {by} is for CPUs"
+            f"target {spec.name} cannot be modelled: --measure model is for CPUs; --rpc-tracker "
+            "and --rpc-key measure on a device"
         )
     if by == "model" and spec.core is None:
         raise BadInput(
@@ -285,8 +290,9 @@ def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) ->
         return LocalMeasurer(settings, args.timeout)
     from tvm_mobilenet.tuning.farm import FarmMeasurer
 
-    features = spec.cpu_features
-    return FarmMeasurer(settings, args.timeout, args.rpc_tracker, args.rpc_key, features)
+    return FarmMeasurer(
+        settings, args.timeout, args.rpc_tracker, args.rpc_key, spec.cpu_features, spec.triple
+    )
 
 
 def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:

@@ -1,7 +1,8 @@
 """Measuring on a farm: every device that an RPC tracker has under one key, in parallel.
 
-Candidates are built here and timed there, by the device's own clock (device.c). A device that goes
-in the middle gives its batch up to another; it is taken back when the tracker has it again.
+Candidates are built here and timed there, by the device's own clock (device.c) or its GPU's
+(gpu_device.c). A device that goes in the middle gives its batch up to another; it is taken back
+when the tracker has it again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tvm_mobilenet.tuning.record_lines import How
 from tvm_mobilenet.tuning.worker_process import Died, WorkerProcess
 
 HARNESS = Path(__file__).with_name("device.c")
+GPU_HARNESS = Path(__file__).with_name("gpu_device.c")
 CFLAGS = ("-std=gnu11", "-O2", "-fPIC")
 MAX_BUILDERS = 8
 QUERY_S = 2.0  # between looks at the tracker while a device is missing
@@ -45,8 +47,10 @@ class FarmMeasurer(PoolMeasurer):
         tracker: TrackerAddress,
         key: str,
         features: tuple[str, ...] = (),
+        triple: str = "",
     ) -> None:
-        """``features`` are what the target's code may use, as in /proc/cpuinfo.
+        """``features`` are what the target's code may use, as in /proc/cpuinfo; ``triple`` is
+        LLVM's of the devices' CPUs, where the target of TVM is not those.
 
         Raises RunFailed where no tracker answers, BadInput where it has no device of ``key`` or no
         compiler for the device is installed.
@@ -60,7 +64,7 @@ class FarmMeasurer(PoolMeasurer):
             self.close()
             raise
         self._tracker, self._key = tracker, key
-        triple = str(settings.target.get("mtriple", "this machine"))
+        triple = triple or str(settings.target.get("mtriple", "this machine"))
         self._address = DeviceAddress(tracker.host, tracker.port, key, features, library, triple)
         self._cores = _usable_cores()
         builders = min(len(self._cores), MAX_BUILDERS)
@@ -154,24 +158,35 @@ class FarmMeasurer(PoolMeasurer):
 
     def _compile_harness(self) -> tuple[tuple[str, ...], str]:
         """The object that every candidate is linked with, and a library of it alone."""
+        library, compiler = self._scratch.path / "harness.so", self._settings.link[0]
+        harness = self._compile(HARNESS)
+        if not self._settings.gpu:
+            self._call([*self._settings.link, "-o", str(library), harness])
+            return (harness,), str(library)
+        from tvm_mobilenet.cuda import library as gpu_library
+
+        face, arch = self._compile(GPU_HARNESS), str(self._settings.target["arch"])
+        nothing = gpu_library.without_kernels(arch)
+        gpu_library.link(nothing, library, f"cuda-{arch}", compiler, [harness, face])
+        return (face,), str(library)
+
+    def _compile(self, source: Path) -> str:
         import tvm_ffi
 
-        compiled, library = self._scratch.path / "harness.o", self._scratch.path / "harness.so"
+        compiled = str(self._scratch.path / f"{source.stem}.o")
         include = f"-I{tvm_ffi.libinfo.find_include_path()}"
+        self._call([self._settings.link[0], *CFLAGS, include, "-c", "-o", compiled, str(source)])
+        return compiled
+
+    def _call(self, command: list[str]) -> None:
         compiler = self._settings.link[0]
-        link = [*self._settings.link, "-o", str(library), str(compiled)]
-        for command in (
-            [compiler, *CFLAGS, include, "-c", "-o", str(compiled), str(HARNESS)],
-            link,
-        ):
-            try:
-                subprocess.run(command, check=True, capture_output=True, text=True)
-            except FileNotFoundError:
-                raise BadInput(f"measuring needs the compiler {compiler}, it is not here") from None
-            except subprocess.CalledProcessError as error:
-                lines = error.stderr.strip().splitlines() or ["it said nothing"]
-                raise BadInput(f"{compiler} does not compile for the device: {lines[-1]}") from None
-        return (str(compiled),), str(library)
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise BadInput(f"measuring needs the compiler {compiler}, it is not here") from None
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.strip().splitlines() or ["it said nothing"]
+            raise BadInput(f"{compiler} does not compile for the device: {lines[-1]}") from None
 
 
 def _queue(tracker: TrackerAddress, key: str) -> DeviceQueue:

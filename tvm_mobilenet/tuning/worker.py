@@ -69,8 +69,12 @@ def make_worker(kind: str, settings: Settings) -> Builder | Runner:
 
 
 def make_device_worker(hello: Hello) -> DeviceWorker:
-    """What runs candidates on a device over RPC."""
+    """What runs candidates on the CPU or GPU of a device over RPC."""
     assert hello.device is not None
+    if hello.settings.gpu:
+        from tvm_mobilenet.tuning.gpu_device import GpuDeviceWorker
+
+        return GpuDeviceWorker(hello.settings, hello.device)
     from tvm_mobilenet.tuning.device import DeviceWorker
 
     return DeviceWorker(hello.settings, hello.device)
