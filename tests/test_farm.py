@@ -22,7 +22,7 @@ from tuning_kernels import SETTINGS, SPEC, jobs, matmul
 from tvm_mobilenet import target, tune
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote.tracker import TrackerAddress
-from tvm_mobilenet.tuning import device, farm
+from tvm_mobilenet.tuning import device, farm, pool
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import DeviceAddress
@@ -88,8 +88,9 @@ def causes(ended: list[BatchResult]) -> list[str | None]:
 
 
 def test_all_devices_measure_and_nothing_is_lost_or_repeated(
-    boards: Farm, space: KernelSpace
+    boards: Farm, space: KernelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "FAREWELL_S", PATIENCE_S)
     with FarmMeasurer(LONG, 5.0, boards.address, KEY) as measurer:
         measurer.add_task(0, space.mod)
         every = jobs(space, *["none"] * 36)
@@ -100,6 +101,9 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
         ended = results(measurer)
         assert all(lane.sentinels for lane in measurer._lanes), "each of the four measured"
         assert len(measurer._lanes) == 4 and measurer.how == "rpc"
+        processes = [lane.worker._process for lane in measurer._lanes]
+    # a server may not survive a session that is cut off
+    assert [one.returncode for one in processes if one is not None] == [0] * 4
     outcomes = [outcome for result in ended for outcome in result.outcomes]
     assert Counter(id(one.job) for one in outcomes) == Counter(map(id, every))
     for outcome in outcomes:

@@ -28,6 +28,7 @@ CASE_TIMEOUT_S = 120.0  # an unscheduled kernel is slow
 PREPARE_S = 60.0  # more for a runner's first candidate of a task: its arguments
 MAX_GROWTH = 256 << 20  # bytes a worker may grow by: the loader never returns a library's memory
 LOW_WATER = 6  # jobs left for each builder: about a second, what choosing the next batch takes
+FAREWELL_S = 2.0  # for devices' workers to end their sessions
 CASE = -1  # the job number of making a task's case
 
 
@@ -62,6 +63,13 @@ class PoolMeasurer:
 
     def close(self) -> None:
         """End the workers and remove what they built."""
+        # TVM's RPC server does not survive a session that is cut off with an answer on its way
+        devices = [worker for worker in self._workers if worker.kind == "device"]
+        for worker in devices:
+            worker.dismiss()
+        deadline = time.monotonic() + FAREWELL_S
+        for worker in devices:
+            worker.wait(deadline - time.monotonic())
         for worker in self._workers:
             worker.kill()
         self._scratch.remove()

@@ -106,6 +106,17 @@ class WorkerProcess:
             self.connection.close()
         self._ready = False
 
+    def dismiss(self) -> None:
+        """Let it end by itself; ``kill`` is to follow."""
+        if self._process is not None:
+            self.connection.close()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait so long at most for the process to end."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(timeout_s, 0.0))
+
     @property
     def started(self) -> bool:
         return self._process is not None
