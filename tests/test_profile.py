@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,21 @@ def test_command_prints_each_layer(bundle: Path, capsys: pytest.CaptureFixture[s
         for layer in session.manifest.layers:
             assert layer.workload in printed
     assert "times the floor" in printed
+
+
+def test_command_writes_what_it_measured(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    assert bench.main(["--profile", str(bundle), "--json", str(file)]) == 0
+    written = json.loads(file.read_text())
+    assert written["machine"]["cores"] >= 1 and "--profile" in written["command"]
+    (one,) = written["profiles"]
+    with load(bundle) as session:
+        assert [row["workload"] for row in one["layers"]] == [
+            layer.workload for layer in session.manifest.layers
+        ]
+    flops = sum(row["flops"] for row in one["layers"])
+    assert one["floor_ms"] == pytest.approx(flops / one["core"]["flops_per_s"] * 1e3)
+    assert one["network_ms"] > 0 and all(row["ms"] >= 0 for row in one["layers"])
 
 
 def test_profile_takes_one_bundle(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

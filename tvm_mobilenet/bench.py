@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.cases import Case
     from tvm_mobilenet.benchmark.places import Place
     from tvm_mobilenet.benchmark.progress import PlainProgress
+    from tvm_mobilenet.profile import Profile
     from tvm_mobilenet.results.schema import Results
 
 DEFAULT_PEERS = "pytorch,torch-compile,onnxruntime,openvino"
@@ -156,20 +157,33 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _profile(args: argparse.Namespace, out: Console) -> int:
-    if args.rpc_tracker:
-        return _profile_device(args, out)
-    from tvm_mobilenet.profile import print_profile, profile
-    from tvm_mobilenet.session import load
+    from tvm_mobilenet.profile import print_profile, to_json
+    from tvm_mobilenet.results import schema
+    from tvm_mobilenet.results.machine import describe
 
-    for threads in args.threads:
-        with load(args.bundles[0], threads) as session:
-            session.input[...] = session.bundle.sample_input()
-            print_profile(out, f"{args.bundles[0]}, threads: {threads}", profile(session))
+    profiles = {}
+    for title, one in (_profiles_on_device if args.rpc_tracker else _profiles_here)(args):
+        print_profile(out, title, one)
+        profiles[title] = one
+        if args.json:
+            schema.write_text(args.json, to_json(profiles, describe(), args.command, _now()))
+    if args.json:
+        print(f"wrote {args.json}")
     return 0
 
 
-def _profile_device(args: argparse.Namespace, out: Console) -> int:
-    from tvm_mobilenet.profile import print_profile
+def _profiles_here(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
+    from tvm_mobilenet.profile import profile
+    from tvm_mobilenet.session import load
+
+    (bundle,) = args.bundles
+    for threads in args.threads:
+        with load(bundle, threads) as session:
+            session.input[...] = session.bundle.sample_input()
+            yield f"{bundle}, threads: {threads}", profile(session)
+
+
+def _profiles_on_device(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
     from tvm_mobilenet.remote.profile import profile
     from tvm_mobilenet.remote.session import load
 
@@ -178,8 +192,11 @@ def _profile_device(args: argparse.Namespace, out: Console) -> int:
         with load(bundle, args.rpc_tracker, args.rpc_key, threads) as session:
             session.set_input(session.bundle.sample_input())
             title = f"{bundle} on {session.about.cpu}, threads: {threads}"
-            print_profile(out, title, profile(session, args.min_runs))
-    return 0
+            yield title, profile(session, args.min_runs)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -191,8 +208,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.against is None:
         on_device = args.rpc_tracker or args.count_instructions
         args.against = peer_names(DEVICE_PEERS if on_device else DEFAULT_PEERS)
-    if args.profile and (args.sweep or args.json or len(args.bundles) != 1):
-        raise BadInput("--profile takes one BUNDLE, and neither --sweep nor --json")
+    if args.profile and (args.sweep or len(args.bundles) != 1):
+        raise BadInput("--profile takes one BUNDLE, and no --sweep")
     if args.sweep and (args.bundles or args.onnx):
         raise BadInput("--sweep compiles its own bundles; drop BUNDLE and --onnx")
     if not args.sweep and not args.bundles:
@@ -231,8 +248,7 @@ def _measure_all(
     """Measure case after case; the results file holds every finished one at any time."""
     from tvm_mobilenet.results import schema, terminal
 
-    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    results = schema.Results(place.machine(), (), args.command, created)
+    results = schema.Results(place.machine(), (), args.command, _now())
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-bench-") as scratch:
         try:
             for case in _cases(args, Path(scratch), place.architecture, progress):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tvm_mobilenet.bundle import Layer
+    from tvm_mobilenet.results.schema import Machine
 
 WARM_UP_S = 0.3
 PROBE_RUNS = 200
@@ -126,6 +129,33 @@ def times_of(call: Callable[[], object], runs: int) -> list[float]:
         call()
         times.append((time.perf_counter_ns() - begin) * 1e-9)
     return times
+
+
+def to_json(profiles: Mapping[str, Profile], machine: Machine, command: str, created: str) -> str:
+    """The text of a file with these profiles, by title; times in ms."""
+    return json.dumps(
+        {
+            "format_version": 1,
+            "command": command,
+            "created": created,
+            "machine": dataclasses.asdict(machine),
+            "profiles": [
+                {
+                    "title": title,
+                    "threads": one.threads,
+                    "network_ms": one.network_s * 1e3,
+                    "floor_ms": one.floor_s * 1e3,
+                    "core": dataclasses.asdict(one.peaks),
+                    "layers": [
+                        {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
+                        for timed in one.layers
+                    ],
+                }
+                for title, one in profiles.items()
+            ],
+        },
+        indent=2,
+    )
 
 
 def print_profile(console: Console, title: str, result: Profile) -> None:
