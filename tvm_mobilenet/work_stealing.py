@@ -232,8 +232,7 @@ def on_cpu(body: list[tirx.Stmt]) -> tirx.Stmt:
     device = {"device_type": tvm.cpu().dlpack_device_type(), "device_id": 0}
     statement = tirx.SeqStmt(body)
     for name, value in device.items():
-        number = tirx.IntImm("int32", value)
-        statement = tirx.AttrStmt(StringImm("default"), name, number, statement)
+        statement = tirx.AttrStmt(StringImm("default"), name, number(value), statement)
     return statement
 
 
@@ -304,11 +303,8 @@ def shared_claim() -> tirx.PrimFunc:
         counters = T.decl_buffer((MANY,), "int32", data=counters_pointer)
         cursor = T.decl_buffer((CURSOR,), "int32", data=cursor_pointer)
         alone: T.let[T.bool] = T.Or(threads == 1, threads > most)
-        size: T.let[T.int32] = T.Select(
-            alone,
-            T.max(T.truncdiv(extent + threads - 1, threads), 1),
-            T.max(T.truncdiv(extent, threads * CHUNKS), 1),
-        )
+        # of a chunk; alone a thread does all of its run at once
+        size: T.let[T.int32] = T.Select(alone, 1, T.max(T.truncdiv(extent, threads * CHUNKS), 1))
         chunks: T.let[T.int32] = T.truncdiv(extent + size - 1, size)
         cursor[FIRST] = 0
         cursor[END] = 0
@@ -317,8 +313,8 @@ def shared_claim() -> tirx.PrimFunc:
             first: T.let[T.int32] = T.truncdiv(owner * chunks, threads)
             end: T.let[T.int32] = T.truncdiv((owner + 1) * chunks, threads)
             if alone:
-                cursor[FIRST] = T.min(first * size, extent)
-                cursor[END] = T.min(end * size, extent)
+                cursor[FIRST] = first
+                cursor[END] = end
                 cursor[LOOKED_AT] = threads
             elif fetch_add(counters, owner * LINE + TAKEN) >= end - first:
                 cursor[LOOKED_AT] = cursor[LOOKED_AT] + 1
