@@ -13,9 +13,10 @@ import gpu_networks
 import pytest
 import tvm
 
-from tvm_mobilenet import target, tune
+from tvm_mobilenet import target
 from tvm_mobilenet.cuda import library
 from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.tuning import on_gpu
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, RunTask, Settings
@@ -28,7 +29,7 @@ SETTINGS = Settings(
     gpu=True,
     cold=False,
     repeats=2,
-    tolerance=tune.TOLERANCES["fp16"],
+    tolerance=TOLERANCES["fp16"],
 )
 FAULTS: dict[str, Callable[[str], str]] = {
     "none": lambda source: source,
@@ -53,7 +54,7 @@ def faulty(source: str, fault: str) -> str:
 
 @cache
 def space() -> KernelSpace:
-    return KernelSpace(gpu_networks.kernel("fp16", "global_avg").func, SPEC.tvm_target())
+    return KernelSpace(gpu_networks.kernel("fp16", "pooled_dense").func, SPEC.tvm_target())
 
 
 def replace_code(machine: cuda_emulator.Machine, candidate: Candidate, fault: str) -> None:

@@ -80,7 +80,7 @@ def this_machine(machine: cuda_emulator.Machine, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def kernels() -> list[Kernel]:
-    return [gpu_networks.kernel("fp16", name) for name in ("global_avg", "separable_conv2d_8x8")]
+    return [gpu_networks.kernel("fp16", name) for name in ("pooled_dense", "separable_conv2d_8x8")]
 
 
 @pytest.fixture

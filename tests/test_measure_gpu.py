@@ -109,7 +109,7 @@ def test_rows_that_fill_an_image_up_to_tiles_need_not_be_written(
     lowered = pipeline.lower_graph(module, spec.vector_width, legalization=alone)
     kernels = pipeline.extract_kernels(lowered)
     found = next(one for one in kernels if one.name.startswith("depthwise_conv2d_2x2"))
-    settings = replace(SETTINGS, tolerance=tune.TOLERANCES["fp32"])
+    settings = replace(SETTINGS, tolerance=TOLERANCES["fp32"])
     candidates = Candidates(tmp_path, settings, of=KernelSpace(found.func, spec.tvm_target()))
     runner = worker.make_worker("runner", settings)
     runner.handle(candidates.task)
