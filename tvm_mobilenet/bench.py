@@ -161,10 +161,10 @@ def _profile(args: argparse.Namespace, out: Console) -> int:
     from tvm_mobilenet.results import schema
     from tvm_mobilenet.results.machine import describe
 
-    profiles = {}
+    profiles: list[tuple[str, Profile]] = []
     for title, one in (_profiles_on_device if args.rpc_tracker else _profiles_here)(args):
         print_profile(out, title, one)
-        profiles[title] = one
+        profiles.append((title, one))
         if args.json:
             schema.write_text(args.json, to_json(profiles, describe(), args.command, _now()))
     if args.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +131,10 @@ def times_of(call: Callable[[], object], runs: int) -> list[float]:
     return times
 
 
-def to_json(profiles: Mapping[str, Profile], machine: Machine, command: str, created: str) -> str:
-    """The text of a file with these profiles, by title; times in ms."""
+def to_json(
+    profiles: Sequence[tuple[str, Profile]], machine: Machine, command: str, created: str
+) -> str:
+    """The text of a file with these titles and profiles; times in ms."""
     return json.dumps(
         {
             "format_version": 1,
@@ -151,7 +153,7 @@ def to_json(profiles: Mapping[str, Profile], machine: Machine, command: str, cre
                         for timed in one.layers
                     ],
                 }
-                for title, one in profiles.items()
+                for title, one in profiles
             ],
         },
         indent=2,
