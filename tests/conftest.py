@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import zlib
@@ -73,6 +74,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Started in a script's background, this process ignores Ctrl-C and so would all it starts;
+    # what it handles, they have as the system's default again.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):  # one of pytest-xdist's: all collect the same tests
         config.option.seed = config.workerinput["seed"]
     if config.option.seed is None:
