@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.results.schema import Machine
 
 WARM_UP_S = 0.3
-PROBE_RUNS = 200
+TURN = 10  # inferences between two looks at the peaks
 FLOAT_BYTES = 4
 TABLE_WIDTH = 112
 
@@ -69,43 +69,65 @@ def profile(session: Session, runs: int = 300) -> Profile:
 
     Layers are timed with the CPU's cycle counter inside the compiled network, so they run as they
     always do: weights from where the last inference left them, inputs from the layer before.
+    Layers, whole inferences and the core's peaks take turns, since a shared machine's speed changes
+    from one second to the next; each figure is a median.
     """
     layers = session.manifest.layers
     stamps, tensor = shared_array((len(layers) + 1,), np.int64)
     stamped = session.executor.function("profile")
     arguments = (*session.executor.arguments, tensor)
+    probes = Probes(session)
     warm_up(session.infer_in_place)
     ticks = np.empty((runs, len(layers)), np.int64)
+    whole: list[float] = []
     elapsed_ns = counted = 0
-    for run in range(runs):
-        begin = time.perf_counter_ns()
-        stamped(*arguments)
-        elapsed_ns += time.perf_counter_ns() - begin
-        ticks[run] = np.diff(stamps)
-        counted += int(stamps[-1] - stamps[0])
+    for start in range(0, runs, TURN):
+        turn = range(start, min(start + TURN, runs))
+        probes.run(len(turn))
+        for run in turn:
+            begin = time.perf_counter_ns()
+            stamped(*arguments)
+            elapsed_ns += time.perf_counter_ns() - begin
+            ticks[run] = np.diff(stamps)
+            counted += int(stamps[-1] - stamps[0])
+        whole += times_of(session.infer_in_place, len(turn))
     # no document tells the counter's rate, but both counted the same time
     seconds = np.median(ticks, axis=0) * (elapsed_ns * 1e-9 / counted)
     measured = tuple(LayerTime(layer, float(s)) for layer, s in zip(layers, seconds, strict=True))
-    network = float(np.median(times_of(session.infer_in_place, runs)))
-    return Profile(measured, network, peaks(session), session.threads)
+    return Profile(measured, float(np.median(whole)), probes.peaks(), session.threads)
 
 
-def peaks(session: Session) -> Peaks:
-    """Run both probes of the bundle; medians, as of the layers that are held against them."""
-    scratch, scratch_tensor = shared_array((SCRATCH_FLOATS,), np.float32)
-    scratch[:] = 0.5  # x·0.5 + 0.5 stays at 1: no overflow, no denormal
-    fma = session.executor.function("fma_peak")
-    fma_s = float(np.median(times_of(lambda: fma(scratch_tensor), PROBE_RUNS)))
+class Probes:
+    """Both probes of a session's bundle, with the times they took so far."""
 
-    weights = session.executor.parameters
-    rows = weights.nbytes // (STREAM_ROW * FLOAT_BYTES)
-    read_bytes = rows * STREAM_ROW * FLOAT_BYTES
-    matrix = weights[:read_bytes].view(np.float32).reshape(rows, STREAM_ROW)
-    matrix_tensor = tvm_runtime.ffi().from_dlpack(matrix)
-    _, sums_tensor = shared_array((STREAM_ROW,), np.float32)
-    read = session.executor.function("stream_read")
-    read_s = float(np.median(times_of(lambda: read(matrix_tensor, sums_tensor), PROBE_RUNS)))
-    return Peaks(FMA_FLOPS / fma_s, read_bytes / read_s)
+    def __init__(self, session: Session) -> None:
+        scratch, scratch_tensor = shared_array((SCRATCH_FLOATS,), np.float32)
+        scratch[:] = 0.5  # x·0.5 + 0.5 stays at 1: no overflow, no denormal
+        fma = session.executor.function("fma_peak")
+        self.fma = lambda: fma(scratch_tensor)
+
+        weights = session.executor.parameters
+        rows = weights.nbytes // (STREAM_ROW * FLOAT_BYTES)
+        self.read_bytes = rows * STREAM_ROW * FLOAT_BYTES
+        matrix = weights[: self.read_bytes].view(np.float32).reshape(rows, STREAM_ROW)
+        matrix_tensor = tvm_runtime.ffi().from_dlpack(matrix)
+        _, sums_tensor = shared_array((STREAM_ROW,), np.float32)
+        read = session.executor.function("stream_read")
+        self.read = lambda: read(matrix_tensor, sums_tensor)
+
+        self.fma_s: list[float] = []
+        self.read_s: list[float] = []
+
+    def run(self, times: int) -> None:
+        self.read_s += times_of(self.read, times)
+        self.fma_s += times_of(self.fma, times)
+
+    def peaks(self) -> Peaks:
+        """By the medians, as of the layers that are held against them."""
+        return Peaks(
+            FMA_FLOPS / float(np.median(self.fma_s)),
+            self.read_bytes / float(np.median(self.read_s)),
+        )
 
 
 def shared_array(shape: tuple[int, ...], dtype: type) -> tuple[NDArray[Any], Any]:
