@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tvm.target import Target
 
+from schedules.cuda.fusion import Pair
+from schedules.cuda.tiles import tiles_of
+from schedules.cuda.workload import Convolution
 from tvm_mobilenet import bundle, gpu, legalization, models, pipeline, session, target
+from tvm_mobilenet.computes.gpu.image import TILE
 from tvm_mobilenet.cuda import library, nvcc, program
 from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
@@ -27,6 +31,7 @@ from tvm_mobilenet.precision import TOLERANCES
 
 Array = NDArray[np.float32]
 KERNEL_TARGET = "cuda-sm_86"  # of ``kernel``
+Pairs = Callable[[Sequence[Convolution]], list[Pair]]
 Scheduler = Callable[[tvm.IRModule, Target], tvm.IRModule]
 
 
@@ -72,11 +77,47 @@ def by_default(mod: tvm.IRModule, kind: Target) -> tvm.IRModule:
     return pipeline.schedule_kernels(mod, kind)[0]
 
 
+def alone(_: Sequence[Convolution]) -> list[Pair]:
+    return []
+
+
+def separable(chain: Sequence[Convolution]) -> list[Pair]:
+    """Every depthwise convolution with the 1x1 convolution after it."""
+    return [Pair(first) for first, layer in enumerate(chain[:-1]) if layer.depthwise]
+
+
+def pointwise_depthwise(chain: Sequence[Convolution]) -> list[Pair]:
+    """Every 1x1 convolution with the depthwise one after it, by the smallest tiles but one."""
+    return [
+        Pair(first - 1, tiles_of(layer, TILE)[:2][-1])
+        for first, layer in enumerate(chain)
+        if first and layer.depthwise
+    ]
+
+
+@cache
+def chain() -> list[Convolution]:
+    """What the legalization of 1.0-224, one image, asks to be paired."""
+    asked: list[list[Convolution]] = []
+
+    def look(chain: Sequence[Convolution]) -> list[Pair]:
+        asked.append(list(chain))
+        return []
+
+    pipeline.lower_graph(mobilenet(1.0, 224).module, 32, legalization=unpooled("fp16", look))
+    (chain,) = asked
+    return chain
+
+
+def unpooled(precision: str, pairs: Pairs) -> tvm.transform.Pass:
+    return legalize_gpu(precision, Fusion(pairs, lambda *_: False))
+
+
 def planned(
     network: Network,
     name: str,
     precision: str,
-    fuse: Callable[[int, int, int], bool] | None = None,
+    fuse: Pairs | None = None,
     schedule: Scheduler = by_default,
     pooled: Callable[[int, int, int, int], bool] = lambda *_: False,
 ) -> tuple[program.GpuProgram, Target]:

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import pytest
 from tvm import tirx
 
 from schedules.cuda.device import DEVICES
+from schedules.cuda.fusion import Pair
+from schedules.cuda.kernel_times import KernelTimes
+from schedules.cuda.workload import Convolution
 from tvm_mobilenet import compile as compile_stage
 from tvm_mobilenet import models, source, target, tune
 from tvm_mobilenet.cuda import library, nvcc
@@ -27,8 +31,13 @@ TARGETS = [name for name in target.known() if name.startswith("cuda-")]
 # both precisions where they differ most: no m16n8k16 there, and what ships first
 CASES = [(name, "fp16") for name in TARGETS] + [("cuda-sm_75", "fp32"), ("cuda-sm_90", "fp32")]
 CASES += [(name, "tf32") for name in TARGETS if name != "cuda-sm_75"]
-PRODUCTS = {"separable", "pointwise"}  # in tf32 the only kernels that are not fp32's
+PRODUCTS = {
+    "separable",
+    "pointwise",
+    "pointwise_depthwise",
+}  # in tf32 the only kernels that are not fp32's
 WHOLE = ("cuda-sm_90", "fp16")  # every kernel of the network; of the others some of each kind
+TAPS = 9
 # of 0.25-128, which has every kind of kernel
 ALPHA, RESOLUTION = 0.25, 128
 
@@ -39,7 +48,7 @@ def compiled(name: str, precision: str) -> library.GpuCode:
         gpu_networks.mobilenet(ALPHA, RESOLUTION),
         name,
         precision,
-        fuse_all_but_the_last,
+        some_of_each_pair,
         pooled=lambda *_: precision == "fp16",
     )
     if (name, precision) != WHOLE:
@@ -64,9 +73,14 @@ def kind_of(kernel: str) -> str:
     return kernel.partition("_conv2d")[0]
 
 
-def fuse_all_but_the_last(pixels: int, channels_in: int, channels_out: int) -> bool:
-    """So that the networks here have depthwise and 1x1 kernels of their own too."""
-    return channels_in < ALPHA * 1024
+def some_of_each_pair(chain: Sequence[Convolution]) -> list[Pair]:
+    """So that the networks here have every kind of kernel, of large images and of small ones."""
+    times = KernelTimes(DEVICES["sm_90"], "fp16")
+    small = len(chain) - 5  # at 7 x 7 channels, then two layers alone
+    pairs = [Pair(0), *(Pair(first) for first in range(6, small - 1, 2))]
+    for first in (3, small):
+        pairs.append(Pair(first, times.pair(*chain[first : first + 2])[1]))
+    return pairs
 
 
 @cache
@@ -108,7 +122,7 @@ def test_every_target(name: str, precision: str) -> None:
     for kernel, text in ptx_of(code).items():
         kind = kind_of(kernel)
         assert ".local" not in text, kernel
-        if kind in ("separable", "pointwise", "depthwise") or "dense" in kernel:
+        if kind in PRODUCTS | {"depthwise"} or "dense" in kernel:
             assert re.search(r"ld\.global(\.nc)?\.v4", text), kernel
         products = kind in PRODUCTS and precision in shapes
         found = set(re.findall(r"mma\.sync\.aligned\.([\w.]+)", text))
@@ -116,6 +130,8 @@ def test_every_target(name: str, precision: str) -> None:
         assert ("cvt.rna.tf32.f32" in text) is (products and precision == "tf32"), kernel
         if kind in ("depthwise", "stem"):
             assert ".shared" not in text, kernel
+        if kind == "pointwise_depthwise":
+            assert len(re.findall(r"ld\.shared\.v4", text)) >= TAPS, kernel
     kinds = {kind_of(kernel) for kernel in code.kernels}
     others = set() if precision == "tf32" else {"depthwise", "stem"}
     others |= {"fp16": {"pooled_dense_4x4x256_1000"}, "fp32": {"dense_256_1000"}}.get(
@@ -130,9 +146,9 @@ def test_machine_code(name: str, precision: str, tmp_path_factory: pytest.TempPa
     for kernel, text in machine_code(name, precision, tmp_path_factory.getbasetemp()).items():
         kind = kind_of(kernel)
         assert "STL" not in text and "LDL" not in text, kernel
-        if kind in ("separable", "pointwise", "depthwise"):
+        if kind in PRODUCTS | {"depthwise"}:
             assert re.search(r"LDG\.E\.128", text), kernel
-        if kind in ("separable", "pointwise"):
+        if kind in PRODUCTS:
             assert "HMMA.16" in text and "LDSM.16.M88.4" in text, kernel
 
 

@@ -6,6 +6,7 @@ Every network runs with its threads in both orders, and what nobody wrote is NaN
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import numpy as np
 import pytest
 import torch
 import tvm
-from gpu_networks import Network
+from gpu_networks import Network, Pairs
 from torch.nn import functional
 from tvm import relax
 from tvm.target import Target
 
+from schedules.cuda.fusion import Pair
+from schedules.cuda.tiles import tiles_of
+from schedules.cuda.workload import Convolution
 from tvm_mobilenet import pipeline
+from tvm_mobilenet.computes.gpu.image import TILE
 from tvm_mobilenet.computes.gpu.weights import round_to_tf32
 from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
@@ -52,14 +57,26 @@ def test_networks(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
-@pytest.mark.parametrize(("fuse", "precision"), [(True, "fp32"), (False, "fp16")])
+@pytest.mark.parametrize(
+    ("fuse", "precision", "wanted"),
+    [
+        (gpu_networks.separable, "fp32", {"separable"}),
+        (gpu_networks.alone, "fp16", {"depthwise", "pointwise"}),
+    ],
+    ids=["separable", "alone"],
+)
 def test_fusing_changes_nothing(
-    fuse: bool, precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+    fuse: Pairs,
+    precision: str,
+    wanted: set[str],
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: Any,
 ) -> None:
     network = gpu_networks.mobilenet(0.25, 32)
-    plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision, lambda *_: fuse)
-    kinds = {step.kernel.partition("_conv2d")[0] for step in plan.steps}
-    assert ("separable" in kinds) is fuse and ("depthwise" in kinds) is not fuse
+    plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision, fuse)
+    kinds = {step.kernel.partition("_conv2d")[0] for step in plan.steps if "conv2d" in step.kernel}
+    assert kinds == {"stem", *wanted}
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
@@ -130,6 +147,47 @@ def test_other_convolutions(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("stride", "precision"), [(1, "fp32"), (2, "tf32"), (1, "fp16"), (2, "fp16")]
+)
+def test_a_1x1_and_a_depthwise_convolution(
+    stride: int, precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """As one kernel of a random tile and decisions, of shapes that fill none, padded unevenly."""
+    weight = rng.standard_normal((40, 120, 1, 1), dtype=np.float32)
+    filters = rng.standard_normal((40, 1, 3, 3), dtype=np.float32)
+    bias = rng.standard_normal(40, dtype=np.float32)
+    before, after = 2 - stride, 1
+    padding = (before, before, after, after)
+    builder = relax.BlockBuilder()
+    x = relax.Var("input", relax.TensorType((2, 120, 6, 10), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(relax.op.nn.conv2d(x, relax.const(weight)))
+            y = builder.emit(relax.op.add(y, relax.const(bias.reshape(1, -1, 1, 1))))
+            y = builder.emit(relax.op.clip(y, 0, 6))
+            z = relax.op.nn.conv2d(y, relax.const(filters), stride, padding, groups=40)
+            z = builder.emit_output(relax.op.nn.relu(builder.emit(z)))
+        builder.emit_func_output(z)
+
+    def reference(image: Any) -> Any:
+        first, second, shift = (torch.from_numpy(a).double() for a in (weight, filters, bias))
+        middle = functional.conv2d(torch.from_numpy(image).double(), first, shift).clip(0, 6)
+        padded = functional.pad(middle, (before, after, before, after))
+        return functional.relu(functional.conv2d(padded, second, None, stride, groups=40)).numpy()
+
+    shape = (2, 40, 6 // stride, 10 // stride)
+    network = Network(builder.finalize(), (2, 120, 6, 10), shape, reference)
+
+    def pairs(chain: Sequence[Convolution]) -> list[Pair]:
+        tiles = tiles_of(chain[1], TILE)
+        return [Pair(0, tiles[rng.integers(len(tiles))])]
+
+    plan, kind = gpu_networks.planned(network, "cuda-sm_86", precision, pairs, AtRandom(rng))
+    assert [step.kernel.partition("_")[0] for step in plan.steps] == ["pack", "pointwise", "unpack"]
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 @pytest.mark.parametrize("slices", [2, 4])
 def test_slices_of_the_inner_dimension(
@@ -193,7 +251,7 @@ def test_pooling_in_the_classifier(
         network,
         "cuda-sm_90",
         precision,
-        lambda *_: True,
+        gpu_networks.alone,
         gpu_networks.by_default if decisions == "default" else AtRandom(rng),
         pooled=lambda *_: True,
     )

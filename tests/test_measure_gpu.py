@@ -32,8 +32,8 @@ NAME = gpu_networks.KERNEL_TARGET
 @pytest.mark.parametrize(
     ("precision", "kind"),
     [
-        ("fp16", "separable_conv2d_4x4x64"),
-        ("tf32", "separable_conv2d_4x4x64"),
+        ("fp16", "pointwise_depthwise_conv2d_4x4x64"),
+        ("tf32", "separable_conv2d_8x8x16"),
         ("fp32", "pooled_dense"),
     ],
 )
@@ -103,8 +103,7 @@ def test_rows_that_fill_an_image_up_to_tiles_need_not_be_written(
 ) -> None:
     """A depthwise kernel of 4 pixels, stored as 16."""
     spec = target.resolve(NAME)
-    never = lambda *_: False  # noqa: E731
-    alone = legalize_gpu("fp32", Fusion(never, never))
+    alone = legalize_gpu("fp32", Fusion(gpu_networks.alone, lambda *_: False))
     module = gpu_networks.mobilenet(0.25, 32).module
     lowered = pipeline.lower_graph(module, spec.vector_width, legalization=alone)
     kernels = pipeline.extract_kernels(lowered)

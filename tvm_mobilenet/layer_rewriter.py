@@ -124,6 +124,23 @@ def separable_pairs(
                 yield first, layer
 
 
+def convolution_chains(layers: list[Layer], function: relax.Function) -> list[list[Convolution]]:
+    """Depthwise and 1x1 convolutions in turn, each the only reader of the one before it."""
+    counts = readers(layers, function)
+    chains: list[list[Convolution]] = []
+    ends: dict[Var, list[Convolution]] = {}  # chains by what their last layer computes
+    for layer in layers:
+        if not isinstance(layer, Convolution) or not (layer.depthwise or is_pointwise(layer)):
+            continue
+        chain = ends.get(layer.source)
+        if chain is None or counts[layer.source] != 1 or chain[-1].depthwise == layer.depthwise:
+            chain = []
+            chains.append(chain)
+        chain.append(layer)
+        ends[layer.result] = chain
+    return chains
+
+
 def sources(layer: Layer) -> list[Var]:
     """The tensors a layer reads."""
     return list(variables(layer.value)) if isinstance(layer, Other) else [layer.source]

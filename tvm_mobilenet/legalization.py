@@ -19,7 +19,6 @@ def for_target(spec: TargetSpec, precision: str = "fp32") -> tvm.transform.Pass 
     from schedules.cuda import fusion
     from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
 
-    models = fusion.pays, fusion.pooling_pays
-    return legalize_gpu(
-        precision, Fusion(*(partial(m, spec.tvm_target(), precision) for m in models))
-    )
+    asked = spec.tvm_target(), precision
+    models = Fusion(partial(fusion.cheapest_pairs, *asked), partial(fusion.pooling_pays, *asked))
+    return legalize_gpu(precision, models)

@@ -6,7 +6,7 @@ and the pooling is in `precision`; the network's input and output stay float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,14 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
+from schedules.cuda import workload
+from schedules.cuda.fusion import Pair
+from schedules.cuda.tiles import Tile
 from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
 from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
 from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.computes.gpu.image import Image, pack, unpack
+from tvm_mobilenet.computes.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
 from tvm_mobilenet.computes.gpu.stem import stem_conv2d
 from tvm_mobilenet.computes.gpu.weights import (
     pack_bias,
@@ -29,8 +33,8 @@ from tvm_mobilenet.computes.gpu.weights import (
 from tvm_mobilenet.layer_rewriter import (
     Array,
     LayerRewriter,
+    convolution_chains,
     readers,
-    separable_pairs,
     shape_of,
     stride_suffix,
 )
@@ -45,11 +49,11 @@ MATRIX_BATCH = 8  # images from which the classifier is a product of matrices
 class Fusion:
     """What pays as one kernel.
 
-    `separable(pixels, channels_in, channels_out)`: a depthwise convolution and the 1x1 after it;
+    `pairs(chain)`: which neighbours of a chain of depthwise and 1x1 convolutions;
     `pooled(batch, pixels of an image, channels, outputs)`: pooling and the classifier after it.
     """
 
-    separable: Callable[[int, int, int], bool]
+    pairs: Callable[[Sequence[workload.Convolution]], list[Pair]]
     pooled: Callable[[int, int, int, int], bool]
 
 
@@ -89,7 +93,7 @@ class _Legalizer(LayerRewriter):
 
     def convolution(self, layer: Convolution) -> None:
         if layer.source in self.fused:
-            self.separable(self.fused[layer.source], layer)
+            self.pair(*self.fused[layer.source], layer)
             return
         out, window, bias = self.image_of(layer.result), window_of(layer), pack_bias(layer.bias)
         if self.reads_image(layer):
@@ -109,6 +113,12 @@ class _Legalizer(LayerRewriter):
             kind = "pointwise_conv2d" if window == Window() else "conv2d"
         self.image(layer, func, named(kind, layer), [x.value, weight, bias], out)
 
+    def pair(self, first: Convolution, tile: Tile | None, second: Convolution) -> None:
+        if tile is None:
+            self.separable(first, second)
+        else:
+            self.pointwise_depthwise(first, second, tile)
+
     def separable(self, first: Convolution, second: Convolution) -> None:
         x = self.as_image(first.source)
         middle, out = self.image_of(first.result), self.image_of(second.result)
@@ -122,6 +132,23 @@ class _Legalizer(LayerRewriter):
             pack_bias(second.bias),
         ]
         name = named("separable_conv2d", second) + stride_suffix(first)
+        self.image(second, func, name, args, out)
+
+    def pointwise_depthwise(self, first: Convolution, second: Convolution, tile: Tile) -> None:
+        x = self.as_image(first.source)
+        middle, out = self.image_of(first.result), self.image_of(second.result)
+        activations = (first.activation, second.activation)
+        func = pointwise_depthwise_conv2d(
+            x.image, middle, out, window_of(second), tile, *activations, self.tf32
+        )
+        args = [
+            x.value,
+            pack_conv2d(first.weight, self.dtype, self.tf32),
+            pack_bias(first.bias),
+            pack_depthwise(second.weight, self.dtype),
+            pack_bias(second.bias),
+        ]
+        name = named("pointwise_depthwise_conv2d", first) + stride_suffix(second)
         self.image(second, func, name, args, out)
 
     def pooling(self, layer: Pooling) -> None:
@@ -213,15 +240,30 @@ class _Legalizer(LayerRewriter):
 
 def fused_pairs(
     layers: list[Layer], function: relax.Function, fusion: Fusion
-) -> dict[Var, Convolution]:
-    """Depthwise layers that the 1x1 convolution after them computes, by their result."""
-    pairs = {}
-    for first, second in separable_pairs(layers, function):
-        channels_out, channels_in = second.weight.shape[:2]
-        batch, _, height, width = shape_of(first.result)
-        if fusion.separable(batch * height * width, channels_in, channels_out):
-            pairs[first.result] = first
-    return pairs
+) -> dict[Var, tuple[Convolution, Tile | None]]:
+    """Layers that the convolution after them computes, by their result, and by which tiles."""
+    return {
+        chain[pair.first].result: (chain[pair.first], pair.tile)
+        for chain in convolution_chains(layers, function)
+        for pair in fusion.pairs([workload_of(layer) for layer in chain])
+    }
+
+
+def workload_of(layer: Convolution) -> workload.Convolution:
+    window = window_of(layer)
+    return workload.Convolution(
+        layer.depthwise,
+        channels_last(layer.source),
+        channels_last(layer.result),
+        window.kernel,
+        window.stride,
+        window.padding,
+    )
+
+
+def channels_last(var: Var) -> tuple[int, int, int, int]:
+    batch, channels, height, width = shape_of(var)
+    return batch, height, width, channels
 
 
 def pooled_pairs(

@@ -1,8 +1,8 @@
 """What the analytic models behind the default decisions know of a GPU, by its architecture.
 
-Multiprocessors and shared memory are those of the card that most people have of that architecture;
-the rest is the same for all cards of it. Sources: the CUDA programming guide's table of technical
-specifications, and the vendors' white papers.
+Multiprocessors, memory, L2 cache and boost clock are those of the card that most people have of
+that architecture; the rest is the same for all cards of it. Sources: the CUDA programming guide's
+table of technical specifications, and NVIDIA's white papers and data sheets.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tvm.target import Target
 
 MAX_BLOCK_THREADS = 1024
+MB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Device:
     max_threads: int
     fma_lanes: int
     mma_cycles: float  # between two m16n8k16 of one tensor core
+    clock_ghz: float
+    memory_gb_s: float
+    l2_bytes: int
     registers: int = 65536
     shared_bytes: int = 48 * 1024  # what a block has without asking for more
     tensor_cores: int = 4
@@ -42,12 +46,12 @@ class Device:
 
 
 DEVICES = {
-    "sm_75": Device(75, 40, 1024, 64, 16.0),  # T4
-    "sm_80": Device(80, 108, 2048, 64, 8.0),  # A100
-    "sm_86": Device(86, 72, 1536, 128, 16.0),  # A10
-    "sm_87": Device(87, 16, 1536, 128, 8.0),  # Jetson AGX Orin
-    "sm_89": Device(89, 58, 1536, 128, 16.0),  # L4
-    "sm_90": Device(90, 132, 2048, 128, 8.0),  # H100 SXM, H200
+    "sm_75": Device(75, 40, 1024, 64, 16.0, 1.59, 320, 4 * MB),  # T4
+    "sm_80": Device(80, 108, 2048, 64, 8.0, 1.41, 1555, 40 * MB),  # A100
+    "sm_86": Device(86, 72, 1536, 128, 16.0, 1.695, 600, 6 * MB),  # A10
+    "sm_87": Device(87, 16, 1536, 128, 8.0, 1.3, 205, 4 * MB),  # Jetson AGX Orin
+    "sm_89": Device(89, 58, 1536, 128, 16.0, 2.04, 300, 48 * MB),  # L4
+    "sm_90": Device(90, 132, 2048, 128, 8.0, 1.98, 3350, 50 * MB),  # H100 SXM, H200
 }
 
 

@@ -14,18 +14,25 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 from schedules.cuda import slices
+from schedules.cuda.depthwise_half import ALONE, Half
 from schedules.cuda.device import Device, device_of
-from schedules.cuda.rows import RowFiller, Threads, copy_rows, share
+from schedules.cuda.rows import Grid, RowFiller, Threads, copy_rows, share
 from schedules.primitives import divisors, extent, unroll
 
 FLOAT_BYTES = 4
 LANES = 4  # floats in 16 bytes
 MAX_INNER = 64  # of the inner dimension in shared memory at a time
 MAX_K_UNROLL = 8
+MAX_THREAD_ROWS = 8
 
 
-def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> list[Schedule]:
-    """Schedule "conv" and "epilogue"; `fill_rows` does "rows"."""
+def schedule_product(
+    sch: Schedule, conv: SBlockRV, fill_rows: RowFiller, half: Half = ALONE
+) -> Grid:
+    """Schedule "conv" and "epilogue"; `fill_rows` does "rows".
+
+    A depthwise `half` says which rows a block has, and asks for shared memory.
+    """
     (epilogue,) = sch.get_consumers(conv)
     (rows,) = sch.get_producers(conv)
     m, n, k = sch.get_loops(conv)
@@ -33,7 +40,7 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
     device = device_of(Target.current())
 
     # Step 1. The default decision, by the model, and slices of the inner dimension
-    best = best_block(device, height, width, inner)
+    best = best_block(device, height, width, inner, half)
     sliced = slices.sample(sch, inner, best.slices)
     total = conv  # what adds up; with slices a block of its own
     if sliced > 1:
@@ -46,14 +53,15 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
         if d == 1
         or (
             d * sliced <= MAX_INNER
-            and shared_bytes(best.m, best.n, d, sliced) <= device.shared_bytes
+            and shared_bytes(best.m, best.n, d, sliced) + half.shared_bytes(best.n)
+            <= device.shared_bytes
         )
     )
 
     # Step 2. Blocks, threads and their tiles
     m_default = [height // best.m, best.m // best.thread_m, best.thread_m]
     n_default = [width // best.n, best.n // LANES, LANES]
-    m0, m1, mi = sch.split(m, sch.sample_perfect_tile(m, 3, 8, m_default))
+    m0, m1, mi = split_rows(sch, m, m_default, half)
     n0, n1, ni = sch.split(n, sch.sample_perfect_tile(n, 3, 4, n_default))
     k0, k1 = sch.split(k, sch.sample_perfect_tile(k, 2, MAX_INNER, [inner // k_default, k_default]))
     unrolls = [d for d in divisors(extent(sch, k1)) if d <= MAX_K_UNROLL]
@@ -61,6 +69,7 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
     k1, ki = sch.split(k1, [None, chosen])
     rows_each, columns_each = (extent(sch, a) * extent(sch, b) for a, b in ((m1, mi), (n1, ni)))
     held = shared_bytes(rows_each, columns_each, extent(sch, k1) * extent(sch, ki), sliced)
+    held += half.shared_bytes(columns_each)
     device.check_block(sliced * extent(sch, m1) * extent(sch, n1), held)
     sch.reorder(m0, n0, *slice_, m1, n1, k0, k1, ki, mi, ni)
     block = sch.fuse(m0, n0)
@@ -92,7 +101,19 @@ def schedule_product(sch: Schedule, conv: SBlockRV, fill_rows: RowFiller) -> lis
     sch.vectorize(channel)
     init = sch.decompose_reduction(conv, k0)
     unroll(sch, *sch.get_loops(init)[-2:])
-    return [sch]
+    return Grid(block, threads)
+
+
+def split_rows(
+    sch: Schedule, m: LoopRV, default: list[int], half: Half
+) -> tuple[LoopRV, LoopRV, LoopRV]:
+    """Rows into blocks, threads and the rows of each."""
+    if half.rows is None:
+        m0, m1, mi = sch.split(m, sch.sample_perfect_tile(m, 3, MAX_THREAD_ROWS, default))
+        return m0, m1, mi
+    m0, m = sch.split(m, [None, half.rows])
+    m1, mi = sch.split(m, sch.sample_perfect_tile(m, 2, MAX_THREAD_ROWS, default[1:]))
+    return m0, m1, mi
 
 
 def add_slices(
@@ -145,30 +166,18 @@ class Block:
         return self.m * self.n // (self.thread_m * LANES) * self.slices
 
 
-def best_block(device: Device, height: int, width: int, inner: int) -> Block:
+def best_block(device: Device, height: int, width: int, inner: int, half: Half = ALONE) -> Block:
     """The block with the least modelled time.
 
-    A multiprocessor's time is the larger of its arithmetic and of what its blocks read; too few
-    threads leave the latency of the arithmetic in the open.
+    Raises ValueError where none of the rows that `half` asks for fits.
     """
 
     def cost(choice: Block) -> float:
-        block_m, block_n, thread_m = choice.m, choice.n, choice.thread_m
-        threads = choice.threads
-        blocks = (height // block_m) * (width // block_n)
-        together = min(device.resident_blocks(threads), -(-blocks // device.multiprocessors))
-        rounds = -(-blocks // (device.multiprocessors * together))
-        per_fma = 1 + (thread_m + LANES) / (thread_m * LANES)  # what loads from shared memory add
-        busy = min(1.0, threads * together / (2 * device.fma_lanes))
-        arithmetic = together * block_m * block_n * inner * per_fma / (device.fma_lanes * busy)
-        reads = together * (block_m + block_n) * inner * FLOAT_BYTES / device.l2_bytes_per_cycle
-        adding = slices.cycles(together * block_m * block_n, choice.slices)
-        latency = device.latency_cycles * -(-inner // MAX_INNER) + adding
-        return rounds * (latency + max(arithmetic, reads))
+        return cycles(device, choice, height, width, inner, half)
 
     choices = [
         Block(block_m, block_n, thread_m, sliced)
-        for block_m in (16, 32, 64, 128)
+        for block_m in ((16, 32, 64, 128) if half.rows is None else (half.rows,))
         for block_n in (16, 32, 64, 128)
         for thread_m in (1, 2, 4, 8)
         for sliced in slices.options(inner)
@@ -176,6 +185,30 @@ def best_block(device: Device, height: int, width: int, inner: int) -> Block:
         and width % block_n == 0
         and block_m * block_n // (thread_m * LANES) >= 32  # a slice is whole warps
         and 64 <= block_m * block_n // (thread_m * LANES) * sliced <= 256
-        and shared_bytes(block_m, block_n, 1, sliced) <= device.shared_bytes
+        and shared_bytes(block_m, block_n, 1, sliced) + half.shared_bytes(block_n)
+        <= device.shared_bytes
     ]
     return min(choices, key=lambda choice: (cost(choice), choice))
+
+
+def cycles(
+    device: Device, choice: Block, height: int, width: int, inner: int, half: Half = ALONE
+) -> float:
+    """Of the whole kernel.
+
+    A multiprocessor's time is the larger of its arithmetic and of what its blocks read; too few
+    threads leave the latency of the arithmetic in the open.
+    """
+    block_m, block_n, thread_m = choice.m, choice.n, choice.thread_m
+    threads = choice.threads
+    blocks = (height // block_m) * (width // block_n)
+    together = min(device.resident_blocks(threads), -(-blocks // device.multiprocessors))
+    rounds = -(-blocks // (device.multiprocessors * together))
+    per_fma = 1 + (thread_m + LANES) / (thread_m * LANES)  # what loads from shared memory add
+    busy = min(1.0, threads * together / (2 * device.fma_lanes))
+    arithmetic = together * block_m * block_n * inner * per_fma / (device.fma_lanes * busy)
+    reads = together * (block_m + block_n) * inner * FLOAT_BYTES / device.l2_bytes_per_cycle
+    adding = slices.cycles(together * block_m * block_n, choice.slices)
+    latency = device.latency_cycles * -(-inner // MAX_INNER) + adding
+    latency += together * half.cycles(block_m, block_n, inner)
+    return rounds * (latency + max(arithmetic, reads))

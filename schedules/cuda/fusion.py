@@ -1,51 +1,57 @@
-"""Whether two layers are faster as one kernel or as two: analytic models.
+"""Which layers are faster as one kernel than as two: analytic models.
 
-One kernel saves a launch and moving the tensor in between. But of a depthwise-separable block every
-column of blocks computes the depthwise half again: a few columns cost less than a launch, dozens do
-not. And of pooling and classifier every block computes the pooling again: where each multiprocessor
-has one block, that is one image's last tensor read from L2, in float16 less than a launch.
+One kernel saves a launch and moving the tensor in between. But of a depthwise convolution fused
+with the 1x1 convolution after it, every column of blocks computes the depthwise half again; and of
+one fused with the 1x1 convolution before it, neighbouring tiles compute the pixels between them
+twice. A layer can be in one kernel only: along a chain of layers the cheapest way to pair them is
+found by dynamic programming over the times of `KernelTimes`.
+
+Of pooling and classifier every block computes the pooling again: where each multiprocessor has one
+block, that is one image's last tensor read from L2, in float16 less than a launch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from tvm.target import Target
 
-from schedules.cuda import dense, fma_product, mma_product, pooled_dense
+from schedules.cuda import dense, pooled_dense
 from schedules.cuda.device import device_of
-from schedules.cuda.mma_intrinsics import HALF, TF32
-
-TILE = 16
-TAPS = 9
-LAUNCH_CYCLES = 2000  # about 1.3 µs between two kernels of a graph
-OPERANDS = {"fp16": HALF, "tf32": TF32}  # of tensor cores; fp32 runs on FMA units
-FMA_OVERHEAD = 3  # instructions a multiply-add of the depthwise half: converting, addressing
+from schedules.cuda.kernel_times import LAUNCH_US, TILE, KernelTimes
+from schedules.cuda.tiles import Tile
+from schedules.cuda.workload import Convolution
 
 
-def pays(target: Target, precision: str, pixels: int, channels_in: int, channels_out: int) -> bool:
-    """Whether to fuse a 3x3 depthwise convolution with the 1x1 convolution after it.
+@dataclass(frozen=True)
+class Pair:
+    """Layers `first` and `first` + 1 of a chain; of a depthwise second one, the tile of a block."""
 
-    `precision` is fp32, tf32 or fp16.
+    first: int
+    tile: Tile | None = None
+
+
+def cheapest_pairs(target: Target, precision: str, chain: Sequence[Convolution]) -> list[Pair]:
+    """The pairs of layers that should be one kernel each; the other layers stay alone.
+
+    `chain` are depthwise and 1x1 convolutions in turn; `precision` is fp32, tf32 or fp16.
     """
-    device = device_of(target)
-    rows, inner, columns = (-(-size // TILE) * TILE for size in (pixels, channels_in, channels_out))
-    operand = OPERANDS.get(precision)
-    if operand is not None:
-        tiles = (rows // TILE, columns // TILE, inner // TILE)
-        width = mma_product.best_block(device, *tiles, operand).n_tiles * TILE
-        size = operand.bytes
-    else:
-        width = fma_product.best_block(device, rows, columns, inner).n
-        size = 4
-    again = columns // width - 1
-    elements = rows * inner
-    bandwidth = device.multiprocessors * device.l2_bytes_per_cycle
-    moved = 2 * elements * size / bandwidth
-    repeated = (
-        again
-        * elements
-        * max(TAPS * FMA_OVERHEAD / (device.multiprocessors * device.fma_lanes), size / bandwidth)
-    )
-    return repeated < LAUNCH_CYCLES + moved
+    return cheapest(KernelTimes(device_of(target), precision), chain)[1]
+
+
+def cheapest(times: KernelTimes, chain: Sequence[Convolution]) -> tuple[float, list[Pair]]:
+    """The least time of a chain, in µs, and its pairs."""
+    best: list[tuple[float, list[Pair]]] = [(0.0, [])]  # of the first so many layers
+    for place, layer in enumerate(chain):
+        before, pairs = best[place]
+        options = [(before + times.alone(layer), pairs)]
+        if place > 0:
+            before, pairs = best[place - 1]
+            together, tile = times.pair(chain[place - 1], layer)
+            options.append((before + together, [*pairs, Pair(place - 1, tile)]))
+        best.append(min(options, key=lambda option: option[0]))
+    return best[-1]
 
 
 def pooling_pays(
@@ -62,4 +68,4 @@ def pooling_pays(
     blocks = -(-batch * outputs // dense.MAX_WARPS // device.multiprocessors)  # of the busiest
     read = blocks * dense.MAX_WARPS * inner * size
     classifier = device.latency_cycles + read / device.l2_bytes_per_cycle
-    return together < pooling + LAUNCH_CYCLES + classifier
+    return together < pooling + LAUNCH_US * 1e3 * device.clock_ghz + classifier

@@ -20,10 +20,12 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 from schedules.cuda import mma_intrinsics, slices
+from schedules.cuda.depthwise_half import ALONE, Half
 from schedules.cuda.device import Device, device_of
 from schedules.cuda.mma_intrinsics import HALF, LANES, TF32, Operand, c_place
 from schedules.cuda.rows import (
     VECTOR_BYTES,
+    Grid,
     RowFiller,
     Threads,
     inner_loops,
@@ -33,15 +35,23 @@ from schedules.primitives import divisors, extent, unroll
 
 ROW_PADDING = 16  # bytes that rows are apart in their banks, so that ldmatrix meets no conflict
 MAX_FRAGMENT_BYTES = 24 * 16  # a lane's, of A and B in flight: 96 registers
+MAX_GIVEN_TILES = 8  # of a warp, along rows that a block must have
 SUM_BYTES = 4
 PAIR = 2  # neighbouring channels, of which a lane holds so many results
 TILE, HELD = mma_intrinsics.TILE, mma_intrinsics.HELD
 
 
 def schedule_product(
-    sch: Schedule, conv: SBlockRV, fill_rows: RowFiller, operand: Operand
-) -> list[Schedule]:
-    """Schedule "load_a", "conv" and "epilogue"; `fill_rows` does "rows"."""
+    sch: Schedule,
+    conv: SBlockRV,
+    fill_rows: RowFiller,
+    operand: Operand,
+    half: Half = ALONE,
+) -> Grid:
+    """Schedule "load_a", "conv" and "epilogue"; `fill_rows` does "rows".
+
+    A depthwise `half` says which rows a block has, and asks for shared memory.
+    """
     (epilogue,) = sch.get_consumers(conv)
     load_a = next(b for b in sch.get_producers(conv) if sch.get(b).name_hint == "load_a")
     (rows,) = sch.get_producers(load_a)
@@ -51,7 +61,7 @@ def schedule_product(
     mma_intrinsics.register()
 
     # Step 1. The default decision, by the model, and slices of the inner dimension
-    best = best_block(device, m_tiles, n_tiles, k_tiles, operand)
+    best = best_block(device, m_tiles, n_tiles, k_tiles, operand, half)
     m_default = [m_tiles // (best.m_warps * best.m_each), best.m_warps, best.m_each]
     n_default = [n_tiles // (best.n_warps * best.n_each), best.n_warps, best.n_each]
     sliced = slices.sample(sch, k_tiles, best.slices)
@@ -63,11 +73,14 @@ def schedule_product(
     k_inner = max(
         d
         for d in divisors(k_rest)
-        if shared_bytes(best.m_tiles, best.n_tiles, d, sliced, operand) <= device.shared_bytes
+        if d == 1
+        or shared_bytes(best.m_tiles, best.n_tiles, d, sliced, operand)
+        + half.shared_bytes(best.n_tiles * TILE)
+        <= device.shared_bytes
     )
 
     # Step 2. Blocks, warps and tiles
-    m0, m1, mi = sch.split(mt, sch.sample_perfect_tile(mt, 3, 4, m_default))
+    m0, m1, mi = split_rows(sch, mt, m_default, half)
     n0, n1, ni = sch.split(nt, sch.sample_perfect_tile(nt, 3, 4, n_default))
     k0, k1 = sch.split(kt, sch.sample_perfect_tile(kt, 2, 128, [k_rest // k_inner, k_inner]))
     in_flight = max(1, max_fragments(operand) // (extent(sch, mi) + extent(sch, ni)))
@@ -80,6 +93,7 @@ def schedule_product(
     held = shared_bytes(
         tile[0] * tile[1], tile[2] * tile[3], extent(sch, k1) * extent(sch, ki), sliced, operand
     )
+    held += half.shared_bytes(tile[2] * tile[3] * TILE)
     device.check_block(sliced * warps * LANES, held)
     block = sch.fuse(m0, n0)
     warp = sch.fuse(m1, n1)
@@ -114,7 +128,19 @@ def schedule_product(
     sch.tensorize(sch.get_loops(init)[-2], mma_intrinsics.FILL)
     sch.tensorize(sch.get_loops(load_a)[-2], operand.load_a)
     sch.tensorize(m, instruction_of(device, operand))
-    return [sch]
+    return Grid(block, threads)
+
+
+def split_rows(
+    sch: Schedule, mt: LoopRV, default: list[int], half: Half
+) -> tuple[LoopRV, LoopRV, LoopRV]:
+    """Tiles of rows into blocks, warps and the tiles of each."""
+    if half.rows is None:
+        m0, m1, mi = sch.split(mt, sch.sample_perfect_tile(mt, 3, 4, default))
+        return m0, m1, mi
+    m0, mt = sch.split(mt, [None, half.rows // TILE])
+    m1, mi = sch.split(mt, sch.sample_perfect_tile(mt, 2, MAX_GIVEN_TILES, default[1:]))
+    return m0, m1, mi
 
 
 def stage_rows(
@@ -241,37 +267,25 @@ class Block:
         return self.m_warps * self.n_warps * self.slices
 
 
-def best_block(device: Device, m_tiles: int, n_tiles: int, k_tiles: int, operand: Operand) -> Block:
+def best_block(
+    device: Device,
+    m_tiles: int,
+    n_tiles: int,
+    k_tiles: int,
+    operand: Operand,
+    half: Half = ALONE,
+) -> Block:
     """The block with the least modelled time.
 
-    A round of blocks takes as long as its slowest part: the warps' chain of instructions, or the
-    bytes that a multiprocessor reads. More tiles a block mean fewer bytes and fewer, longer rounds;
-    more slices shorter chains, and adding up.
+    Raises ValueError where none of the rows that `half` asks for fits.
     """
 
     def cost(choice: Block) -> float:
-        blocks = (m_tiles // choice.m_tiles) * (n_tiles // choice.n_tiles)
-        resident = device.resident_blocks(LANES * choice.warps)
-        rounds = -(-blocks // (device.multiprocessors * resident))
-        together = min(resident, -(-blocks // device.multiprocessors))
-        each = choice.m_each * choice.n_each
-        k_slice = k_tiles // choice.slices
-        # tf32 multiplies half as much an instruction
-        instructions = (2 if operand is HALF else 4) * each * k_slice
-        warps = choice.warps * together
-        tensor = instructions * max(warps / device.tensor_cores, 1) * device.mma_cycles
-        tiles = (choice.m_tiles + choice.n_tiles) * k_tiles
-        loads = tiles * TILE * TILE * operand.bytes * together
-        flights = -(-k_slice * (choice.m_each + choice.n_each) // max_fragments(operand))
-        elements = choice.m_tiles * choice.n_tiles * TILE * TILE * together
-        adding = slices.cycles(elements, choice.slices)
-        latency = device.latency_cycles * (1 + flights) + adding
-        return rounds * (latency + max(tensor, loads / device.l2_bytes_per_cycle))
+        return cycles(device, choice, m_tiles, n_tiles, k_tiles, operand, half)
 
     choices = [
         Block(m_warps, m_each, n_warps, n_each, sliced)
-        for m_warps in (1, 2, 4)
-        for m_each in (1, 2, 4)
+        for m_warps, m_each in rows_of_warps(half)
         for n_warps in (1, 2, 4, 8)
         for n_each in (1, 2, 4)
         for sliced in slices.options(k_tiles)
@@ -280,6 +294,50 @@ def best_block(device: Device, m_tiles: int, n_tiles: int, k_tiles: int, operand
         and m_each * n_each <= 8
         and m_warps * n_warps * sliced <= 8
         and shared_bytes(m_warps * m_each, n_warps * n_each, 1, sliced, operand)
+        + half.shared_bytes(n_warps * n_each * TILE)
         <= device.shared_bytes
     ]
     return min(choices, key=lambda choice: (cost(choice), choice))
+
+
+def rows_of_warps(half: Half) -> list[tuple[int, int]]:
+    """(warps, tiles of each) along m to choose from."""
+    if half.rows is None:
+        return [(warps, each) for warps in (1, 2, 4) for each in (1, 2, 4)]
+    tiles = half.rows // TILE
+    return [(tiles // each, each) for each in divisors(tiles)]
+
+
+def cycles(
+    device: Device,
+    choice: Block,
+    m_tiles: int,
+    n_tiles: int,
+    k_tiles: int,
+    operand: Operand,
+    half: Half = ALONE,
+) -> float:
+    """Of the whole kernel.
+
+    A round of blocks takes as long as its slowest part: the warps' chain of instructions, or the
+    bytes that a multiprocessor reads. More tiles a block mean fewer bytes and fewer, longer rounds;
+    more slices shorter chains, and adding up.
+    """
+    blocks = (m_tiles // choice.m_tiles) * (n_tiles // choice.n_tiles)
+    resident = device.resident_blocks(LANES * choice.warps)
+    rounds = -(-blocks // (device.multiprocessors * resident))
+    together = min(resident, -(-blocks // device.multiprocessors))
+    each = choice.m_each * choice.n_each
+    k_slice = k_tiles // choice.slices
+    # tf32 multiplies half as much an instruction
+    instructions = (2 if operand is HALF else 4) * each * k_slice
+    warps = choice.warps * together
+    tensor = instructions * max(warps / device.tensor_cores, 1) * device.mma_cycles
+    tiles = (choice.m_tiles + choice.n_tiles) * k_tiles
+    loads = tiles * TILE * TILE * operand.bytes * together
+    flights = -(-k_slice * (choice.m_each + choice.n_each) // max_fragments(operand))
+    rows, columns = choice.m_tiles * TILE, choice.n_tiles * TILE
+    adding = slices.cycles(together * rows * columns, choice.slices)
+    depthwise = together * half.cycles(rows, columns, k_tiles * TILE)
+    latency = device.latency_cycles * (1 + flights) + adding + depthwise
+    return rounds * (latency + max(tensor, loads / device.l2_bytes_per_cycle))

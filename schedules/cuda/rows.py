@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tvm.runtime import DataType
 from tvm.s_tir import Schedule
@@ -17,6 +18,15 @@ RowFiller = Callable[[Schedule, SBlockRV, Threads, str | None], None]
 
 With a tensor intrinsic, which rounds, `stored_from_registers` has come before.
 """
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A product's loop over blocks, and the threads of one."""
+
+    block: LoopRV
+    threads: Threads
+
 
 VECTOR_BYTES = 16  # the widest load
 MAX_IN_FLIGHT = 8  # loads of a thread, four registers each

@@ -14,7 +14,7 @@ import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tvm import tirx
 from tvm.script import tirx as T
@@ -73,8 +73,9 @@ def conv2d(
     Buffers: x; weights as `weight_shape` says; bias float32 (out.stored,); out.
     """
     pointwise = (window.kernel, window.stride, window.padding) == ((1, 1), (1, 1), (0, 0))
+    meet = functools.partial(meeting, x, out, window)
     rule = "pointwise_conv2d" if pointwise else "conv2d"
-    fill = copied_rows(x) if pointwise else gathered_rows(x, out, window)
+    fill = copied_rows(x) if pointwise else gathered_rows(x, out.rows, window.taps, meet)
     multiply = product(x, out, window, activation, rule, tf32)
     rows_shape = (out.rows, reduction(x, window))
     packed = weight_shape(x, out, window, tf32)
@@ -162,10 +163,15 @@ def copied_rows(x: Image) -> Callable[..., None]:
     return fill
 
 
-def gathered_rows(x: Image, out: Image, window: Window) -> Callable[..., None]:
-    """Emits rows[m, tap · C + c] = channel c of the input that output pixel m meets at that tap."""
+def gathered_rows(
+    x: Image, height: int, taps: int, meet: Callable[[Any, Any], tuple[Any, Any]]
+) -> Callable[..., None]:
+    """Emits rows[m, tap · C + c] = channel c of the input pixel that row m meets at that tap.
+
+    `meet(m, tap)` says whether there is one, and which; where there is none stand zeros.
+    """
     channels, dtype = x.stored, x.dtype
-    grid = (out.rows, reduction(x, window))
+    grid = (height, taps * channels)
 
     @T.inline
     def fill(data, rows):
@@ -173,8 +179,8 @@ def gathered_rows(x: Image, out: Image, window: Window) -> Callable[..., None]:
             with T.sblock("rows"):
                 vm, vk = T.axis.remap("SS", [m, k])
                 rows[vm, vk] = T.if_then_else(
-                    meeting(x, out, window, vm, vk // channels)[0],
-                    data[meeting(x, out, window, vm, vk // channels)[1], vk % channels],
+                    meet(vm, vk // channels)[0],
+                    data[meet(vm, vk // channels)[1], vk % channels],
                     T.cast(0, dtype),
                 )
 
@@ -203,7 +209,8 @@ def filtered_rows(
             with T.sblock("depthwise"):
                 vm, vc = T.axis.remap("SS", [m, c])
                 filtered[vm, vc] = T.cast(
-                    activation(weighted_sum(window, taps, filter, vm, vc) + filter_bias[vc]), dtype
+                    activation(weighted_sum(window, taps, filter, 0, vm, vc) + filter_bias[vc]),
+                    dtype,
                 )
         for m, c in T.grid(*grid):
             with T.sblock("rows"):
@@ -213,10 +220,13 @@ def filtered_rows(
     return fill
 
 
-def weighted_sum(window: Window, taps: Any, filter: Any, m: Any, c: Any) -> Any:
-    """Of a pixel's taps, in float32; written out, so that no reduction has to be initialised."""
+def weighted_sum(window: Window, taps: Any, filter: Any, first: Any, pixel: Any, c: Any) -> Any:
+    """Of a pixel's taps, in float32; written out, so that no reduction has to be initialised.
+
+    `first` is where in `taps` they begin.
+    """
     terms = [
-        T.cast(taps[tap, m, c], "float32") * T.cast(filter[tap, c], "float32")
+        T.cast(taps[first + tap, pixel, c], "float32") * T.cast(filter[tap, c], "float32")
         for tap in range(window.taps)
     ]
     return functools.reduce(operator.add, terms)
@@ -225,8 +235,19 @@ def weighted_sum(window: Window, taps: Any, filter: Any, m: Any, c: Any) -> Any:
 # The product
 
 
+class Results(Protocol):
+    """A product's matrix of results: an image, or something else of whole tiles."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def stored(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+
+
 def product(
-    x: Image, out: Image, window: Window, activation: Activation, rule: str, tf32: bool
+    x: Image, out: Results, window: Window, activation: Activation, rule: str, tf32: bool
 ) -> Callable[..., None]:
     """Emits result = activation(rows · weight + bias) by the instructions that the dtype has."""
     shape = (out.rows, reduction(x, window))
@@ -237,7 +258,7 @@ def product(
 
 
 def product_on_fma_units(
-    shape: tuple[int, int], out: Image, activation: Activation, rule: str
+    shape: tuple[int, int], out: Results, activation: Activation, rule: str
 ) -> Callable[..., None]:
     height, inner = shape
 
@@ -251,7 +272,7 @@ def product_on_fma_units(
                 with T.init():
                     acc[vm, vn] = T.float32(0)
                 acc[vm, vn] = acc[vm, vn] + rows[vm, vk] * weight[vk, vn]
-        for m, n in T.grid(*out.shape):
+        for m, n in T.grid(height, out.stored):
             with T.sblock("epilogue"):
                 vm, vn = T.axis.remap("SS", [m, n])
                 result[vm, vn] = T.cast(activation(acc[vm, vn] + bias[vn]), out.dtype)
@@ -262,7 +283,7 @@ def product_on_fma_units(
 def product_on_tensor_cores(
     shape: tuple[int, int],
     dtype: str,
-    out: Image,
+    out: Results,
     activation: Activation,
     rule: str,
     fragments: Fragments,

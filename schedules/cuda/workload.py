@@ -1,0 +1,46 @@
+"""A layer as the models of times see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Depthwise or 1x1, from (N, H, W, C) to (N, H, W, C); padding is (top, left)."""
+
+    depthwise: bool
+    source: tuple[int, int, int, int]
+    result: tuple[int, int, int, int]
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def pixels(self) -> int:
+        """Of the result."""
+        batch, height, width, _ = self.result
+        return batch * height * width
+
+    @property
+    def channels_in(self) -> int:
+        return self.source[3]
+
+    @property
+    def channels_out(self) -> int:
+        return self.result[3]
+
+    @property
+    def inputs(self) -> int:
+        """Values."""
+        batch, height, width, channels = self.source
+        return batch * height * width * channels
+
+    @property
+    def outputs(self) -> int:
+        """Values."""
+        return self.pixels * self.channels_out
