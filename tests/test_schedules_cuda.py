@@ -212,7 +212,7 @@ def test_the_cheapest_pairs_of_all(rng: np.random.Generator) -> None:
 PAIRS = [
     ("cuda-sm_75", "fp32", 8, "SSSSSSSSSSSS.."),
     ("cuda-sm_86", "fp32", 64, ".PPP.SS.PPPPP..."),
-    ("cuda-sm_86", "tf32", 1, ".PPPPPPPPPPPP."),
+    ("cuda-sm_86", "tf32", 1, ".P.SSS.P..........P."),
     ("cuda-sm_86", "fp16", 64, ".PPPPP.SSSSSS.."),
     ("cuda-sm_90", "fp16", 1, ".PPPPPPPPPPPP."),
     ("cuda-sm_90", "fp32", 64, "SSSSSS.............."),

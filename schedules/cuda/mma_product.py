@@ -13,7 +13,8 @@ them; the weights come rounded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -70,14 +71,8 @@ def schedule_product(
         conv = slices.split_inner(sch, conv, kt, sliced)
     mt, nt, kt, *slice_, m, n, k = sch.get_loops(conv)
     k_rest = k_tiles // sliced
-    k_inner = max(
-        d
-        for d in divisors(k_rest)
-        if d == 1
-        or shared_bytes(best.m_tiles, best.n_tiles, d, sliced, operand)
-        + half.shared_bytes(best.n_tiles * TILE)
-        <= device.shared_bytes
-    )
+    chosen_slices = replace(best, slices=sliced)
+    k_inner = max(staged_tiles(device, chosen_slices, k_rest, operand, half), default=1)
 
     # Step 2. Blocks, warps and tiles
     m0, m1, mi = split_rows(sch, mt, m_default, half)
@@ -293,11 +288,37 @@ def best_block(
         and n_tiles % (n_warps * n_each) == 0
         and m_each * n_each <= 8
         and m_warps * n_warps * sliced <= 8
-        and shared_bytes(m_warps * m_each, n_warps * n_each, 1, sliced, operand)
-        + half.shared_bytes(n_warps * n_each * TILE)
-        <= device.shared_bytes
     ]
-    return min(choices, key=lambda choice: (cost(choice), choice))
+    possible = [
+        choice
+        for choice in choices
+        if staged_tiles(device, choice, k_tiles // choice.slices, operand, half)
+    ]
+    return min(possible, key=lambda choice: (cost(choice), choice))
+
+
+def staged_tiles(
+    device: Device, choice: Block, k_slice: int, operand: Operand, half: Half
+) -> list[int]:
+    """How many tiles along the inner dimension a slice can have in shared memory at a time.
+
+    Rows are rounded to tf32 by whole vectors: threads have to share them out evenly.
+    """
+    kept = half.shared_bytes(choice.n_tiles * TILE)
+    return [
+        tiles
+        for tiles in divisors(k_slice)
+        if shared_bytes(choice.m_tiles, choice.n_tiles, tiles, choice.slices, operand) + kept
+        <= device.shared_bytes
+        and (operand is HALF or evenly_shared(choice, tiles))
+    ]
+
+
+def evenly_shared(choice: Block, k_tiles: int) -> bool:
+    """Whether all warps of a block have as much of its rows to round."""
+    vectors = choice.slices * k_tiles * TILE * TF32.bytes // VECTOR_BYTES
+    rows_at_once = choice.warps * (LANES // math.gcd(vectors, LANES))
+    return choice.m_tiles * TILE % rows_at_once == 0
 
 
 def rows_of_warps(half: Half) -> list[tuple[int, int]]:
@@ -339,5 +360,6 @@ def cycles(
     rows, columns = choice.m_tiles * TILE, choice.n_tiles * TILE
     adding = slices.cycles(together * rows * columns, choice.slices)
     depthwise = together * half.cycles(rows, columns, k_tiles * TILE)
-    latency = device.latency_cycles * (1 + flights) + adding + depthwise
+    steps = k_slice // max(staged_tiles(device, choice, k_slice, operand, half))
+    latency = device.latency_cycles * (steps + flights) + adding + depthwise
     return rounds * (latency + max(tensor, loads / device.l2_bytes_per_cycle))
