@@ -53,7 +53,7 @@ def test_a_candidate_is_built_checked_and_timed(
     arguments = arguments_of(mod)
     values, library = str(tmp_path / "case.npz"), str(tmp_path / "candidate.so")
     done = builder.handle(MakeCase(0, 0, arguments, values))
-    assert done is not None and done.cause is None and done.detail == case.UNSCHEDULED, done
+    assert done is not None and done.cause is None and done.detail == case.INDEPENDENT, done
     done = builder.handle(Build(1, 0, space.default.trace_json, library))
     assert done is not None and done.cause is None, done
 

@@ -22,23 +22,36 @@ def make(
     seed: int,
     run: Callable[[list[NDArray[Any]]], None],
 ) -> tuple[list[NDArray[Any]], str]:
-    """Random inputs, the outputs they give in their places, and where those come from.
-
-    By NumPy from the layer's meaning; ``run``, the unscheduled kernel, computes them in place for
-    a kernel that has no such reference.
-    """
+    """Random inputs, the outputs they give in their places, and where those come from."""
     from tvm_mobilenet.tuning import reference
 
     values = random_values(arguments, seed)
+    return values, fill(func, arguments, values, reference.output, run)
+
+
+def fill(
+    func: tirx.PrimFunc,
+    arguments: Sequence[Argument],
+    values: list[NDArray[Any]],
+    reference: Callable[..., NDArray[Any]],
+    run: Callable[[list[NDArray[Any]]], None],
+) -> str:
+    """Put the outputs in their places among ``values``; returns where they come from.
+
+    By NumPy, from the layer's meaning, as ``reference`` does it; ``run``, the unscheduled kernel,
+    computes them in place for a kernel that has no such reference.
+    """
+    from tvm_mobilenet.tuning.reference import NoReference
+
     places = [place for place, one in enumerate(arguments) if one.role == "output"]
     try:
         if len(places) != 1 or places[0] != len(arguments) - 1:
-            raise reference.NoReference("one output, which comes last, is wanted")
-        values[-1] = reference.output(func, values[:-1], values[-1])
-        return values, INDEPENDENT
-    except reference.NoReference:
+            raise NoReference("one output, which comes last, is wanted")
+        values[-1] = reference(func, values[:-1], values[-1])
+        return INDEPENDENT
+    except NoReference:
         run(values)
-        return values, UNSCHEDULED
+        return UNSCHEDULED
 
 
 def random_values(arguments: Sequence[Argument], seed: int) -> list[NDArray[Any]]:

@@ -1,8 +1,9 @@
 """The tuner's builder and runner for NVIDIA GPUs: what its worker processes do there.
 
-A candidate becomes a library like a network's, of one launch. It is checked against the unscheduled
-kernel, which runs on the CPU, and timed by the GPU's own clock, launches back to back. Weights stay
-in the L2 cache between calls, where those of a MobileNet stay between inferences too.
+A candidate becomes a library like a network's, of one launch. It is checked against NumPy, or
+against the unscheduled kernel, which runs on the CPU, where ``gpu_reference`` knows no such layer.
+It is timed by the GPU's own clock, launches back to back. Weights stay in the L2 cache between
+calls, where those of a MobileNet stay between inferences too.
 
 ``measure`` is the same for this machine's GPU and for one over RPC (``gpu_device``).
 """
@@ -61,7 +62,8 @@ class Builder(builder.Builder):
         library.link(code, Path(job.library), "cuda", self._settings.link[0], job.objects)
 
     def _make_case(self, job: MakeCase) -> str:
-        # the references by NumPy read the kernels of CPUs, whose layouts are others
+        from tvm_mobilenet.tuning import gpu_reference
+
         mod = self._workloads[job.task]
         values = case.random_values(job.arguments, self._settings.seed)
         if (pipeline.rule_of(mod["main"]) or "").endswith(f"_{TF32.suffix}"):
@@ -71,9 +73,13 @@ class Builder(builder.Builder):
                 for value, one in zip(values, job.arguments, strict=True)
             ]
         output_of(job.arguments, values).fill(np.nan)  # … and so it stays where nothing is written
-        self._run_unscheduled(mod, values)
+
+        def run(unwritten: list[NDArray[Any]]) -> None:
+            self._run_unscheduled(mod, unwritten)
+
+        source = case.fill(mod["main"], job.arguments, values, gpu_reference.output, run)
         case.save(Path(job.case), values)
-        return case.UNSCHEDULED
+        return source
 
 
 class Runner(runner.Runner):

@@ -33,7 +33,7 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
 
     Raises NoReference for a kernel of another kind or another form.
     """
-    kernel = _Kernel(func)
+    kernel = Kernel(func)
     reference = REFERENCES.get(kernel.rule)
     if reference is None:
         raise NoReference(f"no reference for {kernel.rule or 'a kernel without a rule'}")
@@ -50,7 +50,7 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
 # ---- the layers
 
 
-def conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Dense convolution, 1x1 included: weights (O/v/panel, kh, kw, I, panel, v)."""
     data, weight, bias = inputs
     _, kernel_h, kernel_w, channels, _, _ = weight.shape
@@ -61,12 +61,12 @@ def conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     return kernel.finish(summed + bias.reshape(-1), shape)
 
 
-def depthwise_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def depthwise_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution: weights (C/v, kh, kw, v)."""
     return kernel.finish(filtered(kernel, "conv", inputs, kernel.size()), shape)
 
 
-def depthwise_operands(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def depthwise_operands(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution whose result is left as Strassen's left operands."""
     batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
     size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
@@ -80,7 +80,7 @@ def depthwise_operands(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) 
     return blocked.transpose(0, 1, 4, 2, 3, 5)
 
 
-def strassen_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def strassen_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
     operands, weight, bias = inputs
     products, batch, blocks, rows, columns, v = operands.shape
@@ -96,7 +96,7 @@ def strassen_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> 
     return kernel.finish(summed + bias.reshape(-1), shape)
 
 
-def separable_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def separable_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
     *first, weight, bias = inputs
     summed = filtered(kernel, "filter", first, kernel.size("filter"))
@@ -107,7 +107,7 @@ def separable_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) ->
 
 
 def filtered(
-    kernel: _Kernel,
+    kernel: Kernel,
     block: str,
     inputs: Sequence[Array],
     size: tuple[int, int],
@@ -122,7 +122,7 @@ def filtered(
     return summed
 
 
-def stem_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def stem_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Convolution of a plain (N, C, H, W) image, padded here: weights (O/v, C, kh, kw, v)."""
     data, weight, bias = inputs
     _, channels, kernel_h, kernel_w, _ = weight.shape
@@ -136,7 +136,7 @@ def stem_conv2d(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Arra
     return kernel.finish(summed + bias.reshape(-1), shape)
 
 
-def global_avg_pool2d(kernel: _Kernel, shape: tuple[int, ...], data: Array) -> Array:
+def global_avg_pool2d(kernel: Kernel, shape: tuple[int, ...], data: Array) -> Array:
     """Mean over the image: blocked → (N, C)."""
     image = channels_last(data)
     rows, columns = kernel.extents("sum")[3:]
@@ -146,14 +146,14 @@ def global_avg_pool2d(kernel: _Kernel, shape: tuple[int, ...], data: Array) -> A
     return mean
 
 
-def dense(kernel: _Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def dense(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Fully connected: weights (O/v/panel, I, panel, v), the last filled up past the outputs."""
     data, weight, bias = inputs
     matrix = weight.transpose(1, 0, 2, 3).reshape(weight.shape[1], -1)
     return kernel.clamp(data @ matrix[:, : shape[1]] + bias)
 
 
-def layout(kernel: _Kernel, shape: tuple[int, ...], data: Array) -> Array:
+def layout(kernel: Kernel, shape: tuple[int, ...], data: Array) -> Array:
     """Between (N, C, H, W) and blocked: pack with a halo of zeros, or unpack."""
     if data.ndim == 5:
         top, left = kernel.origin("unpack", (2, 3))
@@ -189,22 +189,22 @@ def channels_last(blocked: Array) -> Array:
     return blocked.transpose(0, 2, 3, 1, 4).reshape(batch, rows, columns, blocks * v)
 
 
-class _Kernel:
+class Kernel:
     """The numbers of a layer, read off its unscheduled function."""
 
     def __init__(self, func: tirx.PrimFunc) -> None:
         self._params = list(func.params)
-        self._blocks: dict[str, s_tir.SBlock] = {}
+        self.blocks: dict[str, s_tir.SBlock] = {}
         self.rule = ""
 
         def collect(block: s_tir.SBlock) -> None:
-            self._blocks[block.name_hint] = block
+            self.blocks[block.name_hint] = block
             self.rule = str(block.annotations.get("schedule_rule", self.rule))
 
         tvm_ffi.structural_walk(func.body, (s_tir.SBlock, collect))
 
     def extents(self, block: str) -> list[int]:
-        return [int(one.dom.extent) for one in self._blocks[block].iter_vars]
+        return [int(one.dom.extent) for one in self.blocks[block].iter_vars]
 
     def size(self, block: str = "conv") -> tuple[int, int]:
         """The rows and columns of the result of the plain convolution that a block sums."""
@@ -226,7 +226,7 @@ class _Kernel:
         """
         height, width = size
         indices = self._image_indices(axes, block)
-        variables = [one.var for one in self._blocks[block].iter_vars]
+        variables = [one.var for one in self.blocks[block].iter_vars]
         taps = []
         (stride_h, origin_h), (stride_w, origin_w) = (
             (_coefficient(index, variables[axis]), _constant(index))
@@ -246,7 +246,7 @@ class _Kernel:
     def finish(self, summed: Array, shape: tuple[int, ...]) -> Array:
         """Clamp, and put (N, oh, ow, O) into the interior of a blocked result, its halo zero."""
         batch, blocks, rows, columns, v = shape
-        block = self._blocks["epilogue"]
+        block = self.blocks["epilogue"]
         top, left = (_constant(block.body.indices[place]) for place in (2, 3))
         _, height, width, _ = summed.shape
         result = np.zeros((batch, rows, columns, blocks * v))
@@ -255,7 +255,9 @@ class _Kernel:
 
     def clamp(self, value: Array, epilogue: str = "epilogue") -> Array:
         """The activation: what the epilogue's value is limited to."""
-        node = self._blocks[epilogue].body.value
+        node = self.blocks[epilogue].body.value
+        while isinstance(node, tirx.Cast):
+            node = node.value
         low, high = -np.inf, np.inf
         while isinstance(node, tirx.Max | tirx.Min):
             bound = float(node.b.value)
@@ -272,7 +274,7 @@ class _Kernel:
 
         ``places`` are those of the loops over rows and columns.
         """
-        variables = [self._blocks[block].iter_vars[place].var for place in places]
+        variables = [self.blocks[block].iter_vars[place].var for place in places]
         indices = next(i for source, i in self._loads(block) if source.same_as(self._params[0]))
         first, second = (
             _constant(index)
@@ -291,7 +293,7 @@ class _Kernel:
 
     def _image_indices(self, axes: tuple[int, int], name: str) -> list[Any]:
         """The row and the column that a sum reads, of the data or of its padded copy."""
-        block = self._blocks[name]
+        block = self.blocks[name]
         variables = [block.iter_vars[axis].var for axis in axes]
         others = [*self._params[1:], block.body.buffer]
         for source, indices in self._loads(name):
@@ -306,7 +308,7 @@ class _Kernel:
         def visit(load: ir.TensorLoad) -> None:
             found.append((load.source, list(load.indices)))
 
-        tvm_ffi.structural_walk(self._blocks[block].body, (ir.TensorLoad, visit))
+        tvm_ffi.structural_walk(self.blocks[block].body, (ir.TensorLoad, visit))
         return found
 
 
