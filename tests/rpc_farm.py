@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.remote import emulated_devices
 from tvm_mobilenet.remote.tracker import TrackerAddress, query_tracker
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60
-
-
-# TVM imports torch wherever it is, for seconds of every process; a board has none either.
-NO_TORCH = "raise ImportError('left out')\n"
 
 
 @dataclass
@@ -31,7 +25,6 @@ class Farm:
     """Processes by what they are; every one is the leader of a group of its own."""
 
     address: TrackerAddress
-    folder: Path
     tracker: subprocess.Popen[bytes] | None = None
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -46,11 +39,8 @@ class Farm:
     def start_servers(
         self, count: int, key: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        ports = ["--port", "9100", "--port-end", "9999"]
-        where = ["--host", HOST, *ports, "--tracker", f"{HOST}:{self.address.port}"]
-        for _ in range(count):
-            command = ["-m", "tvm.exec.rpc_server", *where, "--key", key, "--silent"]
-            self.servers.append(start(command, self.folder, environment))
+        command = emulated_devices.server_command(sys.executable, self.address.port, key)
+        self.servers += [start(command, environment) for _ in range(count)]
 
     def registered(self, key: str) -> int:
         try:
@@ -75,27 +65,22 @@ def running(count: int, key: str) -> Iterator[Farm]:
     """A tracker with ``count`` servers under ``key``; all of it ends with the block."""
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="rpc-farm-"))
-    (folder / "torch.py").write_text(NO_TORCH)
-    farm = Farm(TrackerAddress(HOST, port), folder)
-    where = ["--host", HOST, "--port", str(port), "--port-end", str(port + 1), "--silent"]
+    farm = Farm(TrackerAddress(HOST, port))
     try:
-        farm.tracker = start(["-m", "tvm.exec.rpc_tracker", *where], folder)
+        farm.tracker = start(emulated_devices.tracker_command(port))
         wait_for(lambda: listens(farm.address))
         farm.add_servers(count, key)
         yield farm
     finally:
         farm.close()
-        shutil.rmtree(folder)
 
 
 def start(
-    arguments: list[str], folder: Path, environment: Mapping[str, str] | None = None
+    command: list[str], environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    own = {"TVM_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     return subprocess.Popen(
-        [sys.executable, *arguments],
-        env={**os.environ, **own, **(environment or {})},
+        command,
+        env={**os.environ, "TVM_NUM_THREADS": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

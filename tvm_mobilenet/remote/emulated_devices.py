@@ -17,6 +17,7 @@ from tvm_mobilenet.remote.emulator import CORES, Emulator
 
 HOST = "127.0.0.1"
 FIRST_SERVER_PORT, LAST_SERVER_PORT = 9100, 9999
+SERVE = "tvm_mobilenet.remote.serve"
 START_TIMEOUT_S = 180  # importing TVM alone takes 10 s under emulation
 STOP_TIMEOUT_S = 5
 
@@ -36,12 +37,7 @@ def serving(
     check_free(port)
     address = (HOST, port)
     with contextlib.ExitStack() as processes:
-        tracker = ["--host", HOST, "--port", str(port), "--port-end", str(port + 1), "--silent"]
-        started = [
-            processes.enter_context(
-                running([sys.executable, "-m", "tvm.exec.rpc_tracker", *tracker])
-            )
-        ]
+        started = [processes.enter_context(running(tracker_command(port)))]
         wait_until(lambda: listens(address), started, f"no tracker at {HOST}:{port}")
         started += [
             processes.enter_context(running(server_command(python, port, key)))
@@ -55,20 +51,17 @@ def serving(
         yield address
 
 
+def tracker_command(port: int) -> list[str]:
+    """The command of an RPC tracker."""
+    ports = ["--port", str(port), "--port-end", str(port + 1)]
+    return [sys.executable, "-m", SERVE, "tracker", "--host", HOST, *ports]
+
+
 def server_command(python: str, tracker_port: int, key: str) -> list[str]:
     """The command of an RPC server that ``python`` runs."""
     ports = ["--port", str(FIRST_SERVER_PORT), "--port-end", str(LAST_SERVER_PORT)]
-    where = [
-        "--host",
-        HOST,
-        *ports,
-        "--tracker",
-        f"{HOST}:{tracker_port}",
-        "--key",
-        key,
-        "--silent",
-    ]
-    return [python, "-m", "tvm.exec.rpc_server", *where]
+    tracker = ["--tracker", f"{HOST}:{tracker_port}", "--key", key]
+    return [python, "-m", SERVE, "server", "--host", HOST, *ports, *tracker]
 
 
 @contextlib.contextmanager
@@ -108,7 +101,7 @@ def wait_until(
             raise RunFailed(f"{failure}: it ended at once")
         if time.monotonic() > deadline:
             raise RunFailed(f"{failure} in {START_TIMEOUT_S} s")
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def check_free(port: int) -> None:
