@@ -17,6 +17,7 @@ from schedules import RULES
 from schedules.sharing import num_cores
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.executor import StaticProgram, make_static
+from tvm_mobilenet.fold_constants import fold_constants
 from tvm_mobilenet.legalize import STRASSEN, legalize
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def graph_phases(
                 relax.transform.FoldBatchnormToConv2D(),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
-                relax.transform.FoldConstant(),
+                fold_constants,
                 relax.transform.DeadCodeElimination(),
             ],
         ),
