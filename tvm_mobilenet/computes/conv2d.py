@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.layout import DTYPE, Blocked
+from tvm_mobilenet.computes.parsing import parsed_once
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Window:
         return (x.halo.top - self.padding[0], x.halo.left - self.padding[1])
 
 
-@cache
+@parsed_once
 def conv2d(
     x: Blocked, out: Blocked, window: Window, activation: Activation, panel: int = 1
 ) -> tirx.PrimFunc:
@@ -75,7 +75,7 @@ def conv2d(
     return main
 
 
-@cache
+@parsed_once
 def depthwise_conv2d(
     x: Blocked, out: Blocked, window: Window, activation: Activation
 ) -> tirx.PrimFunc:
@@ -100,7 +100,7 @@ def depthwise_conv2d(
     return main
 
 
-@cache
+@parsed_once
 def separable_conv2d(
     x: Blocked,
     middle: Blocked,
@@ -139,7 +139,7 @@ def separable_conv2d(
     return main
 
 
-@cache
+@parsed_once
 def stem_conv2d(
     image: tuple[int, int, int, int],
     padding: tuple[int, int, int, int],

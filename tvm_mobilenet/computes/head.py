@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.layout import DTYPE, Blocked
+from tvm_mobilenet.computes.parsing import parsed_once
 
 
-@cache
+@parsed_once
 def global_avg_pool2d(x: Blocked) -> tirx.PrimFunc:
     """Mean over the image: blocked → (N, C)."""
     v = x.vector
@@ -39,7 +38,7 @@ def global_avg_pool2d(x: Blocked) -> tirx.PrimFunc:
     return main
 
 
-@cache
+@parsed_once
 def dense(
     batch: int,
     features_in: int,

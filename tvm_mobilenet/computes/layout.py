@@ -9,10 +9,11 @@ it, so that no convolution has a branch or a padding copy in its loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from tvm import tirx
 from tvm.script import tirx as T
+
+from tvm_mobilenet.computes.parsing import parsed_once
 
 DTYPE = "float32"
 
@@ -68,7 +69,7 @@ class Blocked:
         return (self.batch, self.blocks, self.padded_height, self.padded_width, self.vector)
 
 
-@cache
+@parsed_once
 def pack(x: Blocked) -> tirx.PrimFunc:
     """(N, C, H, W) → blocked, halo and filled-up channels zero."""
     channels, height, width, halo, v = x.channels, x.height, x.width, x.halo, x.vector
@@ -96,7 +97,7 @@ def pack(x: Blocked) -> tirx.PrimFunc:
     return main
 
 
-@cache
+@parsed_once
 def unpack(x: Blocked) -> tirx.PrimFunc:
     """Blocked → (N, C, H, W), without halo and filled-up channels."""
     halo, v = x.halo, x.vector

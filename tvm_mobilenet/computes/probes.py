@@ -6,18 +6,17 @@ compiled for the bundle's target like every kernel, and exported beside `infer`.
 
 from __future__ import annotations
 
-from functools import cache
-
 from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.layout import DTYPE
+from tvm_mobilenet.computes.parsing import parsed_once
 from tvm_mobilenet.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
 
 CHAINS = 12  # independent FMAs: two a cycle at a latency of 4 need 8; 12 fit 16 registers
 
 
-@cache
+@parsed_once
 def fma_peak(v: int) -> tirx.PrimFunc:
     """FMA_FLOPS operations in `CHAINS` independent chains of vector FMAs, in registers only.
 
@@ -51,7 +50,7 @@ def fma_peak(v: int) -> tirx.PrimFunc:
     return main
 
 
-@cache
+@parsed_once
 def stream_read(rows: int, v: int) -> tirx.PrimFunc:
     """Column sums of (rows, STREAM_ROW) floats, read in order.
 

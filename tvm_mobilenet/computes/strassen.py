@@ -31,7 +31,6 @@ level 3 BLAS", ACM TOMS 16, 1990).
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +40,7 @@ from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.conv2d import Activation, Window, halo_writer
 from tvm_mobilenet.computes.layout import DTYPE, Blocked
+from tvm_mobilenet.computes.parsing import parsed_once
 from tvm_mobilenet.computes.weights import in_panels, pack_channels
 
 PRODUCTS = 7
@@ -71,7 +71,7 @@ def operand_shape(x: Blocked) -> tuple[int, ...]:
     return (PRODUCTS, x.batch, x.blocks // 2, x.height // 2, x.width, x.vector)
 
 
-@cache
+@parsed_once
 def depthwise_operands(
     x: Blocked, out: Blocked, window: Window, activation: Activation
 ) -> tirx.PrimFunc:
@@ -141,7 +141,7 @@ def left_operand(q: Expr, a11: Expr, a12: Expr, a21: Expr, a22: Expr) -> Expr:
     return select(q, [a11, a12, a12 - (lower - a11), a22, lower, lower - a11, a11 - a21])
 
 
-@cache
+@parsed_once
 def strassen_conv2d(
     x: Blocked, out: Blocked, activation: Activation, panel: int = 1
 ) -> tirx.PrimFunc:

@@ -30,6 +30,7 @@ from tvm_mobilenet.computes.gpu.fragments import (
     c_place,
 )
 from tvm_mobilenet.computes.gpu.image import TILE, Image
+from tvm_mobilenet.computes.parsing import parsed_once
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Window:
         return self.kernel[0] * self.kernel[1]
 
 
+@parsed_once
 def reduction(x: Image, window: Window) -> int:
     """Length of the product's inner dimension: whole tiles."""
     return window.taps * x.stored
@@ -95,6 +97,7 @@ def conv2d(
     return main
 
 
+@parsed_once
 def separable_conv2d(
     x: Image,
     middle: Image,

@@ -8,8 +8,10 @@ from tvm.script import tirx as T
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.gpu.conv2d import Window
 from tvm_mobilenet.computes.gpu.image import Image
+from tvm_mobilenet.computes.parsing import parsed_once
 
 
+@parsed_once
 def depthwise_conv2d(x: Image, out: Image, window: Window, activation: Activation) -> tirx.PrimFunc:
     """Channel multiplier 1. `inputs` is the part of the image that a thread's window meets.
 

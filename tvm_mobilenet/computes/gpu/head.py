@@ -9,8 +9,10 @@ from tvm.script import tirx as T
 
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.gpu.image import Image, round_up
+from tvm_mobilenet.computes.parsing import parsed_once
 
 
+@parsed_once
 def global_avg_pool2d(x: Image) -> tirx.PrimFunc:
     """Mean over the image: channels last → float32 (N, C)."""
     area = x.height * x.width
@@ -37,6 +39,7 @@ def global_avg_pool2d(x: Image) -> tirx.PrimFunc:
     return main
 
 
+@parsed_once
 def dense(
     batch: int, features_in: int, features_out: int, dtype: str, activation: Activation
 ) -> tirx.PrimFunc:
@@ -78,6 +81,7 @@ def dense(
     return main
 
 
+@parsed_once
 def pooled_dense(x: Image, features_out: int, activation: Activation) -> tirx.PrimFunc:
     """Fully connected layer of the mean over the image.
 

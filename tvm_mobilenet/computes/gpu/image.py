@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script import tirx as T
 
+from tvm_mobilenet.computes.parsing import parsed_once
+
 TILE = 16  # pixels and channels: one tensor-core tile
 
 
+@parsed_once
 def round_up(number: int, multiple: int = TILE) -> int:
     return -(-number // multiple) * multiple
 
@@ -72,6 +75,7 @@ def pack(x: Image) -> tirx.PrimFunc:
     return main
 
 
+@parsed_once
 def unpack(x: Image) -> tirx.PrimFunc:
     """Channels last → float32 (N, C, H, W)."""
     height, width = x.height, x.width
