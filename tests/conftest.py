@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tvm_mobilenet import cpu, gpu, models
+from tvm_mobilenet import cpu, gpu, models, onnx_export
 from tvm_mobilenet.cuda import nvcc
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import MobileNetConfig
@@ -168,6 +169,27 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_operators() -> Iterator[None]:
+    """torch.onnx makes its table of operators for each export; here once in a process."""
+    export = onnx_export.export
+
+    @functools.cache
+    def keep_table() -> None:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        table = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+        patch.setattr(ONNXRegistry, "from_torchlib", table)
+
+    def with_kept_table(*args: Any, **options: Any) -> onnx.ModelProto:
+        keep_table()
+        return export(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "export", with_kept_table)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_config() -> MobileNetConfig:
     """The smallest variant that still has every kind of layer."""
@@ -182,6 +204,4 @@ def small_network(small_config: MobileNetConfig) -> nn.Module:
 @pytest.fixture(scope="session")
 def small_onnx(small_config: MobileNetConfig, small_network: nn.Module) -> onnx.ModelProto:
     """The small network for a batch of one."""
-    from tvm_mobilenet import onnx_export
-
     return onnx_export.export(small_network, (1, *small_config.input_shape))
