@@ -10,13 +10,17 @@ whatever is loaded, and the nvcc that makes it.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tvm_mobilenet import gpu
@@ -48,8 +52,8 @@ def emulated_driver(source: str, folder: Path) -> Path:
     """Compile a network's CUDA C++ into a driver library of its own in `folder`."""
     (folder / "emulated.cpp").write_text(on_cpu(source), encoding="utf-8")
     library = folder / LIBRARY
-    sources = [folder / "emulated.cpp", FOLDER / "fibers.cpp", FOLDER / "driver.cpp"]
-    compile_cpp([*SHARED, "-o", library, *sources])
+    parts = [folder / "emulated.cpp", compiled_once("fibers"), compiled_once("driver")]
+    compile_cpp([*SHARED, "-o", library, *parts])
     return library
 
 
@@ -68,8 +72,8 @@ def machine(folder: Path) -> Machine:
     made.nvcc.mkdir()
     # a driver stays loaded, and what is left in its memory with it
     stays = ["-Wl,-z,nodelete"]
-    compile_cpp([*SHARED, *stays, "-o", made.driver / gpu.DRIVER, FOLDER / "driver.cpp"])
-    compile_cpp(["-c", "-o", made.nvcc / FIBERS, FOLDER / "fibers.cpp"])
+    compile_cpp([*SHARED, *stays, "-o", made.driver / gpu.DRIVER, compiled_once("driver")])
+    shutil.copy(compiled_once("fibers"), made.nvcc / FIBERS)
     program = made.nvcc / nvcc.NVCC
     stand_in = Path(__file__).with_name("emulated_nvcc.py")
     compiler = f'"{sys.executable}" "{stand_in}" "{made.nvcc}"'
@@ -97,6 +101,16 @@ def module_image(source: str, compiled: Path) -> bytes:
 def kept_library(source: str, compiled: Path) -> Path:
     """Where that is kept."""
     return compiled / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
+
+
+@cache
+def compiled_once(name: str) -> Path:
+    """The object file of a source in FOLDER, kept as long as this process."""
+    folder = tempfile.mkdtemp(prefix="cuda-emulator-")
+    atexit.register(shutil.rmtree, folder)
+    made = Path(folder, f"{name}.o")
+    compile_cpp(["-c", "-o", made, FOLDER / f"{name}.cpp"])
+    return made
 
 
 def compile_cpp(arguments: Sequence[str | Path]) -> None:
