@@ -46,7 +46,6 @@ class Window:
         return self.kernel[0] * self.kernel[1]
 
 
-@parsed_once
 def reduction(x: Image, window: Window) -> int:
     """Length of the product's inner dimension: whole tiles."""
     return window.taps * x.stored
@@ -67,6 +66,7 @@ def weight_shape(x: Image, out: Image, window: Window, tf32: bool = False) -> tu
     return (inner, out.stored)
 
 
+@parsed_once
 def conv2d(
     x: Image, out: Image, window: Window, activation: Activation, tf32: bool = False
 ) -> tirx.PrimFunc:

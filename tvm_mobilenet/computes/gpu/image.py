@@ -18,7 +18,6 @@ from tvm_mobilenet.computes.parsing import parsed_once
 TILE = 16  # pixels and channels: one tensor-core tile
 
 
-@parsed_once
 def round_up(number: int, multiple: int = TILE) -> int:
     return -(-number // multiple) * multiple
 
@@ -50,6 +49,7 @@ class Image:
         return (self.rows, self.stored)
 
 
+@parsed_once
 def pack(x: Image) -> tirx.PrimFunc:
     """float32 (N, C, H, W) → channels last, filled-up channels zero."""
     height, width, channels, dtype = x.height, x.width, x.channels, x.dtype

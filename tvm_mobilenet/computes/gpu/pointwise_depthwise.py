@@ -23,6 +23,7 @@ from tvm_mobilenet.computes.gpu.conv2d import (
     weighted_sum,
 )
 from tvm_mobilenet.computes.gpu.image import TILE, Image
+from tvm_mobilenet.computes.parsing import parsed_once
 
 POINTWISE = Window()
 
@@ -112,6 +113,7 @@ class TiledImage:
         return (image * self.out.height + row) * self.out.width + column
 
 
+@parsed_once
 def pointwise_depthwise_conv2d(
     x: Image,
     middle: Image,
