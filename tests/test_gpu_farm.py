@@ -105,7 +105,7 @@ def test_the_command_measures_and_goes_on_where_it_ended(
     assert len({one.workload for one in first}) == 2 and len(searched) == 4
     for one in first:
         info = one.info
-        assert (info.how, info.cache, info.reference) == ("rpc", "warm", "unscheduled")
+        assert (info.how, info.cache, info.reference) == ("rpc", "warm", "numpy")
         assert info.cpu.startswith("Emulated GPU, driver ") and info.cpu.endswith("for CUDA 13.0")
         assert one.target["arch"] == ARCH and one.seconds > 0
     assert json.loads((tmp_path / META).read_text())["cpu"] == first[0].info.cpu

@@ -4,7 +4,8 @@ A kernel costs its launch and the longer of two: what its busiest multiprocessor
 own models: rounds of blocks, latencies, arithmetic, reads from L2), and what has to come from or go
 to memory, which are activations that the L2 cache does not hold. What a fused kernel repeats is in
 the former: a depthwise convolution once for every column of blocks, the pixels around a tile once
-for every tile. Weights are left out of the latter: they are read once, fused or not.
+for every tile. Weights are left out of the latter: they are read once, fused or not. How many
+blocks a multiprocessor holds is what threads and registers allow, not shared memory.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from schedules.cuda.tiles import Tile, tiles_of
 from schedules.cuda.workload import Convolution
 
 TILE = 16
-# Between two kernels of a graph. NVIDIA's "Getting Started with CUDA Graphs" has 0.5 µs on a V100
-# between the end of one and the start of the next; the rest is an assumption for the blocks' start.
+# Between two kernels of a graph: an assumption. With 0.5 the pairs of many images are much the
+# same; of one image fewer layers are paired where the GPU is large.
 LAUNCH_US = 1.3
 # as INSTRUCTIONS of the halves, of a kernel whose threads keep windows in registers
 WINDOW_INSTRUCTIONS = {2: 4.0, 4: 3.0}
