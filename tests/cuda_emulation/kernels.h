@@ -21,11 +21,13 @@ struct Index {
 };
 extern Index threadIdx, blockIdx; /* of the fiber that runs */
 
+struct int3 { int x, y, z; };
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
 struct float2 { float x, y; };
 struct float3 { float x, y, z; };
 struct float4 { float x, y, z, w; };
+inline int3 make_int3(int x, int y, int z) { return {x, y, z}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float3 make_float3(float x, float y, float z) { return {x, y, z}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
