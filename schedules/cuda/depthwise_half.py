@@ -10,7 +10,7 @@ from schedules.cuda.slices import BARRIER_CYCLES, SHARED_BYTES_PER_CYCLE
 # the PTX of networks' kernels for sm_86, without moves and constants.
 INSTRUCTIONS = {2: 5.5, 4: 4.5}
 INSTRUCTIONS_PER_CYCLE = 128  # of a multiprocessor: four warps
-ROW_PADDING = 16  # bytes that rows are apart in their banks
+ROW_PADDING = 16  # bytes that rows are apart in their banks, so that ldmatrix meets no conflict
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 from schedules.cuda import mma_intrinsics, slices
-from schedules.cuda.depthwise_half import ALONE, Half
+from schedules.cuda.depthwise_half import ALONE, ROW_PADDING, Half
 from schedules.cuda.device import Device, device_of
 from schedules.cuda.mma_intrinsics import HALF, LANES, TF32, Operand, c_place
 from schedules.cuda.rows import (
@@ -34,7 +34,6 @@ from schedules.cuda.rows import (
 )
 from schedules.primitives import divisors, extent, unroll
 
-ROW_PADDING = 16  # bytes that rows are apart in their banks, so that ldmatrix meets no conflict
 MAX_FRAGMENT_BYTES = 24 * 16  # a lane's, of A and B in flight: 96 registers
 MAX_GIVEN_TILES = 8  # of a warp, along rows that a block must have
 SUM_BYTES = 4
