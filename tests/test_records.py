@@ -96,10 +96,26 @@ def test_the_last_measurement_of_a_schedule_counts(
 ) -> None:
     with Records.open(log, SPEC, writable=True) as opened:
         opened.append([Measured(space.mod, candidates[0].trace_json, info(45.0, final=True))])
+        opened.append([Measured(space.mod, candidates[1].trace_json, info(42.0))])
         assert opened.ranked(0)[0].trace_key == candidates[1].key
         opened.append([Measured(space.mod, candidates[1].trace_json, info(44.5))])
         # faster by less than noise than one that was measured beside its rivals
         assert opened.ranked(0)[0].trace_key == candidates[0].key
+
+
+def test_a_search_that_was_decided_side_by_side_stays_decided(
+    log: Path, space: KernelSpace, candidates: list[Candidate]
+) -> None:
+    with Records.open(log, SPEC, writable=True) as opened:
+        # the machine was slower when the winners, 30 and 40 us in the search, were measured again
+        finals = [(candidates[0], 65.0), (candidates[1], 62.0)]
+        opened.append(
+            [Measured(space.mod, one.trace_json, info(us, final=True)) for one, us in finals]
+        )
+        order = [candidates[i].key for i in (1, 0, 2, 3, 4)]
+        assert [one.trace_key for one in opened.ranked(0)] == order
+        opened.append([Measured(space.mod, candidates[3].trace_json, info(50.0))])  # a later search
+        assert opened.ranked(0)[0].trace_key == candidates[3].key
 
 
 def modelled(latency_us: float) -> RecordInfo:

@@ -233,20 +233,25 @@ class Records:
     def ranked(self, workload: int) -> list[Record]:
         """The records of a workload, best first, one for each schedule.
 
-        The last measurement of a schedule is the one that counts. Among those that were measured
-        side by side when their search had ended the order is theirs; another one goes before them
-        only where it was faster by more than noise. What a model says comes after all that was
-        measured, and never in the place of a measurement.
+        The last measurement of a schedule is the one that counts. Those that were measured side by
+        side when their search had ended keep their order, and what that search had left behind
+        comes after them: it was slower in the search, whose times do not compare with theirs.
+        What was measured since goes before them only where it was faster by more than noise. What
+        a model says comes after all that was measured, and never in the place of a measurement.
         """
         found = self._by_workload.get(workload, [])
-        by_worth = sorted(found, key=lambda record: not record.info.modelled)
-        latest = {record.trace_key: record for record in by_worth}
+        finals = [at for at, one in enumerate(found) if one.info.final and not one.info.modelled]
+        decided = max(finals, default=-1)
+        by_worth = sorted(enumerate(found), key=lambda one: not one[1].info.modelled)
+        latest = {record.trace_key: (at, record) for at, record in by_worth}
 
-        def order(record: Record) -> tuple[bool, float]:
-            seconds = record.seconds * (1.0 if record.info.final else 1.0 + NOISE)
-            return record.info.modelled, seconds
+        def order(one: tuple[int, Record]) -> tuple[bool, bool, float]:
+            at, record = one
+            final = record.info.final
+            seconds = record.seconds * (1.0 if final else 1.0 + NOISE)
+            return record.info.modelled, at < decided and not final, seconds
 
-        return sorted(latest.values(), key=order)
+        return [record for _, record in sorted(latest.values(), key=order)]
 
     def schedule_for(
         self, func: tirx.PrimFunc
