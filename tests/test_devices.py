@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import rpc_devices
 
 from tvm_mobilenet import devices, target
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.remote import tracker
+from tvm_mobilenet.remote import emulated_devices, tracker
 from tvm_mobilenet.remote.tracker import DeviceQueue, TrackerAddress
 
 SUMMARY = {
@@ -87,6 +88,20 @@ def test_asks_a_real_tracker(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"Tracker {address}: no device registered" in capsys.readouterr().out
     finally:
         real.terminate()
+
+
+def test_two_servers_that_start_at_once_take_two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        # where the other one is between choosing its port and listening at it
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((rpc_devices.HOST, 0))
+        port = other.getsockname()[1]
+        monkeypatch.setattr(emulated_devices, "FIRST_SERVER_PORT", port)
+        monkeypatch.setattr(emulated_devices, "LAST_SERVER_PORT", port + 20)
+        with rpc_devices.tracker() as address, rpc_devices.server(address, "any"):
+            (queue,) = tracker.query_tracker(address)
+    (server,) = queue.servers
+    assert port < int(server.rpartition(":")[2]) < port + 20
 
 
 def test_prints_what_the_tracker_holds(

@@ -48,6 +48,8 @@ def serve_device(args: argparse.Namespace) -> None:
         tracker_addr=tuple(args.tracker),
         key=args.key,
         silent=True,
+        # otherwise of two servers that start at once both may bind a port, and one cannot listen
+        reuse_addr=False,
     ).thread.join()
 
 
