@@ -18,6 +18,7 @@ from schedules.cuda.fusion import Pair, cheapest
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.tiles import Tile
 from schedules.cuda.workload import Convolution
+from schedules.window import Window
 from tvm_mobilenet.models import MobileNetConfig, stages
 
 PRECISIONS = ("fp32", "tf32", "fp16")
@@ -67,8 +68,8 @@ def chain_of(config: MobileNetConfig, batch: int) -> list[Convolution]:
         depthwise = layer.op == "depthwise3x3"
         source = (batch, layer.in_size, layer.in_size, layer.in_channels)
         result = (batch, layer.out_size, layer.out_size, layer.out_channels)
-        window = ((layer.kernel,) * 2, (layer.stride,) * 2, (layer.kernel // 2,) * 2)
-        chain.append(Convolution(depthwise, source, result, *window))
+        window = Window((layer.kernel,) * 2, (layer.stride,) * 2, (layer.kernel // 2,) * 2)
+        chain.append(Convolution(depthwise, source, result, window))
     return chain
 
 

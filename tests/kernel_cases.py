@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tvm import tirx
 
+from schedules.window import Window
 from tvm_mobilenet.computes.conv2d import (
     Activation,
-    Window,
     conv2d,
     depthwise_conv2d,
     separable_conv2d,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from odd_kernels import CASES, FAST_PRODUCTS, SEPARABLE, convolutions
 from torch.nn import functional
 
-from tvm_mobilenet.computes.conv2d import Activation, Window
+from schedules.window import Window
+from tvm_mobilenet.computes.conv2d import Activation, origin
 from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo
 from tvm_mobilenet.computes.weights import (
     pack_channels,
@@ -57,7 +58,7 @@ def test_blocked_shape(channels: int, blocks: int) -> None:
 
 def test_window_origin() -> None:
     x = Blocked(1, 4, 5, 5, 4, Halo(2, 2, 3, 3))
-    assert Window((3, 3), (1, 1), (1, 0)).origin(x) == (1, 3)
+    assert origin(x, Window((3, 3), (1, 1), (1, 0))) == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from tvm import tirx
 
 from schedules import RULES
 from schedules.cuda.tiles import Tile
+from schedules.window import Window
 from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
+from tvm_mobilenet.computes.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
 from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.computes.gpu.image import Image, pack, unpack

@@ -12,8 +12,9 @@ from tvm import s_tir, tirx
 from tvm.ir import Call, Expr, Var
 from tvm.sym import Analyzer
 
+from schedules.window import Window
 from tvm_mobilenet import lowering, pipeline, target
-from tvm_mobilenet.computes.conv2d import Activation, Window, conv2d
+from tvm_mobilenet.computes.conv2d import Activation, conv2d
 from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.computes.strassen import PRODUCTS
 from tvm_mobilenet.prefetch import PREFETCH, insert_prefetches

@@ -25,10 +25,11 @@ from schedules.cuda.mma_intrinsics import HALF as HALVES
 from schedules.cuda.mma_intrinsics import TF32, Operand
 from schedules.cuda.tiles import Tile, tile_of, tiles_of
 from schedules.cuda.workload import Convolution
+from schedules.window import Window
 from tvm_mobilenet import pipeline, target
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.gpu import fragments
-from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
+from tvm_mobilenet.computes.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
 from tvm_mobilenet.computes.gpu.fragments import (
     TILE,
@@ -152,9 +153,8 @@ def test_small_images_fill_the_gpu(arch: str, operand: Operand) -> None:
 def test_a_tile_holds_what_its_outputs_meet(size: int, tile: int, stride: int, before: int) -> None:
     """By trying every output and tap along one axis."""
     results = -(-size // stride)
-    conv = Convolution(
-        True, (1, size, 1, 16), (1, results, 1, 16), (3, 1), (stride, 1), (before, 0)
-    )
+    window = Window((3, 1), (stride, 1), (before, 0))
+    conv = Convolution(True, (1, size, 1, 16), (1, results, 1, 16), window)
     met = [
         {
             row

@@ -16,8 +16,8 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
+from schedules.window import Window
 from tvm_mobilenet.computes.conv2d import (
-    Window,
     conv2d,
     depthwise_conv2d,
     fusing_pays,

@@ -17,7 +17,8 @@ from tvm.ir import Expr, Var
 from schedules.cuda import workload
 from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import Tile
-from tvm_mobilenet.computes.gpu.conv2d import Window, conv2d, separable_conv2d
+from schedules.window import Window
+from tvm_mobilenet.computes.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
 from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.computes.gpu.image import Image, pack, unpack
@@ -250,15 +251,8 @@ def fused_pairs(
 
 
 def workload_of(layer: Convolution) -> workload.Convolution:
-    window = window_of(layer)
-    return workload.Convolution(
-        layer.depthwise,
-        channels_last(layer.source),
-        channels_last(layer.result),
-        window.kernel,
-        window.stride,
-        window.padding,
-    )
+    source, result = channels_last(layer.source), channels_last(layer.result)
+    return workload.Convolution(layer.depthwise, source, result, window_of(layer))
 
 
 def channels_last(var: Var) -> tuple[int, int, int, int]:

@@ -39,7 +39,7 @@ class KernelTimes:
     def alone(self, conv: Convolution) -> float:
         """A depthwise or 1x1 convolution by itself."""
         if conv.depthwise:
-            products = conv.pixels * filled(conv.channels_out) * conv.taps
+            products = conv.pixels * filled(conv.channels_out) * conv.window.taps
             busiest = -(-products // self.device.multiprocessors)
             cycles = self.device.latency_cycles + max(
                 depthwise_cycles(busiest, self.value_bytes, WINDOW_INSTRUCTIONS),
@@ -57,7 +57,7 @@ class KernelTimes:
 
     def separable(self, first: Convolution, second: Convolution) -> float:
         """A depthwise convolution and the 1x1 convolution after it, as one kernel."""
-        before = Before(taps=first.taps, value_bytes=self.value_bytes)
+        before = Before(taps=first.window.taps, value_bytes=self.value_bytes)
         cycles = self.product_cycles(second.pixels, second, before)
         return self.microseconds(cycles, first.inputs, second.outputs)
 
@@ -73,7 +73,7 @@ class KernelTimes:
         after = After(
             rows=tile.rows(TILE),
             outputs=tile.pixels,
-            taps=second.taps,
+            taps=second.window.taps,
             value_bytes=self.value_bytes,
         )
         try:

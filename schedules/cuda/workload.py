@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schedules.window import Window
+
 
 @dataclass(frozen=True)
 class Convolution:
-    """Depthwise or 1x1, from (N, H, W, C) to (N, H, W, C); padding is (top, left)."""
+    """Depthwise or 1x1, from (N, H, W, C) to (N, H, W, C)."""
 
     depthwise: bool
     source: tuple[int, int, int, int]
     result: tuple[int, int, int, int]
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-
-    @property
-    def taps(self) -> int:
-        return self.kernel[0] * self.kernel[1]
+    window: Window
 
     @property
     def pixels(self) -> int:

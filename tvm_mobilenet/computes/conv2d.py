@@ -15,6 +15,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
+from schedules.window import Window
 from tvm_mobilenet.computes.layout import DTYPE, Blocked
 from tvm_mobilenet.computes.parsing import parsed_once
 
@@ -34,17 +35,9 @@ class Activation:
         return value
 
 
-@dataclass(frozen=True)
-class Window:
-    """A filter's size, its stride, and the padding before the image (top, left), in pixels."""
-
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-
-    def origin(self, x: Blocked) -> tuple[int, int]:
-        """Where in the padded rows and columns of `x` the first output's first tap lies."""
-        return (x.halo.top - self.padding[0], x.halo.left - self.padding[1])
+def origin(x: Blocked, window: Window) -> tuple[int, int]:
+    """Where in the padded rows and columns of `x` the first output's first tap lies."""
+    return (x.halo.top - window.padding[0], x.halo.left - window.padding[1])
 
 
 @parsed_once
@@ -231,7 +224,7 @@ def dense_convolution(
 ) -> Callable[..., None]:
     """Emits the blocks that write a dense convolution's image into `out`."""
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    origin_h, origin_w = window.origin(x)
+    origin_h, origin_w = origin(x, window)
     channels_in, lanes_in, v = x.channels, x.vector, out.vector
     tile = (out.batch, out.blocks, out.height, out.width, v)
     top, left = out.halo.top, out.halo.left
@@ -281,7 +274,7 @@ def depthwise_convolution(
     `rule` is that of the kernel where this is what it is scheduled by.
     """
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    origin_h, origin_w = window.origin(x)
+    origin_h, origin_w = origin(x, window)
     tile = (out.batch, out.blocks, out.height, out.width, out.vector)
     top, left = out.halo.top, out.halo.left
     annotations = {} if rule is None else {"schedule_rule": rule}

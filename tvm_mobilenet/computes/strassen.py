@@ -38,7 +38,8 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
-from tvm_mobilenet.computes.conv2d import Activation, Window, halo_writer
+from schedules.window import Window
+from tvm_mobilenet.computes.conv2d import Activation, halo_writer, origin
 from tvm_mobilenet.computes.layout import DTYPE, Blocked
 from tvm_mobilenet.computes.parsing import parsed_once
 from tvm_mobilenet.computes.weights import in_panels, pack_channels
@@ -80,7 +81,7 @@ def depthwise_operands(
     Buffers: x blocked; weights (blocks, kh, kw, v); bias (blocks, v); operands of out.
     """
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    origin_h, origin_w = window.origin(x)
+    origin_h, origin_w = origin(x, window)
     half = out.blocks // 2
     # channel half, channel block in it, row, odd or even, column
     quarters = (out.batch, 2, half, out.height // 2, 2, out.width, out.vector)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote import emulator
 from tvm_mobilenet.remote.emulator import CORES, Emulator
@@ -123,7 +124,8 @@ def listens(address: tuple[str, int]) -> bool:
 
 def registered(address: tuple[str, int], key: str) -> int:
     """How many servers the tracker has under ``key``."""
-    from tvm import rpc
+    with tvm_runtime.torch_left_out():
+        from tvm import rpc
 
     tracker = rpc.connect_tracker(*address)
     try:

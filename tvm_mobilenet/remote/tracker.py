@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 EMULATED_KEY = "arm-emulated"  # of the devices that `devices --emulate` starts
@@ -67,7 +68,8 @@ def query_tracker(address: TrackerAddress) -> list[DeviceQueue]:
             "start one with: python -m tvm.exec.rpc_tracker"
         ) from None
 
-    from tvm import rpc
+    with tvm_runtime.torch_left_out():
+        from tvm import rpc
 
     try:
         with _socket_timeout(TRACKER_TIMEOUT_S):
@@ -114,7 +116,8 @@ def connect(tracker: TrackerAddress, key: str) -> Any:
         keys = ", ".join(queue.key for queue in held if queue.servers) or "none"
         raise BadInput(f"the tracker at {tracker} has no device {key!r}; it has: {keys}")
 
-    from tvm import rpc
+    with tvm_runtime.torch_left_out():
+        from tvm import rpc
 
     try:
         with _socket_timeout(DEVICE_TIMEOUT_S):  # TVM's client would wait for ever

@@ -13,12 +13,12 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tvm import tirx
 from tvm.script import tirx as T
 
+from schedules.window import Window
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.gpu.fragments import (
     HALVES,
@@ -31,19 +31,6 @@ from tvm_mobilenet.computes.gpu.fragments import (
 )
 from tvm_mobilenet.computes.gpu.image import TILE, Image
 from tvm_mobilenet.computes.parsing import parsed_once
-
-
-@dataclass(frozen=True)
-class Window:
-    """A filter's size, its stride, and the padding before the image (top, left), in pixels."""
-
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-
-    @property
-    def taps(self) -> int:
-        return self.kernel[0] * self.kernel[1]
 
 
 def reduction(x: Image, window: Window) -> int:

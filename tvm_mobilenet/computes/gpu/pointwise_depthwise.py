@@ -14,9 +14,9 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from schedules.cuda.tiles import Tile
+from schedules.window import Window
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.gpu.conv2d import (
-    Window,
     gathered_rows,
     product,
     weight_shape,

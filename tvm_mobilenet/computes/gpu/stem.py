@@ -5,8 +5,8 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script import tirx as T
 
+from schedules.window import Window
 from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.gpu.conv2d import Window
 from tvm_mobilenet.computes.gpu.image import Image
 from tvm_mobilenet.computes.parsing import parsed_once
 
