@@ -23,7 +23,7 @@ from tvm_mobilenet import cli, cpu, tvm_runtime
 from tvm_mobilenet.results import statistics
 from tvm_mobilenet.run import load
 from tvm_mobilenet.session import Session
-from tvm_mobilenet.tuning.record_store import now
+from tvm_mobilenet.timestamp import now
 
 WARM_UP_RUNS = 20
 RUNS = 6  # of a turn, after one that is not counted

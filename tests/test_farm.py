@@ -26,7 +26,8 @@ from tvm_mobilenet.tuning import device, farm, pool
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import DeviceAddress
-from tvm_mobilenet.tuning.record_store import META, Records
+from tvm_mobilenet.tuning.record_meta import META
+from tvm_mobilenet.tuning.record_store import Records
 from tvm_mobilenet.tuning.space import KernelSpace
 
 KEY = "board"

@@ -27,7 +27,8 @@ from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.gpu_device import GpuDeviceWorker
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import Run
-from tvm_mobilenet.tuning.record_store import META, Records
+from tvm_mobilenet.tuning.record_meta import META
+from tvm_mobilenet.tuning.record_store import Records
 
 Tuned = Callable[..., int]
 KEY, OLDER, FULL, NONE = "gpu", "gpu-older", "gpu-full", "gpu-none"

@@ -8,7 +8,8 @@ import pytest
 
 from schedules.sharing import EVEN
 from tvm_mobilenet import compile, models, pipeline, source, target
-from tvm_mobilenet.tuning.record_store import META, Records
+from tvm_mobilenet.tuning.record_meta import META
+from tvm_mobilenet.tuning.record_store import Records
 from tvm_mobilenet.tuning.space import KernelSpace
 from tvm_mobilenet.tuning.statements import imbalance
 

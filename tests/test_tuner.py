@@ -22,7 +22,7 @@ from tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, target, tune
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.tuning import loop, progress, record_store
+from tvm_mobilenet.tuning import loop, progress, record_meta, record_store
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics
 from tvm_mobilenet.tuning.record_store import Records
@@ -303,7 +303,7 @@ def test_the_command(command: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     output = capsys.readouterr()
     assert "matmul_8x32x16: 6/30 tried, best " in output.err
     assert f"records written to {tmp_path / 'log'}" in output.out
-    meta = json.loads((tmp_path / "log" / record_store.META).read_text())
+    meta = json.loads((tmp_path / "log" / record_meta.META).read_text())
     assert meta["target_name"] == SPEC.name and meta["runs"][0]["trials"] == 6
     assert meta["tvm_version"] and meta["cpu"]
 

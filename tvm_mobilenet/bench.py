@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import os
 import shlex
 import sys
@@ -25,6 +24,7 @@ from tvm_mobilenet import cli
 from tvm_mobilenet.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote.tracker import tracker_address
+from tvm_mobilenet.timestamp import now
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,7 +166,7 @@ def _profile(args: argparse.Namespace, out: Console) -> int:
         print_profile(out, title, one)
         profiles.append((title, one))
         if args.json:
-            schema.write_text(args.json, to_json(profiles, describe(), args.command, _now()))
+            schema.write_text(args.json, to_json(profiles, describe(), args.command, now()))
     if args.json:
         print(f"wrote {args.json}")
     return 0
@@ -193,10 +193,6 @@ def _profiles_on_device(args: argparse.Namespace) -> Iterator[tuple[str, Profile
             session.set_input(session.bundle.sample_input())
             title = f"{bundle} on {session.about.cpu}, threads: {threads}"
             yield title, profile(session, args.min_runs)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -248,7 +244,7 @@ def _measure_all(
     """Measure case after case; the results file holds every finished one at any time."""
     from tvm_mobilenet.results import schema, terminal
 
-    results = schema.Results(place.machine(), (), args.command, _now())
+    results = schema.Results(place.machine(), (), args.command, now())
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-bench-") as scratch:
         try:
             for case in _cases(args, Path(scratch), place.architecture, progress):

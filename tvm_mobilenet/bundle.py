@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
 import io
 import os
@@ -44,6 +43,7 @@ from tvm_mobilenet.manifest import (
     from_json,
     to_json,
 )
+from tvm_mobilenet.timestamp import now
 
 __all__ = [
     "ANY_ARCHITECTURE",
@@ -382,7 +382,7 @@ def write(
             manifest,
             parameters_bytes=(folder / PARAMETERS).stat().st_size,
             files={name: _sha256(folder / name) for name in required_files(len(expected_outputs))},
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=now(),
         )
         text = to_json(manifest)
         (folder / MANIFEST).write_text(text, encoding="utf-8")

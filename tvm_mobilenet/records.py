@@ -15,7 +15,8 @@ from tvm_mobilenet import cli
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.target import TargetSpec
 from tvm_mobilenet.tuning.record_lines import Failure, RecordInfo
-from tvm_mobilenet.tuning.record_store import META, Failed, Measured, Record, Records, identity
+from tvm_mobilenet.tuning.record_meta import META, identity
+from tvm_mobilenet.tuning.record_store import Failed, Measured, Record, Records
 
 __all__ = ["RecordInfo", "Records", "main"]
 

@@ -390,7 +390,7 @@ def _time_budget(args: argparse.Namespace) -> float | None:
 
 
 def _run_entry(state: State, interrupted: bool) -> dict[str, Any]:
-    from tvm_mobilenet.tuning.record_store import now
+    from tvm_mobilenet.timestamp import now
 
     return {
         "date": now(),

@@ -26,8 +26,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.timestamp import now
+from tvm_mobilenet.tuning import record_meta
 from tvm_mobilenet.tuning.durable import append_lines, hold_lock, read_lines, replace
 from tvm_mobilenet.tuning.record_lines import (
     Failure,
@@ -37,6 +38,7 @@ from tvm_mobilenet.tuning.record_lines import (
     parse_record,
     parse_workload,
 )
+from tvm_mobilenet.tuning.record_meta import META, identity
 
 if TYPE_CHECKING:
     import tvm
@@ -46,17 +48,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
-
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
 PROVENANCE = "provenance.jsonl"
-META = "meta.json"
 
 NOISE = 0.02  # two measurements of one kernel differ by this much on a quiet machine
-
-# What makes a target another one for a record; the number of cores does not.
-TARGET_KEYS = ("kind", "mcpu", "mattr", "mtriple", "keys", "arch")
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,9 @@ class Records:
         directory = Path(directory)
         lock = hold_lock(directory) if writable else None
         try:
-            meta = _read_meta(directory, spec, required=not writable)
+            meta = record_meta.read(directory, spec, required=not writable)
+            if not meta and (directory / RECORDS).exists():
+                raise BadInput(f"{directory} has records but no {META}: of which target?")
             contents = _read(directory)
             problems = contents.problems
             if problems and not skip_bad_lines:
@@ -167,7 +165,7 @@ class Records:
                 contents.problems = problems
             if writable:
                 assert spec is not None, "a writable database needs its target"
-                _write_meta(directory, meta := _new_meta(meta, spec))
+                record_meta.write(directory, meta := record_meta.new(meta, spec))
         except BaseException:
             if lock is not None:
                 os.close(lock)
@@ -333,7 +331,7 @@ class Records:
         self.meta["updated"] = now()
         if self.records:  # a device's, where it was measured over RPC
             self.meta["cpu"] = self.records[-1].info.cpu
-        _write_meta(self.directory, self.meta)
+        record_meta.write(self.directory, self.meta)
 
     def _workload_numbers(self, mods: Sequence[tvm.IRModule]) -> list[int]:
         numbers = []
@@ -389,10 +387,6 @@ def _empty_workload() -> str:
 
 def _conditions(threads: int, cache: str, how: str) -> str:
     return f"{threads} {'thread' if threads == 1 else 'threads'}, weights {cache}, {how}"
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _read(directory: Path) -> _Contents:
@@ -456,63 +450,6 @@ def _clear_bad_lines(directory: Path, contents: _Contents) -> None:
             replace(path, "".join(line + "\n" for line in lines))
         except OSError as error:
             raise RunFailed(f"{path} cannot be rewritten: {error.strerror}") from None
-
-
-# ---------------------------------------------------------------- meta.json
-
-
-def _read_meta(directory: Path, spec: TargetSpec | None, *, required: bool) -> dict[str, Any]:
-    path = directory / META
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if required:
-            raise BadInput(f"no tuning records in {directory}: {META} is missing") from None
-        if (directory / RECORDS).exists():
-            raise BadInput(f"{directory} has records but no {META}: of which target?") from None
-        return {}
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from None
-    if not (isinstance(meta, dict) and isinstance(meta.get("target"), dict)):
-        raise BadInput(f"{path}: not the {META} of a tuning log")
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise BadInput(
-            f"{path}: format_version {meta.get('format_version')!r}, "
-            f"this version reads {FORMAT_VERSION}"
-        )
-    if spec is not None and identity(meta["target"]) != identity(spec.target):
-        raise BadInput(
-            f"{directory} holds records of target {meta.get('target_name')}, not {spec.name}; "
-            "records of another target go in through 'tune --tuning-records', "
-            "which measures them again"
-        )
-    return meta
-
-
-def _new_meta(meta: Mapping[str, Any], spec: TargetSpec) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "target_name": spec.name,
-        "target": dict(spec.target),
-        "device": meta.get("device", spec.device),
-        "cpu": meta.get("cpu", "unknown"),  # until something is measured
-        "tvm_version": tvm_runtime.version(),
-        "created": meta.get("created", now()),
-        "updated": now(),
-        "runs": meta.get("runs", []),
-    }
-
-
-def _write_meta(directory: Path, meta: Mapping[str, Any]) -> None:
-    try:
-        replace(directory / META, json.dumps(meta, indent=2) + "\n")
-    except OSError as error:
-        raise RunFailed(f"{directory / META} cannot be written: {error.strerror}") from None
-
-
-def identity(target: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a target's dict decides whether a record of it may be used for another."""
-    return {key: target[key] for key in TARGET_KEYS if target.get(key)}
 
 
 def _check_targets(directory: Path, meta: Mapping[str, Any], records: Iterable[Record]) -> None:

@@ -1,0 +1,81 @@
+"""A tuning log's ``meta.json``: of which target it is, and how its runs went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.timestamp import now
+from tvm_mobilenet.tuning.durable import replace
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.target import TargetSpec
+
+FORMAT_VERSION = 1
+
+META = "meta.json"
+
+# What makes a target another one for a record; the number of cores does not.
+TARGET_KEYS = ("kind", "mcpu", "mattr", "mtriple", "keys", "arch")
+
+
+def read(directory: Path, spec: TargetSpec | None, *, required: bool) -> dict[str, Any]:
+    """What the folder's file says; empty where there is none and none is ``required``.
+
+    Raises BadInput for a file that cannot be used, or of another target than ``spec``.
+    """
+    path = directory / META
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise BadInput(f"no tuning records in {directory}: {META} is missing") from None
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from None
+    if not (isinstance(meta, dict) and isinstance(meta.get("target"), dict)):
+        raise BadInput(f"{path}: not the {META} of a tuning log")
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise BadInput(
+            f"{path}: format_version {meta.get('format_version')!r}, "
+            f"this version reads {FORMAT_VERSION}"
+        )
+    if spec is not None and identity(meta["target"]) != identity(spec.target):
+        raise BadInput(
+            f"{directory} holds records of target {meta.get('target_name')}, not {spec.name}; "
+            "records of another target go in through 'tune --tuning-records', "
+            "which measures them again"
+        )
+    return meta
+
+
+def new(meta: Mapping[str, Any], spec: TargetSpec) -> dict[str, Any]:
+    """``meta`` brought up to date by who opens the folder for writing; at first it is empty."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "target_name": spec.name,
+        "target": dict(spec.target),
+        "device": meta.get("device", spec.device),
+        "cpu": meta.get("cpu", "unknown"),  # until something is measured
+        "tvm_version": tvm_runtime.version(),
+        "created": meta.get("created", now()),
+        "updated": now(),
+        "runs": meta.get("runs", []),
+    }
+
+
+def write(directory: Path, meta: Mapping[str, Any]) -> None:
+    """Put ``meta`` into the folder. Raises RunFailed where the disk does not take it."""
+    try:
+        replace(directory / META, json.dumps(meta, indent=2) + "\n")
+    except OSError as error:
+        raise RunFailed(f"{directory / META} cannot be written: {error.strerror}") from None
+
+
+def identity(target: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a target's dict decides whether a record of it may be used for another."""
+    return {key: target[key] for key in TARGET_KEYS if target.get(key)}
