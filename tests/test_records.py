@@ -45,7 +45,7 @@ def space() -> KernelSpace:
 
 @pytest.fixture(scope="module")
 def candidates(space: KernelSpace) -> list[Candidate]:
-    return [space.at(point) for point in list(space.points())[:6]]
+    return [space.at(point) for point in list(space.points())[:8]]
 
 
 def info(latency_us: float, **other: Any) -> RecordInfo:
@@ -116,6 +116,17 @@ def test_a_search_that_was_decided_side_by_side_stays_decided(
         assert [one.trace_key for one in opened.ranked(0)] == order
         opened.append([Measured(space.mod, candidates[3].trace_json, info(50.0))])  # a later search
         assert opened.ranked(0)[0].trace_key == candidates[3].key
+
+
+def test_what_is_measured_side_by_side_does_not_reorder_a_models_times(
+    log: Path, space: KernelSpace, candidates: list[Candidate]
+) -> None:
+    with Records.open(log, SPEC, writable=True) as opened:
+        opened.append([Measured(space.mod, candidates[6].trace_json, modelled(3.0))])
+        opened.append([Measured(space.mod, candidates[0].trace_json, info(30.0, final=True))])
+        opened.append([Measured(space.mod, candidates[7].trace_json, modelled(4.0))])
+        by_model = [one.trace_key for one in opened.ranked(0) if one.info.modelled]
+    assert by_model == [candidates[6].key, candidates[7].key]
 
 
 def modelled(latency_us: float) -> RecordInfo:

@@ -245,9 +245,10 @@ class Records:
 
         def order(one: tuple[int, Record]) -> tuple[bool, bool, float]:
             at, record = one
-            final = record.info.final
-            seconds = record.seconds * (1.0 if final else 1.0 + NOISE)
-            return record.info.modelled, at < decided and not final, seconds
+            info = record.info
+            left_behind = at < decided and not (info.final or info.modelled)
+            seconds = record.seconds * (1.0 if info.final else 1.0 + NOISE)
+            return info.modelled, left_behind, seconds
 
         return [record for _, record in sorted(latest.values(), key=order)]
 
