@@ -5,6 +5,12 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+# Annotations of a parallel loop, which say how threads share it: the extent of the last of the
+# loops that it was fused of, whose parts are theirs; that none helps another; who does all of it.
+ROWS, KEPT, OWNER = "rows", "kept", "owner"
+FIRST_THREAD, LAST_THREAD = "first", "last"
+ENDS = {"top": FIRST_THREAD, "bottom": LAST_THREAD}  # sides of a halo
+
 
 def extent(sch: Schedule, loop: LoopRV) -> int:
     """The constant trip count of `loop`."""
@@ -22,17 +28,44 @@ def powers_of_two_dividing(n: int, limit: int) -> list[int]:
 
 
 def fuse_parallel(sch: Schedule, *loops: LoopRV) -> None:
-    """One parallel loop over `loops`; TVM splits it statically over the threads."""
+    """One parallel loop over `loops`; each thread does a run of its iterations."""
     sch.parallel(sch.fuse(*loops))
 
 
-def zero_halo(sch: Schedule) -> None:
-    """Write the halo's zeros one vector at a time, channel blocks in parallel."""
+def parallel_rows(sch: Schedule, *loops: LoopRV, kept: bool = False) -> LoopRV:
+    """One parallel loop over `loops`, of which each thread does its part of the last, the rows.
+
+    A thread has the same rows of the image in every layer: what it reads it mostly wrote itself.
+    Where its rows are `kept`, no other thread does any of them, however late it is.
+    """
+    rows = extent(sch, loops[-1])
+    fused = sch.fuse(*loops)
+    sch.annotate(fused, ROWS, rows)
+    if kept:
+        sch.annotate(fused, KEPT, 1)
+    sch.parallel(fused)
+    return fused
+
+
+def zero_halo(sch: Schedule, by_rows: bool = False) -> None:
+    """Write the halo's zeros one vector at a time, channel blocks or rows in parallel.
+
+    By rows, those above the image are the first thread's and those below it the last one's.
+    """
     for block in sch.get_child_blocks(sch.get_sblock("root")):
-        if sch.get(block).name_hint.startswith("halo_"):
-            n, o, *_, c = sch.get_loops(block)
-            sch.vectorize(c)
+        _, _, side = sch.get(block).name_hint.partition("halo_")
+        if not side:
+            continue
+        n, o, h, _, c = sch.get_loops(block)
+        sch.vectorize(c)
+        if not by_rows:
             fuse_parallel(sch, n, o)
+        elif side in ENDS:
+            fused = sch.fuse(n, o)
+            sch.annotate(fused, OWNER, ENDS[side])
+            sch.parallel(fused)
+        else:
+            parallel_rows(sch, n, o, h)
 
 
 def vectorize_divisor(sch: Schedule, loop: LoopRV, lanes: int) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tvm.ir import Expr
-from tvm.s_tir import Schedule
+from tvm.s_tir import SBlock, Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import detect_linear_equation
 from tvm.tirx import Var
@@ -20,6 +19,7 @@ from schedules.primitives import (
     divisors,
     extent,
     fuse_parallel,
+    parallel_rows,
     unroll,
     zero_halo,
 )
@@ -28,13 +28,21 @@ MAX_TILE_WIDTH = 16
 MAX_TILE_HEIGHT = 8
 
 
-def schedule_window(sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int) -> list[Schedule]:
-    """Schedule the whole function; the tile is the default decision."""
+def schedule_window(
+    sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int, by_rows: bool = False
+) -> list[Schedule]:
+    """Schedule the whole function; the tile is the default decision.
+
+    Threads share it by rows, or by channel blocks.
+    """
     (epilogue,) = sch.get_consumers(conv)
     n, o, h0, w0 = tile_window(sch, epilogue, tile_h, tile_w)
-    fuse_parallel(sch, n, o, h0)
+    if by_rows:  # a late thread waits for lines, and would for those that another took from it
+        parallel_rows(sch, n, o, h0, kept=True)
+    else:
+        fuse_parallel(sch, n, o, h0)
     sum_window(sch, conv, w0)
-    zero_halo(sch)
+    zero_halo(sch, by_rows)
     return [sch]
 
 
@@ -100,11 +108,10 @@ def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
     """The convolution's stride: how far the input's row and column move per output's."""
     block = sch.get(conv)
     _, _, row, column, *_ = (axis.var for axis in block.iter_vars)
-    _, _, input_row, input_column, _ = (dim.min for dim in block.reads[0].region)
-    return slope(input_row, row), slope(input_column, column)
+    return slope(block, row), slope(block, column)
 
 
-def slope(index: Expr, var: Var) -> int:
-    """The factor of `var` in a linear index."""
-    factor, _ = detect_linear_equation(index, [var])
-    return int(factor)
+def slope(block: SBlock, var: Var) -> int:
+    """How far a convolution's input moves per step of `var`, one of its loops over the image."""
+    factors = (detect_linear_equation(dim.min, [var])[0] for dim in block.reads[0].region)
+    return next(int(factor) for factor in factors if int(factor) != 0)

@@ -28,7 +28,7 @@ from tvm_mobilenet.computes.conv2d import (
     stem_conv2d,
 )
 from tvm_mobilenet.computes.head import dense, global_avg_pool2d
-from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.computes.layout import NO_HALO, WIDE_VECTOR, Blocked, Halo, pack, unpack
 from tvm_mobilenet.computes.strassen import (
     depthwise_operands,
     operand_shape,
@@ -396,7 +396,7 @@ def to_blocked(image: Array, x: Blocked, padding: tuple[int, int, int, int] | No
 
     Without ``padding`` the whole halo is NaN.
     """
-    rows, columns = x.shape[2:4]
+    rows, columns = x.padded_height, x.padded_width
     top, bottom, left, right = padding or (0, 0, 0, 0)
     filled = np.full((x.batch, x.blocks * x.vector, rows, columns), np.nan, np.float32)
     zeros = filled[
@@ -408,17 +408,25 @@ def to_blocked(image: Array, x: Blocked, padding: tuple[int, int, int, int] | No
     zeros[:] = 0
     interior(filled, x)[:, : x.channels] = image
     vectors = filled.reshape(x.batch, x.blocks, x.vector, rows, columns)
-    return np.ascontiguousarray(vectors.transpose(0, 1, 3, 4, 2))
+    return np.ascontiguousarray(reordered(vectors.transpose(0, 1, 3, 4, 2)))
+
+
+def reordered(blocked: Array) -> Array:
+    """(N, C/v, H, W, v) → blocked, or back: wide vectors have rows and channel blocks swapped."""
+    return blocked.swapaxes(1, 2) if blocked.shape[-1] >= WIDE_VECTOR else blocked
 
 
 def left_operands(blocked: Array) -> Array:
     """The operands of Strassen's seven products, by NumPy; ``blocked`` has no halo."""
-    half = blocked.shape[1] // 2
-    a11, a21 = blocked[:, :half, 0::2], blocked[:, :half, 1::2]
-    a12, a22 = blocked[:, half:, 0::2], blocked[:, half:, 1::2]
+    planes = reordered(blocked)
+    half = planes.shape[1] // 2
+    a11, a21 = planes[:, :half, 0::2], planes[:, :half, 1::2]
+    a12, a22 = planes[:, half:, 0::2], planes[:, half:, 1::2]
     s1 = a21 + a22
     s2 = s1 - a11
-    return np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
+    operands = np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
+    # (q, N, blocks, rows, columns, v) → (N, rows, q, blocks, columns, v)
+    return np.ascontiguousarray(operands.transpose(1, 3, 0, 2, 4, 5))
 
 
 def interior(padded: Array, x: Blocked) -> Array:
@@ -429,8 +437,8 @@ def interior(padded: Array, x: Blocked) -> Array:
 
 def channels_first(blocked: Array, x: Blocked) -> Array:
     """Blocked → (N, filled-up C, rows, columns), halo included."""
-    rows, columns = x.shape[2:4]
-    return blocked.transpose(0, 1, 4, 2, 3).reshape(x.batch, -1, rows, columns)
+    planes = reordered(blocked).transpose(0, 1, 4, 2, 3)
+    return planes.reshape(x.batch, -1, x.padded_height, x.padded_width)
 
 
 def fill_lanes(blocked: Array, x: Blocked) -> Array:

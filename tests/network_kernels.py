@@ -19,7 +19,7 @@ from tvm.ir import Constant
 
 from tvm_mobilenet import models, pipeline
 from tvm_mobilenet.computes.conv2d import fusing_pays
-from tvm_mobilenet.computes.layout import Blocked, Halo
+from tvm_mobilenet.computes.layout import WIDE_VECTOR, Blocked, Halo
 from tvm_mobilenet.computes.strassen import pays
 from tvm_mobilenet.legalize import panel_of
 from tvm_mobilenet.models import MobileNetConfig, stages
@@ -98,6 +98,8 @@ class NetworkKernel:
         shapes = [tuple(int(dim) for dim in buffer.shape) for buffer in self.func.params]
         if self.layer is None:
             _, blocks, height, width, v = shapes[0]
+            if v >= WIDE_VECTOR:
+                blocks, height = height, blocks
             return Pooling(blocks * v, (height, width), v)
         if self.layer.op == "fully_connected":
             blocks = int(np.prod(shapes[1])) // (self.layer.in_channels * shapes[1][-1])

@@ -53,7 +53,11 @@ def test_blocked_shape(channels: int, blocks: int) -> None:
     x = Blocked(2, channels, 5, 6, 16, Halo(1, 2, 3, 4))
     assert x.blocks == blocks
     assert (x.padded_height, x.padded_width) == (8, 13)
-    assert x.shape == (2, blocks, 8, 13, 16)
+    assert x.shape == (2, 8, blocks, 13, 16)
+
+
+def test_narrow_vectors_have_channel_blocks_outermost() -> None:
+    assert Blocked(2, 8, 5, 6, 4, Halo(1, 2, 3, 4)).shape == (2, 2, 8, 13, 4)
 
 
 def test_window_origin() -> None:

@@ -18,7 +18,7 @@ from tvm_mobilenet import target
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.executor import ALIGNMENT, StaticProgram, make_static
 from tvm_mobilenet.lowering import lower
-from tvm_mobilenet.memory_plan import Interval, overlaps, plan_offsets
+from tvm_mobilenet.memory_plan import Interval, plan_offsets
 from tvm_mobilenet.work_stealing import Counters
 
 intervals = st.lists(
@@ -34,12 +34,12 @@ intervals = st.lists(
 
 @given(intervals)
 def test_what_lives_together_lies_apart(tensors: list[Interval]) -> None:
-    offsets, needed = plan_offsets(tensors)
+    offsets, needed = plan_offsets(tensors, ALIGNMENT)
     assert len(offsets) == len(tensors)
     places = list(zip(tensors, offsets, strict=True))
     for i, (one, at) in enumerate(places):
         for other, other_at in places[:i]:
-            if overlaps(one, other):
+            if one.first <= other.last and other.first <= one.last:
                 assert at + one.size <= other_at or other_at + other.size <= at
     assert all(offset >= 0 and offset % ALIGNMENT == 0 for offset in offsets)
     assert needed == max((at + one.size for one, at in places), default=0)
@@ -47,7 +47,7 @@ def test_what_lives_together_lies_apart(tensors: list[Interval]) -> None:
 
 @given(intervals)
 def test_memory_is_between_the_most_alive_and_the_sum(tensors: list[Interval]) -> None:
-    _, needed = plan_offsets(tensors)
+    _, needed = plan_offsets(tensors, ALIGNMENT)
     alive = [sum(t.size for t in tensors if t.first <= call <= t.last) for call in range(20)]
     assert max(alive) <= needed <= sum(t.size for t in tensors)
 
@@ -55,21 +55,25 @@ def test_memory_is_between_the_most_alive_and_the_sum(tensors: list[Interval]) -
 def test_a_chain_takes_its_two_largest_neighbours() -> None:
     sizes = [640, 1280, 640, 320, 64]
     chain = [Interval(size, call, call + 1) for call, size in enumerate(sizes)]
-    assert plan_offsets(chain)[1] == 640 + 1280
+    assert plan_offsets(chain, ALIGNMENT)[1] == 640 + 1280
+
+
+def test_a_chain_of_tensors_has_two_middles() -> None:
+    """What threads share by halves is always cut at the same byte."""
+    sizes = [640, 1280, 640, 384, 128]
+    chain = [Interval(size, call, call + 1) for call, size in enumerate(sizes)]
+    offsets, _ = plan_offsets(chain, ALIGNMENT)
+    middles = [at + size // 2 for at, size in zip(offsets, sizes, strict=True)]
+    assert middles == [320, 640 + 640, 320, 640 + 640, 320]
+
+
+def test_a_tensor_takes_the_lane_that_fits_it_best() -> None:
+    long, short = Interval(1280, 0, 0), Interval(128, 0, 0)
+    assert plan_offsets([long, short, Interval(64, 1, 2), Interval(1024, 1, 2)], 64)[1] == 1408
 
 
 def test_no_tensors() -> None:
-    assert plan_offsets([]) == ([], 0)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "together"),
-    [((0, 1), (1, 2), True), ((0, 1), (2, 3), False), ((0, 5), (2, 3), True)],
-    ids=["one call", "apart", "within"],
-)
-def test_overlaps(a: tuple[int, int], b: tuple[int, int], together: bool) -> None:
-    assert overlaps(Interval(1, *a), Interval(1, *b)) is together
-    assert overlaps(Interval(1, *b), Interval(1, *a)) is together
+    assert plan_offsets([], ALIGNMENT) == ([], 0)
 
 
 # Programs of kernels that add: small enough to work out, and wrong at once where bytes are mixed up

@@ -11,7 +11,9 @@ from kernel_cases import Convolution
 from tvm import s_tir, tirx
 from tvm.ir import Call, Expr, Var
 from tvm.sym import Analyzer
+from tvm.target import Target
 
+from schedules.primitives import ROWS
 from schedules.window import Window
 from tvm_mobilenet import lowering, pipeline, target
 from tvm_mobilenet.computes.conv2d import Activation, conv2d
@@ -24,18 +26,22 @@ LINE = 16  # floats
 FLAT_PASSES = lowering.CPU_PASSES[: lowering.CPU_PASSES.index(insert_prefetches)]
 
 
-def scheduled(channels: int, size: int, blocks: int, panel: int) -> tvm.IRModule:
+def scheduled(channels: int, size: int, blocks: int, panel: int, cores: int = 1) -> tvm.IRModule:
     """A pointwise kernel whose weights outweigh its image, scheduled by default for AVX-512."""
     x = Blocked(1, channels, size, size, 16)
     out = Blocked(1, blocks * 16, size, size, 16)
     func = conv2d(x, out, Window(), Activation(), panel).with_attr("global_symbol", "main")
-    avx512 = target.resolve("x86-skylake-avx512").tvm_target()
-    return pipeline.default_schedule(func, avx512).mod
+    return pipeline.default_schedule(func, avx512(cores)).mod
 
 
-def hints_and_loops(mod: tvm.IRModule) -> tuple[list[Expr], list[tirx.For]]:
+def avx512(cores: int) -> Target:
+    return target.resolve("x86-skylake-avx512").with_cores(cores).tvm_target()
+
+
+def hints_and_loops(mod: tvm.IRModule, cores: int = 1) -> tuple[list[Expr], list[tirx.For]]:
     """The indices of all prefetched elements, and all loops around them, outermost first."""
-    flat = tvm.transform.Sequential([*FLAT_PASSES, insert_prefetches])(mod)["main"]
+    bound = tvm.tirx.transform.BindTarget(avx512(cores))
+    flat = tvm.transform.Sequential([bound, *FLAT_PASSES, insert_prefetches])(mod)["main"]
     indices: list[Expr] = []
     loops: list[tirx.For] = []
 
@@ -56,24 +62,36 @@ def hints_and_loops(mod: tvm.IRModule) -> tuple[list[Expr], list[tirx.For]]:
     return indices, loops
 
 
+def lines_asked(indices: list[Expr], loops: list[tirx.For], iterations: range) -> set[int]:
+    """The cache lines that some iterations of the outermost of the loops ask for."""
+    outermost, *inner = loops
+    asked: set[int] = set()
+    for values in itertools.product(iterations, *(range(int(loop.extent)) for loop in inner)):
+        at = {loop.loop_var: v for loop, v in zip([outermost, *inner], values, strict=True)}
+        asked |= {evaluate(index, at) // LINE for index in indices}
+    return asked
+
+
+@pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize(
     ("channels", "size", "blocks", "panel"),
     [(32, 4, 8, 2), (16, 2, 8, 2), (48, 3, 6, 3), (24, 5, 6, 1)],
     ids=lambda value: str(value),
 )
-def test_steps_of_a_panel_cover_the_next(channels: int, size: int, blocks: int, panel: int) -> None:
-    mod = scheduled(channels, size, blocks, panel)
-    indices, loops = hints_and_loops(mod)
+def test_steps_of_a_panel_cover_the_next(
+    channels: int, size: int, blocks: int, panel: int, cores: int
+) -> None:
+    """Whichever rows of it a core has."""
+    indices, loops = hints_and_loops(scheduled(channels, size, blocks, panel, cores), cores)
     assert indices
-    outermost, *inner = loops  # one iteration of the parallel loop works on one panel
-    elements = channels * blocks * 16 // int(outermost.extent)
-    asked: set[int] = set()
-    for values in itertools.product(*(range(int(loop.extent)) for loop in inner)):
-        at = {loop.loop_var: v for loop, v in zip(inner, values, strict=True)}
-        asked |= {evaluate(index, {**at, outermost.loop_var: 0}) // LINE for index in indices}
+    rows = int(loops[0].annotations[ROWS])
+    elements = channels * blocks * 16 * rows // int(loops[0].extent)
     following = set(range(elements // LINE, 2 * elements // LINE))
-    assert following <= asked
-    assert max(asked) < max(following) + len(following) + len(indices), "not far beyond it"
+    share = -(-rows // cores)
+    for first in range(rows - share + 1):
+        asked = lines_asked(indices, loops, range(first, first + share))
+        assert following <= asked
+        assert max(asked) < max(following) + len(following) + len(indices), "not far beyond it"
 
 
 def evaluate(index: Expr, values: dict[Var, int]) -> int:
@@ -109,21 +127,17 @@ def test_a_large_image_is_not_worth_it() -> None:
     assert PREFETCH not in s_tir.Schedule(pipeline.default_schedule(func, x86).mod).mod.script()
 
 
-@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("cores", [1, 2])
 def test_reductions_in_turn_share_one_panel(cores: int) -> None:
     """The seven products of a tile read one panel together, and each step asks for its share."""
     case = Convolution("strassen", (64, 128), (8, 4), panel=2)
-    avx512 = target.resolve("x86-skylake-avx512").with_cores(cores).tvm_target()
     func = case.func().with_attr("global_symbol", "main")
-    indices, loops = hints_and_loops(pipeline.default_schedule(func, avx512).mod)
-    outermost, *inner = loops
-    panels = 128 // 2 // (2 * 16)  # on more cores each is shared out in bands of rows
-    assert int(outermost.extent) == (panels if cores == 1 else cores)
+    mod = pipeline.default_schedule(func, avx512(cores)).mod
+    indices, loops = hints_and_loops(mod, cores)
+    rows = int(loops[0].annotations[ROWS])
+    panels = int(loops[0].extent) // rows
     elements = PRODUCTS * (64 // 2) * (128 // 2) // panels
-    asked: set[int] = set()
-    for values in itertools.product(*(range(int(loop.extent)) for loop in inner)):
-        at = {loop.loop_var: v for loop, v in zip(inner, values, strict=True)}
-        asked |= {evaluate(index, {**at, outermost.loop_var: 0}) // LINE for index in indices}
+    asked = lines_asked(indices, loops, range(-(-rows // cores)))
     assert set(range(elements // LINE, 2 * elements // LINE)) <= asked
 
 
@@ -132,15 +146,10 @@ def test_tiles_of_a_band_cover_the_next_one() -> None:
     case = Convolution(
         "stem", (3, 16), (32, 48), kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)
     )
-    avx512 = target.resolve("x86-skylake-avx512").tvm_target()
     func = case.func().with_attr("global_symbol", "main")
-    indices, loops = hints_and_loops(pipeline.default_schedule(func, avx512).mod)
-    band, *inner = loops
-    rows = 2 * 16 // int(band.extent)  # of the image, for each band
-    asked: set[int] = set()
-    for values in itertools.product(*(range(int(loop.extent)) for loop in inner)):
-        at = {loop.loop_var: v for loop, v in zip(inner, values, strict=True)}
-        asked |= {evaluate(index, {**at, band.loop_var: 0}) // LINE for index in indices}
+    indices, loops = hints_and_loops(pipeline.default_schedule(func, avx512(1)).mod)
+    rows = 2 * 16 // int(loops[0].extent)  # of the image, for each band
+    asked = lines_asked(indices, loops, range(1))
     for colour in range(3):
         # from the padding's row above the band to its last one
         first, last = (colour * 32 + rows - 1) * 48, (colour * 32 + 2 * rows) * 48

@@ -10,8 +10,9 @@ from tvm import te
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from schedules.primitives import parallel_rows
 from schedules.sharing import most_even, num_cores, stretch
-from tvm_mobilenet.tuning.statements import imbalance
+from tvm_mobilenet.tuning.statements import imbalance, shared_rows
 
 
 def on(cores: int) -> Target:
@@ -39,6 +40,13 @@ def test_the_first_even_count_is_taken_or_the_most_even() -> None:
         assert most_even([3, 5]) == 5
         assert most_even([11, 12]) == 11, "a tenth is nothing"
     assert most_even([1, 2]) == 1
+
+
+def test_rows_that_threads_share_are_told_by_the_loop() -> None:
+    assert shared_rows(scheduled(parallel=True)) == 0
+    sch = Schedule(scheduled(parallel=False))
+    parallel_rows(sch, *sch.get_loops(sch.get_sblock("b")))
+    assert shared_rows(sch.mod) == 4
 
 
 def scheduled(parallel: bool) -> tvm.IRModule:

@@ -131,7 +131,7 @@ def test_the_seven_products_make_the_product(panel: int, rng: np.random.Generato
     weight = rng.standard_normal((32, 24, 1, 1), dtype=np.float32)
     image = rng.standard_normal((1, 6, 4, 5, 4), dtype=np.float32)  # N, C/4, H, W, 4
     right = unpacked(pack_strassen(weight, 8, panel), panel)
-    left = left_operands(image).transpose(0, 1, 3, 4, 2, 5).reshape(PRODUCTS, 10, 12)
+    left = left_operands(image).transpose(2, 0, 1, 4, 3, 5).reshape(PRODUCTS, 10, 12)
     p = [a.astype(np.float64) @ b for a, b in zip(left, right, strict=True)]
     u2 = p[0] + p[5]
     even = np.hstack([p[0] + p[1], u2 + p[4] + p[2]])

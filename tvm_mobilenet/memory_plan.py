@@ -86,29 +86,32 @@ def output(index: int) -> str:
     return f"output{index}"
 
 
-def plan_offsets(intervals: list[Interval]) -> tuple[list[int], int]:
+def plan_offsets(intervals: list[Interval], alignment: int) -> tuple[list[int], int]:
     """Offsets at which tensors alive at the same time do not overlap, and the bytes needed.
 
-    Greedy by size: the largest tensor first, each at the lowest offset that is free over its life.
+    Tensors that follow one another lie in one lane, each in its middle. Threads share a tensor by
+    its rows, so a byte of a lane's first half is the same threads' in every layer, and one core has
+    no need to take it from another's cache.
     """
+    lanes: list[list[int]] = []
+
+    def width(lane: list[int]) -> int:
+        return max(intervals[index].size for index in lane)
+
+    for index, mine in sorted(enumerate(intervals), key=lambda pair: pair[1].first):
+        free = [lane for lane in lanes if intervals[lane[-1]].last < mine.first]
+        if free:
+            min(free, key=lambda lane: abs(width(lane) - mine.size)).append(index)
+        else:
+            lanes.append([index])
     offsets = [0] * len(intervals)
-    placed: list[int] = []
-    for index in sorted(range(len(intervals)), key=lambda i: -intervals[i].size):
-        mine = intervals[index]
-        offset = 0
-        alive = [p for p in placed if overlaps(intervals[p], mine)]
-        for other in sorted(alive, key=lambda p: offsets[p]):
-            if offset + mine.size <= offsets[other]:
-                break
-            offset = max(offset, offsets[other] + intervals[other].size)
-        offsets[index] = offset
-        placed.append(index)
-    needed = max((o + i.size for o, i in zip(offsets, intervals, strict=True)), default=0)
-    return offsets, needed
-
-
-def overlaps(a: Interval, b: Interval) -> bool:
-    return a.first <= b.last and b.first <= a.last
+    start = 0
+    for lane in lanes:
+        for index in lane:
+            margin = (width(lane) - intervals[index].size) // 2
+            offsets[index] = start + margin // alignment * alignment
+        start += width(lane)
+    return offsets, start
 
 
 class _Planner:
@@ -174,7 +177,7 @@ class _Planner:
                     last[arg] = index
         inner = [var for var in first if var not in places]
         intervals = [Interval(self.aligned(nbytes(v)), first[v], last[v]) for v in inner]
-        offsets, needed = plan_offsets(intervals)
+        offsets, needed = plan_offsets(intervals, self.alignment)
         places.update((v, Place(WORKSPACE, o)) for v, o in zip(inner, offsets, strict=True))
         return needed
 

@@ -3,10 +3,11 @@
 *Weights, one panel ahead.* A network's weights outgrow the caches of a core, so each inference
 reads them from afar; between two inferences other work has the shared cache. A schedule marks the
 reduction loop whose weights are worth it with `prefetch: <buffer>`. Each of its steps then asks for
-its share of the next panel, spread evenly over all the tiles that use this panel, so that the
-memory works while the arithmetic does. Where a panel's weights are read by several reductions in
-turn, the loop over those is marked `prefetch_within: <buffer>`. The last panel's steps ask for what
-follows the buffer: the parameters lie in order of use, so that is the next layer's.
+its share of the next panel, spread evenly over all the tiles of one core that use this panel, so
+that the memory works while the arithmetic does. Where a panel's weights are read by several
+reductions in turn, the loop over those is marked `prefetch_within: <buffer>`. The last panel's
+steps ask for what follows the buffer: the parameters lie in order of use, so that is the next
+layer's.
 
 *The image, one band ahead.* A tile loop marked `prefetch_next_band: <buffer>` asks, tile by tile,
 for what the next iteration of the parallel loop around it copies from that buffer.
@@ -26,6 +27,9 @@ from tvm.runtime import DataType
 from tvm.sym import Analyzer, detect_linear_equation
 from tvm.tirx.transform import prim_func_pass
 
+from schedules.primitives import ROWS
+from schedules.sharing import num_cores
+
 PREFETCH = "prefetch"
 WITHIN = "prefetch_within"
 NEXT_BAND = "prefetch_next_band"
@@ -39,6 +43,7 @@ def insert_prefetches(
 ) -> tirx.PrimFunc:
     """Insert the prefetches into every marked loop; runs on flat buffers, before unrolling."""
     enclosing: list[tirx.For] = []
+    cores = num_cores(func.attrs.get("target"))
 
     def visit(loop: tirx.For, mutator: tvm_ffi.StructuralMutator) -> tirx.For:
         enclosing.append(loop)
@@ -47,13 +52,16 @@ def insert_prefetches(
         if NEXT_BAND in loop.annotations:
             mutated = with_band_prefetch(mutated, str(loop.annotations[NEXT_BAND]), enclosing)
         if PREFETCH in loop.annotations:
-            mutated = with_panel_prefetch(mutated, str(loop.annotations[PREFETCH]), enclosing)
+            name = str(loop.annotations[PREFETCH])
+            mutated = with_panel_prefetch(mutated, name, enclosing, cores)
         return mutated
 
     return func.with_body(tvm_ffi.structural_mutate(func.body, (tirx.For, visit)))
 
 
-def with_panel_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.For:
+def with_panel_prefetch(
+    loop: tirx.For, name: str, enclosing: list[tirx.For], cores: int
+) -> tirx.For:
     """`loop`, its body preceded by this step's share of the next panel of buffer `name`."""
     load, inner = first_load(loop.body, name)
     index = load.indices[0]
@@ -63,6 +71,11 @@ def with_panel_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) ->
     step: Expr = loop.loop_var
     for outer in reversed(enclosing):
         if depends_on(panel, outer.loop_var):
+            # a core has some rows of a panel, and asks for all of the next panel with those
+            rows = int(outer.annotations.get(ROWS, 1))
+            share = -(-rows // cores)
+            step = step + outer.loop_var % rows % share * steps
+            steps *= share
             break
         step = step + outer.loop_var * steps
         steps *= int(outer.extent)

@@ -3,8 +3,13 @@
 TVM gives each thread its run of a parallel loop's iterations, and the slowest thread's time is the
 loop's. Cores are not equally fast: a phone has big and little ones, a cloud machine's virtual CPU
 runs beside whatever its hyper-thread's sibling does, and the system takes a core away for a while.
-So a thread that has done its run takes from the end of another's, chunk by chunk. It works through
-its own from the front: what it wrote in the last kernel is in its cache.
+So a thread that has done its run takes from the end of another's, chunk by chunk, once that one is
+clearly behind.
+
+Where a loop says how many of its iterations are the rows of an image, a thread's run is its part of
+the rows, for all iterations around them. It has the same rows in every kernel, so what it reads is
+in its own cache, but for a row of its neighbour's; between cores that share no cache a line takes
+hundreds of nanoseconds. That is also why a thread does not take from another at every turn.
 
 After a kernel all wait for each other, spinning: a kernel takes microseconds. TVM's own barrier
 asks the system for another thread at every turn.
@@ -29,24 +34,29 @@ from tvm.script import tirx as T
 from tvm.target import Target
 from tvm.tirx import Var
 
+from schedules.primitives import KEPT, LAST_THREAD, OWNER, ROWS
 from tvm_mobilenet import cpu
 
 KERNEL = "tvm_mobilenet.kernel"  # around a kernel's call; its value points to all counters
 LAUNCH = "pragma_parallel_launch_point"
 LINE = 16  # int32 in a cache line
 TAKEN, STOLEN = 0, 1  # a thread's counters: claims of its chunks, by anyone; claims by others
-# a thread's cursor: its own chunks done, runs that it found empty, what it claimed: first to end
-DONE, LOOKED_AT, FIRST, END = 0, 1, 2, 3
-CURSOR = 4
+# a thread's cursor: its own chunks done, runs that it found empty, and what it claimed: iterations
+# first to end of so many rounds over the rows; and in between the chunk that it looks at
+DONE, LOOKED_AT, FIRST, END, ROUNDS, CHUNK = range(6)
+CURSOR = 6
+NONE = -1  # no chunk
 INT32 = PrimType("int32")
-CHUNKS = 6  # of a thread's run: more cost more claims, fewer leave more to wait for
+CHUNKS = 8  # of a thread's run: more cost more claims, fewer leave more to wait for
+BEHIND = 2  # chunks that a thread has not begun when another has done its own: it needs help
 # A parallel loop over nothing tells a thread which one it is, of how many, by its share. LLVM knows
 # how such a loop ends without running it; so long, the division rounds right for 800 threads.
 MANY = 1 << 30
 LAST, COUNT = 0, 1
 
 # TensorIR has no atomic instruction for CPUs.
-FETCH_ADD, WAIT = "tvm_mobilenet_fetch_add", "tvm_mobilenet_wait"
+FETCH_ADD, LOAD = "tvm_mobilenet_fetch_add", "tvm_mobilenet_load"
+WAIT = "tvm_mobilenet_wait"
 SPINS = 1 << 10  # then the system may have the core: who is waited for may be waiting for it
 ATOMICS = f"""
 declare i32 @sched_yield()
@@ -56,6 +66,11 @@ declare i32 @sched_yield()
 define i32 @{FETCH_ADD}(ptr %counter, i32 %by) {{
   %before = atomicrmw add ptr %counter, i32 %by monotonic, align 4
   ret i32 %before
+}}
+
+define i32 @{LOAD}(ptr %counter) {{
+  %value = load atomic i32, ptr %counter monotonic, align 4
+  ret i32 %value
 }}
 
 ; Until as many have come as are wanted.
@@ -215,8 +230,9 @@ def shared_kernel(func: tirx.PrimFunc, claim: GlobalVar, most: int) -> tirx.Prim
         for part in parts:
             if isinstance(part, tirx.DeclBuffer):
                 shared.append(part)
-            elif not is_parallel(part) or int(part.extent) == 1:
-                shared.append(tirx.IfThenElse(thread == 0, serial(part), None))
+            elif not is_parallel(part) or int(part.extent) == 1 or OWNER in part.annotations:
+                owner = owner_of(part, threads)
+                shared.append(tirx.IfThenElse(tirx.EQ(thread, owner), serial(part), None))
             elif part.same_as(loops[-1]):
                 shared += claimed(part, claim, [counters, thread, threads, number(most)])
             else:
@@ -259,30 +275,53 @@ def serial(
 
 
 def divided(loop: tirx.For, thread: Var, threads: Var) -> tirx.Stmt:
-    """`loop`, of which each thread does its run."""
-    first = tirx.truncdiv(thread * loop.extent, threads)
-    return serial(loop, first, tirx.truncdiv((thread + 1) * loop.extent, threads) - first)
+    """`loop`, of which each thread does its run, in every round over the rows."""
+    rows = tirx.Select(rows_of(loop) < threads, loop.extent, rows_of(loop))
+    first, end = (tirx.truncdiv(one * rows, threads) for one in (thread, thread + 1))
+    return in_rounds(loop, tirx.truncdiv(loop.extent, rows), rows, first, end)
+
+
+def owner_of(part: tirx.Stmt, threads: Var) -> Expr:
+    """The thread that does all of a part."""
+    whose = part.annotations.get(OWNER) if isinstance(part, tirx.For) else None
+    return threads - 1 if whose == LAST_THREAD else number(0)
+
+
+def rows_of(loop: tirx.For) -> Expr:
+    """How many iterations of a parallel loop are one image's rows: all, where it does not say."""
+    return loop.annotations.get(ROWS, loop.extent)
+
+
+def in_rounds(loop: tirx.For, rounds: Expr, rows: Expr, first: Expr, end: Expr) -> tirx.Stmt:
+    """Iterations `first` to `end` of `loop`, and in each later round those so many `rows` on."""
+    if ROWS not in loop.annotations:
+        return serial(loop, first, end - first)
+    turn = Var("turn", "int32")
+    inner = serial(loop, first + turn * rows, end - first)
+    return tirx.For(turn, number(0), rounds, tirx.ForKind.SERIAL, inner)
 
 
 def claimed(loop: tirx.For, claim: GlobalVar, arguments: list[Expr]) -> list[tirx.Stmt]:
     """`loop`, of which each thread does what it claims."""
     cursor = tirx.decl_buffer((CURSOR,), "int32", "cursor", scope="local")
     field = [tirx.BufferLoad(cursor, [number(i)]) for i in range(CURSOR)]
-    start = {DONE: 0, LOOKED_AT: 0, FIRST: 0, END: 1}
-    call = Call(claim, [cursor.data, *arguments, loop.extent], ret_ty=INT32)
-    chunk = serial(loop, field[FIRST], field[END] - field[FIRST])
+    start = {DONE: 0, LOOKED_AT: 0, ROUNDS: 1}
+    behind = number(MANY if KEPT in loop.annotations else BEHIND)
+    call = Call(claim, [cursor.data, *arguments, loop.extent, rows_of(loop), behind], ret_ty=INT32)
+    chunk = in_rounds(loop, field[ROUNDS], rows_of(loop), field[FIRST], field[END])
     return [
         tirx.AllocBuffer(cursor),
         *(tirx.BufferStore(cursor, number(value), [number(i)]) for i, value in start.items()),
-        tirx.While(field[FIRST] < field[END], tirx.SeqStmt([tirx.Evaluate(call), chunk])),
+        tirx.While(field[ROUNDS] > 0, tirx.SeqStmt([tirx.Evaluate(call), chunk])),
     ]
 
 
 def claim_function(target: Target) -> tirx.PrimFunc:
-    """claim(cursor, counters, thread, threads, most, extent): what the thread is to do next.
+    """claim(cursor, counters, thread, threads, most, extent, rows, behind): what to do next.
 
-    Iterations FIRST to END of its cursor, of a loop of `extent`; none where all are claimed.
-    `counters` are the kernel's, for at most `most` threads.
+    Iterations FIRST to END of its cursor, of a loop of `extent`, and in ROUNDS rounds those so many
+    `rows` on; no rounds where all are claimed. `counters` are the kernel's, for at most `most`
+    threads. One that has not begun `behind` of its chunks gets help.
     """
     claim = shared_claim()
     code = StringImm(atomics(target))
@@ -299,35 +338,63 @@ def shared_claim() -> tirx.PrimFunc:
         threads: T.int32,
         most: T.int32,
         extent: T.int32,
+        rows: T.int32,
+        behind: T.int32,
     ) -> T.int32:
         counters = T.decl_buffer((MANY,), "int32", data=counters_pointer)
         cursor = T.decl_buffer((CURSOR,), "int32", data=cursor_pointer)
         alone: T.let[T.bool] = T.Or(threads == 1, threads > most)
-        # of a chunk; alone a thread does all of its run at once
-        size: T.let[T.int32] = T.Select(alone, 1, T.max(T.truncdiv(extent, threads * CHUNKS), 1))
-        chunks: T.let[T.int32] = T.truncdiv(extent + size - 1, size)
+        # rows that are fewer than the threads are no way to share
+        run: T.let[T.int32] = T.Select(rows < threads, extent, rows)
+        rounds: T.let[T.int32] = T.truncdiv(extent, run)
+        # rounds of a chunk, and into how many chunks a thread's rows of a round go
+        group: T.let[T.int32] = T.Select(alone, rounds, T.max(T.truncdiv(rounds, CHUNKS), 1))
+        wanted: T.let[T.int32] = T.truncdiv(CHUNKS + rounds - 1, rounds)
+        most_pieces: T.let[T.int32] = T.max(T.truncdiv(run, threads), 1)
+        pieces: T.let[T.int32] = T.Select(alone, 1, T.min(wanted, most_pieces))
+        chunks: T.let[T.int32] = T.truncdiv(rounds + group - 1, group) * pieces
         cursor[FIRST] = 0
         cursor[END] = 0
-        while cursor[FIRST] == cursor[END] and cursor[LOOKED_AT] < threads:
+        cursor[ROUNDS] = 0
+        while cursor[ROUNDS] == 0 and cursor[LOOKED_AT] < threads:
             owner: T.let[T.int32] = T.truncmod(thread + cursor[LOOKED_AT], threads)
-            first: T.let[T.int32] = T.truncdiv(owner * chunks, threads)
-            end: T.let[T.int32] = T.truncdiv((owner + 1) * chunks, threads)
             if alone:
-                cursor[FIRST] = first
-                cursor[END] = end
+                cursor[CHUNK] = 0
                 cursor[LOOKED_AT] = threads
-            elif fetch_add(counters, owner * LINE + TAKEN) >= end - first:
+            elif cursor[LOOKED_AT] > 0 and keeps_up(counters, owner, chunks, behind):
+                cursor[CHUNK] = NONE
+                cursor[LOOKED_AT] = cursor[LOOKED_AT] + 1
+            elif fetch_add(counters, owner * LINE + TAKEN) >= chunks:
+                cursor[CHUNK] = NONE
                 cursor[LOOKED_AT] = cursor[LOOKED_AT] + 1
             elif cursor[LOOKED_AT] == 0:
-                cursor[FIRST] = (first + cursor[DONE]) * size
-                cursor[END] = T.min(cursor[FIRST] + size, extent)
+                cursor[CHUNK] = cursor[DONE]
                 cursor[DONE] = cursor[DONE] + 1
             else:
-                cursor[FIRST] = (end - 1 - fetch_add(counters, owner * LINE + STOLEN)) * size
-                cursor[END] = T.min(cursor[FIRST] + size, extent)
+                cursor[CHUNK] = chunks - 1 - fetch_add(counters, owner * LINE + STOLEN)
+            if cursor[CHUNK] != NONE:
+                turn: T.let[T.int32] = T.truncdiv(cursor[CHUNK], pieces)
+                piece: T.let[T.int32] = T.truncmod(cursor[CHUNK], pieces)
+                # rows that are left over go to another thread in each group of rounds
+                extra: T.let[T.int32] = T.truncmod(turn, threads)
+                first: T.let[T.int32] = T.truncdiv(owner * run + extra, threads)
+                mine: T.let[T.int32] = T.truncdiv((owner + 1) * run + extra, threads) - first
+                origin: T.let[T.int32] = turn * group * run + first
+                cursor[FIRST] = origin + T.truncdiv(mine * piece, pieces)
+                cursor[END] = origin + T.truncdiv(mine * (piece + 1), pieces)
+                cursor[ROUNDS] = T.min(group, rounds - turn * group)
         return 0
 
     return claim
+
+
+def keeps_up(counters: tirx.Buffer, owner: Expr, chunks: Expr, behind: Expr) -> Expr:
+    """Whether a thread has begun nearly all its chunks, and nobody has had to help it."""
+    taken, stolen = (
+        T.call_extern("int32", LOAD, T.address_of(counters[owner * LINE + which]))
+        for which in (TAKEN, STOLEN)
+    )
+    return T.And(chunks - taken < behind, tirx.EQ(stolen, 0))
 
 
 def fetch_add(counters: tirx.Buffer, index: Expr) -> Expr:

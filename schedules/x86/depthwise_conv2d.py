@@ -19,4 +19,4 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
         [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
     )
-    return schedule_window(sch, conv, tile_h, tile_w)
+    return schedule_window(sch, conv, tile_h, tile_w, by_rows=True)

@@ -14,7 +14,7 @@ from schedules.primitives import (
     accumulate_in_registers,
     divisors,
     extent,
-    fuse_parallel,
+    parallel_rows,
     unroll,
 )
 from schedules.window_tiles import MAX_TILE_WIDTH, slope
@@ -41,7 +41,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
     unroll(sch, wi, q)
     sch.vectorize(c)
-    fuse_parallel(sch, n, o, h)
+    parallel_rows(sch, n, o, h, kept=True)  # as in window_tiles.py
 
     # Step 2. Its quarters
     sch.compute_at(epilogue, w0, preserve_unit_loops=True)
@@ -64,5 +64,4 @@ def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
     """The convolution's stride: how far the input's row and column move per output's."""
     block = sch.get(conv)
     odd, column = (block.iter_vars[axis].var for axis in (4, 5))
-    _, _, input_row, input_column, _ = (dim.min for dim in block.reads[0].region)
-    return slope(input_row, odd), slope(input_column, column)
+    return slope(block, odd), slope(block, column)

@@ -16,12 +16,12 @@ from schedules.primitives import (
     accumulate_in_registers,
     divisors,
     extent,
-    fuse_parallel,
+    parallel_rows,
     powers_of_two_dividing,
     unroll,
     zero_halo,
 )
-from schedules.sharing import most_even, num_cores
+from schedules.sharing import most_even
 from schedules.x86.registers import RegisterFile, best_gemm_tile
 
 MAX_TILE_WIDTH = 28
@@ -44,7 +44,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     panels, rows = blocks // vectors, height // tile_h
     weights_outweigh_image = blocks * lanes > height * width
     if weights_outweigh_image:
-        bands = most_even([d for d in divisors(rows) if d <= num_cores()], panels)
+        bands = rows
         o_default = [panels, 1, vectors]
     else:
         bands = most_even(band_counts(rows, tile_h * width * channels_in * FLOAT_BYTES))
@@ -58,7 +58,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, c)
     unroll(sch, hi, wi, oi)
     sch.vectorize(c)
-    fuse_parallel(sch, n, o0, h0)
+    parallel_rows(sch, n, o0, h0)
 
     # Step 3. The reduction inside the tile
     sch.compute_at(conv, w0, preserve_unit_loops=True)
@@ -70,7 +70,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     if weights_outweigh_image:
         sch.annotate(k0, "prefetch", "weight")
     accumulate_in_registers(sch, conv, [ckh, ckw, k0], [ki, cn, ch, cw, co], cc)
-    zero_halo(sch)
+    zero_halo(sch, by_rows=True)
     return [sch]
 
 

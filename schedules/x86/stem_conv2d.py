@@ -14,6 +14,7 @@ from schedules.primitives import (
     accumulate_in_registers,
     divisors,
     extent,
+    parallel_rows,
     unroll,
     zero_halo,
 )
@@ -50,8 +51,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.reorder(n, h0, o0, h1, w0, wi, oi, c)
     unroll(sch, wi, oi)
     sch.vectorize(c)
-    band_loop = sch.fuse(n, h0)
-    sch.parallel(band_loop)
+    band_loop = parallel_rows(sch, n, h0)
 
     # Step 3. The reduction inside the tile
     sch.compute_at(conv, w0, preserve_unit_loops=True)
@@ -62,5 +62,5 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.annotate(w0, "prefetch_next_band", "data")
     sch.compute_at(pad, band_loop, preserve_unit_loops=True)
     copy_padded(sch, pad)
-    zero_halo(sch)
+    zero_halo(sch, by_rows=True)
     return [sch]

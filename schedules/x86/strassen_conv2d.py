@@ -13,14 +13,12 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.primitives import (
     accumulate_in_registers,
-    divisors,
     extent,
-    fuse_parallel,
+    parallel_rows,
     powers_of_two_dividing,
     unroll,
     zero_halo,
 )
-from schedules.sharing import most_even, num_cores
 from schedules.x86.pointwise_conv2d import (
     MAX_REDUCTION_UNROLL,
     MAX_TILE_HEIGHT,
@@ -41,18 +39,15 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 1. The default decision, by the model
     tile_h, tile_w, vectors = default_tile(lanes, height, width, blocks)
     panels, rows = blocks // vectors, height // tile_h
-    bands = most_even([d for d in divisors(rows) if d <= num_cores()], panels)
 
     # Step 2. Panels and bands around the tile, and its four quarters of the output in it
     o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, [panels, 1, vectors]))
-    h0, h1, hi = sch.split(
-        h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, [bands, rows // bands, tile_h])
-    )
+    h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, [rows, 1, tile_h]))
     w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
     sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, i, j, c)
     unroll(sch, hi, wi, oi, i, j)
     sch.vectorize(c)
-    fuse_parallel(sch, n, o0, h0)
+    parallel_rows(sch, n, o0, h0)
 
     # Step 3. The products, one after the other
     products = sch.cache_write(conv, 0, "global")
@@ -71,5 +66,5 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     k0, ki = sch.split(ck, [None, factor])
     sch.annotate(k0, "prefetch", "weight")
     accumulate_in_registers(sch, conv, [k0], [ki, cq, cn, ch, cw, co], cc)
-    zero_halo(sch)
+    zero_halo(sch, by_rows=True)
     return [sch]

@@ -190,7 +190,7 @@ def stem_conv2d(
         for n, o, h, w, c in T.grid(*tile):
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[vn, vo, vh + out_top, vw + out_left, vc] = activation(
+                result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
                     acc[vn, vo, vh, vw, vc] + bias[vo, vc]
                 )
 
@@ -243,18 +243,20 @@ def dense_convolution(
                 acc[vn, vo, vh, vw, vc] = (
                     acc[vn, vo, vh, vw, vc]
                     + data[
-                        vn,
-                        vk // lanes_in,
-                        vh * stride_h + vkh + origin_h,
-                        vw * stride_w + vkw + origin_w,
-                        vk % lanes_in,
+                        x.at(
+                            vn,
+                            vk // lanes_in,
+                            vh * stride_h + vkh + origin_h,
+                            vw * stride_w + vkw + origin_w,
+                            vk % lanes_in,
+                        )
                     ]
                     * weight[vo // panel, vkh, vkw, vk, vo % panel, vc]
                 )
         for n, o, h, w, c in T.grid(*tile):
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[vn, vo, vh + top, vw + left, vc] = activation(
+                result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
                     acc[vn, vo, vh, vw, vc] + bias[vo, vc]
                 )
 
@@ -292,18 +294,20 @@ def depthwise_convolution(
                 acc[vn, vo, vh, vw, vc] = (
                     acc[vn, vo, vh, vw, vc]
                     + data[
-                        vn,
-                        vo,
-                        vh * stride_h + vkh + origin_h,
-                        vw * stride_w + vkw + origin_w,
-                        vc,
+                        x.at(
+                            vn,
+                            vo,
+                            vh * stride_h + vkh + origin_h,
+                            vw * stride_w + vkw + origin_w,
+                            vc,
+                        )
                     ]
                     * weight[vo, vkh, vkw, vc]
                 )
         for n, o, h, w, c in T.grid(*tile):
             with T.sblock(epilogue):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[vn, vo, vh + top, vw + left, vc] = activation(
+                result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
                     acc[vn, vo, vh, vw, vc] + bias[vo, vc]
                 )
 
@@ -313,7 +317,8 @@ def depthwise_convolution(
 def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:
     """Emits the blocks that write zeros into the halo of `out`: none where it has none."""
     top, bottom, left, right = out.halo.top, out.halo.bottom, out.halo.left, out.halo.right
-    batch, blocks, rows, columns, v = out.shape
+    batch, blocks, rows = out.batch, out.blocks, out.padded_height
+    columns, v = out.padded_width, out.vector
 
     @T.inline
     def write(result):  # type: ignore[no-untyped-def]
@@ -321,21 +326,21 @@ def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:
             for n, o, h, w, c in T.grid(batch, blocks, top, columns, v):
                 with T.sblock("halo_top"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[vn, vo, vh, vw, vc] = T.float32(0)
+                    result[out.at(vn, vo, vh, vw, vc)] = T.float32(0)
         if bottom > 0:
             for n, o, h, w, c in T.grid(batch, blocks, bottom, columns, v):
                 with T.sblock("halo_bottom"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[vn, vo, vh + (rows - bottom), vw, vc] = T.float32(0)
+                    result[out.at(vn, vo, vh + (rows - bottom), vw, vc)] = T.float32(0)
         if left > 0:
             for n, o, h, w, c in T.grid(batch, blocks, out.height, left, v):
                 with T.sblock("halo_left"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[vn, vo, vh + top, vw, vc] = T.float32(0)
+                    result[out.at(vn, vo, vh + top, vw, vc)] = T.float32(0)
         if right > 0:
             for n, o, h, w, c in T.grid(batch, blocks, out.height, right, v):
                 with T.sblock("halo_right"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[vn, vo, vh + top, vw + (columns - right), vc] = T.float32(0)
+                    result[out.at(vn, vo, vh + top, vw + (columns - right), vc)] = T.float32(0)
 
     return write

@@ -29,7 +29,7 @@ def global_avg_pool2d(x: Blocked) -> tirx.PrimFunc:
                 T.sblock_attr({"schedule_rule": "global_avg_pool2d"})
                 with T.init():
                     acc[vn, vo, vc] = T.float32(0)
-                acc[vn, vo, vc] = acc[vn, vo, vc] + data[vn, vo, vh + top, vw + left, vc]
+                acc[vn, vo, vc] = acc[vn, vo, vc] + data[x.at(vn, vo, vh + top, vw + left, vc)]
         for n, c in T.grid(x.batch, x.channels):
             with T.sblock("epilogue"):
                 vn, vc = T.axis.remap("SS", [n, c])

@@ -1,7 +1,10 @@
 """The blocked activation layout, and the kernels that enter and leave it.
 
-A blocked tensor NCHW`v`c has shape (N, C/v, top + H + bottom, left + W + right, v): one pixel's
-`v` channels are one vector (one cache line at v = 16), so rows never alias in a set-associative L1.
+One pixel's `v` channels are one vector (one cache line at v = 16). Where vectors are wide, as on
+x86, the shape is (N, top + H + bottom, C/v, left + W + right, v): threads share an image by its
+rows, and all that one of them writes lies together, so that two cores meet in a single place. Where
+they are narrow, as on ARM, it is (N, C/v, top + H + bottom, left + W + right, v): rows of all
+channels can lie a multiple of the L1 cache's size apart, and its few ways would not hold a window.
 The halo around the image holds the zeros that the consumer's padding asks for; the producer writes
 it, so that no convolution has a branch or a padding copy in its loop.
 """
@@ -9,6 +12,7 @@ it, so that no convolution has a branch or a padding copy in its loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tvm import tirx
 from tvm.script import tirx as T
@@ -16,6 +20,7 @@ from tvm.script import tirx as T
 from tvm_mobilenet.computes.parsing import parsed_once
 
 DTYPE = "float32"
+WIDE_VECTOR = 8  # floats
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,17 @@ class Blocked:
         return self.halo.left + self.width + self.halo.right
 
     @property
+    def rows_outermost(self) -> bool:
+        """Whether a row of all channels lies together, else a channel block of all rows."""
+        return self.vector >= WIDE_VECTOR
+
+    def at(self, n: Any, o: Any, h: Any, w: Any, c: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """Image, channel block, row, column and lane in the order of the buffer's dimensions."""
+        return (n, h, o, w, c) if self.rows_outermost else (n, o, h, w, c)
+
+    @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        return (self.batch, self.blocks, self.padded_height, self.padded_width, self.vector)
+        return self.at(self.batch, self.blocks, self.padded_height, self.padded_width, self.vector)
 
 
 @parsed_once
@@ -80,11 +94,11 @@ def pack(x: Blocked) -> tirx.PrimFunc:
         out: T.Buffer(x.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
-        for n, o, h, w, c in T.grid(*x.shape):
+        for n, o, h, w, c in T.grid(x.batch, x.blocks, x.padded_height, x.padded_width, v):
             with T.sblock("pack"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 T.sblock_attr({"schedule_rule": "layout"})
-                out[vn, vo, vh, vw, vc] = T.if_then_else(
+                out[x.at(vn, vo, vh, vw, vc)] = T.if_then_else(
                     vo * v + vc < channels
                     and halo.top <= vh
                     and vh < halo.top + height
@@ -112,6 +126,8 @@ def unpack(x: Blocked) -> tirx.PrimFunc:
             with T.sblock("unpack"):
                 vn, vc, vh, vw = T.axis.remap("SSSS", [n, c, h, w])
                 T.sblock_attr({"schedule_rule": "layout"})
-                out[vn, vc, vh, vw] = source[vn, vc // v, vh + halo.top, vw + halo.left, vc % v]
+                out[vn, vc, vh, vw] = source[
+                    x.at(vn, vc // v, vh + halo.top, vw + halo.left, vc % v)
+                ]
 
     return main

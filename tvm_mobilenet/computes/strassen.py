@@ -68,8 +68,8 @@ def pays(x: Blocked, out: Blocked) -> bool:
 
 
 def operand_shape(x: Blocked) -> tuple[int, ...]:
-    """The left operands of a product whose activations are `x`: (7, N, blocks / 2, H / 2, W, v)."""
-    return (PRODUCTS, x.batch, x.blocks // 2, x.height // 2, x.width, x.vector)
+    """The left operands of a product whose activations are `x`: (N, H / 2, 7, blocks / 2, W, v)."""
+    return (x.batch, x.height // 2, PRODUCTS, x.blocks // 2, x.width, x.vector)
 
 
 @parsed_once
@@ -107,11 +107,13 @@ def depthwise_operands(
                 acc[vn, vj, vo, vh, vi, vw, vc] = (
                     acc[vn, vj, vo, vh, vi, vw, vc]
                     + data[
-                        vn,
-                        vj * half + vo,
-                        (vh * 2 + vi) * stride_h + vkh + origin_h,
-                        vw * stride_w + vkw + origin_w,
-                        vc,
+                        x.at(
+                            vn,
+                            vj * half + vo,
+                            (vh * 2 + vi) * stride_h + vkh + origin_h,
+                            vw * stride_w + vkw + origin_w,
+                            vc,
+                        )
                     ]
                     * weight[vj * half + vo, vkh, vkw, vc]
                 )
@@ -126,7 +128,7 @@ def depthwise_operands(
         ):
             with T.sblock("operands"):
                 vn, vo, vh, vw, vq, vc = T.axis.remap("SSSSSS", [n, o, h, w, q, c])
-                operands[vq, vn, vo, vh, vw, vc] = left_operand(
+                operands[vn, vh, vq, vo, vw, vc] = left_operand(
                     vq,
                     active[vn, 0, vo, vh, 0, vw, vc],
                     active[vn, 1, vo, vh, 0, vw, vc],
@@ -178,13 +180,13 @@ def strassen_conv2d(
                     products[vq, vn, vo, vh, vw, vc] = T.float32(0)
                 products[vq, vn, vo, vh, vw, vc] = (
                     products[vq, vn, vo, vh, vw, vc]
-                    + operands[vq, vn, vk // lanes_in, vh, vw, vk % lanes_in]
+                    + operands[vn, vh, vq, vk // lanes_in, vw, vk % lanes_in]
                     * weight[vo // panel, vq, vk, vo % panel, vc]
                 )
         for i, j, n, o, h, w, c in T.grid(2, 2, *tile):
             with T.sblock("epilogue"):
                 vi, vj, vn, vo, vh, vw, vc = T.axis.remap("SSSSSSS", [i, j, n, o, h, w, c])
-                result[vn, vj * half + vo, vh * 2 + vi + top, vw + left, vc] = activation(
+                result[out.at(vn, vj * half + vo, vh * 2 + vi + top, vw + left, vc)] = activation(
                     quarter(
                         vi,
                         vj,

@@ -3,7 +3,8 @@
 Nothing of TVM computes here: neither the schedule nor the lowering nor LLVM that made a candidate
 has a part in what it is held against. A layer's stride, origin and clamp are read off the
 unscheduled function's index expressions; its sums are NumPy's own, in float64. The layouts are
-those of ``computes``: activations (N, C/v, H, W, v), weights packed as ``computes.weights`` says.
+those of ``computes``: activations as ``computes.layout`` has them, weights packed as
+``computes.weights`` says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 import tvm_ffi
 from numpy.typing import NDArray
 from tvm import ir, s_tir, sym, tirx
+
+from tvm_mobilenet.computes.layout import WIDE_VECTOR
 
 Array = NDArray[Any]
 
@@ -76,15 +79,15 @@ def depthwise_operands(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -
     (a11, a12), (a21, a22) = parts
     s1, s2 = a21 + a22, a21 + a22 - a11
     operands = np.stack([a11, a12, a12 - s2, a22, s1, s2, a11 - a21])
-    blocked = operands.reshape(len(operands), batch, rows, columns, half, v)
-    return blocked.transpose(0, 1, 4, 2, 3, 5)
+    vectors = operands.reshape(len(operands), batch, rows, columns, half, v)
+    return vectors.transpose(1, 2, 0, 4, 3, 5)
 
 
 def strassen_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
     operands, weight, bias = inputs
-    products, batch, blocks, rows, columns, v = operands.shape
-    left = operands.transpose(0, 1, 3, 4, 2, 5).reshape(products, -1, blocks * v)
+    batch, rows, products, blocks, columns, v = operands.shape
+    left = operands.transpose(2, 0, 1, 4, 3, 5).reshape(products, -1, blocks * v)
     right = weight.transpose(1, 2, 0, 3, 4).reshape(products, blocks * v, -1)
     p = left @ right
     u2 = p[0] + p[5]
@@ -160,13 +163,11 @@ def layout(kernel: Kernel, shape: tuple[int, ...], data: Array) -> Array:
         image = channels_last(data)[:, top : top + shape[2], left : left + shape[3], : shape[1]]
         return image.transpose(0, 3, 1, 2)
     result = np.zeros(shape)
-    batch, blocks, rows, columns, v = shape
     _, channels, height, width = data.shape
-    top, left = (-one for one in kernel.origin("pack", (2, 3)))
-    filled = np.zeros((batch, rows, columns, blocks * v))
-    filled[:, top : top + height, left : left + width, :channels] = data.transpose(0, 2, 3, 1)
-    result[:] = filled.reshape(batch, rows, columns, blocks, v).transpose(0, 3, 1, 2, 4)
-    return result
+    top, left = (-one for one in kernel.origin("pack", IMAGE_AXES))
+    pixels = channels_last(result)
+    pixels[:, top : top + height, left : left + width, :channels] = data.transpose(0, 2, 3, 1)
+    return blocked(pixels, shape)
 
 
 REFERENCES: dict[str, Callable[..., Array]] = {
@@ -183,10 +184,25 @@ REFERENCES: dict[str, Callable[..., Array]] = {
 }
 
 
+def rows_outermost(shape: tuple[int, ...]) -> bool:
+    """Of the two orders of a blocked tensor, which is told by its lanes."""
+    return shape[-1] >= WIDE_VECTOR
+
+
+def blocked(image: Array, shape: tuple[int, ...]) -> Array:
+    """(N, H, W, C) → blocked, of this shape."""
+    batch, rows, columns, _ = image.shape
+    v = shape[-1]
+    lanes = image.reshape(batch, rows, columns, -1, v)
+    order = (0, 1, 3, 2, 4) if rows_outermost(shape) else (0, 3, 1, 2, 4)
+    return lanes.transpose(order)
+
+
 def channels_last(blocked: Array) -> Array:
-    """(N, C/v, H, W, v) → (N, H, W, C)."""
-    batch, blocks, rows, columns, v = blocked.shape
-    return blocked.transpose(0, 2, 3, 1, 4).reshape(batch, rows, columns, blocks * v)
+    """Blocked → (N, H, W, C)."""
+    planes = blocked.transpose(0, 2, 1, 3, 4) if rows_outermost(blocked.shape) else blocked
+    batch, blocks, rows, columns, v = planes.shape
+    return planes.transpose(0, 2, 3, 1, 4).reshape(batch, rows, columns, blocks * v)
 
 
 class Kernel:
@@ -245,13 +261,13 @@ class Kernel:
 
     def finish(self, summed: Array, shape: tuple[int, ...]) -> Array:
         """Clamp, and put (N, oh, ow, O) into the interior of a blocked result, its halo zero."""
-        batch, blocks, rows, columns, v = shape
-        block = self.blocks["epilogue"]
-        top, left = (_constant(block.body.indices[place]) for place in (2, 3))
+        indices = self.blocks["epilogue"].body.indices
+        row = 1 if rows_outermost(shape) else 2
+        top, left = (_constant(indices[place]) for place in (row, 3))
         _, height, width, _ = summed.shape
-        result = np.zeros((batch, rows, columns, blocks * v))
+        result = channels_last(np.zeros(shape))
         result[:, top : top + height, left : left + width] = self.clamp(summed)
-        return result.reshape(batch, rows, columns, blocks, v).transpose(0, 3, 1, 2, 4)
+        return blocked(result, shape)
 
     def clamp(self, value: Array, epilogue: str = "epilogue") -> Array:
         """The activation: what the epilogue's value is limited to."""

@@ -30,7 +30,7 @@ from tvm.target import Target
 from schedules.cuda import mma_intrinsics
 from schedules.sharing import EVEN, num_cores
 from tvm_mobilenet.tuning.record_lines import check_trace
-from tvm_mobilenet.tuning.statements import imbalance, unrolled_statements
+from tvm_mobilenet.tuning.statements import imbalance, shared_rows, unrolled_statements
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
 # about 500; what has more spills, and LLVM takes up to seconds to find that out. A kernel of two
@@ -107,9 +107,11 @@ class KernelSpace:
         self._target = target
         self._cores = num_cores(target)
         self._most_imbalance = self._most_statements = math.inf
+        self._least_rows = 0
         self.default = self.instantiate(lambda _, knob: knob.default)
         mod = self.default.schedule.mod
         self._most_imbalance = max(EVEN, imbalance(mod, self._cores))
+        self._least_rows = min(shared_rows(mod), self._cores)
         self._most_statements = max(MAX_UNROLLED, unrolled_statements(mod))
         self.knobs = self.default.knobs
 
@@ -162,13 +164,20 @@ class KernelSpace:
         """Raise Rejected for what leaves cores idle that the default would not.
 
         Candidates are timed on one core, beside which others are built: there a parallel loop too
-        short for all cores loses nothing, and may win.
+        short for all cores loses nothing, and may win. So does one whose threads would read what
+        the others wrote, since there are none.
         """
         found = imbalance(schedule.mod, self._cores)
         if found > self._most_imbalance:
             raise Rejected(
                 f"the busiest of {self._cores} cores has {found:.2f} times an even part, "
                 f"{self._most_imbalance:.2f} allowed"
+            )
+        rows = shared_rows(schedule.mod)
+        if rows < self._least_rows:
+            raise Rejected(
+                f"{rows} bands of rows to share among {self._cores} cores, "
+                f"{self._least_rows} wanted"
             )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 
+from schedules.primitives import ROWS
 from schedules.sharing import stretch
 
 
@@ -38,6 +40,18 @@ def imbalance(mod: tvm.IRModule, cores: int) -> float:
 
     body = mod["main"].body
     return _count_stores(body, busiest) * cores / _count_stores(body, times)
+
+
+def shared_rows(mod: tvm.IRModule) -> int:
+    """Of how many rows of the image, or bands of rows, threads get a part each; 0 where of none."""
+    found = [0]
+
+    def visit(loop: tirx.For) -> None:
+        if ROWS in loop.annotations:
+            found.append(int(loop.annotations[ROWS]))
+
+    tvm_ffi.structural_walk(mod["main"].body, (tirx.For, visit))
+    return found[-1]
 
 
 def _count_stores(node: Any, times: Callable[[tirx.For], float]) -> float:
