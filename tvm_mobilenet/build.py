@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from tvm_mobilenet.executor import StaticProgram
     from tvm_mobilenet.pipeline import ScheduleSource
     from tvm_mobilenet.tuning.record_lines import RecordInfo
+    from tvm_mobilenet.virtual_machine import VmProgram
+
+EXECUTORS = ("static", "vm")  # of networks on CPUs
 
 
 @dataclass(frozen=True)
 class Compiled:
     """`tuned` has the record of each kernel that was scheduled from one."""
 
-    module: tvm.runtime.Module | GpuCode
-    program: StaticProgram | GpuProgram
+    module: tvm.runtime.Module | tvm.runtime.Executable | GpuCode
+    program: StaticProgram | VmProgram | GpuProgram
     tuned: dict[str, RecordInfo]
 
 
@@ -39,14 +42,17 @@ def build_network(
     dump_ir: Path | None = None,
     strassen: bool = True,
     precision: str = "fp32",
+    executor: str = "static",
 ) -> Compiled:
     """Compile the importer's Relax `module` for `spec`; its phases are written to `dump_ir`.
 
     Without `strassen` every 1x1 convolution is computed directly, as on a GPU in any case.
     `precision` is fp32, or on a GPU tf32 or fp16: of activations and weights, or only of what is
-    multiplied; sums are float32 in any case. Raises BadInput for one that `spec` does not have.
+    multiplied; sums are float32 in any case. `executor` is static, or on a CPU vm. Raises BadInput
+    for a precision or an executor that `spec` does not have.
     """
     check_precision(precision, spec)
+    check_executor(executor, spec)
     if spec.gpu is not None:
         from tvm_mobilenet.cuda.build import compile_for_gpu
         from tvm_mobilenet.pipeline import IrDump
@@ -54,15 +60,33 @@ def build_network(
         code, tuned = compile_for_gpu(module, spec, precision, records, IrDump(dump_ir))
         return Compiled(code, code.program, tuned)
     from tvm_mobilenet.lowering import lower
-    from tvm_mobilenet.pipeline import IrDump, compile_graph
+    from tvm_mobilenet.pipeline import IrDump, compile_graph, schedule_graph
 
     target = spec.tvm_target()
     dump = IrDump(dump_ir)
+    if executor == "vm":
+        from tvm_mobilenet.virtual_machine import build_vm
+
+        graph, tuned = schedule_graph(module, target, spec.vector_width, records, dump, strassen)
+        return Compiled(*build_vm(graph, target), tuned)
     program, tuned = compile_graph(module, target, spec.vector_width, records, dump, strassen)
     return Compiled(lower(program.module, target), program, tuned)
 
 
-def link(module: tvm.runtime.Module | GpuCode, library: Path, spec: TargetSpec) -> None:
+def check_executor(executor: str, spec: TargetSpec) -> None:
+    """Raise BadInput where networks for `spec` are not run like that."""
+    if executor not in EXECUTORS:
+        raise BadInput(f"executor: wanted {' or '.join(EXECUTORS)}, came {executor!r}")
+    if spec.gpu is not None and executor != "static":
+        raise BadInput(
+            f"target {spec.name}: on a GPU a network is one CUDA graph, not a program for the "
+            "virtual machine; leave out --executor"
+        )
+
+
+def link(
+    module: tvm.runtime.Module | tvm.runtime.Executable | GpuCode, library: Path, spec: TargetSpec
+) -> None:
     """Write the shared library. Raises BadInput without a linker, RunFailed where linking fails."""
     from tvm_mobilenet.cuda import library as gpu_library
 

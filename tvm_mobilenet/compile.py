@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli
+from tvm_mobilenet.build import EXECUTORS, check_executor
 from tvm_mobilenet.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="warn",
         help="what to do about kernels without a record, which get the default schedule",
     )
+    parser.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default="static",
+        help="on a CPU: one compiled function over planned memory, or Relax's virtual machine, "
+        "which also runs operators that are no kernels (default: static)",
+    )
     cli.add_precision_flags(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="BUNDLE", help="a folder, or a .tar (default: by name)"
@@ -77,13 +85,16 @@ def _compile(args: argparse.Namespace) -> int:
 
     spec = target.resolve(args.target)
     chosen = precision.from_flags(args, spec)
+    check_executor(args.executor, spec)
     output = args.output or Path(default_name(args, spec, chosen))
     check_writable(output)
     records = open_records(spec, args.tuning_records)
     network = source.from_flags(args)
     if args.on_untuned == "error":
         refuse_untuned(network, spec, records, args.strassen, chosen)
-    built = build_bundle(network, spec, output, records, args.dump_ir, args.strassen, chosen)
+    built = build_bundle(
+        network, spec, output, records, args.dump_ir, args.strassen, chosen, args.executor
+    )
     print_layers(built)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":
@@ -130,6 +141,7 @@ def build_bundle(
     dump_ir: Path | None = None,
     strassen: bool = True,
     precision: str = "fp32",
+    executor: str = "static",
 ) -> Built:
     """Compile `source` for `spec` into the bundle `output`.
 
@@ -143,7 +155,9 @@ def build_bundle(
     from tvm_mobilenet.precision import TOLERANCES
 
     bundle.check_writable(output)
-    compiled = build_network(source.relax_module(), spec, records, dump_ir, strassen, precision)
+    compiled = build_network(
+        source.relax_module(), spec, records, dump_ir, strassen, precision, executor
+    )
     sample = source.sample_input()
     expected = source.reference(sample)
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
@@ -151,7 +165,7 @@ def build_bundle(
         link(compiled.module, library, spec)
         manifest = bundle.write(
             output,
-            describe(source, spec, compiled, sample, expected, precision),
+            describe(source, spec, compiled, sample, expected, precision, executor),
             library=library,
             parameters=np.frombuffer(compiled.program.parameters, np.uint8),
             sample_input=sample,
@@ -169,6 +183,7 @@ def describe(
     sample: Array,
     expected: Sequence[Array],
     precision: str = "fp32",
+    executor: str = "static",
 ) -> Manifest:
     """The manifest, but for what only writing the files tells."""
     import tvm
@@ -190,7 +205,7 @@ def describe(
             for name, array in zip(names, expected, strict=True)
         ),
         precision=precision,
-        executor="cuda" if spec.gpu else "static",
+        executor="cuda" if spec.gpu else executor,
         workspace_bytes=max(compiled.program.workspace_bytes, 1),
         layers=tuple(layers(compiled.program.calls, compiled.tuned)),
     )

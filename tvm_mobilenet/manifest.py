@@ -87,8 +87,9 @@ class Manifest:
 
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
-    function ``infer``; ``cuda``: one CUDA graph), ``files`` the SHA-256 of every other file.
-    ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
+    function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``files`` the
+    SHA-256 of every other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and
+    ``created`` (UTC, ISO 8601).
     """
 
     target: Target

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tvm
 from tvm import relax, s_tir
-from tvm.ir import Call, Constant, Expr, GlobalVar, Var
+from tvm.ir import Call, Constant, Expr, GlobalVar, TupleType, Var
 from tvm.runtime import DataType
 
 from tvm_mobilenet.errors import BadInput
@@ -139,7 +139,10 @@ class _Planner:
         elif isinstance(value, relax.Tuple):
             self.tuples[var] = value
         else:
-            raise BadInput(f"the static executor cannot run {operator or type(value).__name__}")
+            raise BadInput(
+                f"the static executor cannot run {operator or type(value).__name__}; compile with "
+                "--executor vm"
+            )
 
     def plan(self) -> MemoryPlan:
         (input_var,) = self.main.params
@@ -182,11 +185,9 @@ class _Planner:
         return needed
 
     def step(self, var: Var, call: Call, places: dict[Var, Place]) -> Step:
-        kernel = call.args[0]
         tensors = [*arguments(call), var]
-        flops = s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": self.mod[kernel]}))
-        described = KernelCall(kernel.name_hint, int(flops), sum(map(nbytes, tensors)))
-        return Step(kernel, tuple(self.place(one, places) for one in tensors), described)
+        described = describe_call(self.mod, var, call)
+        return Step(call.args[0], tuple(self.place(one, places) for one in tensors), described)
 
     def place(self, value: Expr, places: dict[Var, Place]) -> Place:
         value = self.root(value)
@@ -202,11 +203,22 @@ class _Planner:
         return -(-size // self.alignment) * self.alignment
 
 
+def describe_call(mod: tvm.IRModule, var: Var, call: Call) -> KernelCall:
+    """Of the call_tir that computes `var`."""
+    kernel = call.args[0]
+    flops = s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": mod[kernel]}))
+    return KernelCall(kernel.name_hint, int(flops), sum(map(nbytes, [*arguments(call), var])))
+
+
 def arguments(call: Call) -> list[Expr]:
     """The tensors a call_tir reads."""
     return list(call.args[1].fields)
 
 
-def nbytes(tensor: Expr) -> int:
-    elements = math.prod(int(dim) for dim in tensor.ty.shape)
-    return elements * int(DataType(str(tensor.ty.dtype)).itemsize)
+def nbytes(value: Expr) -> int:
+    """Of a tensor, or of a tuple of tensors."""
+    types = value.ty.fields if isinstance(value.ty, TupleType) else [value.ty]
+    return sum(
+        math.prod(int(dim) for dim in one.shape) * int(DataType(str(one.dtype)).itemsize)
+        for one in types
+    )

@@ -179,6 +179,25 @@ def flops(func: tirx.PrimFunc) -> int:
     return int(s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": func})))
 
 
+def schedule_graph(
+    mod: tvm.IRModule,
+    target: Target,
+    vector_width: int,
+    records: ScheduleSource | None = None,
+    dump: IrDump | None = None,
+    strassen: bool = True,
+) -> tuple[tvm.IRModule, dict[str, RecordInfo]]:
+    """The importer's module → calls of scheduled kernels, and the record of each tuned one.
+
+    Without `strassen` every 1x1 convolution is computed directly.
+    """
+    dump = dump or IrDump(None)
+    lowered = lower_graph(mod, vector_width, rules_of(target, strassen), dump)
+    scheduled, tuned = schedule_kernels(lowered, target, records)
+    dump("schedule", scheduled)
+    return scheduled, tuned
+
+
 def compile_graph(
     mod: tvm.IRModule,
     target: Target,
@@ -187,14 +206,9 @@ def compile_graph(
     dump: IrDump | None = None,
     strassen: bool = True,
 ) -> tuple[StaticProgram, dict[str, RecordInfo]]:
-    """The importer's module → the static program, and the record of each tuned kernel.
-
-    Without `strassen` every 1x1 convolution is computed directly.
-    """
+    """The importer's module → the static program, and the record of each tuned kernel."""
     dump = dump or IrDump(None)
-    lowered = lower_graph(mod, vector_width, rules_of(target, strassen), dump)
-    scheduled, tuned = schedule_kernels(lowered, target, records)
-    dump("schedule", scheduled)
+    scheduled, tuned = schedule_graph(mod, target, vector_width, records, dump, strassen)
     program = make_static(scheduled, vector_width, num_cores(target))
     dump("static", program.module)
     return program, tuned

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import arena, thread_pool, tvm_runtime
-from tvm_mobilenet.bundle import LIBRARY, PARAMETERS, Bundle, Manifest, TensorInfo, open_bundle
+from tvm_mobilenet import thread_pool
+from tvm_mobilenet.bundle import Bundle, Manifest, TensorInfo, open_bundle
+from tvm_mobilenet.cpu_executors import StaticExecutor, VmExecutor, last_line
 from tvm_mobilenet.cuda_executor import CudaExecutor
 from tvm_mobilenet.errors import BadInput, RunFailed
 
@@ -34,53 +33,9 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-class StaticExecutor:
-    """The whole network as one compiled function over one arena.
-
-    The function is ``infer(input, parameters, workspace, output, ...)``; parameters and workspace
-    are 1-D uint8. The arena holds, in this order, parameters, workspace, input and outputs. Its
-    DLPack tensors are made once, so that an inference is a single call.
-    """
-
-    infer: Callable[[], object]
-
-    def __init__(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        self._path = bundle.path
-        self._module = _load_module(bundle)
-        tensors = (*manifest.inputs, *manifest.outputs)
-        sizes = [manifest.parameters_bytes, manifest.workspace_bytes, *map(_bytes, tensors)]
-        try:
-            parameters, workspace, *blocks = arena.allocate(sizes)
-        except (OSError, OverflowError, MemoryError) as error:
-            raise RunFailed(
-                f"{bundle.path}: no memory for {sum(sizes)} bytes of weights and workspace: {error}"
-            ) from error
-        _read_into(bundle.parameters, parameters)
-        self.input, *outputs = map(_typed, blocks, tensors)
-        self.outputs = tuple(outputs)
-        arguments = (self.input, parameters, workspace, *self.outputs)
-        self.arguments = tuple(map(tvm_runtime.ffi().from_dlpack, arguments))
-        self.parameters = parameters
-        self.infer = functools.partial(self.function("infer"), *self.arguments)
-
-    def close(self) -> None:
-        """Nothing: library and memory go with the last view of them."""
-
-    def function(self, name: str) -> Callable[..., None]:
-        """An exported function of the library. Raises BadInput where there is none of that name."""
-        try:
-            function: Callable[..., None] = self._module[name]
-        except AttributeError as error:
-            raise BadInput(
-                f"{self._path}: {LIBRARY} exports no function {name}; compile it again"
-            ) from error
-        return function
-
-
-# "vm", Relax's virtual machine over the same kernels, would be another entry
 EXECUTORS: dict[str, Callable[[Bundle], Executor]] = {
     "static": StaticExecutor,
+    "vm": VmExecutor,
     "cuda": CudaExecutor,
 }
 
@@ -147,7 +102,7 @@ class Session:
         try:
             infer()
         except Exception as error:  # whatever the compiled code or TVM raised
-            raise RunFailed(f"{self.bundle.path}: infer failed: {_last_line(error)}") from error
+            raise RunFailed(f"{self.bundle.path}: infer failed: {last_line(error)}") from error
 
     def close(self) -> None:
         """Let go of library, memory and CPU. Arrays that ``run`` returned stay valid."""
@@ -196,45 +151,3 @@ def mismatch(x: NDArray[Any], wanted: TensorInfo) -> str:
         f"input {wanted.name}: wanted {wanted.dtype} of shape {shape} ({wanted.layout}), "
         f"came {x.dtype} of shape {came}; convert it, or compile for that input"
     )
-
-
-def _load_module(bundle: Bundle) -> Any:
-    """The bundle's library, which stays loaded as long as it or a function of it lives."""
-    tvm_runtime.library()
-    tvm_ffi = tvm_runtime.ffi()
-    # The dynamic loader takes a path it knows for the library it has already: a bundle compiled
-    # again to the same path would run the old code while an old session is open. So every load
-    # goes by a path of its own.
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-        link = Path(folder, LIBRARY)
-        link.symlink_to(bundle.library.resolve())
-        try:
-            module = tvm_ffi.load_module(link, keep_module_alive=False)
-        except (OSError, RuntimeError) as error:
-            raise RunFailed(
-                f"{bundle.path}: {LIBRARY} does not load: {_last_line(error)}"
-            ) from error
-    return module
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-def _bytes(tensor: TensorInfo) -> int:
-    return int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
-
-
-def _typed(block: NDArray[np.uint8], tensor: TensorInfo) -> NDArray[Any]:
-    return block.view(tensor.dtype).reshape(tensor.shape)
-
-
-def _read_into(file: Path, block: NDArray[np.uint8]) -> None:
-    with file.open("rb", buffering=0) as stream:
-        filled = 0
-        # a single read ends early at 2 GiB, or on a signal
-        while filled < block.size and (count := stream.readinto(block.data[filled:])):
-            filled += count
-    if filled < block.size:
-        raise BadInput(f"{file}: {PARAMETERS} ended after {filled} of {block.size} bytes")

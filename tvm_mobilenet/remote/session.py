@@ -33,6 +33,11 @@ class RemoteSession:
     def __init__(self, bundle: Bundle, device: Device, about: About, threads: int = 1) -> None:
         self.bundle, self.manifest = bundle, bundle.manifest
         self.device, self.about = device, about
+        if self.manifest.executor != "static":
+            raise BadInput(
+                f"{bundle.path}: only bundles of the static executor run over RPC; compile it "
+                "with --executor static"
+            )
         check_tvm(about, bundle.manifest.tvm_version)
         check_features(bundle, about)
         self._cpu = device.rpc.cpu(0)
