@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tvm.ir import TensorRegion
 from tvm.s_tir import SBlock, Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import detect_linear_equation
@@ -113,5 +114,14 @@ def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
 
 def slope(block: SBlock, var: Var) -> int:
     """How far a convolution's input moves per step of `var`, one of its loops over the image."""
-    factors = (detect_linear_equation(dim.min, [var])[0] for dim in block.reads[0].region)
-    return next(int(factor) for factor in factors if int(factor) != 0)
+    return next(factor for factor in factors(block.reads[0], var) if factor != 0)
+
+
+def row_dimension(region: TensorRegion, row: Var) -> int:
+    """Which dimension of a blocked image its rows are, 1 or 2; `row` is the loop over them."""
+    return next(place for place, factor in enumerate(factors(region, row)) if factor != 0)
+
+
+def factors(region: TensorRegion, var: Var) -> list[int]:
+    """How far each dimension's first index moves per step of `var`."""
+    return [int(detect_linear_equation(dim.min, [var])[0]) for dim in region.region]

@@ -10,8 +10,10 @@ that each reads its weights as few times as the caches allow; elsewhere they sha
 
 from __future__ import annotations
 
+from tvm.ir import Expr
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
+from tvm.tirx import Var
 
 from schedules.arm_cpu.by_element import accumulate_by_element
 from schedules.arm_cpu.cores import FLOAT_BYTES, LANES, best_gemm_tile, current_core
@@ -23,6 +25,7 @@ from schedules.primitives import (
     zero_halo,
 )
 from schedules.sharing import num_cores
+from schedules.window_tiles import row_dimension
 
 MAX_TILE_WIDTH = 16
 MAX_TILE_HEIGHT = 4
@@ -67,7 +70,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     if reads_one_pixel(sch, conv):
         packed = sch.cache_read(conv, 0, "global")
         sch.compute_at(packed, part, preserve_unit_loops=True)
-        pack_tiles(sch, packed, extent(sch, hi), extent(sch, wi))
+        pack_tiles(sch, packed, extent(sch, hi), extent(sch, wi), image_rows(sch, conv))
 
     # Step 4. The reduction inside the tile, in steps of one input vector
     reduce_in_tile(sch, conv, tile_h * tile_w, vectors)
@@ -115,33 +118,45 @@ def reads_one_pixel(sch: Schedule, conv: SBlockRV) -> bool:
     """Whether output pixel (h, w) reads input pixel (h, w) and no other: 1x1, stride 1, no halo."""
     block = sch.get(conv)
     _, _, row, column, _, kernel_h, kernel_w, _ = (int(axis.dom.extent) for axis in block.iter_vars)
-    _, _, height, width, _ = (int(dim) for dim in block.reads[0].source.shape)
+    shape = [int(dim) for dim in block.reads[0].source.shape]
+    height, width = shape[image_rows(sch, conv)], shape[3]
     return kernel_h == kernel_w == 1 and (row, column) == (height, width)
 
 
-def pack_tiles(sch: Schedule, packed: SBlockRV, tile_h: int, tile_w: int) -> None:
+def image_rows(sch: Schedule, conv: SBlockRV) -> int:
+    """Which dimension of its input are the rows."""
+    block = sch.get(conv)
+    return row_dimension(block.reads[0], block.iter_vars[2].var)
+
+
+def pack_tiles(sch: Schedule, packed: SBlockRV, tile_h: int, tile_w: int, rows: int) -> None:
     """Lay the copied inputs of a tile in the order in which its reduction meets them.
 
     As they come, each step's inputs are an image plane apart: too far for ldp's offset, and in a
     new page and often the same cache set each time. The copy is read by every panel of channels.
     """
-    n, k, h, w, c = sch.get_loops(packed)[-5:]
+    n, *planes, w, c = sch.get_loops(packed)[-5:]
+    h, k = planes[rows - 1], planes[2 - rows]
     h0, hi = sch.split(h, [None, tile_h])
     w0, wi = sch.split(w, [None, tile_w])
     k0, ki = sch.split(k, [None, powers_of_two_dividing(extent(sch, k), PACKED_PLANES)[-1]])
     sch.reorder(n, h0, w0, k0, ki, hi, wi, c)
     unroll(sch, ki, hi, wi)
     sch.vectorize(c)
-    lay_in_tiles(sch, packed, tile_h, tile_w)
+    lay_in_tiles(sch, packed, tile_h, tile_w, rows)
 
 
-def lay_in_tiles(sch: Schedule, written: SBlockRV, tile_h: int, tile_w: int) -> None:
-    """Let what the block writes lie tile by tile, in one all channels of its pixels."""
-    sch.transform_layout(
-        written,
-        ("write", 0),
-        lambda n, k, h, w, c: (n, h // tile_h, w // tile_w, k, h % tile_h, w % tile_w, c),
-    )
+def lay_in_tiles(sch: Schedule, written: SBlockRV, tile_h: int, tile_w: int, rows: int) -> None:
+    """Let what the block writes lie tile by tile, in one all channels of its pixels.
+
+    `rows` is the dimension that they have in the layout before.
+    """
+
+    def tiled(n: Var, first: Var, second: Var, w: Var, c: Var) -> tuple[Expr, ...]:
+        h, k = (first, second) if rows == 1 else (second, first)
+        return (n, h // tile_h, w // tile_w, k, h % tile_h, w % tile_w, c)
+
+    sch.transform_layout(written, ("write", 0), tiled)
 
 
 def band_rows(rows: int, least_bands: int, row_bytes: int, band_bytes: int) -> int:

@@ -22,7 +22,7 @@ from schedules.arm_cpu.pointwise_conv2d import (
 )
 from schedules.primitives import divisors, extent, unroll, zero_halo
 from schedules.sharing import most_even, num_cores
-from schedules.window_tiles import sum_window, tile_window
+from schedules.window_tiles import row_dimension, sum_window, tile_window
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
@@ -56,7 +56,9 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 3. The band's input, filtered
     filter_band(sch, filtered, band, extent(sch, wi))
-    lay_in_tiles(sch, filtered, extent(sch, hi), extent(sch, wi))
+    block = sch.get(filtered)
+    rows_at = row_dimension(block.writes[0], block.iter_vars[2].var)
+    lay_in_tiles(sch, filtered, extent(sch, hi), extent(sch, wi), rows_at)
 
     # Step 4. The reduction inside the tile, in steps of one input vector
     reduce_in_tile(sch, conv, tile_h * tile_w, vectors)
