@@ -23,6 +23,7 @@ from handover import Handover
 from numpy.typing import NDArray
 
 from tvm_mobilenet import cli, cpu, tvm_runtime
+from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.results import statistics
 from tvm_mobilenet.run import load
 from tvm_mobilenet.session import Session
@@ -99,6 +100,11 @@ def compare(
         return [row_of(threads, pairs)]
     sides = np.array([handovers[:-1], handovers[1:]])
     kinds = {"near": (sides < FAR_NS).all(0), "far": (sides >= FAR_NS).all(0)}
+    if not any(chosen.sum() >= statistics.MIN_BLOCKS for chosen in kinds.values()):
+        raise RunFailed(
+            f"of {len(pairs)} pairs too few had CPUs near or far throughout; wanted "
+            f"{statistics.MIN_BLOCKS}; take more --seconds"
+        )
     return [
         {
             **row_of(threads, pairs[chosen]),

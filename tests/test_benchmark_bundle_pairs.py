@@ -49,6 +49,20 @@ def test_near_and_far_cpus_apart(
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_cpus_that_are_neither_near_nor_far_measure_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = str(tmp_path / "one")
+    tiny_bundle.write(Path(bundle), tiny_bundle.classifier())
+    times = itertools.cycle([90.0, 400.0])
+    monkeypatch.setattr(handover.Handover, "ns", lambda _: next(times))
+    options = ["--threads", "1", "--seconds", "0.2", "--handover"]
+    monkeypatch.setattr(sys, "argv", ["bundle_pairs", bundle, bundle, *options])
+    assert bundle_pairs.main() == 1
+    assert "take more --seconds" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
 def test_a_line_goes_there_and_back() -> None:
     before = os.sched_getaffinity(0)
     assert 0 < handover.Handover().ns() < 1e6

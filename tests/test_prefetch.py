@@ -127,7 +127,7 @@ def test_a_large_image_is_not_worth_it() -> None:
     assert PREFETCH not in s_tir.Schedule(pipeline.default_schedule(func, x86).mod).mod.script()
 
 
-@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("cores", [1, 2, 4])
 def test_reductions_in_turn_share_one_panel(cores: int) -> None:
     """The seven products of a tile read one panel together, and each step asks for its share."""
     case = Convolution("strassen", (64, 128), (8, 4), panel=2)

@@ -15,7 +15,7 @@ from tvm_mobilenet import bench, compile, models, onnx_export, run, source, targ
 from tvm_mobilenet.build import build_network
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.remote.session import RemoteSession
+from tvm_mobilenet.remote.session import check_executor
 
 SMALL = models.config_from("mobilenet_v1", 0.25, 32)
 SHAPE = (1, 8, 6, 6)
@@ -87,7 +87,7 @@ def test_a_profile_needs_the_static_executor(
 
 def test_a_device_over_rpc_needs_the_static_executor(bundle: Path) -> None:
     with open_bundle(bundle) as opened, pytest.raises(BadInput, match="--executor static"):
-        RemoteSession(opened, device=None, about=None)  # type: ignore[arg-type]
+        check_executor(opened)
 
 
 def test_a_gpu_has_its_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

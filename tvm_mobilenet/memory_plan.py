@@ -7,6 +7,7 @@ and the weights lie one after the other in the order of the calls that read them
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -201,6 +202,14 @@ class _Planner:
 
     def aligned(self, size: int) -> int:
         return -(-size // self.alignment) * self.alignment
+
+
+def kernel_calls(mod: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
+    """Every call_tir of `main` with what it computes, in order."""
+    for block in mod["main"].body.blocks:
+        for binding in block.bindings:
+            if getattr(getattr(binding.value, "op", None), "name", None) == "relax.call_tir":
+                yield binding.var, binding.value
 
 
 def describe_call(mod: tvm.IRModule, var: Var, call: Call) -> KernelCall:

@@ -19,6 +19,7 @@ from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.executor import StaticProgram, make_static
 from tvm_mobilenet.fold_constants import fold_constants
 from tvm_mobilenet.legalize import STRASSEN, legalize
+from tvm_mobilenet.memory_plan import kernel_calls
 
 if TYPE_CHECKING:
     from tvm_mobilenet.tuning.record_lines import RecordInfo
@@ -98,11 +99,9 @@ def lower_graph(
 def extract_kernels(mod: tvm.IRModule) -> list[Kernel]:
     """The tunable kernels of a lowered graph, each once, in order of first execution."""
     counts: dict[str, int] = {}
-    for block in mod["main"].body.blocks:
-        for binding in block.bindings:
-            if getattr(getattr(binding.value, "op", None), "name", None) == "relax.call_tir":
-                name = binding.value.args[0].name_hint
-                counts[name] = counts.get(name, 0) + 1
+    for _, call in kernel_calls(mod):
+        name = call.args[0].name_hint
+        counts[name] = counts.get(name, 0) + 1
     return [
         Kernel(name, mod[name].with_attr("global_symbol", "main"), count, flops(mod[name]))
         for name, count in counts.items()

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import tvm
 from tvm import relax, tirx
-from tvm.ir import Call
 from tvm.s_tir.pipeline import finalize_device_passes, finalize_host_passes
 from tvm.target import Target
 
 from tvm_mobilenet.lowering import CPU_PASSES, keep_on_stack
-from tvm_mobilenet.memory_plan import KernelCall, describe_call
+from tvm_mobilenet.memory_plan import KernelCall, describe_call, kernel_calls
 
 PIPELINE = "tvm_mobilenet"  # our lowering's name among TVM's
 
@@ -50,22 +49,11 @@ class VmProgram:
 
 def build_vm(mod: tvm.IRModule, target: Target) -> tuple[tvm.runtime.Executable, VmProgram]:
     """The virtual machine's program for a Relax module of scheduled kernels."""
-    program = VmProgram(tuple(kernel_calls(mod)))
+    program = VmProgram(tuple(describe_call(mod, var, call) for var, call in kernel_calls(mod)))
     tirx.compilation_pipeline.register_tir_pipeline(PIPELINE, lowering)
     graph = tvm.transform.Sequential(GRAPH_PASSES)
     built = relax.build(mod, target, relax_pipeline=graph, tir_pipeline=PIPELINE)
     return built, program
-
-
-def kernel_calls(mod: tvm.IRModule) -> list[KernelCall]:
-    """The kernels that `main` calls, in order."""
-    return [
-        describe_call(mod, binding.var, binding.value)
-        for block in mod["main"].body.blocks
-        for binding in block.bindings
-        if isinstance(binding.value, Call)
-        and getattr(binding.value.op, "name", None) == "relax.call_tir"
-    ]
 
 
 def lowering() -> tuple[tvm.transform.Pass, object, object]:

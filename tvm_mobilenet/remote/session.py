@@ -33,11 +33,7 @@ class RemoteSession:
     def __init__(self, bundle: Bundle, device: Device, about: About, threads: int = 1) -> None:
         self.bundle, self.manifest = bundle, bundle.manifest
         self.device, self.about = device, about
-        if self.manifest.executor != "static":
-            raise BadInput(
-                f"{bundle.path}: only bundles of the static executor run over RPC; compile it "
-                "with --executor static"
-            )
+        check_executor(bundle)
         check_tvm(about, bundle.manifest.tvm_version)
         check_features(bundle, about)
         self._cpu = device.rpc.cpu(0)
@@ -152,6 +148,15 @@ def load(
                 yield session
         finally:
             device.close()  # gives it back to the tracker
+
+
+def check_executor(bundle: Bundle) -> None:
+    """Raise BadInput for a bundle that has no function ``infer`` to call on the device."""
+    if bundle.manifest.executor != "static":
+        raise BadInput(
+            f"{bundle.path}: only bundles of the static executor run over RPC; compile it with "
+            "--executor static"
+        )
 
 
 def check_features(bundle: Bundle, about: About) -> None:
