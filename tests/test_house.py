@@ -30,7 +30,7 @@ STAGES = (
     "report",
 )
 # Commands that nothing else builds upon.
-LEAVES = {"__main__", "cost", "report"}
+LEAVES = ("__main__", "cost", "report")
 
 COMPILER = {"tvm", "torch", "onnx", "onnxruntime", "openvino", "onnxscript"}
 
@@ -53,7 +53,10 @@ class Import:
 
 
 def files_of(folder: str) -> list[Path]:
-    return sorted((REPOSITORY / folder).rglob("*.py"))
+    """The Python files of a folder that must have some: a rule over no file holds nothing."""
+    files = sorted((REPOSITORY / folder).rglob("*.py"))
+    assert files, f"{folder} holds no Python file; this test names folders that are gone"
+    return files
 
 
 def module_name(file: Path) -> str:
@@ -98,6 +101,7 @@ def component_of(file: Path) -> str | None:
 def closure(start: str, lazy: bool) -> dict[str, list[Import]]:
     """Run-time imports of each module reachable from ``start``; ``lazy``: in functions too."""
     files = {module_name(file): file for file in files_of(PACKAGE)}
+    assert start in files, f"{start} is gone; this test names modules that are not there"
     found: dict[str, list[Import]] = {}
     waiting = [start]
     while waiting:
@@ -144,7 +148,7 @@ def test_a_stage_reaches_earlier_stages_only(stage: str) -> None:
 
 @pytest.mark.parametrize("file", identifiers(files_of(PACKAGE)))
 def test_nothing_builds_upon_a_leaf(file: Path) -> None:
-    imported = {one.component for one in imports_of(file)} & LEAVES
+    imported = {one.component for one in imports_of(file)} & set(LEAVES)
     assert imported <= {component_of(file)}
 
 
@@ -174,9 +178,13 @@ def test_running_a_bundle_imports_no_compiler(name: str) -> None:
     assert not {module: names for module, names in found.items() if names}
 
 
+@pytest.mark.parametrize("name", [*STAGES, *LEAVES])
+def test_what_this_file_names_is_there(name: str) -> None:
+    assert f"{PACKAGE}.{name}" in {module_name(file) for file in files_of(PACKAGE)}
+
+
 def test_run_imports_no_compiler_even_later() -> None:
-    file = REPOSITORY / PACKAGE / "run.py"
-    later = imports_of(file) if file.exists() else []
+    later = imports_of(REPOSITORY / PACKAGE / "run.py")
     assert not {one.top for one in later if not one.typing_only} & COMPILER
 
 
