@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from tvm_mobilenet import bundle, gpu, run, session, target
+from tvm_mobilenet.bundle.manifest import from_json, to_json
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.manifest import from_json, to_json
 
 Machine = Callable[..., AbstractContextManager[None]]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny_bundle
 
-from tvm_mobilenet import manifest
+from tvm_mobilenet.bundle import manifest
 
 
 def test_round_trip() -> None:

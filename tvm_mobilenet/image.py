@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet.bundle.manifest import Normalisation, TensorInfo
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.manifest import Normalisation, TensorInfo
 
 # ImageNet's usual evaluation crop: the middle 224 of 256
 CROP_FRACTION = 0.875

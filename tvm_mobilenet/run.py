@@ -20,7 +20,7 @@ from tvm_mobilenet.errors import BadInput, RunFailed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tvm_mobilenet.manifest import TensorInfo
+    from tvm_mobilenet.bundle.manifest import TensorInfo
     from tvm_mobilenet.session import Session
 
     Arrays = tuple[NDArray[Any], ...]

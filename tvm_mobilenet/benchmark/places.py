@@ -13,7 +13,7 @@ from tvm_mobilenet.benchmark.cases import Case
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
-from tvm_mobilenet.manifest import Target
+from tvm_mobilenet.bundle.manifest import Target
 from tvm_mobilenet.remote.emulator import Emulator
 from tvm_mobilenet.remote.instruction_count import ARCHITECTURE
 from tvm_mobilenet.remote.tracker import TrackerAddress

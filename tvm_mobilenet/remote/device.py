@@ -21,7 +21,7 @@ from tvm_mobilenet.remote import native
 from tvm_mobilenet.remote.emulator import EMULATOR_NAME
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.manifest import Target
+    from tvm_mobilenet.bundle.manifest import Target
 
 CPUINFO = "/proc/cpuinfo"
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"

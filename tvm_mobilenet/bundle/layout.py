@@ -1,0 +1,57 @@
+"""The files of a bundle: their names, and what tells them apart from any other."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+LIBRARY = "model.so"
+PARAMETERS = "parameters.bin"
+SAMPLE_INPUT = "sample_input.npy"
+TOLERANCE = "tolerance"
+LICENSES = "LICENSES"
+
+# a manifest names files of its own directory only: nothing else is ever opened
+FILE_NAME = re.compile(
+    r"model\.so|parameters\.bin|sample_input\.npy|expected_output(_[1-9]\d*)?\.npy"
+    r"|tolerance|LICENSES"
+)
+
+
+def expected_output_name(index: int) -> str:
+    """The file of the expected output number ``index``, counted from 0."""
+    return f"expected_output_{index}.npy" if index else "expected_output.npy"
+
+
+def required_files(outputs: int) -> tuple[str, ...]:
+    """The files, beside the manifest, of a bundle with this many outputs."""
+    expected = (expected_output_name(index) for index in range(outputs))
+    return (LIBRARY, PARAMETERS, SAMPLE_INPUT, *expected, TOLERANCE, LICENSES)
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether a bundle, of any format version, lies at ``path``; says nothing of its state."""
+    path = Path(path)
+    if path.is_dir():
+        return (path / MANIFEST).is_file() and (path / LIBRARY).is_file()
+    try:
+        with tarfile.open(path, "r:") as archive:
+            names = {Path(name).name for name in archive.getnames()}
+    except (tarfile.TarError, OSError):
+        return False
+    return {MANIFEST, LIBRARY} <= names
+
+
+def sha256_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def describe_array(shape: tuple[int, ...], dtype: object) -> str:
+    return f"{dtype} of shape {'x'.join(map(str, shape)) or '()'}"

@@ -1,0 +1,164 @@
+"""Writing a bundle: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_mobilenet.bundle.layout import (
+    FILE_NAME,
+    LIBRARY,
+    LICENSES,
+    MANIFEST,
+    PARAMETERS,
+    SAMPLE_INPUT,
+    TOLERANCE,
+    describe_array,
+    expected_output_name,
+    is_bundle,
+    required_files,
+    sha256_of,
+)
+from tvm_mobilenet.bundle.manifest import Manifest, TensorInfo, from_json, to_json
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.timestamp import now
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise BadInput, before any work, where ``write(path, ...)`` could not put a bundle.
+
+    ``path`` may be new, an empty directory or a bundle, which is then replaced; anything else
+    there is left alone. Folders above it are made by ``write``.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not _is_replaceable(path):
+        raise BadInput(
+            f"{path}: exists and is not a bundle; choose another path, or remove it first"
+        )
+    parent = path.absolute().parent
+    while not os.path.exists(parent):
+        parent = parent.parent
+    # a trial, since permission bits tell nothing on a read-only or full file system
+    try:
+        Path(tempfile.mkdtemp(prefix=".tvm-mobilenet-", dir=parent)).rmdir()
+    except OSError as error:
+        raise BadInput(
+            f"{path}: cannot write into {parent}: {error.strerror}; choose another path"
+        ) from error
+
+
+def write(
+    path: str | Path,
+    manifest: Manifest,
+    *,
+    library: Path,
+    parameters: NDArray[Any],
+    sample_input: NDArray[Any],
+    expected_outputs: Sequence[NDArray[Any]],
+    tolerance: float = 1e-4,
+    licenses: str,
+) -> Manifest:
+    """Write a bundle to ``path``: a .tar where it ends so, else a directory.
+
+    The bundle appears whole or not at all; one that was there before is replaced. ``parameters``
+    is written as its raw bytes in C order; ``tolerance`` is relative. Returns the manifest as
+    written, with ``parameters_bytes``, ``files`` and ``created`` filled in. Raises
+    BadInput as ``check_writable`` does, and ValueError for arrays other than the manifest's.
+    """
+    path = Path(path).resolve()  # a link to a bundle stays one
+    _check_array("sample_input", sample_input, manifest.inputs[0])
+    for info, array in zip(manifest.outputs, expected_outputs, strict=True):
+        _check_array(info.name, array, info)
+    check_writable(path)
+
+    with _beside(path) as folder:
+        shutil.copyfile(library, folder / LIBRARY)
+        parameters.tofile(folder / PARAMETERS)
+        np.save(folder / SAMPLE_INPUT, sample_input)
+        for index, array in enumerate(expected_outputs):
+            np.save(folder / expected_output_name(index), array)
+        (folder / TOLERANCE).write_text(f"{float(tolerance)!r}\n", encoding="utf-8")
+        (folder / LICENSES).write_text(licenses, encoding="utf-8")
+        manifest = dataclasses.replace(
+            manifest,
+            parameters_bytes=(folder / PARAMETERS).stat().st_size,
+            files={
+                name: sha256_of(folder / name) for name in required_files(len(expected_outputs))
+            },
+            created=now(),
+        )
+        text = to_json(manifest)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        _replace(path, _packed(folder) if path.suffix == ".tar" else folder)
+    return from_json(text)
+
+
+def _is_replaceable(path: Path) -> bool:
+    """An empty directory, or a bundle with nothing of the user's own in it."""
+    if not path.is_dir():
+        return is_bundle(path)
+    names = {entry.name for entry in path.iterdir()}
+    ours = {name for name in names if name == MANIFEST or FILE_NAME.fullmatch(name)}
+    return not names or (is_bundle(path) and names == ours)
+
+
+def _check_array(name: str, array: NDArray[Any], info: TensorInfo) -> None:
+    if (array.shape, array.dtype) != (info.shape, np.dtype(info.dtype)):
+        raise ValueError(
+            f"{name}: wanted {describe_array(info.shape, info.dtype)}, "
+            f"came {describe_array(array.shape, array.dtype)}"
+        )
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A new folder on the file system of ``path``, from which a rename can put things there.
+
+    An OSError inside, such as a full disk, is a RunFailed; the folder goes in any case.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+            folder = Path(scratch, "bundle")
+            folder.mkdir()
+            yield folder
+    except OSError as error:
+        raise RunFailed(f"{path}: the bundle could not be written: {error}") from error
+
+
+def _packed(folder: Path) -> Path:
+    """The files of ``folder`` as a .tar next to it."""
+    archive_path = folder.with_suffix(".tar")
+    with tarfile.open(archive_path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            content = file.read_bytes()
+            # owner, mode and time stay at their defaults: they would say who compiled it, and when
+            member = tarfile.TarInfo(file.name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return archive_path
+
+
+def _replace(path: Path, new: Path) -> None:
+    """Put ``new`` at ``path``; whatever is there moves aside first where a rename needs that."""
+    if not path.exists() or (path.is_file() and new.is_file()):
+        new.replace(path)
+        return
+    old = new.with_name("old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
