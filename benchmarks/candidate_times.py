@@ -23,11 +23,11 @@ from typing import Any
 
 from tvm_mobilenet import cli, models, pipeline, source, target
 from tvm_mobilenet.results import machine
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.tuning.durable import replace
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome
 from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Rejected
 
 FORMAT_VERSION = 1
 CANDIDATES = 40  # of each kernel, where its space has so many

@@ -24,11 +24,11 @@ from tuning_kernels import FIXED_COST_S, SPEC, matmul
 
 from tvm_mobilenet import cli, cpu, tvm_runtime
 from tvm_mobilenet.devices import TrackerAddress
+from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.timestamp import now
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, Job
 from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.space import KernelSpace
 
 BATCH = 8
 TIMEOUT_S = 60.0

@@ -29,7 +29,7 @@ from tvm_mobilenet.core_model.core import Core
 from tvm_mobilenet.core_model.estimate import estimate
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.results import machine
-from tvm_mobilenet.tuning.space import KernelSpace
+from tvm_mobilenet.scheduling.space import KernelSpace
 
 FORMAT_VERSION = 1
 

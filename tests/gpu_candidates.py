@@ -17,10 +17,10 @@ from tvm_mobilenet import target
 from tvm_mobilenet.cuda import library
 from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.precision import TOLERANCES
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
 from tvm_mobilenet.tuning import on_gpu
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, RunTask, Settings
-from tvm_mobilenet.tuning.space import Candidate, KernelSpace
 
 SPEC = target.resolve(gpu_networks.KERNEL_TARGET)
 ARCH = str(SPEC.target["arch"])

@@ -27,7 +27,7 @@ from tvm_mobilenet import pipeline
 from tvm_mobilenet.computes.gpu.image import TILE
 from tvm_mobilenet.computes.gpu.weights import round_to_tf32
 from tvm_mobilenet.cuda.lowering import lower
-from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
 
 # (target, precision, alpha, resolution, batch): every kind of tile, channels that fill none,
 # images of one pixel at the end, and batches below and above where the classifier is a product

@@ -19,10 +19,10 @@ from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_den
 from tvm_mobilenet.computes.gpu.image import Image, pack, unpack
 from tvm_mobilenet.computes.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
 from tvm_mobilenet.computes.gpu.stem import stem_conv2d
+from tvm_mobilenet.scheduling.space import workload_module
 from tvm_mobilenet.tuning import case, gpu_reference
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.reference import Array, NoReference
-from tvm_mobilenet.tuning.space import workload_module
 
 RELU6, LINEAR = Activation(0.0, 6.0), Activation()
 UNEVEN = Window((3, 3), (2, 2), (0, 1))

@@ -18,12 +18,12 @@ from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.precision import TOLERANCES
+from tvm_mobilenet.scheduling.space import KernelSpace, workload_module
 from tvm_mobilenet.tuning import case, on_gpu, worker
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Run, RunTask, Settings
-from tvm_mobilenet.tuning.space import KernelSpace, workload_module
 
 NAME = gpu_networks.KERNEL_TARGET
 

@@ -19,6 +19,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from tvm_mobilenet import records
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, trace_key
 from tvm_mobilenet.tuning import record_store
 from tvm_mobilenet.tuning.record_lines import (
     RecordInfo,
@@ -28,7 +29,6 @@ from tvm_mobilenet.tuning.record_lines import (
     parse_workload,
 )
 from tvm_mobilenet.tuning.record_store import Failed, Measured, Records
-from tvm_mobilenet.tuning.space import Candidate, KernelSpace, trace_key
 
 OTHER = type(SPEC)(
     **{**SPEC.__dict__, "name": "other", "target": {**SPEC.target, "mcpu": "nehalem"}}

@@ -31,7 +31,7 @@ from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.legalize import FUSED, STRASSEN
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
-from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
 
 VECTOR_WIDTH = 4
 HOST = {

@@ -28,9 +28,9 @@ from tvm_mobilenet import pipeline, target
 from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
+from tvm_mobilenet.scheduling.balance import imbalance
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
 from tvm_mobilenet.target import TargetSpec
-from tvm_mobilenet.tuning.space import Candidate, KernelSpace, Knob, Option, Rejected
-from tvm_mobilenet.tuning.statements import imbalance
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
 TARGETS = [

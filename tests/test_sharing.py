@@ -12,7 +12,7 @@ from tvm.target import Target
 
 from schedules.primitives import parallel_rows
 from schedules.sharing import most_even, num_cores, stretch
-from tvm_mobilenet.tuning.statements import imbalance, shared_rows
+from tvm_mobilenet.scheduling.balance import imbalance, shared_rows
 
 
 def on(cores: int) -> Target:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from tuning_kernels import SPEC, matmul
 from tvm import s_tir
 
-from tvm_mobilenet.tuning.search import CostModel, Search
-from tvm_mobilenet.tuning.space import (
+from tvm_mobilenet.scheduling.space import (
     KernelSpace,
     NoRule,
     Rejected,
     factorizations,
     trace_point,
 )
+from tvm_mobilenet.tuning.search import CostModel, Search
 
 
 @pytest.fixture(scope="module")

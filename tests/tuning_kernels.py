@@ -22,8 +22,8 @@ from tvm_mobilenet.target import TargetSpec
 from tvm_mobilenet.tuning.messages import Settings
 
 if TYPE_CHECKING:
+    from tvm_mobilenet.scheduling.space import KernelSpace
     from tvm_mobilenet.tuning.measurer import Job
-    from tvm_mobilenet.tuning.space import KernelSpace
 
 FAULTS = (
     "none",

@@ -66,7 +66,7 @@ def list_records(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Read every line and apply every trace to its workload; 1 where something is unusable."""
-    from tvm_mobilenet.tuning.space import Rejected, replay
+    from tvm_mobilenet.scheduling.space import Rejected, replay
 
     records = Records.open(args.directory, None, skip_bad_lines=True)
     bad = _print_problems(records)

@@ -27,10 +27,10 @@ class Builder:
         with tvm_runtime.torch_left_out():  # it takes longer than TVM
             import tvm
 
-        import tvm_mobilenet.tuning.space
+        import tvm_mobilenet.scheduling.space
 
-        self._replay = tvm_mobilenet.tuning.space.replay
-        self._explain = tvm_mobilenet.tuning.space.last_line
+        self._replay = tvm_mobilenet.scheduling.space.replay
+        self._explain = tvm_mobilenet.scheduling.space.last_line
         self._load_json = tvm.ir.load_json
         self._tensor = tvm.runtime.tensor
         self._target = tvm.target.Target(settings.target)

@@ -260,7 +260,12 @@ class Records:
         A trace that does not apply (the rules of another version wrote it) gives way to the next,
         and so does one made for fewer cores that leaves some of this target's idle.
         """
-        from tvm_mobilenet.tuning.space import KernelSpace, Rejected, replay, workload_module
+        from tvm_mobilenet.scheduling.space import (
+            KernelSpace,
+            Rejected,
+            replay,
+            workload_module,
+        )
 
         mod = workload_module(func)
         workload = self.find(mod)
@@ -352,7 +357,7 @@ class Records:
 def _new_record(entry: Measured, workload: int, spec: TargetSpec) -> Record:
     from tvm.s_tir import meta_schedule as ms
 
-    from tvm_mobilenet.tuning.space import canonical_json, trace_key
+    from tvm_mobilenet.scheduling.space import canonical_json, trace_key
 
     arguments = [info.as_json() for info in ms.arg_info.ArgInfo.from_entry_func(entry.mod)]
     seconds = entry.info.latency_us / 1e6

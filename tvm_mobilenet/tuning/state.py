@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
 from tvm_mobilenet.tuning.search import Search
-from tvm_mobilenet.tuning.space import Candidate, KernelSpace
 
 
 @dataclass(frozen=True)

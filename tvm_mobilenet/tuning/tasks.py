@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import tvm_ffi
 
+from tvm_mobilenet.scheduling.space import KernelSpace, NoRule, Rejected, workload_module
 from tvm_mobilenet.tuning.record_store import Record, Records
 from tvm_mobilenet.tuning.search import CostModel, Search
-from tvm_mobilenet.tuning.space import KernelSpace, NoRule, Rejected, workload_module
 from tvm_mobilenet.tuning.state import Task
 
 if TYPE_CHECKING:
