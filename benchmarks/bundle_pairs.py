@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet import cli, cpu, tvm_runtime
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.provenance import now
 from tvm_mobilenet.results import statistics
 from tvm_mobilenet.run import load
 from tvm_mobilenet.session import Session
-from tvm_mobilenet.timestamp import now
 
 WARM_UP_RUNS = 20
 RUNS = 6  # of a turn, after one that is not counted

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet import cli, models, pipeline, source, target
+from tvm_mobilenet.files import replace
 from tvm_mobilenet.results import machine
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
-from tvm_mobilenet.tuning.durable import replace
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome
 from tvm_mobilenet.tuning.messages import Settings

@@ -24,8 +24,8 @@ from tuning_kernels import FIXED_COST_S, SPEC, matmul
 
 from tvm_mobilenet import cli, cpu, tvm_runtime
 from tvm_mobilenet.devices import TrackerAddress
+from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.timestamp import now
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, Job
 from tvm_mobilenet.tuning.messages import Settings

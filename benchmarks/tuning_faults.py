@@ -30,12 +30,12 @@ from rich.table import Table
 from tuning_kernels import FAULTS, SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import cpu, tvm_runtime
+from tvm_mobilenet.database.store import RECORDS, Records
+from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.timestamp import now
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Measurer
-from tvm_mobilenet.tuning.record_store import RECORDS, Records
 
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1)
 TIMEOUT_S = 5.0

@@ -30,15 +30,15 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_mobilenet import cli, cpu, source, target, tune, tvm_runtime
+from tvm_mobilenet.database.store import Records
+from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.target import TargetSpec
-from tvm_mobilenet.timestamp import now
 from tvm_mobilenet.tuning import loop
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, Job
 from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.record_store import Records
 from tvm_mobilenet.tuning.state import Budget, State, Task
 from tvm_mobilenet.tuning.tasks import distinct, make_tasks
 

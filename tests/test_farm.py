@@ -20,6 +20,8 @@ from rpc_farm import Farm
 from tuning_kernels import SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import target, tune
+from tvm_mobilenet.database.meta import META
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
@@ -27,8 +29,6 @@ from tvm_mobilenet.tuning import device, farm, pool
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import DeviceAddress
-from tvm_mobilenet.tuning.record_meta import META
-from tvm_mobilenet.tuning.record_store import Records
 
 KEY = "board"
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)

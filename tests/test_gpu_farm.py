@@ -20,6 +20,8 @@ from gpu_candidates import ARCH, SETTINGS, SPEC, Candidates, check, space
 from rpc_farm import Farm
 
 from tvm_mobilenet import gpu, tune
+from tvm_mobilenet.database.meta import META
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.pipeline import Kernel
 from tvm_mobilenet.tuning import farm
@@ -27,8 +29,6 @@ from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.gpu_device import GpuDeviceWorker
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import Run
-from tvm_mobilenet.tuning.record_meta import META
-from tvm_mobilenet.tuning.record_store import Records
 
 Tuned = Callable[..., int]
 KEY, OLDER, FULL, NONE = "gpu", "gpu-older", "gpu-full", "gpu-none"

@@ -13,13 +13,13 @@ from tuning_kernels import SPEC, matmul
 
 from tvm_mobilenet import pipeline, target, tune
 from tvm_mobilenet.core_model.core import Core
+from tvm_mobilenet.database.lines import RecordInfo
+from tvm_mobilenet.database.store import Measured, Records
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome
 from tvm_mobilenet.tuning.messages import Settings
 from tvm_mobilenet.tuning.modelled import ModelMeasurer
-from tvm_mobilenet.tuning.record_lines import RecordInfo
-from tvm_mobilenet.tuning.record_store import Measured, Records
 from tvm_mobilenet.tuning.tasks import make_tasks
 
 SMALL = config_from("mobilenet_v1", 0.25, 128)

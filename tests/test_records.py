@@ -18,17 +18,17 @@ from tuning_kernels import SPEC, matmul
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_mobilenet import records
-from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, trace_key
-from tvm_mobilenet.tuning import record_store
-from tvm_mobilenet.tuning.record_lines import (
+from tvm_mobilenet.database import store
+from tvm_mobilenet.database.lines import (
     RecordInfo,
     line_key,
     parse_provenance,
     parse_record,
     parse_workload,
 )
-from tvm_mobilenet.tuning.record_store import Failed, Measured, Records
+from tvm_mobilenet.database.store import Failed, Measured, Records
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, trace_key
 
 OTHER = type(SPEC)(
     **{**SPEC.__dict__, "name": "other", "target": {**SPEC.target, "mcpu": "nehalem"}}
@@ -87,7 +87,7 @@ def test_metaschedule_loads_the_database(log: Path, space: KernelSpace) -> None:
     best = database.query_tuning_record(space.mod, SPEC.tvm_target(), "main")
     assert [float(one) for one in best.run_secs] == [pytest.approx(30e-6)]
     indented = ms.database.Workload(space.mod).as_json()[1]
-    stored = json.loads((log / record_store.WORKLOADS).read_text())[1]
+    stored = json.loads((log / store.WORKLOADS).read_text())[1]
     assert len(stored) < 0.6 * len(indented), "written without indentation"
 
 
@@ -151,9 +151,7 @@ def test_a_modelled_record_loses_to_any_measured_one(
     assert found == info(30.0)
 
 
-@pytest.mark.parametrize(
-    "name", [record_store.WORKLOADS, record_store.RECORDS, record_store.PROVENANCE]
-)
+@pytest.mark.parametrize("name", [store.WORKLOADS, store.RECORDS, store.PROVENANCE])
 def test_a_truncated_line_is_named_and_skipped_only_on_request(log: Path, name: str) -> None:
     path = log / name
     lines = path.read_bytes().splitlines(keepends=True)
@@ -176,7 +174,7 @@ def test_a_bad_workload_line_takes_its_records_with_it_and_no_others(
     other = KernelSpace(matmul(8, 64, 16).func, SPEC.tvm_target())
     with Records.open(log, SPEC, writable=True) as opened:
         opened.append([Measured(other.mod, other.default.trace_json, info(5.0))])
-    path = log / record_store.WORKLOADS
+    path = log / store.WORKLOADS
     lines = path.read_text().splitlines()
     path.write_text("\n".join(["garbage", lines[1]]) + "\n")
     with Records.open(log, SPEC, writable=True, skip_bad_lines=True) as opened:
@@ -187,7 +185,7 @@ def test_a_bad_workload_line_takes_its_records_with_it_and_no_others(
 
 def test_failures_are_never_times(log: Path) -> None:
     line = json.dumps([0, [TRACE, [1e10], dict(SPEC.target), []]])
-    with (log / record_store.RECORDS).open("a") as file:
+    with (log / store.RECORDS).open("a") as file:
         file.write(line + "\n")
     with pytest.raises(BadInput, match="line 6: no usable run time"):
         Records.open(log, SPEC)
@@ -222,7 +220,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = os.write
-    before = (log / record_store.RECORDS).read_bytes()
+    before = (log / store.RECORDS).read_bytes()
 
     def half_then_full(file: int, data: bytes) -> int:
         if len(data) < 20:
@@ -234,7 +232,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(
         with pytest.raises(RunFailed, match="No space left"):
             opened.append([Measured(space.mod, candidates[5].trace_json, info(1.0))])
         monkeypatch.setattr(os, "write", real)
-    assert (log / record_store.RECORDS).read_bytes() == before
+    assert (log / store.RECORDS).read_bytes() == before
     assert len(Records.open(log, SPEC).records) == 5
 
 

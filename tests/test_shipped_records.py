@@ -8,10 +8,10 @@ import pytest
 
 from schedules.sharing import EVEN
 from tvm_mobilenet import compile, models, pipeline, source, target
+from tvm_mobilenet.database.meta import META
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.scheduling.balance import imbalance
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.record_meta import META
-from tvm_mobilenet.tuning.record_store import Records
 
 LOGS = sorted(path.parent for path in compile.shipped_logs().glob(f"*/{META}"))
 

@@ -21,11 +21,13 @@ import tuning_kernels
 from tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, target, tune
+from tvm_mobilenet.database import meta as record_meta
+from tvm_mobilenet.database import store
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.tuning import loop, progress, record_meta, record_store
+from tvm_mobilenet.tuning import loop, progress
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics
-from tvm_mobilenet.tuning.record_store import Records
 from tvm_mobilenet.tuning.state import Budget, State, Task
 from tvm_mobilenet.tuning.tasks import SEEDS, make_tasks
 
@@ -85,7 +87,7 @@ def test_a_whole_space_is_measured_and_the_winner_found(tmp_path: Path) -> None:
         schedule, info = opened.schedule_for(task.space.mod["main"])
         assert schedule is not None and info is not None
         assert info.final and info.how == "native" and info.cache == "cold"
-        assert info.latency_us == pytest.approx(task.best_s * 1e6, rel=record_store.NOISE)
+        assert info.latency_us == pytest.approx(task.best_s * 1e6, rel=store.NOISE)
     summary = "\n".join(progress.summary(state, Statistics()))
     assert "all kernels of an inference" in summary and "the last quarter" in summary
 
@@ -216,7 +218,7 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
         "TMPDIR": str(temporary),
     }
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
-    path = tmp_path / record_store.RECORDS
+    path = tmp_path / store.RECORDS
     deadline = time.monotonic() + 60
     while not (path.exists() and path.read_bytes().count(b"\n") >= 12):
         assert time.monotonic() < deadline and process.poll() is None

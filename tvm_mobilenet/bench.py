@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from tvm_mobilenet import cli
 from tvm_mobilenet.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.provenance import now
 from tvm_mobilenet.remote.tracker import tracker_address
-from tvm_mobilenet.timestamp import now
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from tvm_mobilenet.cuda.library import GpuCode
     from tvm_mobilenet.cuda.program import GpuProgram
+    from tvm_mobilenet.database.lines import RecordInfo
     from tvm_mobilenet.executor import StaticProgram
     from tvm_mobilenet.pipeline import ScheduleSource
-    from tvm_mobilenet.tuning.record_lines import RecordInfo
     from tvm_mobilenet.virtual_machine import VmProgram
 
 EXECUTORS = ("static", "vm")  # of networks on CPUs

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from tvm_mobilenet import models
     from tvm_mobilenet.build import Compiled
     from tvm_mobilenet.bundle import Layer, Manifest
+    from tvm_mobilenet.database.lines import RecordInfo
     from tvm_mobilenet.memory_plan import KernelCall
     from tvm_mobilenet.records import Records
     from tvm_mobilenet.source import Array, Source
     from tvm_mobilenet.target import TargetSpec
-    from tvm_mobilenet.tuning.record_lines import RecordInfo
 
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100

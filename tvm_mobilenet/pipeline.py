@@ -22,7 +22,7 @@ from tvm_mobilenet.legalize import STRASSEN, legalize
 from tvm_mobilenet.memory_plan import kernel_calls
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.tuning.record_lines import RecordInfo
+    from tvm_mobilenet.database.lines import RecordInfo
 
 SCHEDULE_RULE = "schedule_rule"  # the annotation MetaSchedule knows
 TVMS_OWN = "meta_schedule."  # what the rules in TVM's own legalization of pooling begin with

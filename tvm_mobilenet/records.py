@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tvm_mobilenet import cli
+from tvm_mobilenet.database.lines import Failure, RecordInfo
+from tvm_mobilenet.database.meta import META, identity
+from tvm_mobilenet.database.store import Failed, Measured, Record, Records
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.target import TargetSpec
-from tvm_mobilenet.tuning.record_lines import Failure, RecordInfo
-from tvm_mobilenet.tuning.record_meta import META, identity
-from tvm_mobilenet.tuning.record_store import Failed, Measured, Record, Records
 
 __all__ = ["RecordInfo", "Records", "main"]
 

@@ -22,12 +22,12 @@ from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
+    from tvm_mobilenet.database.store import Records
     from tvm_mobilenet.pipeline import Kernel
     from tvm_mobilenet.source import Source
     from tvm_mobilenet.target import TargetSpec
     from tvm_mobilenet.tuning.measurer import Measurer
     from tvm_mobilenet.tuning.messages import Settings
-    from tvm_mobilenet.tuning.record_store import Records
     from tvm_mobilenet.tuning.state import State, Task
 
 TIME_BUDGET_S = 270.0  # with loading the network, the five minutes a person waits
@@ -137,7 +137,7 @@ def _body(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(args, spec)
 
-    from tvm_mobilenet.tuning.record_store import Records
+    from tvm_mobilenet.database.store import Records
 
     with ExitStack() as stack:
         records = stack.enter_context(
@@ -390,7 +390,7 @@ def _time_budget(args: argparse.Namespace) -> float | None:
 
 
 def _run_entry(state: State, interrupted: bool) -> dict[str, Any]:
-    from tvm_mobilenet.timestamp import now
+    from tvm_mobilenet.provenance import now
 
     return {
         "date": now(),

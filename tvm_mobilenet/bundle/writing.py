@@ -32,7 +32,7 @@ from tvm_mobilenet.bundle.layout import (
 )
 from tvm_mobilenet.bundle.manifest import Manifest, TensorInfo, from_json, to_json
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.timestamp import now
+from tvm_mobilenet.provenance import now
 
 
 def check_writable(path: str | Path) -> None:

@@ -17,7 +17,7 @@ from tvm_mobilenet.pipeline import IrDump, ScheduleSource, lower_graph, schedule
 from tvm_mobilenet.target import TargetSpec
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.tuning.record_lines import RecordInfo
+    from tvm_mobilenet.database.lines import RecordInfo
 
 
 def compile_for_gpu(

@@ -29,8 +29,8 @@ from tvm.target import Target
 
 from schedules.cuda import mma_intrinsics
 from schedules.sharing import EVEN, num_cores
+from tvm_mobilenet.database.lines import check_trace
 from tvm_mobilenet.scheduling.balance import imbalance, shared_rows, unrolled_statements
-from tvm_mobilenet.tuning.record_lines import check_trace
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
 # about 500; what has more spills, and LLVM takes up to seconds to find that out. A kernel of two

@@ -12,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from tvm_mobilenet.database.lines import How
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote.tracker import (
     EMULATED_KEY,
@@ -23,7 +24,6 @@ from tvm_mobilenet.tuning.batches import BatchState, Lane
 from tvm_mobilenet.tuning.measurer import BatchResult
 from tvm_mobilenet.tuning.messages import DeviceAddress, Done, Settings
 from tvm_mobilenet.tuning.pool import PoolMeasurer
-from tvm_mobilenet.tuning.record_lines import How
 from tvm_mobilenet.tuning.worker_process import Died, WorkerProcess
 
 HARNESS = Path(__file__).with_name("device.c")

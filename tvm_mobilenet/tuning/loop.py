@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet.database.lines import RecordInfo
+from tvm_mobilenet.database.store import Failed, Measured, Records
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate
-from tvm_mobilenet.timestamp import now
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Measurer, Outcome
 from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.record_lines import RecordInfo
-from tvm_mobilenet.tuning.record_store import Failed, Measured, Records
 from tvm_mobilenet.tuning.state import Progress, State, Task
 from tvm_mobilenet.tuning.tasks import FINALISTS
 

@@ -14,7 +14,7 @@ from tvm_mobilenet.tuning.messages import Cause
 if TYPE_CHECKING:
     import tvm
 
-    from tvm_mobilenet.tuning.record_lines import How
+    from tvm_mobilenet.database.lines import How
 
 
 @dataclass

@@ -13,11 +13,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet.database.lines import How
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.batches import SENTINEL, BatchState, Lane, TaskState
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Statistics
 from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Run, RunTask, Settings
-from tvm_mobilenet.tuning.record_lines import How
 from tvm_mobilenet.tuning.scratch import Scratch
 from tvm_mobilenet.tuning.worker_process import Died, Kind, WorkerProcess
 

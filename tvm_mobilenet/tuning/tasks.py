@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import tvm_ffi
 
+from tvm_mobilenet.database.store import Record, Records
 from tvm_mobilenet.scheduling.space import KernelSpace, NoRule, Rejected, workload_module
-from tvm_mobilenet.tuning.record_store import Record, Records
 from tvm_mobilenet.tuning.search import CostModel, Search
 from tvm_mobilenet.tuning.state import Task
 

@@ -26,11 +26,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.timestamp import now
-from tvm_mobilenet.tuning import record_meta
-from tvm_mobilenet.tuning.durable import append_lines, hold_lock, read_lines, replace
-from tvm_mobilenet.tuning.record_lines import (
+from tvm_mobilenet.database import meta as record_meta
+from tvm_mobilenet.database.lines import (
     Failure,
     RecordInfo,
     line_key,
@@ -38,7 +35,10 @@ from tvm_mobilenet.tuning.record_lines import (
     parse_record,
     parse_workload,
 )
-from tvm_mobilenet.tuning.record_meta import META, identity
+from tvm_mobilenet.database.meta import META, identity
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.files import append_lines, hold_lock, read_lines, replace
+from tvm_mobilenet.provenance import now
 
 if TYPE_CHECKING:
     import tvm

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.timestamp import now
-from tvm_mobilenet.tuning.durable import replace
+from tvm_mobilenet.files import replace
+from tvm_mobilenet.provenance import now
 
 if TYPE_CHECKING:
     from tvm_mobilenet.target import TargetSpec
