@@ -22,8 +22,9 @@ import numpy as np
 from handover import Handover
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cli, cpu, tvm_runtime
+from tvm_mobilenet import cli, tvm_runtime
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.results import statistics
 from tvm_mobilenet.run import load

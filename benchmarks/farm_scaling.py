@@ -22,8 +22,9 @@ import rpc_farm
 import tuning_kernels
 from tuning_kernels import FIXED_COST_S, SPEC, matmul
 
-from tvm_mobilenet import cli, cpu, tvm_runtime
+from tvm_mobilenet import cli, tvm_runtime
 from tvm_mobilenet.devices import TrackerAddress
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.farm import FarmMeasurer

@@ -24,10 +24,11 @@ from typing import Any
 from candidate_times import GROUPS, Group, find, spaces
 from scipy.stats import spearmanr
 
-from tvm_mobilenet import cli, target
-from tvm_mobilenet.core_model.core import Core
+from tvm_mobilenet import cli
 from tvm_mobilenet.core_model.estimate import estimate
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.hardware.core import Core
 from tvm_mobilenet.results import machine
 from tvm_mobilenet.scheduling.space import KernelSpace
 

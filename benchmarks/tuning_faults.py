@@ -29,8 +29,9 @@ from rich.console import Console
 from rich.table import Table
 from tuning_kernels import FAULTS, SETTINGS, SPEC, jobs, matmul
 
-from tvm_mobilenet import cpu, tvm_runtime
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.database.store import RECORDS, Records
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.farm import FarmMeasurer

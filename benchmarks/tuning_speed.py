@@ -29,15 +29,16 @@ from typing import Any
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import cli, cpu, source, target, tune, tvm_runtime
+from tvm_mobilenet import cli, source, tune, tvm_runtime
 from tvm_mobilenet.database.store import Records
+from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.hardware.memory import resident_bytes
+from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
-from tvm_mobilenet.target import TargetSpec
 from tvm_mobilenet.tuning import loop
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, Job
-from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import Settings
 from tvm_mobilenet.tuning.state import Budget, State, Task
 from tvm_mobilenet.tuning.tasks import distinct, make_tasks

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tvm_mobilenet import gpu
 from tvm_mobilenet.cuda import nvcc
+from tvm_mobilenet.hardware import gpu
 
 LIBRARY = "libcuda_emulated.so"
 FIBERS = "fibers.o"

@@ -8,8 +8,9 @@ import tvm
 from numpy.typing import NDArray
 from torch import nn
 
-from tvm_mobilenet import onnx_export, pipeline, relax_import, target
+from tvm_mobilenet import onnx_export, pipeline, relax_import
 from tvm_mobilenet.executor import StaticProgram
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.lowering import lower
 
 Array = NDArray[np.float32]

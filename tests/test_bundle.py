@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from tvm_mobilenet import bundle, cpu, tvm_runtime
+from tvm_mobilenet import bundle, tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import cpu
 
 
 def edit_manifest(path: Path, **changes: Any) -> None:

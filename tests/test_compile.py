@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tvm_mobilenet import bundle, compile, cpu, run, source, target
+from tvm_mobilenet import bundle, compile, run, source
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.source import Array
 

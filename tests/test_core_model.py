@@ -9,13 +9,14 @@ import pytest
 import tvm
 
 from schedules import RULES
-from tvm_mobilenet import pipeline, target
+from tvm_mobilenet import pipeline
 from tvm_mobilenet.core_model import aarch64, x86_64
 from tvm_mobilenet.core_model.caches import incoming, nest_of
-from tvm_mobilenet.core_model.core import Core
 from tvm_mobilenet.core_model.estimate import estimate
 from tvm_mobilenet.core_model.interpreter import Count, Interpreter
 from tvm_mobilenet.core_model.operation import Flags, Unmodelled, difference, holds
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.hardware.core import Core
 from tvm_mobilenet.models import config_from
 
 assert RULES  # the rules are registered

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tvm_mobilenet import cpu
+from tvm_mobilenet.hardware import cpu
 
 X86 = """\
 processor\t: 0

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 import rpc_devices
 
-from tvm_mobilenet import devices, target
+from tvm_mobilenet import devices
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.remote import emulated_devices, tracker
 from tvm_mobilenet.remote.tracker import DeviceQueue, TrackerAddress
 

@@ -14,9 +14,9 @@ from static_programs import Array, arguments, execute
 from tvm import relax, tirx
 from tvm.script import tirx as T
 
-from tvm_mobilenet import target
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.executor import ALIGNMENT, StaticProgram, make_static
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.memory_plan import Interval, plan_offsets
 from tvm_mobilenet.work_stealing import Counters

@@ -19,10 +19,11 @@ import tuning_kernels
 from rpc_farm import Farm
 from tuning_kernels import SETTINGS, SPEC, jobs, matmul
 
-from tvm_mobilenet import target, tune
+from tvm_mobilenet import tune
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning import device, farm, pool

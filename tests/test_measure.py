@@ -12,9 +12,9 @@ import tuning_kernels
 from tuning_kernels import FAULTS, SETTINGS, SPEC, matmul
 
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware.cores import share_cores
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.arguments import arguments_of
-from tvm_mobilenet.tuning.cores import share_cores
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.messages import Settings

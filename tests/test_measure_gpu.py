@@ -13,9 +13,10 @@ import pytest
 import tvm
 from gpu_candidates import SETTINGS, Candidates, check, replace_code, space
 
-from tvm_mobilenet import gpu, pipeline, target, tune
+from tvm_mobilenet import pipeline, tune
 from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.scheduling.space import KernelSpace, workload_module
@@ -161,8 +162,8 @@ def test_records_name_the_gpu_and_its_driver(machine: cuda_emulator.Machine) -> 
 def test_tuning_without_the_gpu_is_one_line(
     monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tvm_mobilenet.gpu.DRIVER", "libcuda-not-there.so.1")
-    monkeypatch.setattr("tvm_mobilenet.gpu.present_arch", lambda: None)
+    monkeypatch.setattr("tvm_mobilenet.hardware.gpu.DRIVER", "libcuda-not-there.so.1")
+    monkeypatch.setattr("tvm_mobilenet.hardware.gpu.present_arch", lambda: None)
     assert tune.main(["--target", NAME, "--alpha", "0.25", "--resolution", "32"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "cannot be measured on this machine: it has no GPU" in error

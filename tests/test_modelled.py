@@ -11,10 +11,11 @@ import pytest
 import tuning_kernels
 from tuning_kernels import SPEC, matmul
 
-from tvm_mobilenet import pipeline, target, tune
-from tvm_mobilenet.core_model.core import Core
+from tvm_mobilenet import pipeline, tune
 from tvm_mobilenet.database.lines import RecordInfo
 from tvm_mobilenet.database.store import Measured, Records
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.hardware.core import Core
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome

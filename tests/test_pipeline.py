@@ -16,9 +16,10 @@ from odd_kernels import CASES, FAST_PRODUCTS
 from tvm.script import tirx as T
 
 from schedules import RULES
-from tvm_mobilenet import models, pipeline, target
+from tvm_mobilenet import models, pipeline
 from tvm_mobilenet.computes.layout import Blocked, pack
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import stages
 
 ROOT = Path(__file__).parents[1]

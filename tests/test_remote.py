@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tvm_mobilenet import cpu, devices, toolchain
+from tvm_mobilenet import devices
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, Target, open_bundle
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import cpu, toolchain
 from tvm_mobilenet.remote import emulated_devices, emulator, instruction_count
 from tvm_mobilenet.remote.device import About
 from tvm_mobilenet.remote.emulator import Emulator

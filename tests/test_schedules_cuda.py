@@ -26,7 +26,7 @@ from schedules.cuda.mma_intrinsics import TF32, Operand
 from schedules.cuda.tiles import Tile, tile_of, tiles_of
 from schedules.cuda.workload import Convolution
 from schedules.window import Window
-from tvm_mobilenet import pipeline, target
+from tvm_mobilenet import pipeline
 from tvm_mobilenet.computes.conv2d import Activation
 from tvm_mobilenet.computes.gpu import fragments
 from tvm_mobilenet.computes.gpu.conv2d import conv2d, separable_conv2d
@@ -45,6 +45,7 @@ from tvm_mobilenet.computes.gpu.image import Image, pack
 from tvm_mobilenet.computes.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
 from tvm_mobilenet.computes.gpu.stem import stem_conv2d
 from tvm_mobilenet.cuda.program import Step
+from tvm_mobilenet.hardware import target
 
 RELU = Activation(low=0.0)
 AROUND = Window((3, 3), (1, 1), (1, 1))

@@ -24,13 +24,14 @@ from tvm import tirx
 
 from schedules import RULES
 from schedules.sharing import EVEN
-from tvm_mobilenet import pipeline, target
+from tvm_mobilenet import pipeline
 from tvm_mobilenet.computes.layout import Blocked
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.balance import imbalance
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
-from tvm_mobilenet.target import TargetSpec
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
 TARGETS = [

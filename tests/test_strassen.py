@@ -11,9 +11,10 @@ from kernel_cases import left_operands
 from static_programs import Array, check
 from torch import nn
 
-from tvm_mobilenet import models, pipeline, target
+from tvm_mobilenet import models, pipeline
 from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.computes.strassen import PRODUCTS, pack_strassen, pays
+from tvm_mobilenet.hardware import target
 
 CHANNELS = 128
 IMAGE = (2, 3, 20, 20)

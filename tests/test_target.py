@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tvm_mobilenet import target
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.target import HostCpu
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.hardware.target import HostCpu
 
 # /proc/cpuinfo's name of a feature → LLVM's, where they differ
 LLVM_NAMES = {"abm": "lzcnt", "bmi1": "bmi", "avx_vnni": "avxvnni"}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tvm_mobilenet import bundle, cpu, target
+from tvm_mobilenet import bundle
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.hardware.target import TargetSpec
 
 ARM = [name for name in target.known() if name.startswith("arm-")]
 NAMES = [

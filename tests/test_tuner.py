@@ -20,11 +20,12 @@ import pytest
 import tuning_kernels
 from tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
-from tvm_mobilenet import cli, target, tune
+from tvm_mobilenet import cli, tune
 from tvm_mobilenet.database import meta as record_meta
 from tvm_mobilenet.database import store
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.tuning import loop, progress
 from tvm_mobilenet.tuning.local import LocalMeasurer
 from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from network_kernels import VARIANTS
 
-from tvm_mobilenet import compile, run, source, target
+from tvm_mobilenet import compile, run, source
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig
 
 RELATIVE = 1e-4

@@ -17,7 +17,7 @@ from tvm import tirx
 from tvm.ir import Call, GlobalVar
 from tvm.script import tirx as T
 
-from tvm_mobilenet import target
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.work_stealing import (
     BEHIND,

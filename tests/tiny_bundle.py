@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import bundle, cpu
+from tvm_mobilenet import bundle
+from tvm_mobilenet.hardware import cpu
 
 TVM_VERSION = "0.27.0.post1"
 INPUT_SHAPE = (1, 3, 4, 4)

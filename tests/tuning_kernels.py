@@ -18,7 +18,7 @@ from tvm import s_tir, te, tirx
 from tvm.s_tir.schedule import SBlockRV
 
 from tvm_mobilenet import lowering
-from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.tuning.messages import Settings
 
 if TYPE_CHECKING:

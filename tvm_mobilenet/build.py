@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cpu
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.hardware.target import TargetSpec
+from tvm_mobilenet.hardware.toolchain import package_of
 from tvm_mobilenet.precision import check as check_precision
-from tvm_mobilenet.target import TargetSpec
-from tvm_mobilenet.toolchain import package_of
 
 if TYPE_CHECKING:
     import tvm

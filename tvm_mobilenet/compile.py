@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from tvm_mobilenet.build import Compiled
     from tvm_mobilenet.bundle import Layer, Manifest
     from tvm_mobilenet.database.lines import RecordInfo
+    from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.memory_plan import KernelCall
     from tvm_mobilenet.records import Records
     from tvm_mobilenet.source import Array, Source
-    from tvm_mobilenet.target import TargetSpec
 
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100
@@ -80,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import precision, source, target
+    from tvm_mobilenet import precision, source
     from tvm_mobilenet.bundle import check_writable
+    from tvm_mobilenet.hardware import target
 
     spec = target.resolve(args.target)
     chosen = precision.from_flags(args, spec)
@@ -125,7 +126,7 @@ def compile_bundle(
     None means tuning_logs/<target>, where there is one. Raises BadInput and RunFailed.
     """
     from tvm_mobilenet import source
-    from tvm_mobilenet import target as targets
+    from tvm_mobilenet.hardware import target as targets
 
     spec = targets.resolve(target)
     network = source.from_config(config, batch)
@@ -234,7 +235,7 @@ def check(path: Path, spec: TargetSpec) -> float | None:
 
     Raises RunFailed where it is above the tolerance, and removes the bundle.
     """
-    from tvm_mobilenet import cpu, gpu
+    from tvm_mobilenet.hardware import cpu, gpu
     from tvm_mobilenet.run import load, relative_difference
 
     same_architecture = cpu.architecture_of(spec.triple) == platform.machine()

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import gpu
 from tvm_mobilenet.bundle import LIBRARY, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import gpu
 
 MESSAGE_BYTES = 512
 WRONG_MACHINE, NO_MEMORY = 2, 3  # host.c's; anything else but 0 is a failure

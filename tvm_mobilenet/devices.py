@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import cli, cpu, target
+from tvm_mobilenet import cli
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.remote.tracker import (
     EMULATED_KEY,
     TRACKER_PORT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.hardware.target import TargetSpec
 
 if TYPE_CHECKING:
     import tvm

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.target import TargetSpec
+    from tvm_mobilenet.hardware.target import TargetSpec
 
 # What a result may differ by from float32 arithmetic, ‖a - b‖ / ‖b‖.
 # fp32 only sums in another order. fp16 keeps 10 bits after the leading one and so does tf32: each

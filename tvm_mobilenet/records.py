@@ -16,7 +16,7 @@ from tvm_mobilenet.database.lines import Failure, RecordInfo
 from tvm_mobilenet.database.meta import META, identity
 from tvm_mobilenet.database.store import Failed, Measured, Record, Records
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.target import TargetSpec
+from tvm_mobilenet.hardware.target import TargetSpec
 
 __all__ = ["RecordInfo", "Records", "main"]
 

@@ -23,9 +23,9 @@ from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
     from tvm_mobilenet.database.store import Records
+    from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.pipeline import Kernel
     from tvm_mobilenet.source import Source
-    from tvm_mobilenet.target import TargetSpec
     from tvm_mobilenet.tuning.measurer import Measurer
     from tvm_mobilenet.tuning.messages import Settings
     from tvm_mobilenet.tuning.state import State, Task
@@ -129,7 +129,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import target
+    from tvm_mobilenet.hardware import target
 
     spec = target.resolve(args.target)
     _check(args, spec)
@@ -155,8 +155,9 @@ def _body(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     """Refuse what does not exist or cannot be measured here before any work."""
-    from tvm_mobilenet import cpu, models, precision, thread_pool
+    from tvm_mobilenet import models, precision, thread_pool
     from tvm_mobilenet.cuda import nvcc
+    from tvm_mobilenet.hardware import cpu
 
     if args.onnx is not None:
         cli.existing_file(args.onnx, "ONNX file")
@@ -187,7 +188,7 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
 
 
 def _check_gpu(spec: TargetSpec) -> None:
-    from tvm_mobilenet import gpu
+    from tvm_mobilenet.hardware import gpu
 
     assert spec.gpu is not None
     present = gpu.present_arch()

@@ -35,7 +35,7 @@ from tvm.target import Target
 from tvm.tirx import Var
 
 from schedules.primitives import KEPT, LAST_THREAD, OWNER, ROWS
-from tvm_mobilenet import cpu
+from tvm_mobilenet.hardware import cpu
 
 KERNEL = "tvm_mobilenet.kernel"  # around a kernel's call; its value points to all counters
 LAUNCH = "pragma_parallel_launch_point"

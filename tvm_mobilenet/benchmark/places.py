@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tvm_mobilenet import cpu
 from tvm_mobilenet.benchmark.cases import Case
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.bundle.manifest import Target
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.remote.emulator import Emulator
 from tvm_mobilenet.remote.instruction_count import ARCHITECTURE
 from tvm_mobilenet.remote.tracker import TrackerAddress
@@ -153,7 +153,7 @@ def targets_of(bundles: Sequence[Path]) -> list[Target]:
 
 def named_target(name: str) -> Target:
     """The target that ``--target`` names. Raises BadInput where it is not known."""
-    from tvm_mobilenet import target
+    from tvm_mobilenet.hardware import target
 
     spec = target.resolve(name)
     return Target(spec.name, str(spec.target["mtriple"]))

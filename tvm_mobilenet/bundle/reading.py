@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cpu, tvm_runtime
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.bundle.layout import (
     FILE_NAME,
     LIBRARY,
@@ -29,6 +29,7 @@ from tvm_mobilenet.bundle.layout import (
 )
 from tvm_mobilenet.bundle.manifest import Manifest, ManifestError, TensorInfo, from_json
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware import cpu
 
 ANY_ARCHITECTURE = "any"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.core_model.caches import incoming, nest_of
-from tvm_mobilenet.core_model.core import Core
 from tvm_mobilenet.core_model.interpreter import ISAS, Interpreter
 from tvm_mobilenet.core_model.operation import Unmodelled
+from tvm_mobilenet.hardware.core import Core
 
 if TYPE_CHECKING:
     import tvm

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 from tvm_mobilenet.core_model import aarch64, x86_64
-from tvm_mobilenet.core_model.core import Core
 from tvm_mobilenet.core_model.listing import Listing, read
 from tvm_mobilenet.core_model.operation import (
     WORD,
@@ -27,6 +26,7 @@ from tvm_mobilenet.core_model.operation import (
     signed,
 )
 from tvm_mobilenet.core_model.scoreboard import Scoreboard, Step, step_of
+from tvm_mobilenet.hardware.core import Core
 
 ISAS: dict[str, ModuleType] = {"x86_64": x86_64, "aarch64": aarch64}
 

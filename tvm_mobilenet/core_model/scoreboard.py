@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from tvm_mobilenet.core_model.core import DIVIDE_LATENCY, MULTIPLY_LATENCY, Core
 from tvm_mobilenet.core_model.operation import Operation
+from tvm_mobilenet.hardware.core import DIVIDE_LATENCY, MULTIPLY_LATENCY, Core
 
 STACK_ALIGNMENT = 16  # bytes: all that a function may rely on
 

@@ -13,8 +13,8 @@ from tvm.target import Target
 from tvm_mobilenet import legalization
 from tvm_mobilenet.cuda.library import GpuCode, generate
 from tvm_mobilenet.cuda.program import make_program
+from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.pipeline import IrDump, ScheduleSource, lower_graph, schedule_kernels
-from tvm_mobilenet.target import TargetSpec
 
 if TYPE_CHECKING:
     from tvm_mobilenet.database.lines import RecordInfo

@@ -16,7 +16,7 @@ from tvm_mobilenet.cuda import nvcc
 from tvm_mobilenet.cuda.lowering import Kernel, lower
 from tvm_mobilenet.cuda.program import GpuProgram, plan_header
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.toolchain import package_of
+from tvm_mobilenet.hardware.toolchain import package_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tvm_mobilenet.files import replace
 from tvm_mobilenet.provenance import now
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.target import TargetSpec
+    from tvm_mobilenet.hardware.target import TargetSpec
 
 FORMAT_VERSION = 1
 

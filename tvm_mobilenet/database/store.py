@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import tvm
     from tvm import s_tir, tirx
 
-    from tvm_mobilenet.target import TargetSpec
+    from tvm_mobilenet.hardware.target import TargetSpec
 
 T = TypeVar("T")
 

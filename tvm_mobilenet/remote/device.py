@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import cpu
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.remote import native
 from tvm_mobilenet.remote.emulator import EMULATOR_NAME
 
@@ -198,7 +198,7 @@ def compile_library(library: Path, target: Target) -> Path:
     """native/device.c for the machine that ``target`` names."""
     import tvm_ffi
 
-    from tvm_mobilenet import target as targets
+    from tvm_mobilenet.hardware import target as targets
 
     known = target.name in targets.known()
     compiler = (targets.resolve(target.name).cross_compiler or "gcc") if known else None

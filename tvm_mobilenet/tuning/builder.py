@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.tuning import case
-from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Settings
 
 HOST = {"kind": "llvm"}  # what runs here whatever the target is

@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tvm_mobilenet import cpu
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError
+from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.tuning import case
 from tvm_mobilenet.tuning.arguments import L2_DEFAULT, L2_OF_CORE, copies_of, parse_size
-from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import (
     DeviceAddress,
     Done,

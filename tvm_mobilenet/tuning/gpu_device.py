@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cuda_executor, gpu
+from tvm_mobilenet import cuda_executor
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware import gpu
 from tvm_mobilenet.tuning import case, on_gpu
 from tvm_mobilenet.tuning.device import DeviceWorker
 from tvm_mobilenet.tuning.messages import Done, Ready, Run, RunTask

@@ -6,9 +6,9 @@ MetaSchedule's LocalBuilder and LocalRunner start Python and TVM anew for every 
 
 from __future__ import annotations
 
-from tvm_mobilenet import cpu, gpu
+from tvm_mobilenet.hardware import cpu, gpu
+from tvm_mobilenet.hardware.cores import share_cores
 from tvm_mobilenet.tuning.batches import Lane
-from tvm_mobilenet.tuning.cores import share_cores
 from tvm_mobilenet.tuning.messages import Settings
 from tvm_mobilenet.tuning.pool import PoolMeasurer
 

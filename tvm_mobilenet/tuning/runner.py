@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.tuning.arguments import Arguments
-from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import Done, Run, RunTask, Settings
 from tvm_mobilenet.tuning.timing import block_of, time_kernel, walk
 

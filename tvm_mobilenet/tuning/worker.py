@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.errors import TvmMobilenetError
+from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.tuning.builder import Builder
-from tvm_mobilenet.tuning.memory import resident_bytes
 from tvm_mobilenet.tuning.messages import Done, Hello, Ready, Refused, Settings, refused
 from tvm_mobilenet.tuning.runner import Runner
 

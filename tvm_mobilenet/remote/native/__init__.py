@@ -6,8 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tvm_mobilenet import toolchain
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import toolchain
 
 SOURCES = Path(__file__).resolve().parent
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tvm_mobilenet import cpu, gpu
-from tvm_mobilenet.core_model.core import Core
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware import cpu, gpu
+from tvm_mobilenet.hardware.core import Core
 
 if sys.version_info >= (3, 11):
     import tomllib
