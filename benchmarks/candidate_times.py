@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_mobilenet import cli, models, pipeline, source
+from tvm_mobilenet import cli, models, pipeline
 from tvm_mobilenet.files import replace
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network import source
 from tvm_mobilenet.results import machine
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.tuning.local import LocalMeasurer

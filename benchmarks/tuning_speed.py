@@ -29,11 +29,12 @@ from typing import Any
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import cli, source, tune, tvm_runtime
+from tvm_mobilenet import cli, tune, tvm_runtime
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.hardware.target import TargetSpec
+from tvm_mobilenet.network import source
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.tuning import loop

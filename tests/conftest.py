@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tvm_mobilenet import models, onnx_export
+from tvm_mobilenet import models
 from tvm_mobilenet.cuda import nvcc
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import onnx_export
 from tvm_mobilenet.remote import emulator
 
 if TYPE_CHECKING:

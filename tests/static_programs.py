@@ -8,10 +8,11 @@ import tvm
 from numpy.typing import NDArray
 from torch import nn
 
-from tvm_mobilenet import onnx_export, pipeline, relax_import
+from tvm_mobilenet import pipeline
 from tvm_mobilenet.executor import StaticProgram
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.lowering import lower
+from tvm_mobilenet.network import onnx_export, relax_import
 
 Array = NDArray[np.float32]
 NAN_BYTE = 0xFF  # four of them are a NaN

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from rpc_devices import free_port
 
-from tvm_mobilenet import bench, models, source
+from tvm_mobilenet import bench, models
 from tvm_mobilenet import compile as compiling
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.cli import INTERRUPTED
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
+from tvm_mobilenet.network import source
 from tvm_mobilenet.remote import emulated_devices, emulator, instruction_count, session
 from tvm_mobilenet.remote.tracker import EMULATED_KEY, TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema

@@ -12,11 +12,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tvm_mobilenet import bundle, compile, run, source
+from tvm_mobilenet import bundle, compile, run
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.models import MobileNetConfig
-from tvm_mobilenet.source import Array
+from tvm_mobilenet.network import source
+from tvm_mobilenet.network.source import Array
 
 Capture = pytest.CaptureFixture[str]
 SMALL = ("--alpha", "0.25", "--resolution", "32")

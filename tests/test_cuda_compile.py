@@ -22,10 +22,11 @@ from schedules.cuda.fusion import Pair
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet import compile as compile_stage
-from tvm_mobilenet import models, source, tune
+from tvm_mobilenet import models, tune
 from tvm_mobilenet.cuda import library, nvcc
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network import source
 from tvm_mobilenet.precision import TOLERANCES
 
 TARGETS = [name for name in target.known() if name.startswith("cuda-")]

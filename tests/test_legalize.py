@@ -13,11 +13,12 @@ from static_programs import Array, check, compiled, execute, expected, folded, s
 from torch import nn
 from torch.nn import functional
 
-from tvm_mobilenet import models, onnx_export, pipeline, relax_import
+from tvm_mobilenet import models, pipeline
 from tvm_mobilenet.computes.layout import Halo
 from tvm_mobilenet.layers import read_layers
 from tvm_mobilenet.legalize import needed_halos
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import onnx_export, relax_import
 
 IMAGE = (1, 3, 12, 12)
 RELATIVE = 1e-4

@@ -12,9 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tvm_mobilenet import models, onnx_export
+from tvm_mobilenet import models
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import onnx_export
 
 VARIANTS = [
     pytest.param({"activation": "relu6", "padding": "tensorflow"}, 1, id="relu6-same"),

@@ -13,9 +13,10 @@ import tvm
 from onnx import TensorProto, helper
 from tvm import relax
 
-from tvm_mobilenet import models, onnx_export, relax_import
+from tvm_mobilenet import models
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import onnx_export, relax_import
 
 FLOAT = TensorProto.FLOAT
 IMAGE = [1, 3, 8, 8]

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from schedules.sharing import EVEN
-from tvm_mobilenet import compile, models, pipeline, source
+from tvm_mobilenet import compile, models, pipeline
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network import source
 from tvm_mobilenet.scheduling.balance import imbalance
 from tvm_mobilenet.scheduling.space import KernelSpace
 

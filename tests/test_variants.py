@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from network_kernels import VARIANTS
 
-from tvm_mobilenet import compile, run, source
+from tvm_mobilenet import compile, run
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import source
 
 RELATIVE = 1e-4
 THREADS = (1, 2)

@@ -11,11 +11,12 @@ import torch
 from static_programs import relax_of, seeded
 from torch import nn
 
-from tvm_mobilenet import bench, compile, models, onnx_export, run, source
+from tvm_mobilenet import bench, compile, models, run
 from tvm_mobilenet.build import build_network
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network import onnx_export, source
 from tvm_mobilenet.remote.session import check_executor
 
 SMALL = models.config_from("mobilenet_v1", 0.25, 32)

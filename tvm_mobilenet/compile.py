@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tvm_mobilenet.database.lines import RecordInfo
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.memory_plan import KernelCall
+    from tvm_mobilenet.network.source import Array, Source
     from tvm_mobilenet.records import Records
-    from tvm_mobilenet.source import Array, Source
 
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100
@@ -80,9 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import precision, source
+    from tvm_mobilenet import precision
     from tvm_mobilenet.bundle import check_writable
     from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.network import source
 
     spec = target.resolve(args.target)
     chosen = precision.from_flags(args, spec)
@@ -125,8 +126,8 @@ def compile_bundle(
 
     None means tuning_logs/<target>, where there is one. Raises BadInput and RunFailed.
     """
-    from tvm_mobilenet import source
     from tvm_mobilenet.hardware import target as targets
+    from tvm_mobilenet.network import source
 
     spec = targets.resolve(target)
     network = source.from_config(config, batch)

@@ -24,8 +24,8 @@ from tvm_mobilenet.remote.tracker import tracker_address
 if TYPE_CHECKING:
     from tvm_mobilenet.database.store import Records
     from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.network.source import Source
     from tvm_mobilenet.pipeline import Kernel
-    from tvm_mobilenet.source import Source
     from tvm_mobilenet.tuning.measurer import Measurer
     from tvm_mobilenet.tuning.messages import Settings
     from tvm_mobilenet.tuning.state import State, Task
@@ -323,7 +323,8 @@ def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
 
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
-    from tvm_mobilenet import precision, source
+    from tvm_mobilenet import precision
+    from tvm_mobilenet.network import source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
     return kernels_of(sources, spec, args.strassen, precision.from_flags(args, spec))
@@ -351,7 +352,8 @@ def kernels_of(
 
 
 def _sweep(args: argparse.Namespace) -> Iterator[Source]:
-    from tvm_mobilenet import models, source
+    from tvm_mobilenet import models
+    from tvm_mobilenet.network import source
 
     variants = list(itertools.product(ALPHAS, RESOLUTIONS))
     for number, (alpha, resolution) in enumerate(variants, 1):

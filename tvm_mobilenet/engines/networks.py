@@ -123,8 +123,8 @@ def _run_pytorch(
 ) -> tuple[Array, tuple[Array, ...]]:
     import torch
 
-    from tvm_mobilenet import onnx_export
     from tvm_mobilenet.engines.pytorch import as_list
+    from tvm_mobilenet.network import onnx_export
 
     module = models.build(config)
     shape = (batch, *config.input_shape)

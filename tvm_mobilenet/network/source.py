@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import models, onnx_export
+from tvm_mobilenet import models
+from tvm_mobilenet.network import onnx_export
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +39,7 @@ class Source:
         return np.random.default_rng(SAMPLE_SEED).standard_normal(shape, dtype=np.float32)
 
     def relax_module(self) -> tvm.IRModule:
-        from tvm_mobilenet import relax_import
+        from tvm_mobilenet.network import relax_import
 
         return relax_import.import_onnx(self.onnx)
 
