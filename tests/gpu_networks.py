@@ -22,10 +22,10 @@ from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import tiles_of
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet import bundle, legalization, models, pipeline, session
-from tvm_mobilenet.computes.gpu.image import TILE
 from tvm_mobilenet.cuda import library, nvcc, program
 from tvm_mobilenet.cuda.lowering import lower
 from tvm_mobilenet.hardware import gpu, target
+from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.models import MobileNetConfig, stages
 from tvm_mobilenet.precision import TOLERANCES

@@ -20,22 +20,22 @@ from torch.nn import functional
 from tvm import tirx
 
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import (
+from tvm_mobilenet.kernels.cpu.conv2d import (
     Activation,
     conv2d,
     depthwise_conv2d,
     separable_conv2d,
     stem_conv2d,
 )
-from tvm_mobilenet.computes.head import dense, global_avg_pool2d
-from tvm_mobilenet.computes.layout import NO_HALO, WIDE_VECTOR, Blocked, Halo, pack, unpack
-from tvm_mobilenet.computes.strassen import (
+from tvm_mobilenet.kernels.cpu.head import dense, global_avg_pool2d
+from tvm_mobilenet.kernels.cpu.layout import NO_HALO, WIDE_VECTOR, Blocked, Halo, pack, unpack
+from tvm_mobilenet.kernels.cpu.strassen import (
     depthwise_operands,
     operand_shape,
     pack_strassen,
     strassen_conv2d,
 )
-from tvm_mobilenet.computes.weights import (
+from tvm_mobilenet.kernels.cpu.weights import (
     pack_channels,
     pack_conv2d,
     pack_dense,

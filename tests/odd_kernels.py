@@ -18,8 +18,8 @@ from kernel_cases import (
     Unpacking,
 )
 
-from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
 
 RING = Halo(1, 1, 1, 1)
 UNEVEN = Halo(2, 1, 0, 3)

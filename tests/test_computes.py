@@ -14,9 +14,9 @@ from odd_kernels import CASES, FAST_PRODUCTS, SEPARABLE, convolutions
 from torch.nn import functional
 
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import Activation, origin
-from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo
-from tvm_mobilenet.computes.weights import (
+from tvm_mobilenet.kernels.cpu.conv2d import Activation, origin
+from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
+from tvm_mobilenet.kernels.cpu.weights import (
     pack_channels,
     pack_conv2d,
     pack_dense,

@@ -24,9 +24,9 @@ from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import tiles_of
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet import pipeline
-from tvm_mobilenet.computes.gpu.image import TILE
-from tvm_mobilenet.computes.gpu.weights import round_to_tf32
 from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet.kernels.gpu.image import TILE
+from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
 
 # (target, precision, alpha, resolution, batch): every kind of tile, channels that fill none,

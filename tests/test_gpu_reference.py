@@ -12,13 +12,13 @@ from tvm import tirx
 from schedules import RULES
 from schedules.cuda.tiles import Tile
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.gpu.conv2d import conv2d, separable_conv2d
-from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
-from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
-from tvm_mobilenet.computes.gpu.image import Image, pack, unpack
-from tvm_mobilenet.computes.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
-from tvm_mobilenet.computes.gpu.stem import stem_conv2d
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
+from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
+from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense
+from tvm_mobilenet.kernels.gpu.image import Image, pack, unpack
+from tvm_mobilenet.kernels.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
+from tvm_mobilenet.kernels.gpu.stem import stem_conv2d
 from tvm_mobilenet.scheduling.space import workload_module
 from tvm_mobilenet.tuning import case, gpu_reference
 from tvm_mobilenet.tuning.arguments import arguments_of

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from tvm import relax
 
-from tvm_mobilenet.computes.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.layers import Convolution, Dense, Layer, Other, Pooling, read_layers
 
 IMAGE = (2, 3, 8, 8)

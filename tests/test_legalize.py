@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from tvm_mobilenet import models, pipeline
-from tvm_mobilenet.computes.layout import Halo
+from tvm_mobilenet.kernels.cpu.layout import Halo
 from tvm_mobilenet.layers import read_layers
 from tvm_mobilenet.legalize import needed_halos
 from tvm_mobilenet.models import MobileNetConfig

@@ -9,7 +9,7 @@ import tvm
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 
 def doubled(size: int) -> tirx.PrimFunc:

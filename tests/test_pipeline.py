@@ -17,9 +17,9 @@ from tvm.script import tirx as T
 
 from schedules import RULES
 from tvm_mobilenet import models, pipeline
-from tvm_mobilenet.computes.layout import Blocked, pack
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.kernels.cpu.layout import Blocked, pack
 from tvm_mobilenet.models import stages
 
 ROOT = Path(__file__).parents[1]
@@ -202,7 +202,7 @@ def test_a_tune_context_can_be_made(python: Any) -> None:
         # ms.TuneContext imports every tensor intrinsic TVM ships, which takes 20 s
         "import sys, types; sys.modules['tvm.s_tir.tensor_intrin'] = types.ModuleType('none');"
         "import tvm; from tvm.s_tir import meta_schedule as ms;"
-        "from tvm_mobilenet.computes.layout import Blocked, pack;"
+        "from tvm_mobilenet.kernels.cpu.layout import Blocked, pack;"
         "f = pack(Blocked(1, 4, 2, 2, 4)).with_attr('global_symbol', 'main');"
         "from tvm_mobilenet import target;"
         "t = target.resolve('x86-64-v3').tvm_target();"

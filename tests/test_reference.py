@@ -15,7 +15,7 @@ from tvm import tirx
 
 from schedules import RULES
 from tvm_mobilenet import models
-from tvm_mobilenet.computes.layout import Blocked, Halo
+from tvm_mobilenet.kernels.cpu.layout import Blocked, Halo
 from tvm_mobilenet.scheduling.space import workload_module
 from tvm_mobilenet.tuning import case, reference
 from tvm_mobilenet.tuning.arguments import arguments_of

@@ -27,11 +27,13 @@ from schedules.cuda.tiles import Tile, tile_of, tiles_of
 from schedules.cuda.workload import Convolution
 from schedules.window import Window
 from tvm_mobilenet import pipeline
-from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.gpu import fragments
-from tvm_mobilenet.computes.gpu.conv2d import conv2d, separable_conv2d
-from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
-from tvm_mobilenet.computes.gpu.fragments import (
+from tvm_mobilenet.cuda.program import Step
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.gpu import fragments
+from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
+from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
+from tvm_mobilenet.kernels.gpu.fragments import (
     TILE,
     a_place,
     b_place,
@@ -40,12 +42,10 @@ from tvm_mobilenet.computes.gpu.fragments import (
     tf32_a_place,
     tf32_b_place,
 )
-from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
-from tvm_mobilenet.computes.gpu.image import Image, pack
-from tvm_mobilenet.computes.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
-from tvm_mobilenet.computes.gpu.stem import stem_conv2d
-from tvm_mobilenet.cuda.program import Step
-from tvm_mobilenet.hardware import target
+from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense
+from tvm_mobilenet.kernels.gpu.image import Image, pack
+from tvm_mobilenet.kernels.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
+from tvm_mobilenet.kernels.gpu.stem import stem_conv2d
 
 RELU = Activation(low=0.0)
 AROUND = Window((3, 3), (1, 1), (1, 1))

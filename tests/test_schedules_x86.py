@@ -25,9 +25,9 @@ from tvm import tirx
 from schedules import RULES
 from schedules.sharing import EVEN
 from tvm_mobilenet import pipeline
-from tvm_mobilenet.computes.layout import Blocked
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec
+from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.balance import imbalance

@@ -12,9 +12,9 @@ from static_programs import Array, check
 from torch import nn
 
 from tvm_mobilenet import models, pipeline
-from tvm_mobilenet.computes.layout import Blocked
-from tvm_mobilenet.computes.strassen import PRODUCTS, pack_strassen, pays
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.kernels.cpu.layout import Blocked
+from tvm_mobilenet.kernels.cpu.strassen import PRODUCTS, pack_strassen, pays
 
 CHANNELS = 128
 IMAGE = (2, 3, 20, 20)

@@ -19,7 +19,8 @@ from tvm import tirx
 from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
 
-from tvm_mobilenet.computes.probes import fma_peak, stream_read
+from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
+from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
 from tvm_mobilenet.memory_plan import (
     INPUT,
     PARAMETERS,
@@ -30,7 +31,6 @@ from tvm_mobilenet.memory_plan import (
     output,
     plan_memory,
 )
-from tvm_mobilenet.probe_sizes import STREAM_ROW
 from tvm_mobilenet.work_stealing import Counters, on_cpu
 
 FLOAT_BYTES = 4

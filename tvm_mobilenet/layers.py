@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Call, Constant, Expr, Var
 
-from tvm_mobilenet.computes.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
 
 Array = NDArray[np.float32]
 

@@ -17,23 +17,23 @@ from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import (
+from tvm_mobilenet.kernels.cpu.conv2d import (
     conv2d,
     depthwise_conv2d,
     fusing_pays,
     separable_conv2d,
     stem_conv2d,
 )
-from tvm_mobilenet.computes.head import dense, global_avg_pool2d
-from tvm_mobilenet.computes.layout import NO_HALO, Blocked, Halo, pack, unpack
-from tvm_mobilenet.computes.strassen import (
+from tvm_mobilenet.kernels.cpu.head import dense, global_avg_pool2d
+from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.kernels.cpu.strassen import (
     depthwise_operands,
     operand_shape,
     pack_strassen,
     pays,
     strassen_conv2d,
 )
-from tvm_mobilenet.computes.weights import (
+from tvm_mobilenet.kernels.cpu.weights import (
     pack_channels,
     pack_conv2d,
     pack_dense,

@@ -18,13 +18,13 @@ from schedules.cuda import workload
 from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import Tile
 from schedules.window import Window
-from tvm_mobilenet.computes.gpu.conv2d import conv2d, separable_conv2d
-from tvm_mobilenet.computes.gpu.depthwise import depthwise_conv2d
-from tvm_mobilenet.computes.gpu.head import dense, global_avg_pool2d, pooled_dense
-from tvm_mobilenet.computes.gpu.image import Image, pack, unpack
-from tvm_mobilenet.computes.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
-from tvm_mobilenet.computes.gpu.stem import stem_conv2d
-from tvm_mobilenet.computes.gpu.weights import (
+from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
+from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
+from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense
+from tvm_mobilenet.kernels.gpu.image import Image, pack, unpack
+from tvm_mobilenet.kernels.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
+from tvm_mobilenet.kernels.gpu.stem import stem_conv2d
+from tvm_mobilenet.kernels.gpu.weights import (
     pack_bias,
     pack_conv2d,
     pack_dense,

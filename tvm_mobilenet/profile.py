@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import arena, tvm_runtime
-from tvm_mobilenet.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
+from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
 from tvm_mobilenet.session import Session
 
 if TYPE_CHECKING:

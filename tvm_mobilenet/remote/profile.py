@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
+from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
 from tvm_mobilenet.profile import FLOAT_BYTES, LayerTime, Peaks, Profile
 from tvm_mobilenet.remote.session import RemoteSession
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tvm import ir, tirx
 
-from tvm_mobilenet.computes.gpu.fragments import HALVES, HELD, TF32, Fragments
-from tvm_mobilenet.computes.gpu.image import TILE
+from tvm_mobilenet.kernels.gpu.fragments import HALVES, HELD, TF32, Fragments
+from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.tuning.reference import FORM_ERRORS, Array, Kernel, NoReference
 
 OPERATORS: dict[type, Callable[..., Any]] = {

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import cuda_executor, pipeline
-from tvm_mobilenet.computes.gpu.fragments import TF32
-from tvm_mobilenet.computes.gpu.weights import round_to_tf32
 from tvm_mobilenet.cuda_executor import OutOfMemory
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.kernels.gpu.fragments import TF32
+from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.tuning import builder, case, runner
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.messages import Argument, Build, Done, MakeCase, Run, Settings

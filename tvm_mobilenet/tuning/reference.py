@@ -17,7 +17,7 @@ import tvm_ffi
 from numpy.typing import NDArray
 from tvm import ir, s_tir, sym, tirx
 
-from tvm_mobilenet.computes.layout import WIDE_VECTOR
+from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR
 
 Array = NDArray[Any]
 

@@ -19,8 +19,8 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.gpu.fragments import (
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.gpu.fragments import (
     HALVES,
     HELD,
     LANES,
@@ -29,8 +29,8 @@ from tvm_mobilenet.computes.gpu.fragments import (
     c_element,
     c_place,
 )
-from tvm_mobilenet.computes.gpu.image import TILE, Image
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.gpu.image import TILE, Image
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 
 def reduction(x: Image, window: Window) -> int:

@@ -16,8 +16,8 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.window import Window
-from tvm_mobilenet.computes.layout import DTYPE, Blocked
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 DTYPE = "float32"
 WIDE_VECTOR = 8  # floats

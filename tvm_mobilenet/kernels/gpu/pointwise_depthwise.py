@@ -15,15 +15,15 @@ from tvm.script import tirx as T
 
 from schedules.cuda.tiles import Tile
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.gpu.conv2d import (
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.gpu.conv2d import (
     gathered_rows,
     product,
     weight_shape,
     weighted_sum,
 )
-from tvm_mobilenet.computes.gpu.image import TILE, Image
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.gpu.image import TILE, Image
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 POINTWISE = Window()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.layout import DTYPE, Blocked
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 
 @parsed_once

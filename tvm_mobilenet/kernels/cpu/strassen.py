@@ -39,10 +39,10 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import Activation, halo_writer, origin
-from tvm_mobilenet.computes.layout import DTYPE, Blocked
-from tvm_mobilenet.computes.parsing import parsed_once
-from tvm_mobilenet.computes.weights import in_panels, pack_channels
+from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.weights import in_panels, pack_channels
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 PRODUCTS = 7
 # measured on Zen 5, in the network: where a product of fewer channels, fewer pixels (the weights,

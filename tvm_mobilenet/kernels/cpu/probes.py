@@ -9,9 +9,9 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_mobilenet.computes.layout import DTYPE
-from tvm_mobilenet.computes.parsing import parsed_once
-from tvm_mobilenet.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
+from tvm_mobilenet.kernels.cpu.layout import DTYPE
+from tvm_mobilenet.kernels.parsing import parsed_once
+from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
 
 CHAINS = 12  # independent FMAs: two a cycle at a latency of 4 need 8; 12 fit 16 registers
 

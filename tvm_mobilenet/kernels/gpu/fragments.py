@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tvm_mobilenet.computes.gpu.image import TILE
+from tvm_mobilenet.kernels.gpu.image import TILE
 
 LANES = 32
 HELD = TILE * TILE // LANES  # elements a lane

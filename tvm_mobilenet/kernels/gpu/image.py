@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 TILE = 16  # pixels and channels: one tensor-core tile
 

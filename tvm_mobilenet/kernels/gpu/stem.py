@@ -6,9 +6,9 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from schedules.window import Window
-from tvm_mobilenet.computes.conv2d import Activation
-from tvm_mobilenet.computes.gpu.image import Image
-from tvm_mobilenet.computes.parsing import parsed_once
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.gpu.image import Image
+from tvm_mobilenet.kernels.parsing import parsed_once
 
 
 @parsed_once
