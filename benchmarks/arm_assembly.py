@@ -29,11 +29,12 @@ from rich.table import Table
 from rich.text import Text
 
 from schedules.arm_cpu.cores import CORES
-from tvm_mobilenet import cli, pipeline
+from tvm_mobilenet import cli
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.network import source
 
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_mobilenet import cli, models, pipeline
+from tvm_mobilenet import cli, models
+from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.files import replace
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source

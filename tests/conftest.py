@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from tvm_mobilenet import models
-from tvm_mobilenet.cuda import nvcc
+from tvm_mobilenet.compiler.cuda import nvcc
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.models import MobileNetConfig

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tvm_mobilenet.cuda import nvcc
+from tvm_mobilenet.compiler.cuda import nvcc
 from tvm_mobilenet.hardware import gpu
 
 LIBRARY = "libcuda_emulated.so"

@@ -13,10 +13,10 @@ import gpu_networks
 import pytest
 import tvm
 
-from tvm_mobilenet.cuda import library
-from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet.compiler.cuda import library
+from tvm_mobilenet.compiler.cuda.lowering import lower
+from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
 from tvm_mobilenet.tuning import on_gpu
 from tvm_mobilenet.tuning.arguments import arguments_of

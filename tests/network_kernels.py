@@ -17,11 +17,12 @@ from kernel_cases import RELU, Array, Convolution, Dense, Pooling, Separable, no
 from tvm import relax, tirx
 from tvm.ir import Constant
 
-from tvm_mobilenet import models, pipeline
+from tvm_mobilenet import models
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.graph.legalize_cpu import panel_of
 from tvm_mobilenet.kernels.cpu.conv2d import fusing_pays
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.strassen import pays
-from tvm_mobilenet.legalize import panel_of
 from tvm_mobilenet.models import MobileNetConfig, stages
 from tvm_mobilenet.models.stages import Layer
 

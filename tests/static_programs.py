@@ -8,10 +8,10 @@ import tvm
 from numpy.typing import NDArray
 from torch import nn
 
-from tvm_mobilenet import pipeline
-from tvm_mobilenet.executor import StaticProgram
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.cpu.static_program import StaticProgram
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.network import onnx_export, relax_import
 
 Array = NDArray[np.float32]

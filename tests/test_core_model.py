@@ -9,7 +9,7 @@ import pytest
 import tvm
 
 from schedules import RULES
-from tvm_mobilenet import pipeline
+from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.core_model import aarch64, x86_64
 from tvm_mobilenet.core_model.caches import incoming, nest_of
 from tvm_mobilenet.core_model.estimate import estimate

@@ -23,11 +23,11 @@ from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet import compile as compile_stage
 from tvm_mobilenet import models, tune
-from tvm_mobilenet.cuda import library, nvcc
+from tvm_mobilenet.compiler.cuda import library, nvcc
+from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
-from tvm_mobilenet.precision import TOLERANCES
 
 TARGETS = [name for name in target.known() if name.startswith("cuda-")]
 # both precisions where they differ most: no m16n8k16 there, and what ships first
@@ -234,7 +234,7 @@ def test_source_that_does_not_compile(tmp_path: Path) -> None:
 
 
 def test_fp16_is_for_gpus() -> None:
-    from tvm_mobilenet.build import build_network
+    from tvm_mobilenet.compiler.build import build_network
 
     module = gpu_networks.mobilenet(0.25, 32).module
     with pytest.raises(BadInput, match="precision fp16 is for GPUs"):

@@ -23,8 +23,8 @@ from tvm.target import Target
 from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import tiles_of
 from schedules.cuda.workload import Convolution
-from tvm_mobilenet import pipeline
-from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cuda.lowering import lower
 from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected

@@ -14,12 +14,12 @@ from static_programs import Array, arguments, execute
 from tvm import relax, tirx
 from tvm.script import tirx as T
 
+from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.cpu.sharing import Counters
+from tvm_mobilenet.compiler.cpu.static_program import ALIGNMENT, StaticProgram, make_static
+from tvm_mobilenet.compiler.memory_plan import Interval, plan_offsets
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.executor import ALIGNMENT, StaticProgram, make_static
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.lowering import lower
-from tvm_mobilenet.memory_plan import Interval, plan_offsets
-from tvm_mobilenet.work_stealing import Counters
 
 intervals = st.lists(
     st.builds(

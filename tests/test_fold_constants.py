@@ -7,7 +7,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from tvm_mobilenet.fold_constants import fold_constants
+from tvm_mobilenet.compiler.graph.fold_constants import fold_constants
 
 BIAS = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
 

@@ -20,11 +20,11 @@ from gpu_candidates import ARCH, SETTINGS, SPEC, Candidates, check, space
 from rpc_farm import Farm
 
 from tvm_mobilenet import tune
+from tvm_mobilenet.compiler.pipeline import Kernel
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import gpu
-from tvm_mobilenet.pipeline import Kernel
 from tvm_mobilenet.tuning import farm
 from tvm_mobilenet.tuning.farm import FarmMeasurer
 from tvm_mobilenet.tuning.gpu_device import GpuDeviceWorker

@@ -12,8 +12,15 @@ from torch import nn
 from torch.nn import functional
 from tvm import relax
 
+from tvm_mobilenet.compiler.graph.layers import (
+    Convolution,
+    Dense,
+    Layer,
+    Other,
+    Pooling,
+    read_layers,
+)
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.layers import Convolution, Dense, Layer, Other, Pooling, read_layers
 
 IMAGE = (2, 3, 8, 8)
 

@@ -13,10 +13,11 @@ from static_programs import Array, check, compiled, execute, expected, folded, s
 from torch import nn
 from torch.nn import functional
 
-from tvm_mobilenet import models, pipeline
+from tvm_mobilenet import models
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.graph.layers import read_layers
+from tvm_mobilenet.compiler.graph.legalize_cpu import needed_halos
 from tvm_mobilenet.kernels.cpu.layout import Halo
-from tvm_mobilenet.layers import read_layers
-from tvm_mobilenet.legalize import needed_halos
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import onnx_export, relax_import
 

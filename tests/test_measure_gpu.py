@@ -13,12 +13,13 @@ import pytest
 import tvm
 from gpu_candidates import SETTINGS, Candidates, check, replace_code, space
 
-from tvm_mobilenet import pipeline, tune
-from tvm_mobilenet.cuda.lowering import lower
+from tvm_mobilenet import tune
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cuda.lowering import lower
+from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
+from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import gpu, target
-from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
-from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.scheduling.space import KernelSpace, workload_module
 from tvm_mobilenet.tuning import case, on_gpu, worker
 from tvm_mobilenet.tuning.arguments import arguments_of

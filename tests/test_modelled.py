@@ -11,7 +11,8 @@ import pytest
 import tuning_kernels
 from tuning_kernels import SPEC, matmul
 
-from tvm_mobilenet import pipeline, tune
+from tvm_mobilenet import tune
+from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.database.lines import RecordInfo
 from tvm_mobilenet.database.store import Measured, Records
 from tvm_mobilenet.hardware import target

@@ -16,7 +16,8 @@ from odd_kernels import CASES, FAST_PRODUCTS
 from tvm.script import tirx as T
 
 from schedules import RULES
-from tvm_mobilenet import models, pipeline
+from tvm_mobilenet import models
+from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked, pack

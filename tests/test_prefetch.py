@@ -15,12 +15,13 @@ from tvm.target import Target
 
 from schedules.primitives import ROWS
 from schedules.window import Window
-from tvm_mobilenet import lowering, pipeline
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu import lowering
+from tvm_mobilenet.compiler.cpu.prefetch import PREFETCH, insert_prefetches
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, conv2d
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.kernels.cpu.strassen import PRODUCTS
-from tvm_mobilenet.prefetch import PREFETCH, insert_prefetches
 
 LINE = 16  # floats
 

@@ -26,11 +26,11 @@ from tvm.target import Target
 
 from schedules import RULES
 from schedules.arm_cpu import cores
-from tvm_mobilenet import pipeline
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked
-from tvm_mobilenet.legalize import FUSED, STRASSEN
-from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
 

@@ -26,8 +26,8 @@ from schedules.cuda.mma_intrinsics import TF32, Operand
 from schedules.cuda.tiles import Tile, tile_of, tiles_of
 from schedules.cuda.workload import Convolution
 from schedules.window import Window
-from tvm_mobilenet import pipeline
-from tvm_mobilenet.cuda.program import Step
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cuda.program import Step
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu import fragments

@@ -24,11 +24,11 @@ from tvm import tirx
 
 from schedules import RULES
 from schedules.sharing import EVEN
-from tvm_mobilenet import pipeline
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.kernels.cpu.layout import Blocked
-from tvm_mobilenet.lowering import lower
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.balance import imbalance
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from schedules.sharing import EVEN
-from tvm_mobilenet import compile, models, pipeline
+from tvm_mobilenet import compile, models
+from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target

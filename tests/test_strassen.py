@@ -11,7 +11,8 @@ from kernel_cases import left_operands
 from static_programs import Array, check
 from torch import nn
 
-from tvm_mobilenet import models, pipeline
+from tvm_mobilenet import models
+from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.kernels.cpu.strassen import PRODUCTS, pack_strassen, pays

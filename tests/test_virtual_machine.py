@@ -12,8 +12,8 @@ from static_programs import relax_of, seeded
 from torch import nn
 
 from tvm_mobilenet import bench, compile, models, run
-from tvm_mobilenet.build import build_network
 from tvm_mobilenet.bundle import open_bundle
+from tvm_mobilenet.compiler.build import build_network
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import onnx_export, source

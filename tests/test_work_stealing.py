@@ -17,9 +17,8 @@ from tvm import tirx
 from tvm.ir import Call, GlobalVar
 from tvm.script import tirx as T
 
-from tvm_mobilenet.hardware import target
-from tvm_mobilenet.lowering import lower
-from tvm_mobilenet.work_stealing import (
+from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.cpu.sharing import (
     BEHIND,
     CHUNKS,
     CURSOR,
@@ -31,6 +30,7 @@ from tvm_mobilenet.work_stealing import (
     ROUNDS,
     claim_function,
 )
+from tvm_mobilenet.hardware import target
 
 MOST = 4
 MAX_THREADS = 6  # more than there are counters for

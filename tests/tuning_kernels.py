@@ -17,7 +17,7 @@ import tvm_ffi
 from tvm import s_tir, te, tirx
 from tvm.s_tir.schedule import SBlockRV
 
-from tvm_mobilenet import lowering
+from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.tuning.messages import Settings
 

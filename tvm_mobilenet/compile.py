@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli
-from tvm_mobilenet.build import EXECUTORS, check_executor
+from tvm_mobilenet.compiler.build import EXECUTORS, check_executor
 from tvm_mobilenet.errors import RunFailed
 
 if TYPE_CHECKING:
     from tvm_mobilenet import models
-    from tvm_mobilenet.build import Compiled
     from tvm_mobilenet.bundle import Layer, Manifest
+    from tvm_mobilenet.compiler.build import Compiled
+    from tvm_mobilenet.compiler.memory_plan import KernelCall
     from tvm_mobilenet.database.lines import RecordInfo
     from tvm_mobilenet.hardware.target import TargetSpec
-    from tvm_mobilenet.memory_plan import KernelCall
     from tvm_mobilenet.network.source import Array, Source
     from tvm_mobilenet.records import Records
 
@@ -80,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import precision
     from tvm_mobilenet.bundle import check_writable
+    from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.network import source
 
@@ -153,8 +153,8 @@ def build_bundle(
     import numpy as np
 
     from tvm_mobilenet import bundle
-    from tvm_mobilenet.build import build_network, link
-    from tvm_mobilenet.precision import TOLERANCES
+    from tvm_mobilenet.compiler.build import build_network, link
+    from tvm_mobilenet.compiler.precision import TOLERANCES
 
     bundle.check_writable(output)
     compiled = build_network(
@@ -301,7 +301,8 @@ def refuse_untuned(
     precision: str = "fp32",
 ) -> None:
     """Raise RunFailed, naming the kernels, where some kernel has no record."""
-    from tvm_mobilenet import legalization, pipeline
+    from tvm_mobilenet.compiler import pipeline
+    from tvm_mobilenet.compiler.graph import legalization
 
     lowered = pipeline.lower_graph(
         network.relax_module(),

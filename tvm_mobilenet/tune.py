@@ -22,10 +22,10 @@ from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
+    from tvm_mobilenet.compiler.pipeline import Kernel
     from tvm_mobilenet.database.store import Records
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.network.source import Source
-    from tvm_mobilenet.pipeline import Kernel
     from tvm_mobilenet.tuning.measurer import Measurer
     from tvm_mobilenet.tuning.messages import Settings
     from tvm_mobilenet.tuning.state import State, Task
@@ -155,8 +155,9 @@ def _body(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     """Refuse what does not exist or cannot be measured here before any work."""
-    from tvm_mobilenet import models, precision, thread_pool
-    from tvm_mobilenet.cuda import nvcc
+    from tvm_mobilenet import models, thread_pool
+    from tvm_mobilenet.compiler import precision
+    from tvm_mobilenet.compiler.cuda import nvcc
     from tvm_mobilenet.hardware import cpu
 
     if args.onnx is not None:
@@ -297,7 +298,7 @@ def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) ->
 
 
 def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
-    from tvm_mobilenet import precision
+    from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.tuning.messages import Settings
 
     return Settings(
@@ -323,7 +324,7 @@ def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
 
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
-    from tvm_mobilenet import precision
+    from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.network import source
 
     sources = _sweep(args) if args.sweep else [source.from_flags(args)]
@@ -334,7 +335,8 @@ def kernels_of(
     sources: Iterable[Source], spec: TargetSpec, strassen: bool = True, precision: str = "fp32"
 ) -> list[Kernel]:
     """The kernels of networks, those of one after those of the other."""
-    from tvm_mobilenet import legalization, pipeline
+    from tvm_mobilenet.compiler import pipeline
+    from tvm_mobilenet.compiler.graph import legalization
 
     rules = pipeline.rules_of(spec.tvm_target(), strassen)
     return [

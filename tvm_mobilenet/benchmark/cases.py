@@ -17,10 +17,10 @@ from tvm_mobilenet import models
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.bundle.manifest import Manifest
+from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.engines import ENGINES, OURS
 from tvm_mobilenet.engines.networks import Network, from_config, from_onnx
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.precision import TOLERANCES
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:

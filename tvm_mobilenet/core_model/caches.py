@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.runtime import DataType
 
+from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES, STACK_BYTES
+from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.core_model.operation import Unmodelled
-from tvm_mobilenet.lowering import CPU_PASSES, STACK_BYTES
-from tvm_mobilenet.prefetch import insert_prefetches
 
 FLAT_PASSES = CPU_PASSES[: CPU_PASSES.index(insert_prefetches)]
 ROOM = (0.75, 1.25)  # of a cache: what surely stays, what surely does not

@@ -50,7 +50,7 @@ def estimate(
 
     Raises Unmodelled where the model does not know the target's instructions, or one of the code's.
     """
-    from tvm_mobilenet.lowering import lower
+    from tvm_mobilenet.compiler.cpu.lowering import lower
 
     isa = isa_of(target)
     moved = traffic(mod, core)

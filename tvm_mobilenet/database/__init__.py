@@ -1,1 +1,1 @@
-"""The tuning database: which schedules were measured, where, how fast; what compile and tune share."""
+"""The tuning database: which schedules were measured, where, and how fast."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_mobilenet.precision import TOLERANCES
+from tvm_mobilenet.compiler.precision import TOLERANCES
 
 if TYPE_CHECKING:
     from tvm_mobilenet.engines.protocol import Array

@@ -163,7 +163,7 @@ class FarmMeasurer(PoolMeasurer):
         if not self._settings.gpu:
             self._call([*self._settings.link, "-o", str(library), harness])
             return (harness,), str(library)
-        from tvm_mobilenet.cuda import library as gpu_library
+        from tvm_mobilenet.compiler.cuda import library as gpu_library
 
         face, arch = self._compile(GPU_HARNESS), str(self._settings.target["arch"])
         nothing = gpu_library.without_kernels(arch)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cuda_executor, pipeline
+from tvm_mobilenet import cuda_executor
+from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.cuda_executor import OutOfMemory
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.kernels.gpu.fragments import TF32
@@ -39,8 +40,14 @@ class Builder(builder.Builder):
     """Compiles candidates by nvcc, and says what they must compute."""
 
     def _compile(self, job: Build) -> None:
-        from tvm_mobilenet.cuda import library
-        from tvm_mobilenet.cuda.program import OUTPUTS, PARAMETERS, GpuProgram, Place, Step
+        from tvm_mobilenet.compiler.cuda import library
+        from tvm_mobilenet.compiler.cuda.program import (
+            OUTPUTS,
+            PARAMETERS,
+            GpuProgram,
+            Place,
+            Step,
+        )
 
         mod = self._workloads[job.task]
         scheduled = self._replay(mod, job.trace_json).mod

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet.compiler.precision import check as check_precision
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.hardware.toolchain import package_of
-from tvm_mobilenet.precision import check as check_precision
 
 if TYPE_CHECKING:
     import tvm
 
-    from tvm_mobilenet.cuda.library import GpuCode
-    from tvm_mobilenet.cuda.program import GpuProgram
+    from tvm_mobilenet.compiler.cpu.static_program import StaticProgram
+    from tvm_mobilenet.compiler.cpu.vm_program import VmProgram
+    from tvm_mobilenet.compiler.cuda.library import GpuCode
+    from tvm_mobilenet.compiler.cuda.program import GpuProgram
+    from tvm_mobilenet.compiler.pipeline import ScheduleSource
     from tvm_mobilenet.database.lines import RecordInfo
-    from tvm_mobilenet.executor import StaticProgram
-    from tvm_mobilenet.pipeline import ScheduleSource
-    from tvm_mobilenet.virtual_machine import VmProgram
 
 EXECUTORS = ("static", "vm")  # of networks on CPUs
 
@@ -54,18 +54,18 @@ def build_network(
     check_precision(precision, spec)
     check_executor(executor, spec)
     if spec.gpu is not None:
-        from tvm_mobilenet.cuda.build import compile_for_gpu
-        from tvm_mobilenet.pipeline import IrDump
+        from tvm_mobilenet.compiler.cuda.build import compile_for_gpu
+        from tvm_mobilenet.compiler.pipeline import IrDump
 
         code, tuned = compile_for_gpu(module, spec, precision, records, IrDump(dump_ir))
         return Compiled(code, code.program, tuned)
-    from tvm_mobilenet.lowering import lower
-    from tvm_mobilenet.pipeline import IrDump, compile_graph, schedule_graph
+    from tvm_mobilenet.compiler.cpu.lowering import lower
+    from tvm_mobilenet.compiler.pipeline import IrDump, compile_graph, schedule_graph
 
     target = spec.tvm_target()
     dump = IrDump(dump_ir)
     if executor == "vm":
-        from tvm_mobilenet.virtual_machine import build_vm
+        from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 
         graph, tuned = schedule_graph(module, target, spec.vector_width, records, dump, strassen)
         return Compiled(*build_vm(graph, target), tuned)
@@ -88,7 +88,7 @@ def link(
     module: tvm.runtime.Module | tvm.runtime.Executable | GpuCode, library: Path, spec: TargetSpec
 ) -> None:
     """Write the shared library. Raises BadInput without a linker, RunFailed where linking fails."""
-    from tvm_mobilenet.cuda import library as gpu_library
+    from tvm_mobilenet.compiler.cuda import library as gpu_library
 
     if isinstance(module, gpu_library.GpuCode):
         gpu_library.link(module, library, spec.name, host_compiler(spec))

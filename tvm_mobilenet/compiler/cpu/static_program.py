@@ -19,9 +19,8 @@ from tvm import tirx
 from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
 
-from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
-from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
-from tvm_mobilenet.memory_plan import (
+from tvm_mobilenet.compiler.cpu.sharing import Counters, on_cpu
+from tvm_mobilenet.compiler.memory_plan import (
     INPUT,
     PARAMETERS,
     WORKSPACE,
@@ -31,7 +30,8 @@ from tvm_mobilenet.memory_plan import (
     output,
     plan_memory,
 )
-from tvm_mobilenet.work_stealing import Counters, on_cpu
+from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
+from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
 
 FLOAT_BYTES = 4
 ONE = tirx.IntImm("int32", 1)  # a pragma's value: that it is there is all it says

@@ -14,8 +14,8 @@ from tvm import relax, tirx
 from tvm.s_tir.pipeline import finalize_device_passes, finalize_host_passes
 from tvm.target import Target
 
-from tvm_mobilenet.lowering import CPU_PASSES, keep_on_stack
-from tvm_mobilenet.memory_plan import KernelCall, describe_call, kernel_calls
+from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES, keep_on_stack
+from tvm_mobilenet.compiler.memory_plan import KernelCall, describe_call, kernel_calls
 
 PIPELINE = "tvm_mobilenet"  # our lowering's name among TVM's
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import tvm
 from tvm import tirx
 
-from tvm_mobilenet import memory_plan
-from tvm_mobilenet.cuda.lowering import Kernel
-from tvm_mobilenet.memory_plan import KernelCall, nbytes, plan_memory
+from tvm_mobilenet.compiler import memory_plan
+from tvm_mobilenet.compiler.cuda.lowering import Kernel
+from tvm_mobilenet.compiler.memory_plan import KernelCall, nbytes, plan_memory
 
 ALIGNMENT = 256  # bytes: what cudaMalloc gives, and twice a 128-byte cache line
 PARAMETERS, WORKSPACE, INPUT, OUTPUTS = range(4)  # as host.c numbers the buffers

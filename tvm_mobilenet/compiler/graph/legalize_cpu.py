@@ -17,6 +17,15 @@ from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
 from schedules.window import Window
+from tvm_mobilenet.compiler.graph.layer_rewriter import (
+    Array,
+    LayerRewriter,
+    is_pointwise,
+    separable_pairs,
+    shape_of,
+    stride_suffix,
+)
+from tvm_mobilenet.compiler.graph.layers import Convolution, Dense, Layer, Pooling
 from tvm_mobilenet.kernels.cpu.conv2d import (
     conv2d,
     depthwise_conv2d,
@@ -40,15 +49,6 @@ from tvm_mobilenet.kernels.cpu.weights import (
     pack_depthwise,
     pack_stem,
 )
-from tvm_mobilenet.layer_rewriter import (
-    Array,
-    LayerRewriter,
-    is_pointwise,
-    separable_pairs,
-    shape_of,
-    stride_suffix,
-)
-from tvm_mobilenet.layers import Convolution, Dense, Layer, Pooling
 
 MIN_VECTOR = 4  # floats: one SSE or NEON register
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides

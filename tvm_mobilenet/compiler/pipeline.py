@@ -15,11 +15,11 @@ from tvm.target import Target
 
 from schedules import RULES
 from schedules.sharing import num_cores
+from tvm_mobilenet.compiler.cpu.static_program import StaticProgram, make_static
+from tvm_mobilenet.compiler.graph.fold_constants import fold_constants
+from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
+from tvm_mobilenet.compiler.memory_plan import kernel_calls
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.executor import StaticProgram, make_static
-from tvm_mobilenet.fold_constants import fold_constants
-from tvm_mobilenet.legalize import STRASSEN, legalize
-from tvm_mobilenet.memory_plan import kernel_calls
 
 if TYPE_CHECKING:
     from tvm_mobilenet.database.lines import RecordInfo

@@ -18,8 +18,8 @@ from tvm import s_tir, tirx
 from tvm.runtime import DataType
 from tvm.target import Target
 
-from tvm_mobilenet.prefetch import insert_prefetches
-from tvm_mobilenet.work_stealing import share_kernels
+from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
+from tvm_mobilenet.compiler.cpu.sharing import share_kernels
 
 STACK_BYTES = 16 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
 

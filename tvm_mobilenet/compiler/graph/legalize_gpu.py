@@ -18,6 +18,15 @@ from schedules.cuda import workload
 from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import Tile
 from schedules.window import Window
+from tvm_mobilenet.compiler.graph.layer_rewriter import (
+    Array,
+    LayerRewriter,
+    convolution_chains,
+    readers,
+    shape_of,
+    stride_suffix,
+)
+from tvm_mobilenet.compiler.graph.layers import Convolution, Dense, Layer, Pooling
 from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
 from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense
@@ -31,15 +40,6 @@ from tvm_mobilenet.kernels.gpu.weights import (
     pack_depthwise,
     pack_stem,
 )
-from tvm_mobilenet.layer_rewriter import (
-    Array,
-    LayerRewriter,
-    convolution_chains,
-    readers,
-    shape_of,
-    stride_suffix,
-)
-from tvm_mobilenet.layers import Convolution, Dense, Layer, Pooling
 
 DTYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16"}
 MAX_STEM_CHANNELS = 4  # of an image that is read as it comes: RGB, or with one more

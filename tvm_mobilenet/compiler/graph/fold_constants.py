@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Call, Constant, Expr
 
-from tvm_mobilenet.layers import variables
+from tvm_mobilenet.compiler.graph.layers import variables
 
 Array = NDArray[np.generic]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tvm.target import Target
 
-from tvm_mobilenet.cuda import nvcc
-from tvm_mobilenet.cuda.lowering import Kernel, lower
-from tvm_mobilenet.cuda.program import GpuProgram, plan_header
+from tvm_mobilenet.compiler.cuda import nvcc
+from tvm_mobilenet.compiler.cuda.lowering import Kernel, lower
+from tvm_mobilenet.compiler.cuda.program import GpuProgram, plan_header
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware.toolchain import package_of
 
@@ -83,4 +83,8 @@ def without_kernels(arch: str) -> GpuCode:
 
 def host_source() -> str:
     """host.c, which every library holds compiled for its own network."""
-    return importlib.resources.files("tvm_mobilenet.cuda").joinpath("host.c").read_text("utf-8")
+    return (
+        importlib.resources.files("tvm_mobilenet.compiler.cuda")
+        .joinpath("host.c")
+        .read_text("utf-8")
+    )

@@ -17,7 +17,7 @@ def for_target(spec: TargetSpec, precision: str = "fp32") -> tvm.transform.Pass 
         return None
 
     from schedules.cuda import fusion
-    from tvm_mobilenet.legalize_gpu import Fusion, legalize_gpu
+    from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
 
     asked = spec.tvm_target(), precision
     models = Fusion(partial(fusion.cheapest_pairs, *asked), partial(fusion.pooling_pays, *asked))

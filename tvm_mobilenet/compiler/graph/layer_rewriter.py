@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Call, Expr, Var
 
-from tvm_mobilenet.layers import (
+from tvm_mobilenet.compiler.graph.layers import (
     Convolution,
     Dense,
     Layer,

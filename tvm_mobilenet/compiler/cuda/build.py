@@ -10,11 +10,16 @@ from tvm import tirx
 from tvm.s_tir import dlight
 from tvm.target import Target
 
-from tvm_mobilenet import legalization
-from tvm_mobilenet.cuda.library import GpuCode, generate
-from tvm_mobilenet.cuda.program import make_program
+from tvm_mobilenet.compiler.cuda.library import GpuCode, generate
+from tvm_mobilenet.compiler.cuda.program import make_program
+from tvm_mobilenet.compiler.graph import legalization
+from tvm_mobilenet.compiler.pipeline import (
+    IrDump,
+    ScheduleSource,
+    lower_graph,
+    schedule_kernels,
+)
 from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.pipeline import IrDump, ScheduleSource, lower_graph, schedule_kernels
 
 if TYPE_CHECKING:
     from tvm_mobilenet.database.lines import RecordInfo

@@ -1,0 +1,1 @@
+"""Scheduled kernels → one program for a CPU."""
