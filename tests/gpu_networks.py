@@ -21,7 +21,7 @@ from tvm.target import Target
 from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import tiles_of
 from schedules.cuda.workload import Convolution
-from tvm_mobilenet import bundle, models, session
+from tvm_mobilenet import bundle, models
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cuda import library, nvcc, program
 from tvm_mobilenet.compiler.cuda.lowering import lower
@@ -31,6 +31,7 @@ from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.models import MobileNetConfig, stages
+from tvm_mobilenet.runtime import session
 
 Array = NDArray[np.float32]
 KERNEL_TARGET = "cuda-sm_86"  # of ``kernel``

@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 
-from tvm_mobilenet import arena
+from tvm_mobilenet.runtime import arena
 
 
 def test_blocks_are_aligned_zeroed_writable_and_apart() -> None:

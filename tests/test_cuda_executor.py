@@ -13,10 +13,11 @@ import gpu_networks
 import numpy as np
 import pytest
 
-from tvm_mobilenet import bundle, run, session
+from tvm_mobilenet import bundle, run
 from tvm_mobilenet.bundle.manifest import from_json, to_json
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import gpu, target
+from tvm_mobilenet.runtime import session
 
 Machine = Callable[..., AbstractContextManager[None]]
 

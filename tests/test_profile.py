@@ -11,7 +11,7 @@ import pytest
 from tvm_mobilenet import bench, models
 from tvm_mobilenet.compile import compile_bundle
 from tvm_mobilenet.profile import Peaks, profile
-from tvm_mobilenet.session import load
+from tvm_mobilenet.runtime.session import load
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from tvm_mobilenet import bundle, image, run
+from tvm_mobilenet import bundle, run
+from tvm_mobilenet.runtime import image
 
 ROOT = Path(__file__).parents[1]
 Capture = pytest.CaptureFixture[str]

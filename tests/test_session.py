@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from tvm_mobilenet import bundle, cpu_executors, run, thread_pool, tvm_runtime
+from tvm_mobilenet import bundle, run, tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.runtime import cpu
+from tvm_mobilenet.runtime import threads as thread_pool
 
 ROOT = Path(__file__).parents[1]
 TWO_CPUS = pytest.mark.skipif(
@@ -199,7 +201,7 @@ def test_nothing_is_loaded_when_a_check_fails(tiny: Path, monkeypatch: pytest.Mo
     def load_function(opened: bundle.Bundle) -> None:
         pytest.fail("the library was loaded")
 
-    monkeypatch.setattr(cpu_executors, "load_module", load_function)
+    monkeypatch.setattr(cpu, "load_module", load_function)
     file = tiny / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu_features": ["avx9000"]}))
     with pytest.raises(BadInput, match="avx9000"):

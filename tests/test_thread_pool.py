@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tvm_mobilenet import thread_pool
+from tvm_mobilenet.runtime import threads
 
 
 def machine(folder: Path, cpus: dict[int, tuple[str, int]]) -> None:
@@ -44,6 +44,6 @@ def test_order_of_cpus(
     wanted: list[int],
 ) -> None:
     machine(tmp_path, cpus)
-    monkeypatch.setattr(thread_pool, "_CPUS", tmp_path)
+    monkeypatch.setattr(threads, "_CPUS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
-    assert thread_pool.available_cpus() == wanted
+    assert threads.available_cpus() == wanted

@@ -174,7 +174,7 @@ def _profile(args: argparse.Namespace, out: Console) -> int:
 
 def _profiles_here(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
     from tvm_mobilenet.profile import profile
-    from tvm_mobilenet.session import load
+    from tvm_mobilenet.runtime.session import load
 
     (bundle,) = args.bundles
     for threads in args.threads:

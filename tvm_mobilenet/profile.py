@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import arena, tvm_runtime
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
-from tvm_mobilenet.session import Session
+from tvm_mobilenet.runtime import arena
+from tvm_mobilenet.runtime.session import Session
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tvm_mobilenet.bundle.manifest import TensorInfo
-    from tvm_mobilenet.session import Session
+    from tvm_mobilenet.runtime.session import Session
 
     Arrays = tuple[NDArray[Any], ...]
 
 
 def load(path: str | Path, threads: int = 1) -> Session:
     """Load a bundle to run on ``threads`` threads; see ``session.load``."""
-    from tvm_mobilenet import session
+    from tvm_mobilenet.runtime import session
 
     return session.load(path, threads)
 
@@ -100,8 +100,8 @@ def _read_input(path: Path, session: Session) -> NDArray[Any]:
     """The array in a .npy, or a picture, checked against what the network takes."""
     import numpy as np
 
-    from tvm_mobilenet import image
-    from tvm_mobilenet.session import mismatch
+    from tvm_mobilenet.runtime import image
+    from tvm_mobilenet.runtime.session import mismatch
 
     wanted = session.manifest.inputs[0]
     cli.existing_file(path, "--input")

@@ -155,10 +155,11 @@ def _body(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     """Refuse what does not exist or cannot be measured here before any work."""
-    from tvm_mobilenet import models, thread_pool
+    from tvm_mobilenet import models
     from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.cuda import nvcc
     from tvm_mobilenet.hardware import cpu
+    from tvm_mobilenet.runtime import threads
 
     if args.onnx is not None:
         cli.existing_file(args.onnx, "ONNX file")
@@ -183,7 +184,7 @@ def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
         )
     if spec.gpu is not None and not args.dry_run:
         _check_gpu(spec)
-    cores = len(thread_pool.available_cpus())
+    cores = len(threads.available_cpus())
     if args.threads > cores:
         raise BadInput(f"--threads {args.threads}: this process may use {cores} CPUs")
 

@@ -89,7 +89,7 @@ class RemoteSession:
         """Put ``x`` where the device reads it. Raises as ``run`` does."""
         wanted = self.manifest.inputs[0]
         if x.shape != wanted.shape or x.dtype != wanted.dtype:
-            from tvm_mobilenet.session import mismatch
+            from tvm_mobilenet.runtime.session import mismatch
 
             raise BadInput(mismatch(x, wanted))
         with device_errors(f"{self.bundle.path} takes no input"):

@@ -52,7 +52,8 @@ class Arguments:
     """
 
     def __init__(self, task: RunTask, cold: bool) -> None:
-        from tvm_mobilenet import arena, tvm_runtime
+        from tvm_mobilenet import tvm_runtime
+        from tvm_mobilenet.runtime import arena
 
         arguments, values = task.arguments, case.load(task.case)
         copies = copies_of(values, arguments, l2_bytes()) if cold else 1

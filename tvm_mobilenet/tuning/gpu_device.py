@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cuda_executor
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import gpu
+from tvm_mobilenet.runtime import cuda
 from tvm_mobilenet.tuning import case, on_gpu
 from tvm_mobilenet.tuning.device import DeviceWorker
 from tvm_mobilenet.tuning.messages import Done, Ready, Run, RunTask
@@ -39,7 +39,7 @@ class GpuDeviceWorker(DeviceWorker):
     def _check_gpu(self) -> str:
         """The GPU and its driver. Raises BadInput where it is not the target's."""
         status, told = int(self._harness["about"]()), message_of(self._harness)
-        cuda_executor.raise_for(status, f"{self._who}: {told}; name another --rpc-key")
+        cuda.raise_for(status, f"{self._who}: {told}; name another --rpc-key")
         present, wanted = gpu.parse(told), self._settings.target["arch"]
         # a newer one would run the code, but its times would not be those of the target
         if present.arch != wanted:
@@ -121,7 +121,7 @@ class RemoteKernel:
     def _call(self, name: str, *arguments: Any) -> None:
         status = int(self._module[name](*arguments))
         if status:
-            cuda_executor.raise_for(status, f"{self._who}: {message_of(self._module)}")
+            cuda.raise_for(status, f"{self._who}: {message_of(self._module)}")
 
 
 def message_of(module: Any) -> str:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cuda_executor
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.cuda_executor import OutOfMemory
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.kernels.gpu.fragments import TF32
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
+from tvm_mobilenet.runtime import cuda
+from tvm_mobilenet.runtime.cuda import OutOfMemory
 from tvm_mobilenet.tuning import builder, case, runner
 from tvm_mobilenet.tuning.arguments import arguments_of
 from tvm_mobilenet.tuning.messages import Argument, Build, Done, MakeCase, Run, Settings
@@ -98,7 +98,7 @@ class Runner(runner.Runner):
 
         def load() -> Kernel:
             block = packed(task.arguments, values)
-            return cuda_executor.OpenLibrary(Path(job.library), block, HERE)
+            return cuda.OpenLibrary(Path(job.library), block, HERE)
 
         return measure(job, load, output_of(task.arguments, values), self._settings)
 

@@ -21,10 +21,11 @@ class Runner:
     """Checks and times compiled candidates."""
 
     def __init__(self, settings: Settings) -> None:
-        from tvm_mobilenet import thread_pool, tvm_runtime
+        from tvm_mobilenet import tvm_runtime
+        from tvm_mobilenet.runtime import threads
 
         tvm_runtime.library()
-        thread_pool.use(settings.threads)
+        threads.use(settings.threads)
         self._load: Callable[[str], Any] = tvm_runtime.ffi().load_module
         self._settings = settings
         self._descriptions: dict[int, RunTask] = {}

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import thread_pool
 from tvm_mobilenet.bundle import Bundle, Manifest, TensorInfo, open_bundle
-from tvm_mobilenet.cpu_executors import StaticExecutor, VmExecutor, last_line
-from tvm_mobilenet.cuda_executor import CudaExecutor
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.runtime import threads as thread_pool
+from tvm_mobilenet.runtime.cpu import StaticExecutor, VmExecutor, last_line
+from tvm_mobilenet.runtime.cuda import CudaExecutor
 
 
 class Executor(Protocol):

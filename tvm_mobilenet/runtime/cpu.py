@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import arena, tvm_runtime
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.bundle import LIBRARY, PARAMETERS, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.runtime import arena
 
 CPU, POOLED = 1, 2  # DLPack's device, and the virtual machine's allocator that keeps what it frees
 

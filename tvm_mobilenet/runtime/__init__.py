@@ -1,0 +1,1 @@
+"""What a device needs to run a bundle, and nothing else."""
