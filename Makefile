@@ -28,7 +28,7 @@ demo: $(VENV)/ready
 
 # An arm64 userland under QEMU, for the tests marked arm_emulator and `devices --emulate arm N`.
 arm-emulator: $(VENV)/ready
-	$(BIN)/python -m tvm_mobilenet.remote.emulator -o build/arm-emulator
+	$(BIN)/python -m tvm_mobilenet.emulation.emulator -o build/arm-emulator
 
 $(VENV)/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -20,11 +20,11 @@ import pytest
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler.cuda import nvcc
+from tvm_mobilenet.emulation import emulator
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import onnx_export
-from tvm_mobilenet.remote import emulator
 
 if TYPE_CHECKING:
     import onnx

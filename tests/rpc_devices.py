@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from tvm_mobilenet.remote import emulated_devices
+from tvm_mobilenet.emulation import devices
 from tvm_mobilenet.remote.tracker import TrackerAddress
 
 HOST = "127.0.0.1"
@@ -22,7 +22,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def tracker() -> Iterator[TrackerAddress]:
     """A tracker that holds no device yet."""
-    with emulated_devices.serving(0, "none", free_port()) as address:
+    with devices.serving(0, "none", free_port()) as address:
         yield TrackerAddress(*address)
 
 
@@ -34,9 +34,7 @@ def server(
     before: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """This machine as a device; ``before`` is a command that the server's is appended to."""
-    command = emulated_devices.server_command(sys.executable, address.port, key)
-    with emulated_devices.running([*before, *command], environment) as process:
-        emulated_devices.wait_until(
-            lambda: emulated_devices.registered(address, key) == 1, [process], "no device"
-        )
+    command = devices.server_command(sys.executable, address.port, key)
+    with devices.running([*before, *command], environment) as process:
+        devices.wait_until(lambda: devices.registered(address, key) == 1, [process], "no device")
         yield process

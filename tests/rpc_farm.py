@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tvm_mobilenet.emulation import devices
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.remote import emulated_devices
 from tvm_mobilenet.remote.tracker import TrackerAddress, query_tracker
 
 HOST = "127.0.0.1"
@@ -39,7 +39,7 @@ class Farm:
     def start_servers(
         self, count: int, key: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        command = emulated_devices.server_command(sys.executable, self.address.port, key)
+        command = devices.server_command(sys.executable, self.address.port, key)
         self.servers += [start(command, environment) for _ in range(count)]
 
     def registered(self, key: str) -> int:
@@ -67,7 +67,7 @@ def running(count: int, key: str) -> Iterator[Farm]:
         port = free.getsockname()[1]
     farm = Farm(TrackerAddress(HOST, port))
     try:
-        farm.tracker = start(emulated_devices.tracker_command(port))
+        farm.tracker = start(devices.tracker_command(port))
         wait_for(lambda: listens(farm.address))
         farm.add_servers(count, key)
         yield farm

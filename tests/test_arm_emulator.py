@@ -18,10 +18,11 @@ from tvm_mobilenet import bench, models
 from tvm_mobilenet import compile as compiling
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.cli import INTERRUPTED
+from tvm_mobilenet.emulation import devices, emulator, instruction_count
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.network import source
-from tvm_mobilenet.remote import emulated_devices, emulator, instruction_count, session
+from tvm_mobilenet.remote import session
 from tvm_mobilenet.remote.tracker import EMULATED_KEY, TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema
 from tvm_mobilenet.run import relative_difference
@@ -52,7 +53,7 @@ def bundle_of(variant: tuple[float, int], folder: Path, name: str = "arm-rpi4") 
 
 @pytest.fixture(scope="module")
 def tracker() -> Iterator[TrackerAddress]:
-    with emulated_devices.serving(1, KEY, free_port()) as address:
+    with devices.serving(1, KEY, free_port()) as address:
         yield TrackerAddress(*address)
 
 
@@ -86,7 +87,7 @@ def test_a_wrong_key_is_one_line(folder: Path, tracker: TrackerAddress) -> None:
 def test_a_taken_port_is_one_line(tracker: TrackerAddress) -> None:
     with (
         pytest.raises(BadInput, match=f"port {tracker.port} is taken"),
-        emulated_devices.serving(1, KEY, tracker.port),
+        devices.serving(1, KEY, tracker.port),
     ):
         pass
 
@@ -216,12 +217,10 @@ def test_devices_lists_the_emulated_one(tracker: TrackerAddress) -> None:
 
 def test_a_lost_device_is_one_line(folder: Path) -> None:
     port = free_port()
-    with emulated_devices.serving(0, KEY, port) as address:
-        server = emulated_devices.server_command(str(emulator.find().python), port, KEY)
-        with emulated_devices.running(server) as device:
-            emulated_devices.wait_until(
-                lambda: emulated_devices.registered(address, KEY) == 1, [device], "no device"
-            )
+    with devices.serving(0, KEY, port) as address:
+        server = devices.server_command(str(emulator.find().python), port, KEY)
+        with devices.running(server) as device:
+            devices.wait_until(lambda: devices.registered(address, KEY) == 1, [device], "no device")
             with session.load(bundle_of(SMALL, folder), TrackerAddress(*address), KEY) as loaded:
                 x = loaded.bundle.sample_input()
                 loaded.run(x)
@@ -247,4 +246,4 @@ def test_devices_emulate(tracker: TrackerAddress) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == INTERRUPTED
         assert process.stderr.read() == "interrupted\n"
-    assert not emulated_devices.listens(("127.0.0.1", port)), "nothing is left running"
+    assert not devices.listens(("127.0.0.1", port)), "nothing is left running"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import rpc_devices
 
-from tvm_mobilenet.remote import emulated_devices, emulator
+from tvm_mobilenet.emulation import devices, emulator
 from tvm_mobilenet.remote.tracker import TrackerAddress
 
 pytestmark = pytest.mark.arm_emulator
@@ -25,13 +25,13 @@ TIMEOUT_S = 400
 def test_the_other_device_goes_on(tmp_path: Path) -> None:
     python = str(emulator.find().python)
     with rpc_devices.tracker() as address:
-        command = emulated_devices.server_command(python, address.port, KEY)
+        command = devices.server_command(python, address.port, KEY)
         with (
-            emulated_devices.running(command) as first,
-            emulated_devices.running(command) as second,
+            devices.running(command) as first,
+            devices.running(command) as second,
         ):
-            emulated_devices.wait_until(
-                lambda: emulated_devices.registered(address, KEY) == 2, [first, second], "no device"
+            devices.wait_until(
+                lambda: devices.registered(address, KEY) == 2, [first, second], "no device"
             )
             said = tune(address, tmp_path, first)
     assert "records written to" in said

@@ -12,9 +12,10 @@ import pytest
 import rpc_devices
 
 from tvm_mobilenet import devices
+from tvm_mobilenet.emulation import devices as emulated_devices
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.remote import emulated_devices, tracker
+from tvm_mobilenet.remote import tracker
 from tvm_mobilenet.remote.tracker import DeviceQueue, TrackerAddress
 
 SUMMARY = {

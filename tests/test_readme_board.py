@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import rpc_devices
 
-from tvm_mobilenet.remote import emulated_devices, emulator
+from tvm_mobilenet.emulation import devices as emulated_devices
+from tvm_mobilenet.emulation import emulator
 from tvm_mobilenet.remote.tracker import TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema
 

@@ -12,11 +12,12 @@ import pytest
 
 from tvm_mobilenet import devices
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, Target, open_bundle
+from tvm_mobilenet.emulation import devices as emulated_devices
+from tvm_mobilenet.emulation import emulator, instruction_count
+from tvm_mobilenet.emulation.emulator import Emulator
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu, toolchain
-from tvm_mobilenet.remote import emulated_devices, emulator, instruction_count
 from tvm_mobilenet.remote.device import About
-from tvm_mobilenet.remote.emulator import Emulator
 from tvm_mobilenet.remote.session import check_features
 
 needs_qemu = pytest.mark.skipif(shutil.which(emulator.QEMU) is None, reason="no qemu-user here")

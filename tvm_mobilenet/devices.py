@@ -68,10 +68,10 @@ class Emulate(argparse.Action):
 def _emulate(args: argparse.Namespace) -> int:
     import signal
 
-    from tvm_mobilenet.remote import emulated_devices
+    from tvm_mobilenet.emulation import devices
 
     port = args.rpc_tracker.port if args.rpc_tracker else TRACKER_PORT
-    with emulated_devices.serving(args.emulate, EMULATED_KEY, port) as (host, _):
+    with devices.serving(args.emulate, EMULATED_KEY, port) as (host, _):
         print(
             f"tracker {host}:{port} holds {args.emulate} emulated devices, key {EMULATED_KEY}; "
             "Ctrl-C ends them",

@@ -15,13 +15,13 @@ import numpy as np
 
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
 from tvm_mobilenet.bundle import open_bundle
+from tvm_mobilenet.emulation import emulator, instruction_count
+from tvm_mobilenet.emulation.emulator import EMULATOR_NAME, Emulator
+from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE, Count
 from tvm_mobilenet.engines import onnx_worker_file, verify
 from tvm_mobilenet.engines.networks import Network
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
-from tvm_mobilenet.remote import emulator, instruction_count
-from tvm_mobilenet.remote.emulator import EMULATOR_NAME, Emulator
-from tvm_mobilenet.remote.instruction_count import ARCHITECTURE, Count
 from tvm_mobilenet.results.schema import Device, ResultRow
 
 # targets' mcpu that QEMU emulates by that name; "max" has every instruction that it knows

@@ -13,9 +13,9 @@ from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.bundle.manifest import Target
+from tvm_mobilenet.emulation.emulator import Emulator
+from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE
 from tvm_mobilenet.hardware import cpu
-from tvm_mobilenet.remote.emulator import Emulator
-from tvm_mobilenet.remote.instruction_count import ARCHITECTURE
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.results import machine as machines
 from tvm_mobilenet.results.schema import Machine, ResultRow

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvm_mobilenet.emulation.emulator import EMULATOR_NAME
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu
-from tvm_mobilenet.remote import native
-from tvm_mobilenet.remote.emulator import EMULATOR_NAME
+from tvm_mobilenet.hardware.toolchain import compile_c
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle.manifest import Target
 
+NATIVE = Path(__file__).resolve().parent / "native"
 CPUINFO = "/proc/cpuinfo"
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
@@ -205,7 +206,7 @@ def compile_library(library: Path, target: Target) -> Path:
     # a target of the user's own: compilers of Debian are named after the triple
     compiler = compiler or f"{target.triple}-gcc"
     flags = ["-shared", "-fPIC", f"-I{tvm_ffi.libinfo.find_include_path()}", "-ldl"]
-    return native.compiled(library, "device.c", compiler, flags)
+    return compile_c(NATIVE / "device.c", library, compiler, flags)
 
 
 def check_tvm(about: About, wanted: str) -> None:

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.remote import native
+from tvm_mobilenet.hardware.toolchain import compile_c
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tvm_mobilenet.bundle import Bundle
-    from tvm_mobilenet.remote.emulator import Emulator
+    from tvm_mobilenet.emulation.emulator import Emulator
 
+NATIVE = Path(__file__).resolve().parent / "native"
 ARCHITECTURE = "aarch64"
 CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 RUNS = (1, 3)  # inferences of the two runs that are subtracted
@@ -110,13 +111,13 @@ def executed_by(command: Sequence[str], environment: dict[str, str], stdin: str 
 def driver(device: Emulator) -> Path:
     """The aarch64 program that runs a library, compiled on first use."""
     flags = [f"-I{device.packages}/tvm_ffi/include", "-ldl"]
-    return native.compiled(device.folder / "infer", "infer.c", CROSS_COMPILER, flags)
+    return compile_c(NATIVE / "infer.c", device.folder / "infer", CROSS_COMPILER, flags)
 
 
 def counter(device: Emulator) -> Path:
     """QEMU's plugin, for this machine, compiled on first use."""
     program = device.folder / "count_instructions.so"
-    return native.compiled(program, "count_instructions.c", "gcc", ["-shared", "-fPIC"])
+    return compile_c(NATIVE / "count_instructions.c", program, "gcc", ["-shared", "-fPIC"])
 
 
 def shape(dims: Sequence[int]) -> str:

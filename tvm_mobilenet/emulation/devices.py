@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet.emulation import emulator
+from tvm_mobilenet.emulation.emulator import CORES, Emulator
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.remote import emulator
-from tvm_mobilenet.remote.emulator import CORES, Emulator
 
 HOST = "127.0.0.1"
 FIRST_SERVER_PORT, LAST_SERVER_PORT = 9100, 9999

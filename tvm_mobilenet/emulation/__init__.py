@@ -1,0 +1,1 @@
+"""ARM devices that QEMU emulates here, and the instructions they execute."""
