@@ -28,9 +28,9 @@ from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
 from tvm_mobilenet.results import machine
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
-from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome
-from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, Job, Outcome
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 FORMAT_VERSION = 1
 CANDIDATES = 40  # of each kernel, where its space has so many

@@ -27,9 +27,9 @@ from tvm_mobilenet.devices import TrackerAddress
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.farm import FarmMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, Job
-from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, Job
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 BATCH = 8
 TIMEOUT_S = 60.0

@@ -34,9 +34,9 @@ from tvm_mobilenet.database.store import RECORDS, Records
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.farm import FarmMeasurer
-from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Measurer
+from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
+from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Measurer
 
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1)
 TIMEOUT_S = 5.0

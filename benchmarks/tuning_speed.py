@@ -38,11 +38,11 @@ from tvm_mobilenet.network import source
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.tuning import loop
-from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, Job
-from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.state import Budget, State, Task
-from tvm_mobilenet.tuning.tasks import distinct, make_tasks
+from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, Job
+from tvm_mobilenet.tuning.search.state import Budget, State, Task
+from tvm_mobilenet.tuning.search.tasks import distinct, make_tasks
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 BATCH = 12
 TIMEOUT_S = 300

@@ -18,9 +18,16 @@ from tvm_mobilenet.compiler.cuda.lowering import lower
 from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
-from tvm_mobilenet.tuning import on_gpu
-from tvm_mobilenet.tuning.arguments import arguments_of
-from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, RunTask, Settings
+from tvm_mobilenet.tuning.workers import gpu_kernels
+from tvm_mobilenet.tuning.workers.arguments import arguments_of
+from tvm_mobilenet.tuning.workers.messages import (
+    Build,
+    BuildTask,
+    Done,
+    MakeCase,
+    RunTask,
+    Settings,
+)
 
 SPEC = target.resolve(gpu_networks.KERNEL_TARGET)
 ARCH = str(SPEC.target["arch"])
@@ -76,7 +83,7 @@ class Candidates:
         of: KernelSpace | None = None,
     ) -> None:
         self._folder, self._objects, self._space = folder, objects, of or space()
-        self._builder = on_gpu.Builder(settings)
+        self._builder = gpu_kernels.Builder(settings)
         mod = self._space.mod
         self._builder.handle(BuildTask(0, tvm.ir.save_json(mod)))
         self.task = RunTask(0, arguments_of(mod), str(folder / "case.npz"))

@@ -26,10 +26,11 @@ from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning import device, farm, pool
-from tvm_mobilenet.tuning.farm import FarmMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
-from tvm_mobilenet.tuning.messages import DeviceAddress
+from tvm_mobilenet.tuning.measuring import farm, pool
+from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
+from tvm_mobilenet.tuning.workers import device_worker
+from tvm_mobilenet.tuning.workers.messages import DeviceAddress
 
 KEY = "board"
 SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)
@@ -227,7 +228,7 @@ def test_a_server_of_another_tvm_version(version: str, fits: bool) -> None:
         "/proc/self/maps": "7f00-7f01 r-xp 0 08:01 42 /usr/lib/python3/tvm/lib/libtvm_runtime.so\n",
         "/usr/lib/python3/tvm/_version.py": f"__version__ = version = '{version}'\n",
     }
-    worker = device.DeviceWorker(SETTINGS, DeviceAddress("", 0, KEY, (), ""))
+    worker = device_worker.DeviceWorker(SETTINGS, DeviceAddress("", 0, KEY, (), ""))
     if fits:
         worker._check("a CPU", frozenset(), files.__getitem__)
     else:

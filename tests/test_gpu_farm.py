@@ -25,11 +25,11 @@ from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import gpu
-from tvm_mobilenet.tuning import farm
-from tvm_mobilenet.tuning.farm import FarmMeasurer
-from tvm_mobilenet.tuning.gpu_device import GpuDeviceWorker
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
-from tvm_mobilenet.tuning.messages import Run
+from tvm_mobilenet.tuning.measuring import farm
+from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
+from tvm_mobilenet.tuning.workers.gpu_worker import GpuDeviceWorker
+from tvm_mobilenet.tuning.workers.messages import Run
 
 Tuned = Callable[..., int]
 KEY, OLDER, FULL, NONE = "gpu", "gpu-older", "gpu-full", "gpu-none"

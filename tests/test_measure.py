@@ -14,11 +14,11 @@ from tuning_kernels import FAULTS, SETTINGS, SPEC, matmul
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware.cores import share_cores
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.arguments import arguments_of
-from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
-from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.timing import block_of, time_kernel
+from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
+from tvm_mobilenet.tuning.workers.arguments import arguments_of
+from tvm_mobilenet.tuning.workers.messages import Settings
+from tvm_mobilenet.tuning.workers.timing import block_of, time_kernel
 
 CAUSES = {
     "none": None,
@@ -150,7 +150,9 @@ class Clock:
         self.now = 0.0
         self.calls: list[int] = []
         self.call_s = call_s
-        monkeypatch.setattr("tvm_mobilenet.tuning.timing.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr(
+            "tvm_mobilenet.tuning.workers.timing.time.perf_counter", lambda: self.now
+        )
 
     def kernel(self, copy: int) -> None:
         self.calls.append(copy)

@@ -21,11 +21,19 @@ from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.scheduling.space import KernelSpace, workload_module
-from tvm_mobilenet.tuning import case, on_gpu, worker
-from tvm_mobilenet.tuning.arguments import arguments_of
-from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job
-from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Run, RunTask, Settings
+from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
+from tvm_mobilenet.tuning.workers import case, gpu_kernels, worker
+from tvm_mobilenet.tuning.workers.arguments import arguments_of
+from tvm_mobilenet.tuning.workers.messages import (
+    Build,
+    BuildTask,
+    Done,
+    MakeCase,
+    Run,
+    RunTask,
+    Settings,
+)
 
 NAME = gpu_networks.KERNEL_TARGET
 
@@ -50,7 +58,7 @@ def test_a_candidate_is_built_checked_and_timed(
     settings = Settings(target=dict(spec.target), gpu=True, cold=False, tolerance=tolerance)
 
     builder = worker.make_worker("builder", settings)
-    assert isinstance(builder, on_gpu.Builder)
+    assert isinstance(builder, gpu_kernels.Builder)
     builder.handle(BuildTask(0, tvm.ir.save_json(mod)))
     arguments = arguments_of(mod)
     values, library = str(tmp_path / "case.npz"), str(tmp_path / "candidate.so")
@@ -71,7 +79,7 @@ def test_a_candidate_is_built_checked_and_timed(
         cuda_emulator.emulated_driver(text, folder)
         with gpu_networks.emulated_gpu(monkeypatch, folder / cuda_emulator.LIBRARY):
             runner = worker.make_worker("runner", settings)
-            assert isinstance(runner, on_gpu.Runner)
+            assert isinstance(runner, gpu_kernels.Runner)
             runner.handle(RunTask(0, arguments, values))
             done = runner.handle(Run(1, 0, library, None, 10.0))
         assert isinstance(done, Done) and done.cause == wanted, done

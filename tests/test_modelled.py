@@ -19,10 +19,10 @@ from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.core import Core
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.measurer import Batch, Job, Outcome
-from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.modelled import ModelMeasurer
-from tvm_mobilenet.tuning.tasks import make_tasks
+from tvm_mobilenet.tuning.measuring.measurer import Batch, Job, Outcome
+from tvm_mobilenet.tuning.measuring.modelled import ModelMeasurer
+from tvm_mobilenet.tuning.search.tasks import make_tasks
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 SMALL = config_from("mobilenet_v1", 0.25, 128)
 DEPTHWISE = 9  # of its kernels: 16x16, 64 channels

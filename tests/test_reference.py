@@ -17,8 +17,8 @@ from schedules import RULES
 from tvm_mobilenet import models
 from tvm_mobilenet.kernels.cpu.layout import Blocked, Halo
 from tvm_mobilenet.scheduling.space import workload_module
-from tvm_mobilenet.tuning import case, reference
-from tvm_mobilenet.tuning.arguments import arguments_of
+from tvm_mobilenet.tuning.workers import case, reference
+from tvm_mobilenet.tuning.workers.arguments import arguments_of
 
 SMALL = (models.config_from("mobilenet_v1", 0.5, 32),)
 LARGEST = network_kernels.Workload("", models.config_from("mobilenet_v1", 1.0, 224), 0)

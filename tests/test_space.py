@@ -19,7 +19,7 @@ from tvm_mobilenet.scheduling.space import (
     factorizations,
     trace_point,
 )
-from tvm_mobilenet.tuning.search import CostModel, Search
+from tvm_mobilenet.tuning.search.strategy import CostModel, Search
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,10 @@ from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.tuning import loop, progress
-from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome, Statistics
-from tvm_mobilenet.tuning.state import Budget, State, Task
-from tvm_mobilenet.tuning.tasks import SEEDS, make_tasks
+from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job, Outcome, Statistics
+from tvm_mobilenet.tuning.search.state import Budget, State, Task
+from tvm_mobilenet.tuning.search.tasks import SEEDS, make_tasks
 
 
 class Quiet:

@@ -19,11 +19,11 @@ from tvm.s_tir.schedule import SBlockRV
 
 from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 if TYPE_CHECKING:
     from tvm_mobilenet.scheduling.space import KernelSpace
-    from tvm_mobilenet.tuning.measurer import Job
+    from tvm_mobilenet.tuning.measuring.measurer import Job
 
 FAULTS = (
     "none",
@@ -156,7 +156,7 @@ def build_slow(mod: tvm.IRModule, target: tvm.target.Target) -> Any:
 
 def jobs(space: KernelSpace, *faults: str) -> list[Job]:
     """Different schedules of a ``faulty_matmul``, with a fault each."""
-    from tvm_mobilenet.tuning.measurer import Job
+    from tvm_mobilenet.tuning.measuring.measurer import Job
 
     points = list(space.points())[:: len(FAULTS)]
     return [

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from tvm_mobilenet.database.store import Records
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.network.source import Source
-    from tvm_mobilenet.tuning.measurer import Measurer
-    from tvm_mobilenet.tuning.messages import Settings
-    from tvm_mobilenet.tuning.state import State, Task
+    from tvm_mobilenet.tuning.measuring.measurer import Measurer
+    from tvm_mobilenet.tuning.search.state import State, Task
+    from tvm_mobilenet.tuning.workers.messages import Settings
 
 TIME_BUDGET_S = 270.0  # with loading the network, the five minutes a person waits
 EARLY_STOPPING = 96
@@ -234,8 +234,8 @@ def _tune(
     measurer: Measurer,
 ) -> int:
     from tvm_mobilenet.tuning import loop, progress
-    from tvm_mobilenet.tuning.state import Budget, State
-    from tvm_mobilenet.tuning.tasks import make_tasks
+    from tvm_mobilenet.tuning.search.state import Budget, State
+    from tvm_mobilenet.tuning.search.tasks import make_tasks
 
     print(f"tuning for {spec.name} into {records.directory}", file=sys.stderr)
     budget = Budget(args.trials, args.trials_per_task, _time_budget(args), args.early_stopping)
@@ -283,15 +283,15 @@ def _tell(state: State, records: Records, measurer: Measurer, interrupted: bool)
 def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> Measurer:
     by = measure_by(args)
     if by == "model":
-        from tvm_mobilenet.tuning.modelled import ModelMeasurer
+        from tvm_mobilenet.tuning.measuring.modelled import ModelMeasurer
 
         assert spec.core is not None, "checked before"
         return ModelMeasurer(settings, args.timeout, spec.core, spec.device)
     if by == "native":
-        from tvm_mobilenet.tuning.local import LocalMeasurer
+        from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 
         return LocalMeasurer(settings, args.timeout)
-    from tvm_mobilenet.tuning.farm import FarmMeasurer
+    from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 
     return FarmMeasurer(
         settings, args.timeout, args.rpc_tracker, args.rpc_key, spec.cpu_features, spec.triple
@@ -300,7 +300,7 @@ def _measurer(args: argparse.Namespace, spec: TargetSpec, settings: Settings) ->
 
 def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
     from tvm_mobilenet.compiler import precision
-    from tvm_mobilenet.tuning.messages import Settings
+    from tvm_mobilenet.tuning.workers.messages import Settings
 
     return Settings(
         target=dict(spec.target),
@@ -366,7 +366,7 @@ def _sweep(args: argparse.Namespace) -> Iterator[Source]:
 
 
 def _dry_run(args: argparse.Namespace, spec: TargetSpec) -> int:
-    from tvm_mobilenet.tuning.tasks import distinct
+    from tvm_mobilenet.tuning.search.tasks import distinct
 
     found, skipped = distinct(load_kernels(args, spec), spec.tvm_target())
     points = 0

@@ -1,6 +1,6 @@
-"""Inside the ``tune`` stage: search spaces, the search, measuring, and the records that stay.
+"""Inside the ``tune`` stage: the search, and the measuring that it takes.
 
-    space → search → loop ⇄ measurer (local workers, …) → record_store
+    scheduling.space → search → loop ⇄ measuring (workers here, a farm, a model) → database
 
-``tune`` and ``records`` are the command lines around it.
+``tune`` is the command line around it.
 """

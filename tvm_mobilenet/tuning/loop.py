@@ -14,10 +14,10 @@ from tvm_mobilenet.database.store import Failed, Measured, Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Measurer, Outcome
-from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.state import Progress, State, Task
-from tvm_mobilenet.tuning.tasks import FINALISTS
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job, Measurer, Outcome
+from tvm_mobilenet.tuning.search.state import Progress, State, Task
+from tvm_mobilenet.tuning.search.tasks import FINALISTS
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 BATCH = 12  # candidates: about one second of building
 FIRST_BATCH = 4  # of a task: the default first of all, so that every kernel soon has a time

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from tvm_mobilenet.tuning.measurer import Statistics
-    from tvm_mobilenet.tuning.state import Progress, State, Task
+    from tvm_mobilenet.tuning.measuring.measurer import Statistics
+    from tvm_mobilenet.tuning.search.state import Progress, State, Task
 
 REFRESH_S = 0.25
 

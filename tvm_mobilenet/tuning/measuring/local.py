@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.hardware.cores import share_cores
-from tvm_mobilenet.tuning.batches import Lane
-from tvm_mobilenet.tuning.messages import Settings
-from tvm_mobilenet.tuning.pool import PoolMeasurer
+from tvm_mobilenet.tuning.measuring.batches import Lane
+from tvm_mobilenet.tuning.measuring.pool import PoolMeasurer
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 
 class LocalMeasurer(PoolMeasurer):

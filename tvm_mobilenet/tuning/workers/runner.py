@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from tvm_mobilenet.hardware.memory import resident_bytes
-from tvm_mobilenet.tuning.arguments import Arguments
-from tvm_mobilenet.tuning.messages import Done, Run, RunTask, Settings
-from tvm_mobilenet.tuning.timing import block_of, time_kernel, walk
+from tvm_mobilenet.tuning.workers.arguments import Arguments
+from tvm_mobilenet.tuning.workers.messages import Done, Run, RunTask, Settings
+from tvm_mobilenet.tuning.workers.timing import block_of, time_kernel, walk
 
 KEPT_TASKS = 4  # whose arguments a runner keeps in memory
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet.hardware.memory import resident_bytes
-from tvm_mobilenet.tuning import case
-from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Settings
+from tvm_mobilenet.tuning.workers import case
+from tvm_mobilenet.tuning.workers.messages import Build, BuildTask, Done, MakeCase, Settings
 
 HOST = {"kind": "llvm"}  # what runs here whatever the target is
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tvm_mobilenet.tuning.messages import Cause
+from tvm_mobilenet.tuning.workers.messages import Cause
 
 if TYPE_CHECKING:
     import tvm

@@ -16,7 +16,7 @@ from tvm import ir, tirx
 
 from tvm_mobilenet.kernels.gpu.fragments import HALVES, HELD, TF32, Fragments
 from tvm_mobilenet.kernels.gpu.image import TILE
-from tvm_mobilenet.tuning.reference import FORM_ERRORS, Array, Kernel, NoReference
+from tvm_mobilenet.tuning.workers.reference import FORM_ERRORS, Array, Kernel, NoReference
 
 OPERATORS: dict[type, Callable[..., Any]] = {
     tirx.Add: np.add,

@@ -12,8 +12,8 @@ import tvm_ffi
 
 from tvm_mobilenet.database.store import Record, Records
 from tvm_mobilenet.scheduling.space import KernelSpace, NoRule, Rejected, workload_module
-from tvm_mobilenet.tuning.search import CostModel, Search
-from tvm_mobilenet.tuning.state import Task
+from tvm_mobilenet.tuning.search.state import Task
+from tvm_mobilenet.tuning.search.strategy import CostModel, Search
 
 if TYPE_CHECKING:
     from tvm import tirx

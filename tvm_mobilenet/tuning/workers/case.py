@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet.tuning.messages import Argument
+from tvm_mobilenet.tuning.workers.messages import Argument
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ def make(
     run: Callable[[list[NDArray[Any]]], None],
 ) -> tuple[list[NDArray[Any]], str]:
     """Random inputs, the outputs they give in their places, and where those come from."""
-    from tvm_mobilenet.tuning import reference
+    from tvm_mobilenet.tuning.workers import reference
 
     values = random_values(arguments, seed)
     return values, fill(func, arguments, values, reference.output, run)
@@ -41,7 +41,7 @@ def fill(
     By NumPy, from the layer's meaning, as ``reference`` does it; ``run``, the unscheduled kernel,
     computes them in place for a kernel that has no such reference.
     """
-    from tvm_mobilenet.tuning.reference import NoReference
+    from tvm_mobilenet.tuning.workers.reference import NoReference
 
     places = [place for place, one in enumerate(arguments) if one.role == "output"]
     try:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Job, Outcome
-from tvm_mobilenet.tuning.messages import Argument, Cause, Done
-from tvm_mobilenet.tuning.worker_process import WorkerProcess
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job, Outcome
+from tvm_mobilenet.tuning.workers.messages import Argument, Cause, Done
+from tvm_mobilenet.tuning.workers.worker_process import WorkerProcess
 
 MAX_DRIFT = 0.03  # of the sentinel, before or after a batch, over its best time so far
 MAX_PASSES = 3  # over one batch, when the sentinel drifts

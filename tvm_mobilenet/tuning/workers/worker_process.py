@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.tuning.messages import (
+from tvm_mobilenet.tuning.workers.messages import (
     Build,
     BuildTask,
     Cause,
@@ -79,7 +79,7 @@ class WorkerProcess:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "TVM_NUM_THREADS": str(self._hello.settings.threads),
         }
-        module = "tvm_mobilenet.tuning.worker"
+        module = "tvm_mobilenet.tuning.workers.worker"
         with theirs, self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, self.kind, str(theirs.fileno())],

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tvm_mobilenet.tuning import case
-from tvm_mobilenet.tuning.messages import Argument, RunTask
+from tvm_mobilenet.tuning.workers import case
+from tvm_mobilenet.tuning.workers.messages import Argument, RunTask
 
 if TYPE_CHECKING:
     import tvm

@@ -17,9 +17,9 @@ from tvm_mobilenet.core_model.operation import Unmodelled
 from tvm_mobilenet.database.lines import How
 from tvm_mobilenet.hardware.core import Core
 from tvm_mobilenet.scheduling.space import replay, trace_key
-from tvm_mobilenet.tuning.local import LocalMeasurer
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Outcome, Statistics
-from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Outcome, Statistics
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 if TYPE_CHECKING:
     import tvm

@@ -1,7 +1,7 @@
 """Measuring on a farm: every device that an RPC tracker has under one key, in parallel.
 
-Candidates are built here and timed there, by the device's own clock (device.c) or its GPU's
-(gpu_device.c). A device that goes in the middle gives its batch up to another; it is taken back
+Candidates are built here and timed there, by the device's own clock (harness.c) or its GPU's
+(gpu_harness.c). A device that goes in the middle gives its batch up to another; it is taken back
 when the tracker has it again.
 """
 
@@ -20,14 +20,14 @@ from tvm_mobilenet.remote.tracker import (
     TrackerAddress,
     query_tracker,
 )
-from tvm_mobilenet.tuning.batches import BatchState, Lane
-from tvm_mobilenet.tuning.measurer import BatchResult
-from tvm_mobilenet.tuning.messages import DeviceAddress, Done, Settings
-from tvm_mobilenet.tuning.pool import PoolMeasurer
-from tvm_mobilenet.tuning.worker_process import Died, WorkerProcess
+from tvm_mobilenet.tuning.measuring.batches import BatchState, Lane
+from tvm_mobilenet.tuning.measuring.measurer import BatchResult
+from tvm_mobilenet.tuning.measuring.pool import PoolMeasurer
+from tvm_mobilenet.tuning.workers.messages import DeviceAddress, Done, Settings
+from tvm_mobilenet.tuning.workers.worker_process import Died, WorkerProcess
 
-HARNESS = Path(__file__).with_name("device.c")
-GPU_HARNESS = Path(__file__).with_name("gpu_device.c")
+HARNESS = Path(__file__).parents[1] / "workers" / "harness.c"
+GPU_HARNESS = HARNESS.with_name("gpu_harness.c")
 CFLAGS = ("-std=gnu11", "-O2", "-fPIC")
 MAX_BUILDERS = 8
 QUERY_S = 2.0  # between looks at the tracker while a device is missing

@@ -1,4 +1,4 @@
-"""A worker process of the tuner: ``python -m tvm_mobilenet.tuning.worker KIND FD``.
+"""A worker process of the tuner: ``python -m tvm_mobilenet.tuning.workers.worker KIND FD``.
 
 KIND is builder, runner or device.
 
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from tvm_mobilenet.errors import TvmMobilenetError
 from tvm_mobilenet.hardware.memory import resident_bytes
-from tvm_mobilenet.tuning.builder import Builder
-from tvm_mobilenet.tuning.messages import Done, Hello, Ready, Refused, Settings, refused
-from tvm_mobilenet.tuning.runner import Runner
+from tvm_mobilenet.tuning.workers.builder import Builder
+from tvm_mobilenet.tuning.workers.messages import Done, Hello, Ready, Refused, Settings, refused
+from tvm_mobilenet.tuning.workers.runner import Runner
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.tuning.device import DeviceWorker
+    from tvm_mobilenet.tuning.workers.device_worker import DeviceWorker
 
 PR_SET_PDEATHSIG = 1
 
@@ -38,9 +38,9 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, hello.cores)
     if kind == "device":
-        from tvm_mobilenet.tuning import device
+        from tvm_mobilenet.tuning.workers import device_worker
 
-        device.serve(connection, make_device_worker(hello))
+        device_worker.serve(connection, make_device_worker(hello))
         return
     worker = make_worker(kind, hello.settings)
     gc.freeze()  # the runner collects after every candidate: not all that was imported, each time
@@ -62,9 +62,9 @@ def main() -> None:
 def make_worker(kind: str, settings: Settings) -> Builder | Runner:
     """What builds or runs candidates for this machine's CPU or GPU."""
     if settings.gpu:
-        from tvm_mobilenet.tuning import on_gpu
+        from tvm_mobilenet.tuning.workers import gpu_kernels
 
-        return on_gpu.Builder(settings) if kind == "builder" else on_gpu.Runner(settings)
+        return gpu_kernels.Builder(settings) if kind == "builder" else gpu_kernels.Runner(settings)
     return Builder(settings) if kind == "builder" else Runner(settings)
 
 
@@ -72,10 +72,10 @@ def make_device_worker(hello: Hello) -> DeviceWorker:
     """What runs candidates on the CPU or GPU of a device over RPC."""
     assert hello.device is not None
     if hello.settings.gpu:
-        from tvm_mobilenet.tuning.gpu_device import GpuDeviceWorker
+        from tvm_mobilenet.tuning.workers.gpu_worker import GpuDeviceWorker
 
         return GpuDeviceWorker(hello.settings, hello.device)
-    from tvm_mobilenet.tuning.device import DeviceWorker
+    from tvm_mobilenet.tuning.workers.device_worker import DeviceWorker
 
     return DeviceWorker(hello.settings, hello.device)
 

@@ -19,9 +19,9 @@ from typing import Any
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.memory import resident_bytes
-from tvm_mobilenet.tuning import case
-from tvm_mobilenet.tuning.arguments import L2_DEFAULT, L2_OF_CORE, copies_of, parse_size
-from tvm_mobilenet.tuning.messages import (
+from tvm_mobilenet.tuning.workers import case
+from tvm_mobilenet.tuning.workers.arguments import L2_DEFAULT, L2_OF_CORE, copies_of, parse_size
+from tvm_mobilenet.tuning.workers.messages import (
     DeviceAddress,
     Done,
     Ready,
@@ -31,7 +31,7 @@ from tvm_mobilenet.tuning.messages import (
     Waiting,
     refused,
 )
-from tvm_mobilenet.tuning.timing import time_kernel
+from tvm_mobilenet.tuning.workers.timing import time_kernel
 
 SESSION_S = 3600.0  # the server itself ends a session then
 RENEW_S = 1800.0  # when the worker begins a new one, between two candidates

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tvm_mobilenet.tuning.messages import Settings
+from tvm_mobilenet.tuning.workers.messages import Settings
 
 WALK_S = 0.05
 

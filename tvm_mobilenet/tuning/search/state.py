@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
-from tvm_mobilenet.tuning.search import Search
+from tvm_mobilenet.tuning.search.strategy import Search
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.database.lines import How
-from tvm_mobilenet.tuning.arguments import arguments_of
-from tvm_mobilenet.tuning.batches import SENTINEL, BatchState, Lane, TaskState
-from tvm_mobilenet.tuning.measurer import Batch, BatchResult, Statistics
-from tvm_mobilenet.tuning.messages import Build, BuildTask, Done, MakeCase, Run, RunTask, Settings
-from tvm_mobilenet.tuning.scratch import Scratch
-from tvm_mobilenet.tuning.worker_process import Died, Kind, WorkerProcess
+from tvm_mobilenet.tuning.measuring.batches import SENTINEL, BatchState, Lane, TaskState
+from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Statistics
+from tvm_mobilenet.tuning.workers.arguments import arguments_of
+from tvm_mobilenet.tuning.workers.messages import (
+    Build,
+    BuildTask,
+    Done,
+    MakeCase,
+    Run,
+    RunTask,
+    Settings,
+)
+from tvm_mobilenet.tuning.workers.scratch import Scratch
+from tvm_mobilenet.tuning.workers.worker_process import Died, Kind, WorkerProcess
 
 if TYPE_CHECKING:
     import tvm

@@ -1,6 +1,6 @@
 """The worker that measures on the GPU of a device behind TVM's RPC server.
 
-A candidate's library brings all it needs along (cuda/host.c, and gpu_device.c, its face to RPC):
+A candidate's library brings all it needs along (cuda/host.c, and gpu_harness.c, its face to RPC):
 the device has TVM's runtime and the NVIDIA driver, neither nvcc nor anything of ours.
 """
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import gpu
 from tvm_mobilenet.runtime import cuda
-from tvm_mobilenet.tuning import case, on_gpu
-from tvm_mobilenet.tuning.device import DeviceWorker
-from tvm_mobilenet.tuning.messages import Done, Ready, Run, RunTask
+from tvm_mobilenet.tuning.workers import case, gpu_kernels
+from tvm_mobilenet.tuning.workers.device_worker import DeviceWorker
+from tvm_mobilenet.tuning.workers.messages import Done, Ready, Run, RunTask
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,18 @@ class GpuDeviceWorker(DeviceWorker):
 
         start = time.monotonic()
         try:
-            return on_gpu.measure(job, load, prepared.right, self._settings)
+            return gpu_kernels.measure(job, load, prepared.right, self._settings)
         except RuntimeError:
             if time.monotonic() - start < job.timeout_s:
                 raise
-            # the process on the device ended itself: gpu_device.c
+            # the process on the device ended itself: gpu_harness.c
             return Done(job.job, cause="run timeout", detail="no end in time", ready=False)
 
     def _prepare(self, task: RunTask) -> _Prepared:
         values = case.load(task.case)
         return _Prepared(
-            self._tensor(on_gpu.packed(task.arguments, values)),
-            on_gpu.output_of(task.arguments, values),
+            self._tensor(gpu_kernels.packed(task.arguments, values)),
+            gpu_kernels.output_of(task.arguments, values),
         )
 
     def _empty(self, size: int, dtype: str) -> Any:
@@ -125,5 +125,5 @@ class RemoteKernel:
 
 
 def message_of(module: Any) -> str:
-    """What a function of gpu_device.c left to say."""
+    """What a function of gpu_harness.c left to say."""
     return bytes(module["message"]()).decode(errors="replace")

@@ -24,9 +24,9 @@ from tvm_mobilenet.kernels.gpu.fragments import TF32
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.runtime import cuda
 from tvm_mobilenet.runtime.cuda import OutOfMemory
-from tvm_mobilenet.tuning import builder, case, runner
-from tvm_mobilenet.tuning.arguments import arguments_of
-from tvm_mobilenet.tuning.messages import Argument, Build, Done, MakeCase, Run, Settings
+from tvm_mobilenet.tuning.workers import builder, case, runner
+from tvm_mobilenet.tuning.workers.arguments import arguments_of
+from tvm_mobilenet.tuning.workers.messages import Argument, Build, Done, MakeCase, Run, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class Builder(builder.Builder):
         library.link(code, Path(job.library), "cuda", self._settings.link[0], job.objects)
 
     def _make_case(self, job: MakeCase) -> str:
-        from tvm_mobilenet.tuning import gpu_reference
+        from tvm_mobilenet.tuning.workers import gpu_reference
 
         mod = self._workloads[job.task]
         values = case.random_values(job.arguments, self._settings.seed)

@@ -1,0 +1,1 @@
+"""The processes that build and run candidates, and what is said to them."""
