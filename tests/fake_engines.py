@@ -10,8 +10,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.engines import EngineEntry
-from tvm_mobilenet.engines.protocol import EngineUnavailable, Job
+from tvm_mobilenet.benchmark.engines import EngineEntry
+from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
 
 Array = NDArray[np.float32]
 

@@ -13,10 +13,11 @@ import tiny_bundle
 from result_rows import row
 
 from tvm_mobilenet import bench, models
-from tvm_mobilenet.benchmark import cases, rows, side_by_side, sweep
+from tvm_mobilenet.benchmark import cases, rows, sweep
+from tvm_mobilenet.benchmark.engines import ENGINES
+from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.benchmark.places import side_by_side
 from tvm_mobilenet.benchmark.progress import PlainProgress
-from tvm_mobilenet.engines import ENGINES
-from tvm_mobilenet.engines.networks import Network
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.results import schema
 

@@ -11,13 +11,13 @@ import fake_engines
 import numpy as np
 import pytest
 
-from tvm_mobilenet.engines.process import (
+from tvm_mobilenet.benchmark.engines.process import (
     EngineFailed,
     EngineProcess,
     Timeouts,
     wait_until_asleep,
 )
-from tvm_mobilenet.engines.protocol import Job
+from tvm_mobilenet.benchmark.engines.protocol import Job
 
 X = np.arange(6, dtype=np.float32).reshape(1, 6)
 PATIENT = Timeouts()

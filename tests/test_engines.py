@@ -11,9 +11,9 @@ import pytest
 import tiny_bundle
 
 from tvm_mobilenet import models
-from tvm_mobilenet.engines import ENGINES, OURS, PEERS, networks, verify
-from tvm_mobilenet.engines.process import EngineFailed, EngineProcess, Timeouts
-from tvm_mobilenet.engines.protocol import Job
+from tvm_mobilenet.benchmark.engines import ENGINES, OURS, PEERS, networks, verify
+from tvm_mobilenet.benchmark.engines.process import EngineFailed, EngineProcess, Timeouts
+from tvm_mobilenet.benchmark.engines.protocol import Job
 from tvm_mobilenet.errors import RunFailed
 
 # Up to stride 8 only, since torch.compile takes its time for each block.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tvm_mobilenet import bench, models
+from tvm_mobilenet.benchmark.profile.layers import Peaks, profile
 from tvm_mobilenet.compile import compile_bundle
-from tvm_mobilenet.profile import Peaks, profile
 from tvm_mobilenet.runtime.session import load
 
 

@@ -8,11 +8,11 @@ import fake_engines
 import numpy as np
 import pytest
 
+from tvm_mobilenet.benchmark.engines import EngineEntry
+from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.benchmark.engines.process import Timeouts
+from tvm_mobilenet.benchmark.places.side_by_side import Candidate, SideBySide
 from tvm_mobilenet.benchmark.rounds import Plan
-from tvm_mobilenet.benchmark.side_by_side import Candidate, SideBySide
-from tvm_mobilenet.engines import EngineEntry
-from tvm_mobilenet.engines.networks import Network
-from tvm_mobilenet.engines.process import Timeouts
 from tvm_mobilenet.results import schema
 from tvm_mobilenet.results.schema import ResultRow
 

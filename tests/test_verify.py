@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tvm_mobilenet.engines.verify import WrongResult, check
+from tvm_mobilenet.benchmark.engines.verify import WrongResult, check
 
 B = np.random.default_rng(5).standard_normal((1, 1000)).astype(np.float32)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli
-from tvm_mobilenet.engines import PEERS
+from tvm_mobilenet.benchmark.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.remote.tracker import tracker_address
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tvm_mobilenet.benchmark.cases import Case
-    from tvm_mobilenet.benchmark.places import Place
+    from tvm_mobilenet.benchmark.places.places import Place
+    from tvm_mobilenet.benchmark.profile.layers import Profile
     from tvm_mobilenet.benchmark.progress import PlainProgress
-    from tvm_mobilenet.profile import Profile
     from tvm_mobilenet.results.schema import Results
 
 DEFAULT_PEERS = "pytorch,torch-compile,onnxruntime,openvino"
@@ -157,7 +157,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _profile(args: argparse.Namespace, out: Console) -> int:
-    from tvm_mobilenet.profile import print_profile, to_json
+    from tvm_mobilenet.benchmark.profile.layers import print_profile, to_json
     from tvm_mobilenet.results import schema
     from tvm_mobilenet.results.machine import describe
 
@@ -173,7 +173,7 @@ def _profile(args: argparse.Namespace, out: Console) -> int:
 
 
 def _profiles_here(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
-    from tvm_mobilenet.profile import profile
+    from tvm_mobilenet.benchmark.profile.layers import profile
     from tvm_mobilenet.runtime.session import load
 
     (bundle,) = args.bundles
@@ -184,7 +184,7 @@ def _profiles_here(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
 
 
 def _profiles_on_device(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
-    from tvm_mobilenet.remote.profile import profile
+    from tvm_mobilenet.benchmark.profile.remote import profile
     from tvm_mobilenet.remote.session import load
 
     (bundle,) = args.bundles
@@ -218,7 +218,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _open_place(args: argparse.Namespace, progress: PlainProgress) -> AbstractContextManager[Place]:
     """Where to measure, for as long as it is open."""
-    from tvm_mobilenet.benchmark import places
+    from tvm_mobilenet.benchmark.places import places
     from tvm_mobilenet.benchmark.rounds import Plan
 
     rounds = min(ROUNDS, args.min_runs)
@@ -232,7 +232,7 @@ def _open_place(args: argparse.Namespace, progress: PlainProgress) -> AbstractCo
     if args.rpc_tracker:
         return places.on_a_device(args.rpc_tracker, args.rpc_key, targets[0], plan, progress)
 
-    from tvm_mobilenet.benchmark import instructions
+    from tvm_mobilenet.benchmark.places import instructions
 
     core = instructions.emulated([target.name for target in targets])
     return nullcontext(places.OnAnEmulatedCore(core))

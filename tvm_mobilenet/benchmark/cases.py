@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from tvm_mobilenet import models
+from tvm_mobilenet.benchmark.engines import ENGINES, OURS
+from tvm_mobilenet.benchmark.engines.networks import Network, from_config, from_onnx
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.bundle.manifest import Manifest
 from tvm_mobilenet.compiler.precision import TOLERANCES
-from tvm_mobilenet.engines import ENGINES, OURS
-from tvm_mobilenet.engines.networks import Network, from_config, from_onnx
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 _ONNX_HASH = "onnx_sha256"  # the key under which a manifest names its ONNX file
 _BYTES_PER_MB = 1e6

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_mobilenet.engines import OURS, EngineEntry
-from tvm_mobilenet.engines.networks import Network
+from tvm_mobilenet.benchmark.engines import OURS, EngineEntry
+from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.results.schema import How, ResultRow
 from tvm_mobilenet.results.statistics import summarize
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tvm_mobilenet import models
 from tvm_mobilenet.benchmark import cases
+from tvm_mobilenet.benchmark.engines import ENGINES, OURS
+from tvm_mobilenet.benchmark.engines.networks import in_own_process
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.rows import Candidate
-from tvm_mobilenet.engines import ENGINES, OURS
-from tvm_mobilenet.engines.networks import in_own_process
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 ALPHAS = (1.0, 0.75, 0.5, 0.25)

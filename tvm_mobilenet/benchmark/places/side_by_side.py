@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
-from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
-from tvm_mobilenet.benchmark.sentinel import Sentinel
-from tvm_mobilenet.engines import verify
-from tvm_mobilenet.engines.networks import Network
-from tvm_mobilenet.engines.process import (
+from tvm_mobilenet.benchmark.engines import verify
+from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.benchmark.engines.process import (
     EngineFailed,
     EngineProcess,
     Timeouts,
     wait_until_asleep,
 )
-from tvm_mobilenet.engines.protocol import Job
+from tvm_mobilenet.benchmark.engines.protocol import Job
+from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
+from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
+from tvm_mobilenet.benchmark.sentinel import Sentinel
 from tvm_mobilenet.results.schema import ResultRow
 
 

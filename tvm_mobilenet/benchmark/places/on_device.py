@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvm_mobilenet.benchmark.engines import OURS, onnx_worker_file, verify
+from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.benchmark.engines.process import EngineFailed
+from tvm_mobilenet.benchmark.places.side_by_side import Progress
 from tvm_mobilenet.benchmark.rounds import Plan, Timed, take_turns, warm_up
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
-from tvm_mobilenet.benchmark.side_by_side import Progress
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
-from tvm_mobilenet.engines import OURS, onnx_worker_file, verify
-from tvm_mobilenet.engines.networks import Network
-from tvm_mobilenet.engines.process import EngineFailed
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote.device import About, Device
 from tvm_mobilenet.remote.session import RemoteSession
@@ -26,7 +26,7 @@ from tvm_mobilenet.results import schema
 from tvm_mobilenet.results.schema import How, ResultRow
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 SETTLE_S = 0.2  # in which the threads of the last engine stop waiting for work
 

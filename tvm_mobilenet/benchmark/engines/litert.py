@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ai_edge_litert.interpreter import Interpreter
 
-from tvm_mobilenet.engines.protocol import EngineUnavailable, Job
+from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 CONVERT = """
 import json, sys

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from tvm_mobilenet.engines.protocol import EngineUnavailable, Job
+from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 
 class OnnxRuntime:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tvm_mobilenet.benchmark.engines import onnx_worker_file, verify
+from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.emulation import emulator, instruction_count
 from tvm_mobilenet.emulation.emulator import EMULATOR_NAME, Emulator
 from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE, Count
-from tvm_mobilenet.engines import onnx_worker_file, verify
-from tvm_mobilenet.engines.networks import Network
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.results.schema import Device, ResultRow

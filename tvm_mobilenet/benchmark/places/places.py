@@ -54,7 +54,7 @@ class Here:
         return self.described
 
     def measure(self, case: Case, threads: int) -> list[ResultRow]:
-        from tvm_mobilenet.benchmark.side_by_side import SideBySide
+        from tvm_mobilenet.benchmark.places.side_by_side import SideBySide
 
         return SideBySide(
             case.candidates, case.network, threads, self.progress, self.plan
@@ -82,13 +82,13 @@ class OnADevice:
         self.described = machines.describe()
 
     def machine(self) -> Machine:
-        from tvm_mobilenet.benchmark import on_device
+        from tvm_mobilenet.benchmark.places import on_device
 
         device = on_device.describe(self.before, self.after)
         return dataclasses.replace(self.described, device=device)
 
     def measure(self, case: Case, threads: int) -> list[ResultRow]:
-        from tvm_mobilenet.benchmark.on_device import OnDevice
+        from tvm_mobilenet.benchmark.places.on_device import OnDevice
         from tvm_mobilenet.errors import RunFailed
 
         measurement = OnDevice(
@@ -113,7 +113,7 @@ class OnAnEmulatedCore:
     """An emulated ARM core, whose instructions are counted."""
 
     def __init__(self, emulator: Emulator) -> None:
-        from tvm_mobilenet.benchmark import instructions
+        from tvm_mobilenet.benchmark.places import instructions
 
         self.emulator = emulator
         self.architecture: str | None = ARCHITECTURE
@@ -125,7 +125,7 @@ class OnAnEmulatedCore:
         return self.described
 
     def measure(self, case: Case, threads: int) -> list[ResultRow]:
-        from tvm_mobilenet.benchmark.instructions import Counting
+        from tvm_mobilenet.benchmark.places.instructions import Counting
 
         return Counting(case.candidates, case.network, threads, self.emulator).measure()
 

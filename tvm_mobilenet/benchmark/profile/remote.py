@@ -1,4 +1,4 @@
-"""As ``tvm_mobilenet.profile``, of a bundle on a device: its layers against its core's own peaks.
+"""As ``tvm_mobilenet.benchmark.profile.layers``, of a bundle on a device: its layers against its core's own peaks.
 
 Everything is timed by the device's clock and counter: on aarch64 the virtual counter, which Linux
 lets every program read.
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tvm_mobilenet.benchmark.profile.layers import FLOAT_BYTES, LayerTime, Peaks, Profile
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
-from tvm_mobilenet.profile import FLOAT_BYTES, LayerTime, Peaks, Profile
 from tvm_mobilenet.remote.session import RemoteSession
 
 # ARMv7's cycle counter belongs to the kernel: reading it ends the process

@@ -17,11 +17,11 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet.engines.protocol import Engine, EngineUnavailable, Job
+from tvm_mobilenet.benchmark.engines.protocol import Engine, EngineUnavailable, Job
 from tvm_mobilenet.errors import TvmMobilenetError
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 LOG = "log.txt"
 _NS_PER_MS = 1e6

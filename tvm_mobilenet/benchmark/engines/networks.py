@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 
 from tvm_mobilenet import models
-from tvm_mobilenet.engines import ENGINES
+from tvm_mobilenet.benchmark.engines import ENGINES
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,7 +123,7 @@ def _run_pytorch(
 ) -> tuple[Array, tuple[Array, ...]]:
     import torch
 
-    from tvm_mobilenet.engines.pytorch import as_list
+    from tvm_mobilenet.benchmark.engines.pytorch import as_list
     from tvm_mobilenet.network import onnx_export
 
     module = models.build(config)
@@ -137,8 +137,8 @@ def _run_pytorch(
 
 
 def _run_onnxruntime(path: Path, x: Array) -> tuple[Array, ...]:
-    from tvm_mobilenet.engines.onnxruntime import OnnxRuntime
-    from tvm_mobilenet.engines.protocol import Job
+    from tvm_mobilenet.benchmark.engines.onnxruntime import OnnxRuntime
+    from tvm_mobilenet.benchmark.engines.protocol import Job
 
     engine = OnnxRuntime(Job(threads=1, onnx=path))
     engine.load()

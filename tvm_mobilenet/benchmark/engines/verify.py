@@ -11,7 +11,7 @@ import numpy as np
 from tvm_mobilenet.compiler.precision import TOLERANCES
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 
 class WrongResult(Exception):

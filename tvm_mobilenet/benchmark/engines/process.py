@@ -11,12 +11,12 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet.engines import worker
-from tvm_mobilenet.engines.protocol import Job
+from tvm_mobilenet.benchmark.engines import worker
+from tvm_mobilenet.benchmark.engines.protocol import Job
 from tvm_mobilenet.errors import RunFailed
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 
 class EngineFailed(RunFailed):

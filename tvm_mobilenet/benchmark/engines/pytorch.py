@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from tvm_mobilenet import models
-from tvm_mobilenet.engines.protocol import EngineUnavailable, Job
+from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.engines.protocol import Array
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 
 def as_list(result: torch.Tensor | tuple[torch.Tensor, ...]) -> list[torch.Tensor]:

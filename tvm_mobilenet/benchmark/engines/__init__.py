@@ -37,37 +37,37 @@ _PEERS = "pip install 'tvm-mobilenet[peers]'"
 
 ENGINES: dict[str, EngineEntry] = {
     "bundle": EngineEntry(
-        "tvm_mobilenet.engines.bundle:BundleEngine",
+        "tvm_mobilenet.benchmark.engines.bundle:BundleEngine",
         needs="bundle",
         requires="tvm_ffi",
         install="pip install tvm-mobilenet",
     ),
     "pytorch": EngineEntry(
-        "tvm_mobilenet.engines.pytorch:PyTorch",
+        "tvm_mobilenet.benchmark.engines.pytorch:PyTorch",
         needs="config",
         requires="torch",
         install="pip install torch",
     ),
     "torch-compile": EngineEntry(
-        "tvm_mobilenet.engines.pytorch:TorchCompile",
+        "tvm_mobilenet.benchmark.engines.pytorch:TorchCompile",
         needs="config",
         requires="torch",
         install="pip install torch",
     ),
     "onnxruntime": EngineEntry(
-        "tvm_mobilenet.engines.onnxruntime:OnnxRuntime",
+        "tvm_mobilenet.benchmark.engines.onnxruntime:OnnxRuntime",
         needs="onnx",
         requires="onnxruntime",
         install=_PEERS,
     ),
     "openvino": EngineEntry(
-        "tvm_mobilenet.engines.openvino:OpenVino",
+        "tvm_mobilenet.benchmark.engines.openvino:OpenVino",
         needs="onnx",
         requires="openvino",
         install=_PEERS,
     ),
     "litert": EngineEntry(
-        "tvm_mobilenet.engines.litert:LiteRt",
+        "tvm_mobilenet.benchmark.engines.litert:LiteRt",
         needs="config",
         requires="litert_torch",
         # no extra of ours: its converter asks for an older typing_extensions than TVM's runtime

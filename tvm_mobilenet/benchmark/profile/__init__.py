@@ -1,0 +1,1 @@
+"""Where an inference spends its time, layer by layer, here and on a device."""
