@@ -12,8 +12,8 @@ from result_rows import counted
 from rich.console import Console
 
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.reporting import html, markdown
-from tvm_mobilenet.results import schema, tables, terminal
+from tvm_mobilenet.reporting import html, markdown, terminal
+from tvm_mobilenet.results import schema, tables
 from tvm_mobilenet.results.counts import count_tables
 
 LARGE = (counted("bundle", 171_000_000), counted("onnxruntime", 342_000_000))

@@ -8,7 +8,7 @@ import pytest
 import result_rows
 from result_rows import results, row
 
-from tvm_mobilenet.results import text
+from tvm_mobilenet.reporting import words
 from tvm_mobilenet.results.schema import ResultRow
 from tvm_mobilenet.results.tables import comparisons, noise, summaries
 
@@ -35,7 +35,7 @@ def test_without_ours_ratios_refer_to_the_first_engine() -> None:
     rows = [row("openvino", None), row("pytorch", 20), row("onnxruntime", 10)]
     (table,) = comparisons(results(*rows))
     assert table.baseline is table.lines[1].row
-    assert text.reference_name(table) == "pytorch"
+    assert words.reference_name(table) == "pytorch"
     assert table.fastest_peer() is None
 
 
@@ -68,7 +68,7 @@ def test_summary_over_networks() -> None:
     assert summary.geometric_mean == pytest.approx(1.0, rel=0.01)
     assert summary.worst.name == "mobilenet_v1 1.0-192"
     assert summary.verdicts == {"faster": 1, "slower": 1, "no difference": 1}
-    assert "faster on 1, slower on 1, no difference on 1" in text.summary_sentence(summary)
+    assert "faster on 1, slower on 1, no difference on 1" in words.summary_sentence(summary)
 
 
 def test_a_quiet_measurement_has_no_notes() -> None:
@@ -91,23 +91,23 @@ def test_noise_is_said_aloud() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.18449, "0.184"), (11.094, "11.09"), (470.6, "471"), (None, text.NONE)],
+    [(0.18449, "0.184"), (11.094, "11.09"), (470.6, "471"), (None, words.NONE)],
 )
 def test_milliseconds(value: float | None, shown: str) -> None:
-    assert text.milliseconds(value) == shown
+    assert words.milliseconds(value) == shown
 
 
 def test_a_row_not_run_says_why() -> None:
     (table,) = comparisons(results(row("openvino", None)))
-    cells = text.latency_cells(table, table.lines[0])
+    cells = words.latency_cells(table, table.lines[0])
     assert cells[-1] == "not run"
-    assert len(cells) == len(text.latency_header(table))
-    assert text.reasons(table) == [
+    assert len(cells) == len(words.latency_header(table))
+    assert words.reasons(table) == [
         "openvino was not run: openvino is not installed: pip install it"
     ]
 
 
 def test_rows_of_another_machine_record() -> None:
-    assert "governor unknown" in text.machine_line(
+    assert "governor unknown" in words.machine_line(
         dataclasses.replace(result_rows.MACHINE, governor=None)
     )

@@ -144,7 +144,7 @@ def _body(args: argparse.Namespace) -> int:
         return _profile(args, Console())
 
     from tvm_mobilenet.benchmark.progress import open_progress
-    from tvm_mobilenet.results import terminal
+    from tvm_mobilenet.reporting import terminal
 
     out = Console()
     with open_progress(Console(stderr=True)) as progress, _open_place(args, progress) as place:
@@ -242,7 +242,8 @@ def _measure_all(
     args: argparse.Namespace, place: Place, progress: PlainProgress, out: Console
 ) -> Results:
     """Measure case after case; the results file holds every finished one at any time."""
-    from tvm_mobilenet.results import schema, terminal
+    from tvm_mobilenet.reporting import terminal
+    from tvm_mobilenet.results import schema
 
     results = schema.Results(place.machine(), (), args.command, now())
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-bench-") as scratch:

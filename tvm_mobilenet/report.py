@@ -72,11 +72,11 @@ def _render(output: Path, files: Sequence[tuple[str, Results]]) -> str:
 def _print(files: Sequence[tuple[str, Results]]) -> None:
     from rich.console import Console
 
-    from tvm_mobilenet.results import terminal, text
+    from tvm_mobilenet.reporting import terminal, words
 
     console = Console()
     for source, results in files:
-        for name, value in text.provenance(results, source):
+        for name, value in words.provenance(results, source):
             console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)
         terminal.print_tables(console, results)
 

@@ -9,9 +9,8 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from tvm_mobilenet.reporting import plots
+from tvm_mobilenet.reporting import plots, words
 from tvm_mobilenet.reporting.markdown import READING
-from tvm_mobilenet.results import text
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.tables import Comparison, Summary, comparisons, noise, summaries
@@ -49,7 +48,7 @@ def _file(source: str, results: Results) -> dict[str, object]:
     tables = comparisons(results)
     totals = summaries(tables)
     return {
-        "facts": text.provenance(results, source),
+        "facts": words.provenance(results, source),
         "ratios": _drawn(plots.ratios(totals)) if totals else [],
         "sections": [
             *map(_summary, totals),
@@ -61,25 +60,25 @@ def _file(source: str, results: Results) -> dict[str, object]:
 
 
 def _summary(summary: Summary) -> _Section:
-    table = _Table(text.SUMMARY_HEADER, text.summary_cells(summary))
-    title = f"Summary, {text.threads_phrase(summary.threads)}"
-    return _Section(title, [table], [], [text.summary_sentence(summary)])
+    table = _Table(words.SUMMARY_HEADER, words.summary_cells(summary))
+    title = f"Summary, {words.threads_phrase(summary.threads)}"
+    return _Section(title, [table], [], [words.summary_sentence(summary)])
 
 
 def _comparison(table: Comparison) -> _Section:
-    latencies = [text.latency_cells(table, line) for line in table.lines]
-    costs = [text.cost_cells(line) for line in table.lines if line.row.status == "ok"]
-    tables = [_Table(text.latency_header(table), latencies)]
+    latencies = [words.latency_cells(table, line) for line in table.lines]
+    costs = [words.cost_cells(line) for line in table.lines if line.row.status == "ok"]
+    tables = [_Table(words.latency_header(table), latencies)]
     if costs:
-        tables.append(_Table(text.COST_HEADER, costs))
+        tables.append(_Table(words.COST_HEADER, costs))
     drawn = [*_drawn(plots.latencies(table)), *_drawn(plots.distributions(table))]
     reference = f"Reference for the outputs: {table.lines[0].row.reference}."
-    return _Section(table.title, tables, drawn, [*text.reasons(table), reference])
+    return _Section(table.title, tables, drawn, [*words.reasons(table), reference])
 
 
 def _counts(table: CountTable) -> _Section:
-    cells = _Table(text.count_header(table), text.count_cells(table))
-    return _Section(table.title, [cells], [], text.count_sentences(table))
+    cells = _Table(words.count_header(table), words.count_cells(table))
+    return _Section(table.title, [cells], [], words.count_sentences(table))
 
 
 def _drawn(svg: str | None) -> list[Markup]:

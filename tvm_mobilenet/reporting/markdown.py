@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tvm_mobilenet.results import text
+from tvm_mobilenet.reporting import words as text
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.tables import Comparison, comparisons, noise, summaries

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tvm_mobilenet.results import text
+from tvm_mobilenet.reporting import words
 from tvm_mobilenet.results.schema import ResultRow
 from tvm_mobilenet.results.tables import Comparison, Summary, is_ours
 
@@ -137,7 +137,7 @@ def _ratio_points(
         fmt="o",
         color=color,
         markersize=5,
-        label=text.threads_phrase(summary.threads),
+        label=words.threads_phrase(summary.threads),
     )
 
 
