@@ -18,9 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import rpc_farm
-import tuning_kernels
-from tuning_kernels import FIXED_COST_S, SPEC, matmul
+from support import rpc_farm, tuning_kernels
+from support.tuning_kernels import FIXED_COST_S, SPEC, matmul
 
 from tvm_mobilenet import cli, tvm_runtime
 from tvm_mobilenet.devices import TrackerAddress

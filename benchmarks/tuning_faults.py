@@ -23,11 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import rpc_farm
-import tuning_kernels
 from rich.console import Console
 from rich.table import Table
-from tuning_kernels import FAULTS, SETTINGS, SPEC, jobs, matmul
+from support import rpc_farm, tuning_kernels
+from support.tuning_kernels import FAULTS, SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.database.store import RECORDS, Records
@@ -48,7 +47,7 @@ TUNE = """
 import sys
 from pathlib import Path
 import test_tuner
-from tuning_kernels import matmul
+from support.tuning_kernels import matmul
 test_tuner.tune_into(Path(sys.argv[1]), [matmul(8, 32, 16)], resume=len(sys.argv) > 2)
 """
 

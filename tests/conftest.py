@@ -92,6 +92,8 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in LONG_FILES if not list(REPOSITORY.glob(f"tests/*/{name}"))]
+    assert not missing, f"LONG_FILES names files that are gone: {', '.join(missing)}"
     rank = {name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 

@@ -14,23 +14,42 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = "tvm_mobilenet"
 
-# What a stage reaches through its imports, in functions and through supporting modules too, are
-# earlier stages only. Modules that are not named here support stages; no list has to be kept.
-STAGES = (
+# The rooms, lowest first: what a room's files import, in functions and for types alone too, lies in
+# rooms further up this list, or in the same one. Every file of the package is in one of them.
+ROOMS = (
+    "errors",
+    "numerics",
+    "cli",
+    "tvm_runtime",
+    "provenance",
+    "files",
+    "hardware",
     "models",
-    "onnx_export",
-    "relax_import",
-    "pipeline",
-    "tune",
-    "build",
+    "network",
+    "kernels",
+    "scheduling",
+    "database",
+    "compiler",
     "bundle",
-    "run",
-    "compile",  # runs what it made, to check it
-    "bench",
-    "report",
+    "runtime",
+    "api",  # the public face: compile and load
+    "core_model",
+    "emulation",
+    "remote",
+    "tuning",
+    "results",
+    "benchmark",
+    "reporting",
+    "commands",
 )
-# Commands that nothing else builds upon.
-LEAVES = ("__main__", "cost", "report")
+# The files that are commands, of which none imports another.
+COMMANDS = ("tune", "records", "compile", "run", "bench", "report", "devices", "cost")
+# Rooms within a room that are built upon each other, lowest first.
+INNER_ROOMS = {
+    "compiler": ("graph", "cpu", "cuda"),
+    "tuning": ("workers", "measuring", "search"),
+    "benchmark": ("engines", "profile", "places"),
+}
 
 COMPILER = {"tvm", "torch", "onnx", "onnxruntime", "openvino", "onnxscript"}
 
@@ -135,35 +154,88 @@ def test_data_folders_import_nothing(file: Path) -> None:
     assert not imports_of(file)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_reaches_earlier_stages_only(stage: str) -> None:
-    later = set(STAGES[STAGES.index(stage) + 1 :])
-    trespassers = {
-        module: names
-        for module, imports in closure(f"{PACKAGE}.{stage}", lazy=True).items()
-        if (names := {one.component for one in imports} & later)
-    }
-    assert not trespassers
+def room_of(module: str) -> str | None:
+    """The room of what a full name names; None for the package itself and its attributes."""
+    parts = module.split(".")
+    path = REPOSITORY / PACKAGE / parts[min(1, len(parts) - 1)]
+    if len(parts) == 1 or not (path.is_dir() or path.with_suffix(".py").is_file()):
+        return None
+    return "commands" if parts[1] in (*COMMANDS, "__main__") else parts[1]
+
+
+def test_every_file_is_in_a_room_and_every_room_has_files() -> None:
+    found = {room_of(module_name(file)) for file in files_of(PACKAGE)} - {None}
+    assert found == set(ROOMS)
+    names = {module_name(file) for file in files_of(PACKAGE)}
+    assert {f"{PACKAGE}.{name}" for name in (*COMMANDS, "__main__")} <= names
+    for outer, inner in INNER_ROOMS.items():
+        assert {f"{PACKAGE}.{outer}.{name}" for name in inner} <= names
 
 
 @pytest.mark.parametrize("file", identifiers(files_of(PACKAGE)))
-def test_nothing_builds_upon_a_leaf(file: Path) -> None:
-    imported = {one.component for one in imports_of(file)} & set(LEAVES)
-    assert imported <= {component_of(file)}
+def test_imports_go_to_the_same_room_or_lower_ones(file: Path) -> None:
+    room = room_of(module_name(file))
+    if room is None:
+        return  # tvm_mobilenet itself: test_importing_the_package_alone_is_free
+    allowed = {None, *ROOMS[: ROOMS.index(room) + 1]}
+    upwards = [
+        f"line {one.line}: {one.name}"
+        for one in imports_of(file)
+        if one.top == PACKAGE and room_of(one.name) not in allowed
+    ]
+    assert not upwards
 
 
-def test_no_component_imports_itself_through_others() -> None:
+@pytest.mark.parametrize("outer", INNER_ROOMS)
+def test_inner_rooms_are_built_upon_each_other(outer: str) -> None:
+    order = INNER_ROOMS[outer]
+    upwards = []
+    for file in files_of(f"{PACKAGE}/{outer}"):
+        inner = file.relative_to(REPOSITORY / PACKAGE / outer).parts[0]
+        if inner in order:
+            above = {f"{PACKAGE}.{outer}.{name}" for name in order[order.index(inner) + 1 :]}
+            upwards += [
+                f"{file.name}, line {one.line}: {one.name}"
+                for one in imports_of(file)
+                if ".".join(one.name.split(".")[:3]) in above
+            ]
+    assert not upwards
+
+
+@pytest.mark.parametrize("command", (*COMMANDS, "__main__"))
+def test_no_command_imports_another(command: str) -> None:
+    others = {f"{PACKAGE}.{name}" for name in (*COMMANDS, "__main__")} - {f"{PACKAGE}.{command}"}
+    imported = {one.name for one in imports_of(REPOSITORY / PACKAGE / f"{command}.py")}
+    found = {other for other in others for name in imported if f"{name}.".startswith(f"{other}.")}
+    assert not found
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    files = {module_name(file): file for file in files_of(PACKAGE)}
     graph: dict[str, set[str]] = {}
-    for file in files_of(PACKAGE):
-        own = component_of(file)
-        if own is not None:
-            found = {one.component for one in imports_of(file) if not one.typing_only}
-            graph.setdefault(own, set()).update({name for name in found if name} - {own})
-    sorter = graphlib.TopologicalSorter(graph)
+    for name, file in files.items():
+        graph[name] = set()
+        for one in imports_of(file):
+            found = one.name if one.name in files else one.name.rpartition(".")[0]
+            if one.top == PACKAGE and found != name and not one.typing_only and not one.lazy:
+                graph[name].add(found)
     try:
-        sorter.prepare()
+        graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail(f"imports go in a circle: {' ← '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize(("folder", "other"), [("benchmarks", "tests"), ("tests", "benchmarks")])
+def test_benchmarks_and_tests_do_not_import_each_other(folder: str, other: str) -> None:
+    theirs = {file.stem for file in files_of(other)} | {other, "support"}
+    ours = {file.stem for file in files_of(folder)} | set(sys.stdlib_module_names) | {"__init__"}
+    found = [
+        f"{file.relative_to(REPOSITORY)}, line {one.line}: {one.name}"
+        for file in files_of(folder)
+        for one in imports_of(file)
+        if one.top in theirs - ours
+    ]
+    assert not found
 
 
 def test_importing_the_package_alone_is_free() -> None:
@@ -171,16 +243,11 @@ def test_importing_the_package_alone_is_free() -> None:
     assert {one.top for one in imports} <= {"__future__"}
 
 
-@pytest.mark.parametrize("name", ["run", "session", "bundle"])
+@pytest.mark.parametrize("name", ["run", "runtime.session", "bundle", "api"])
 def test_running_a_bundle_imports_no_compiler(name: str) -> None:
     reached = closure(f"{PACKAGE}.{name}", lazy=False)
     found = {module: {one.top for one in imports} & COMPILER for module, imports in reached.items()}
     assert not {module: names for module, names in found.items() if names}
-
-
-@pytest.mark.parametrize("name", [*STAGES, *LEAVES])
-def test_what_this_file_names_is_there(name: str) -> None:
-    assert f"{PACKAGE}.{name}" in {module_name(file) for file in files_of(PACKAGE)}
 
 
 def test_run_imports_no_compiler_even_later() -> None:
@@ -192,13 +259,14 @@ def test_report_reads_json_only() -> None:
     reached = closure(f"{PACKAGE}.report", lazy=True)
     found = {module: {one.top for one in imports} & COMPILER for module, imports in reached.items()}
     assert not {module: names for module, names in found.items() if names}
-    assert not {module for module in reached if module.startswith(f"{PACKAGE}.engines")}
+    assert not {module for module in reached if module.startswith(f"{PACKAGE}.benchmark")}
 
 
 @pytest.mark.parametrize("file", identifiers(files_of(PACKAGE)))
 def test_engines_are_the_only_other_runtimes(file: Path) -> None:
-    allowed = {"engines", "onnx_export"}  # onnx_export asks ONNX Runtime whether it exported right
-    if component_of(file) not in allowed:
+    # network asks ONNX Runtime whether it exported right
+    allowed = (f"{PACKAGE}.benchmark.engines.", f"{PACKAGE}.network.")
+    if not module_name(file).startswith(allowed):
         assert not {one.top for one in imports_of(file)} & {"onnxruntime", "openvino"}
 
 

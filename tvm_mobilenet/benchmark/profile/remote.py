@@ -1,4 +1,4 @@
-"""As ``tvm_mobilenet.benchmark.profile.layers``, of a bundle on a device: its layers against its core's own peaks.
+"""As ``profile.layers``, of a bundle on a device: its layers against its core's own peaks.
 
 Everything is timed by the device's clock and counter: on aarch64 the virtual counter, which Linux
 lets every program read.

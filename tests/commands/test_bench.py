@@ -1,0 +1,243 @@
+"""The bench stage, as a user calls it, on bundles of a few lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import tiny_bundle
+from support.result_rows import row
+
+from tvm_mobilenet import bench, models
+from tvm_mobilenet.benchmark import cases, rows, sweep
+from tvm_mobilenet.benchmark.engines import ENGINES
+from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.benchmark.places import side_by_side
+from tvm_mobilenet.benchmark.progress import PlainProgress
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.results import schema
+
+QUICK = ("--min-time", "0", "--min-runs", "25")
+FROM_ONNX = {"onnx_sha256": "0" * 64}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(folder: Path) -> Path:
+    """A bundle that says it was compiled from an ONNX file."""
+    tiny_bundle.write(folder / "tiny.tar", tiny_bundle.classifier(), model=FROM_ONNX)
+    return Path("tiny.tar")
+
+
+def run(*arguments: object) -> int:
+    return bench.main([str(argument) for argument in arguments])
+
+
+def test_a_bundle_is_measured(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tiny, "--against", "pytorch", "--json", "r.json", *QUICK) == 0
+    results = schema.load(Path("r.json"))
+    ours, pytorch = results.results
+    assert (ours.model, ours.alpha, ours.resolution) == ("tiny", None, 4)
+    assert (ours.engine, ours.target, ours.tuned) == ("bundle", "test", False)
+    assert (ours.status, ours.reference) == ("ok", "expected_output")
+    assert ours.max_abs_diff is not None and ours.max_abs_diff < 1e-5
+    assert ours.latency_ms is not None and ours.latency_ms.n >= 25
+    assert ours.artifact_mb and ours.artifact_mb * 1e6 > 1000
+    assert pytorch.status == "not run" and "needs one of our models" in (pytorch.reason or "")
+    assert results.command is not None
+    assert results.command.startswith("tvm-mobilenet bench tiny.tar --against pytorch")
+    out, err = capsys.readouterr()
+    assert "bundle, default schedules" in out and "wrote r.json" in out
+    assert "bundle: warming up" in err and "drift of bundle" in err
+
+
+def test_bundles_of_one_network_are_measured_together(tiny: Path) -> None:
+    tiny_bundle.write(Path("other"), tiny_bundle.classifier(), model=FROM_ONNX)
+    (case,) = cases.from_bundles([tiny, Path("other")], None, (), Path())
+    assert [candidate.name for candidate in case.candidates] == ["bundle:tiny", "bundle:other"]
+
+
+def test_another_precision_than_the_peers_is_measured_by_itself(folder: Path) -> None:
+    tiny_bundle.write(Path("t"), tiny_bundle.classifier(), model=FROM_ONNX, precision="tf32")
+    (case,) = cases.from_bundles([Path("t")], None, (), Path())
+    assert case.network.precision == "tf32" and len(case.candidates) == 1
+    with pytest.raises(BadInput, match="--against none"):
+        cases.from_bundles([Path("t")], None, ("pytorch",), Path())
+
+
+def test_thread_counts_are_measured_one_after_the_other(tiny: Path) -> None:
+    assert run(tiny, "--against", "none", "--threads", "1,2", "--json", "r.json", *QUICK) == 0
+    assert [one.threads for one in schema.load(Path("r.json")).results] == [1, 2]
+
+
+def test_a_wrong_bundle_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = models.config_from("mobilenet_v1", 0.25, 32)
+    model = json.loads(json.dumps({**vars(config), "feature_strides": []}))
+    tiny_bundle.write(folder / "wrong.tar", tiny_bundle.classifier(), model=model)
+    assert run("wrong.tar", "--against", "none", "--json", "r.json", *QUICK) == 1
+    (ours,) = schema.load(Path("r.json")).results
+    assert ours.status == "not run" and ours.latency_ms is None
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: bundle was not measured: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), or --sweep"),
+        (["--sweep", "tiny.tar"], "--sweep compiles its own bundles; drop BUNDLE and --onnx"),
+        (["none.tar"], "none.tar: no such bundle"),
+        (["tiny.tar", "--onnx", "none.onnx"], "--onnx none.onnx: no such file"),
+        (["tiny.tar", "--onnx", "tiny.tar"], "compiled from another ONNX file than tiny.tar"),
+        (["tiny.tar", "--json", "none/r.json"], "--json none/r.json: not a file that can be"),
+        (["half.tar"], "half.tar: its precision is fp16, the peers' is fp32; bench it by itself"),
+        (["ours.tar", "--onnx", "tiny.tar"], "compiled from one of our models; drop --onnx"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tiny: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    library = tiny_bundle.classifier()
+    tiny_bundle.write(Path("half.tar"), library, model=FROM_ONNX, precision="fp16")
+    tiny_bundle.write(Path("ours.tar"), library, model={"alpha": 0.25})
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if "note:" not in line]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and complaint in errors[0]
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("against", "complaint"),
+    [
+        ("tflite", "unknown engine 'tflite'; known: pytorch, torch-compile, onnxruntime,"),
+        ("pytorch,bundle", "unknown engine 'bundle'"),
+        ("", "unknown engine ''"),
+    ],
+)
+def test_an_unknown_engine_lists_those_known(
+    against: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        run("b.tar", "--against", against)
+    assert raised.value.code == 2
+    err = capsys.readouterr().err
+    assert complaint in err and err.count("\n") == 1
+
+
+def test_engine_names_are_taken_once() -> None:
+    assert bench.peer_names("openvino,pytorch,openvino") == ("openvino", "pytorch")
+    assert bench.peer_names("none") == ()
+
+
+@pytest.fixture
+def no_measuring(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Networks and rows are made up at once; the list counts the measurements."""
+    measured: list[int] = []
+
+    def of_model(
+        config: models.MobileNetConfig, batch: int, precision: Any, against: Any, scratch: Path
+    ) -> Network:
+        x = np.zeros((batch, *config.input_shape), np.float32)
+        alpha, size = config.alpha, config.resolution
+        return Network("mobilenet_v1", alpha, size, batch, precision, {}, None, x, (), "pytorch")
+
+    def measure(self: side_by_side.SideBySide) -> list[schema.ResultRow]:
+        measured.append(self.network.resolution)
+        where = {"alpha": self.network.alpha, "resolution": self.network.resolution}
+        return [row("bundle", 8.0, **where), row("onnxruntime", 10.0, **where)]
+
+    monkeypatch.setattr(cases, "of_model", of_model)
+    monkeypatch.setattr(side_by_side.SideBySide, "measure", measure)
+    return measured
+
+
+def compiles(monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
+    def compiled(
+        target: str,
+        config: Any,
+        batch: int,
+        records: Path | None,
+        output: Path,
+        architecture: str | None,
+    ) -> rows.Candidate:
+        if fails:
+            raise BadInput(f"unknown target {target!r}")
+        return rows.Candidate("bundle", ENGINES["bundle"], target)
+
+    monkeypatch.setattr(sweep, "_compiled", compiled)
+
+
+def test_the_sweep_measures_16_variants_and_sums_up(
+    folder: Path,
+    no_measuring: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compiles(monkeypatch)
+    assert run("--sweep", "--against", "onnxruntime", "--json", "r.json") == 0
+    assert len(no_measuring) == 16
+    rows = schema.load(Path("r.json")).results
+    assert len({(one.alpha, one.resolution) for one in rows}) == 16
+    out = capsys.readouterr().out
+    assert "16 networks, 1 thread: geometric mean of fastest peer ÷ ours 1.25" in out
+    assert "faster on 16, slower on 0, no difference on 0." in out
+
+
+def test_an_interrupted_sweep_keeps_its_finished_rows(
+    folder: Path,
+    no_measuring: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compiles(monkeypatch)
+    measure = side_by_side.SideBySide.measure
+
+    def interrupted(self: side_by_side.SideBySide) -> list[schema.ResultRow]:
+        if len(no_measuring) == 3:
+            raise KeyboardInterrupt
+        return measure(self)
+
+    monkeypatch.setattr(side_by_side.SideBySide, "measure", interrupted)
+    assert run("--sweep", "--json", "r.json") == 130
+    assert len(schema.load(Path("r.json")).results) == 6
+    assert "r.json holds the 6 rows finished so far" in capsys.readouterr().err
+
+
+def test_a_variant_that_does_not_compile_is_a_row(
+    no_measuring: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*arguments: object) -> Iterator[Path]:
+        raise BadInput("unknown target 'x87'")
+
+    monkeypatch.setattr(sweep, "in_own_process", refuse)
+    from rich.console import Console
+
+    progress = PlainProgress(Console(quiet=True))
+    first = next(sweep.sweep("x87", 1, None, ("pytorch",), tmp_path, progress))
+    ours, pytorch = first.candidates
+    assert ours.absent == "does not compile: unknown target 'x87'"
+    assert pytorch.absent is None
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "mobilenet_v1"),
+        ({"activation": "relu6", "seed": 3}, "mobilenet_v1 activation=relu6 seed=3"),
+        ({"kind": "shallow"}, "mobilenet_v1_shallow"),
+    ],
+)
+def test_a_row_names_every_option_that_is_not_the_default(
+    options: dict[str, Any], name: str
+) -> None:
+    assert cases.model_name(models.MobileNetConfig(0.5, 160, **options)) == name

@@ -1,0 +1,44 @@
+"""All 16 MobileNets agree with PyTorch: at 1 and 2 threads, at batch 1 and 4, by way of ONNX.
+
+Every variant is exported, compiled and linked into a bundle as `compile` does it, with random
+weights and batch-norm statistics, and runs on inputs that nobody has seen before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.network_kernels import VARIANTS
+
+from tvm_mobilenet import compile, run
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import source
+
+RELATIVE = 1e-4
+THREADS = (1, 2)
+REPEATS = 5  # at 2 threads: a missing wait between kernels does not show every time
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("config", VARIANTS, ids=lambda one: f"{one.alpha:g}-{one.resolution}")
+def test_agrees_with_pytorch(
+    config: MobileNetConfig, batch: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = source.from_config(config, batch)
+    built = compile.build_bundle(network, target.resolve("x86"), tmp_path / "bundle")
+    assert built.difference is not None, "it ran here"
+    assert built.difference <= RELATIVE
+    x = rng.standard_normal(network.input_shape, dtype=np.float32)
+    (wanted,) = network.reference(x)
+    results = []
+    for threads in THREADS:
+        with run.load(built.path, threads) as session:
+            results += [session.run(x) for _ in range(REPEATS if threads > 1 else 1)]
+    for result in results:
+        assert isinstance(result, np.ndarray)
+        assert run.relative_difference(result, wanted) <= RELATIVE
+        # how the work is shared out does not change a sum
+        np.testing.assert_array_equal(result, results[0])

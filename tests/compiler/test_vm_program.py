@@ -1,0 +1,98 @@
+"""The other executor: Relax's virtual machine over the same kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from support.static_programs import relax_of, seeded
+from torch import nn
+
+from tvm_mobilenet import bench, compile, models, run
+from tvm_mobilenet.bundle import open_bundle
+from tvm_mobilenet.compiler.build import build_network
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network import onnx_export, source
+from tvm_mobilenet.remote.session import check_executor
+
+SMALL = models.config_from("mobilenet_v1", 0.25, 32)
+SHAPE = (1, 8, 6, 6)
+
+
+class Halves(nn.Module):
+    """A convolution whose result is cut in two: a kernel with two outputs, which Relax unpacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 16, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = torch.split(torch.relu(self.conv(x)), 8, dim=1)
+        return first * 2 - second
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vm") / "small"
+    spec = target.resolve("x86")
+    compile.build_bundle(source.from_config(SMALL), spec, path, executor="vm")
+    return path
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_computes_the_network(bundle: Path, threads: int, rng: np.random.Generator) -> None:
+    reference = models.build(SMALL)
+    with run.load(bundle, threads) as session:
+        assert session.manifest.executor == "vm"
+        for _ in range(3):  # memory that it gave back is used again
+            x = rng.standard_normal((1, 3, 32, 32), dtype=np.float32)
+            with torch.inference_mode():
+                wanted = reference(torch.from_numpy(x)).numpy()
+            found = session.run(x)
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_its_manifest_tells_every_kernel(bundle: Path) -> None:
+    with open_bundle(bundle) as opened:
+        layers = opened.manifest.layers
+    assert layers[0].workload == "stem_conv2d_16x16x8_s2"
+    assert all(layer.flops > 0 and layer.nbytes > 0 for layer in layers)
+
+
+def test_it_runs_what_the_static_executor_cannot(tmp_path: Path, rng: np.random.Generator) -> None:
+    network = seeded(Halves())
+    file = tmp_path / "halves.onnx"
+    onnx.save(onnx_export.export(network, SHAPE), file)
+    spec = target.resolve("x86")
+    with pytest.raises(BadInput, match=r"cannot run .*; compile with --executor vm"):
+        build_network(relax_of(network, SHAPE), spec)
+    compile.build_bundle(source.from_onnx(file), spec, tmp_path / "halves", executor="vm")
+    x = rng.standard_normal(SHAPE, dtype=np.float32)
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(x)).numpy()
+    with run.load(tmp_path / "halves") as session:
+        np.testing.assert_allclose(session.run(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_profile_needs_the_static_executor(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.main(["--profile", str(bundle)]) == 2
+    error = capsys.readouterr().err
+    assert "has no function profile; compile it with --executor static" in error
+    assert error.count("\n") == 1
+
+
+def test_a_device_over_rpc_needs_the_static_executor(bundle: Path) -> None:
+    with open_bundle(bundle) as opened, pytest.raises(BadInput, match="--executor static"):
+        check_executor(opened)
+
+
+def test_a_gpu_has_its_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--target", "cuda-sm_80", "--executor", "vm", "-o", str(tmp_path / "m")]
+    assert compile.main(arguments) == 2
+    assert "leave out --executor" in capsys.readouterr().err

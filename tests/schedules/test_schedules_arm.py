@@ -1,0 +1,282 @@
+"""The ARM rules: right numbers at every decision, by-element FMAs in the hot loops, no spills.
+
+Numbers are asked of the same schedules compiled for this machine, whose LLVM lowers vectors of four
+floats as well; that aarch64 code computes the same is asked on the emulated device
+(tests/test_arm_emulator.py).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from functools import cache
+
+import aarch64_loops
+import numpy as np
+import pytest
+import tvm
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from support import network_kernels, odd_kernels
+from support.kernel_cases import Case, Convolution, Packing, Separable
+from support.network_kernels import Workload
+from tvm import tirx
+from tvm.target import Target
+
+from schedules import RULES
+from schedules.arm_cpu import cores
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.kernels.cpu.layout import Blocked
+from tvm_mobilenet.models import config_from
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
+
+VECTOR_WIDTH = 4
+HOST = {
+    "kind": "llvm",
+    "keys": ["arm_cpu", "cpu"],
+    "mtriple": f"{platform.machine()}-linux-gnu",
+    "num-cores": 4,
+}
+KERNELS = network_kernels.distinct()
+LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
+FUSED_BLOCKS = network_kernels.fused_blocks(VECTOR_WIDTH)
+SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
+# A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
+TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
+
+
+def by_default(func: tirx.PrimFunc, machine: Target) -> tvm.IRModule:
+    return pipeline.default_schedule(func.with_attr("global_symbol", "main"), machine).mod
+
+
+def run_here(mod: tvm.IRModule) -> tvm.runtime.Function:
+    return lower(mod, Target(HOST))["main"]
+
+
+def random_point(space: KernelSpace, rng: np.random.Generator) -> Candidate:
+    """A point drawn evenly from those that are not refused for their size."""
+
+    def choose(_: int, knob: Knob) -> Option:
+        return knob.options[rng.integers(len(knob.options))]
+
+    for _ in range(100):
+        try:
+            return space.instantiate(choose)
+        except Rejected as reason:
+            assert "after unrolling" in str(reason) or "times an even part" in str(reason)
+    return space.default
+
+
+# Numerics
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.function is test_kernels_of_the_networks:
+        share = KERNELS[metafunc.config.option.seed % SHARES :: SHARES]
+        metafunc.parametrize("workload", share, ids=lambda workload: workload.id)
+
+
+def test_kernels_of_the_networks(workload: Workload, rng: np.random.Generator) -> None:
+    kernel = network_kernels.kernel(workload, VECTOR_WIDTH)
+    kernel.check(run_here(by_default(kernel.func, Target(HOST))), rng)
+    candidate = random_point(KernelSpace(kernel.func, Target(HOST)), rng)
+    print(f"decision: {candidate.point}")
+    kernel.check(run_here(candidate.schedule.mod), rng)
+
+
+@pytest.mark.parametrize("case", FUSED_BLOCKS, ids=lambda case: case.id)
+def test_fused_blocks_of_the_networks(case: Case, rng: np.random.Generator) -> None:
+    case.check(run_here(by_default(case.func(), Target(HOST))), rng)
+
+
+@pytest.mark.parametrize(
+    "case", [*odd_kernels.CASES, *odd_kernels.SEPARABLE], ids=lambda case: case.id
+)
+def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
+    check_decisions(case, rng)
+
+
+# the shapes are small as they are; making them smaller would take minutes of compiling
+@settings(max_examples=6, deadline=None, phases=[Phase.reuse, Phase.generate])
+@given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
+def test_any_convolution(case: Convolution, seed: int) -> None:
+    check_decisions(case, np.random.default_rng(seed))
+
+
+def check_decisions(case: Case, rng: np.random.Generator) -> None:
+    """The rule's default for the case, and a random decision."""
+    case.check(run_here(by_default(case.func(), Target(HOST))), rng)
+    space = KernelSpace(case.func(), Target(HOST))
+    if space.size > 1:
+        candidate = random_point(space, rng)
+        print(f"decision: {candidate.point}")
+        case.check(run_here(candidate.schedule.mod), rng)
+
+
+# Structure
+
+
+FILTER = Convolution("depthwise", (128, 128), (56, 56), (4, 4), (3, 3), padding=(1, 1, 1, 1))
+BLOCK = Separable(FILTER, 128, vector=4, halo=odd_kernels.RING, panel=2)
+GOLDEN: dict[str, Case] = {
+    "conv2d": Convolution("conv2d", (32, 64), (28, 28), (4, 4), (3, 3), (1, 1), (1, 1, 1, 1)),
+    "layout": Packing(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
+    "separable_conv2d": BLOCK,
+}
+# kernels of 1.0-224
+GOLDEN_OF_NETWORK = {
+    "dense": "dense-1024_1000",
+    "depthwise_conv2d": "depthwise-14x14x512",
+    "global_avg_pool2d": "pool-7x7x1024",
+    "pointwise_conv2d": "pointwise-14x14x512_512-halo",
+    "stem_conv2d": "stem-112x112x3_32-s2-halo",
+}
+
+
+def test_every_rule_of_x86_has_its_arm_one() -> None:
+    assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - STRASSEN | {FUSED}
+    assert sorted([*GOLDEN, *GOLDEN_OF_NETWORK]) == sorted(RULES["arm_cpu"])
+
+
+@pytest.mark.parametrize("rule", sorted([*GOLDEN, *GOLDEN_OF_NETWORK]))
+def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
+    if rule in GOLDEN:
+        func = GOLDEN[rule].func()
+    else:
+        func = kernel_of_largest(GOLDEN_OF_NETWORK[rule])
+    assert pipeline.rule_of(func) == rule
+    machine = target.resolve("arm-rpi4").tvm_target()
+    golden(f"schedules/arm_cpu/{rule}.tvmscript", by_default(func, machine).script() + "\n")
+
+
+def kernel_of_largest(name: str) -> tirx.PrimFunc:
+    """The kernel of 1.0-224 that has this name."""
+    (workload,) = (one for one in LARGEST if one.id == name)
+    return network_kernels.kernel(workload, VECTOR_WIDTH).func
+
+
+# Assembly: cross-compiled, so no board has to be at hand
+
+POINTWISE = [one.id for one in LARGEST if one.id.startswith("pointwise")]
+# instructions per FMA that the hot loop may take: the rest are loads and the loop itself
+POINTWISE_LIMIT = 1.18
+LIMITS = {
+    "stem-112x112x3_32-s2-halo": 1.25,
+    "dense-1024_1000": 1.8,
+}
+
+
+@cache
+def assembly_of(name: str, machine: str) -> str:
+    spec = target.resolve(machine)
+    mod = by_default(kernel_of_largest(name), spec.tvm_target())
+    return str(lower(mod, spec.tvm_target()).inspect_source("asm"))
+
+
+def hot_loop(name: str, machine: str) -> aarch64_loops.Loop:
+    return aarch64_loops.hot_loop(assembly_of(name, machine))
+
+
+@pytest.mark.parametrize("machine", TARGETS)
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pointwise_hot_loops(name: str, machine: str) -> None:
+    loop = hot_loop(name, machine)
+    assert loop.by_element_fmas == loop.fmas >= 64
+    assert not loop.stack_accesses and not loop.calls
+    assert not loop.scalar_loads, "activations come as vectors"
+    assert loop.instructions_per_fma < POINTWISE_LIMIT
+
+
+@pytest.mark.parametrize("machine", TARGETS)
+@pytest.mark.parametrize("name", LIMITS)
+def test_other_by_element_loops(name: str, machine: str) -> None:
+    loop = hot_loop(name, machine)
+    assert loop.by_element_fmas == loop.fmas
+    assert not loop.stack_accesses and not loop.calls
+    assert loop.instructions_per_fma < LIMITS[name]
+
+
+# For an in-order core LLVM starts loads so early that up to this share of the instructions are
+# spills; by llvm-mca's model the loops that spill nothing take longer.
+DEPTHWISE_SPILLS = {"arm-rpi3": 0.05}
+
+
+@pytest.mark.parametrize("machine", TARGETS)
+@pytest.mark.parametrize("name", [one.id for one in LARGEST if one.id.startswith("depthwise")])
+def test_depthwise_hot_loops(name: str, machine: str) -> None:
+    loop = hot_loop(name, machine)
+    assert loop.fmas % 9 == 0, "all taps of a tile, unrolled"
+    assert not loop.calls and not loop.scalar_loads
+    allowed = DEPTHWISE_SPILLS.get(machine, 0) * len(loop.instructions)
+    assert len(loop.stack_accesses) <= allowed
+    # nine FMAs an output, and what loading, starting and ending them takes
+    assert loop.instructions_per_fma < 2.3
+
+
+FUSED_SPILLS = {"arm-rpi3": 0.1}  # the same, where the outputs go into tiles
+
+
+@pytest.mark.parametrize("machine", TARGETS)
+@pytest.mark.parametrize(
+    "block",
+    network_kernels.fused_blocks(VECTOR_WIDTH, (config_from("mobilenet_v1"),)),
+    ids=lambda block: block.id,
+)
+def test_hot_loops_of_a_fused_block(block: Separable, machine: str) -> None:
+    spec = target.resolve(machine)
+    mod = by_default(block.func(), spec.tvm_target())
+    assembly = str(lower(mod, spec.tvm_target()).inspect_source("asm"))
+    loops = [one for one in aarch64_loops.innermost_loops(assembly) if one.fmas >= 9]
+    product = max(loops, key=lambda one: one.by_element_fmas)
+    assert product.by_element_fmas == product.fmas >= 64
+    assert not product.stack_accesses and not product.calls and not product.scalar_loads
+    assert product.instructions_per_fma < POINTWISE_LIMIT
+    filters = [one for one in loops if not one.by_element_fmas]
+    assert filters
+    for loop in filters:
+        assert loop.fmas % 9 == 0 and not loop.calls and not loop.scalar_loads
+        allowed = FUSED_SPILLS.get(machine, 0) * len(loop.instructions)
+        assert len(loop.stack_accesses) <= allowed
+        assert loop.instructions_per_fma < 2.4
+
+
+@pytest.mark.parametrize("machine", TARGETS)
+def test_pooling_hot_loop(machine: str) -> None:
+    assembly = assembly_of("pool-7x7x1024", machine)
+    loop = max(aarch64_loops.innermost_loops(assembly), key=lambda one: one.vector_adds)
+    assert loop.vector_adds >= 7 and not loop.stack_accesses and not loop.calls
+    assert not loop.scalar_loads
+    # an addition takes its input from memory
+    assert len(loop.instructions) < 2.5 * loop.vector_adds
+
+
+# The model
+
+
+def test_the_core_of_every_target_is_known() -> None:
+    for name in target.known():
+        spec = target.resolve(name)
+        if spec.family == "arm":
+            assert spec.target["mcpu"] in cores.CORES
+            registers = 16 if spec.target["mtriple"].startswith("armv7") else 32
+            assert cores.CORES[spec.target["mcpu"]].registers == registers
+
+
+@pytest.mark.parametrize("core", cores.CORES.values(), ids=cores.CORES)
+def test_tiles_fit_the_registers(core: cores.Core) -> None:
+    for panel in (1, 2, 3):
+        sizes = [1, 2, 3, 4, 6, 7, 8, 14]
+        rows, columns, vectors = cores.best_gemm_tile(core, sizes, sizes, sizes, panel)
+        pixels = rows * columns
+        assert pixels * vectors + pixels + vectors < core.registers
+        if core.registers == 32:
+            assert pixels * vectors >= core.fmas_per_cycle * core.fma_latency
+
+
+def test_the_tiles_of_a_72() -> None:
+    core = cores.CORES["cortex-a72"]
+    assert cores.best_gemm_tile(core, [1, 2, 4], [1, 2, 4, 7, 8], [1, 2, 4, 8], 2) == (1, 8, 2)
+    assert cores.best_gemm_tile(core, [1], [1, 7], [1, 2, 4, 8], 2) == (1, 7, 2)

@@ -1,0 +1,272 @@
+"""The x86 rules: right numbers at every decision, the code that is meant, and no spills.
+
+Right numbers are asked of every kernel of the 16 MobileNets at its default decision. At random
+decisions every run takes another share of those kernels (--seed chooses it), since all of them
+would take minutes, and every kernel of odd shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+import tvm
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from support import assembly, network_kernels, odd_kernels
+from support.kernel_cases import Case, Convolution, Packing
+from support.network_kernels import Workload
+from tvm import tirx
+
+from schedules import RULES
+from schedules.sharing import EVEN
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.hardware.target import TargetSpec
+from tvm_mobilenet.kernels.cpu.layout import Blocked
+from tvm_mobilenet.models import config_from
+from tvm_mobilenet.scheduling.balance import imbalance
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
+
+AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
+TARGETS = [
+    pytest.param(AVX512, marks=pytest.mark.isa("avx512"), id="avx512"),
+    pytest.param(AVX2, marks=pytest.mark.isa("avx2"), id="avx2"),
+]
+KERNELS = network_kernels.distinct()
+# the widest network, and one whose channels are no multiples of 16 and sizes no multiples of 7
+FOR_AVX2 = network_kernels.distinct(
+    (config_from("mobilenet_v1", 1.0, 224), config_from("mobilenet_v1", 0.75, 160))
+)
+# every Strassen product of the 16 networks, and what makes its operands
+FAST_PRODUCTS = network_kernels.fast_products(16)
+SHARES = 8  # a run takes one in so many kernels at a random decision
+POINTS = 2  # random decisions for each kernel of odd shape
+
+
+@cache
+def spec_of(name: str) -> TargetSpec:
+    return target.resolve(name)
+
+
+def by_default(func: tirx.PrimFunc, spec: TargetSpec) -> tvm.IRModule:
+    plain = func.with_attr("global_symbol", "main")
+    return pipeline.default_schedule(plain, spec.tvm_target()).mod
+
+
+def compiled(mod: tvm.IRModule, spec: TargetSpec) -> tvm.runtime.Function:
+    return lower(mod, spec.tvm_target())["main"]
+
+
+def random_point(space: KernelSpace, rng: np.random.Generator) -> Candidate:
+    """A point drawn evenly from those that are not refused for their size or balance."""
+
+    def choose(_: int, knob: Knob) -> Option:
+        return knob.options[rng.integers(len(knob.options))]
+
+    for _ in range(100):
+        try:
+            return space.instantiate(choose)
+        except Rejected as reason:
+            # anything else that is refused, the search space should not hold
+            known = ("after unrolling", "times an even part", "bands of rows to share")
+            assert any(one in str(reason) for one in known)
+    return space.default
+
+
+# Numerics
+
+
+@pytest.mark.isa("avx512")
+@pytest.mark.parametrize("workload", KERNELS, ids=lambda workload: workload.id)
+def test_default_decision(workload: Workload, rng: np.random.Generator) -> None:
+    spec = spec_of(AVX512)
+    kernel = network_kernels.kernel(workload, spec.vector_width)
+    kernel.check(compiled(by_default(kernel.func, spec), spec), rng)
+
+
+@pytest.mark.isa("avx512")
+@pytest.mark.parametrize("case", FAST_PRODUCTS, ids=lambda case: case.id)
+def test_default_decision_of_strassen(case: Convolution, rng: np.random.Generator) -> None:
+    spec = spec_of(AVX512)
+    case.check(compiled(by_default(case.func(), spec), spec), rng)
+
+
+@pytest.mark.isa("avx2")
+@pytest.mark.parametrize("workload", FOR_AVX2, ids=lambda workload: workload.id)
+def test_default_decision_of_avx2(workload: Workload, rng: np.random.Generator) -> None:
+    spec = spec_of(AVX2)
+    kernel = network_kernels.kernel(workload, spec.vector_width)
+    kernel.check(compiled(by_default(kernel.func, spec), spec), rng)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.function is test_random_decision:
+        first = metafunc.config.option.seed % SHARES
+        share = [("avx512", AVX512, one) for one in KERNELS[first::SHARES]]
+        share += [("avx2", AVX2, one) for one in FOR_AVX2[first::SHARES]]
+        params = [
+            pytest.param(name, one, marks=pytest.mark.isa(isa), id=f"{one.id}-{isa}")
+            for isa, name, one in share
+        ]
+        metafunc.parametrize(("name", "workload"), params)
+
+
+def test_random_decision(name: str, workload: Workload, rng: np.random.Generator) -> None:
+    spec = spec_of(name)
+    kernel = network_kernels.kernel(workload, spec.vector_width)
+    candidate = random_point(KernelSpace(kernel.func, spec.tvm_target()), rng)
+    print(f"decision: {candidate.point}")
+    kernel.check(compiled(candidate.schedule.mod, spec), rng)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    "case", [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS], ids=lambda case: case.id
+)
+def test_odd_shapes(case: Case, name: str, rng: np.random.Generator) -> None:
+    spec = spec_of(name)
+    check_decisions(case, spec, rng, POINTS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+# the shapes are small as they are; making them smaller would take minutes of compiling
+@settings(max_examples=15, deadline=None, phases=[Phase.reuse, Phase.generate])
+@given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
+def test_any_convolution(case: Convolution, name: str, seed: int) -> None:
+    check_decisions(case, spec_of(name), np.random.default_rng(seed), 1)
+
+
+def check_decisions(case: Case, spec: TargetSpec, rng: np.random.Generator, points: int) -> None:
+    """The rule's default for the case, and so many random decisions."""
+    case.check(compiled(by_default(case.func(), spec), spec), rng)
+    space = KernelSpace(case.func(), spec.tvm_target())
+    for _ in range(points if space.size > 1 else 0):
+        candidate = random_point(space, rng)
+        print(f"decision: {candidate.point}")
+        case.check(compiled(candidate.schedule.mod, spec), rng)
+
+
+@pytest.mark.parametrize("name", [AVX512, AVX2])
+def test_the_search_starts_at_the_default(name: str) -> None:
+    spec = spec_of(name)
+    for workload in network_kernels.distinct((config_from("mobilenet_v1"),)):
+        func = network_kernels.kernel(workload, spec.vector_width).func
+        space = KernelSpace(func, spec.tvm_target())
+        assert without_rule(space.default.schedule.mod) == without_rule(by_default(func, spec))
+        assert space.size > 1, f"{workload.id}: nothing to tune"
+
+
+def test_default_decisions_keep_two_cores_busy() -> None:
+    spec = spec_of(AVX512).with_cores(2)
+    funcs = {one.id: network_kernels.kernel(one, spec.vector_width).func for one in KERNELS}
+    funcs |= {case.id: case.func() for case in FAST_PRODUCTS}
+    found = {name: imbalance(by_default(func, spec), 2) for name, func in funcs.items()}
+    assert {name: one for name, one in found.items() if one > EVEN} == {}
+
+
+def test_points_that_leave_a_core_idle_are_refused() -> None:
+    """Timed on one core they may win, and then take as long on two."""
+    spec = spec_of(AVX512).with_cores(2)
+    func = next(case.func() for case in FAST_PRODUCTS if case.kind == "strassen")
+    space = KernelSpace(func, spec.tvm_target())
+    (o0, o1, oi), (h0, h1, hi), *others = space.default.point
+    in_one_piece = [(1, o0 * o1, oi), (1, h0 * h1, hi), *others]
+    with pytest.raises(Rejected, match=r"busiest of 2 cores has 2\.00 times an even part"):
+        space.at(in_one_piece)
+    alone = KernelSpace(func, spec.with_cores(1).tvm_target())
+    assert alone.at(in_one_piece).point == tuple(in_one_piece)
+
+
+def without_rule(mod: tvm.IRModule) -> list[str]:
+    """The script but for the annotation, which MetaSchedule leaves where it was."""
+    script: str = mod.script()
+    return [line for line in script.splitlines() if pipeline.SCHEDULE_RULE not in line]
+
+
+# Structure
+
+
+DOUBLE_ROW = Convolution("operands", (512, 512), (14, 14), kernel=(3, 3), padding=(1, 1, 1, 1))
+PRODUCT = Convolution("strassen", (512, 512), (14, 14), halo=odd_kernels.RING, panel=2)
+GOLDEN: dict[str, Case] = {
+    "conv2d": Convolution("conv2d", (32, 64), (28, 28), (16, 16), (3, 3), (1, 1), (1, 1, 1, 1)),
+    "depthwise_operands": DOUBLE_ROW,
+    "layout": Packing(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
+    "strassen_conv2d": PRODUCT,
+}
+# kernels of 1.0-224
+GOLDEN_OF_NETWORK = {
+    "dense": "dense-1024_1000",
+    "depthwise_conv2d": "depthwise-14x14x512",
+    "global_avg_pool2d": "pool-7x7x1024",
+    "pointwise_conv2d": "pointwise-14x14x512_512-halo",
+    "stem_conv2d": "stem-112x112x3_32-s2-halo",
+}
+
+
+def test_a_golden_file_for_every_rule() -> None:
+    assert sorted([*GOLDEN, *GOLDEN_OF_NETWORK]) == sorted(RULES["x86"])
+
+
+@pytest.mark.parametrize("rule", sorted([*GOLDEN, *GOLDEN_OF_NETWORK]))
+def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
+    spec = spec_of(AVX512)
+    if rule in GOLDEN:
+        func = GOLDEN[rule].func()
+    else:
+        func = kernel_of_largest(GOLDEN_OF_NETWORK[rule], spec)
+    assert pipeline.rule_of(func) == rule
+    golden(f"schedules/x86/{rule}.tvmscript", by_default(func, spec).script() + "\n")
+
+
+def kernel_of_largest(name: str, spec: TargetSpec) -> tirx.PrimFunc:
+    """The kernel of 1.0-224 that has this name."""
+    (workload,) = (
+        one for one in network_kernels.distinct((config_from("mobilenet_v1"),)) if one.id == name
+    )
+    return network_kernels.kernel(workload, spec.vector_width).func
+
+
+# Assembly: cross-compiled, so no target has to be at hand
+
+
+HOT = [
+    "stem-112x112x3_32-s2-halo",
+    "depthwise-112x112x32",
+    "depthwise-56x56x64-s2",
+    "depthwise-14x14x512",
+    "depthwise-7x7x512-s2",
+    "depthwise-7x7x1024",
+    "pointwise-112x112x32_64-halo",
+    "pointwise-28x28x256_256-halo",
+    "pointwise-14x14x512_512-halo",
+    "pointwise-7x7x1024_1024",
+    "dense-1024_1000",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "register"),
+    [("x86-64-v3", "ymm"), ("x86-skylake-avx512", "zmm"), ("x86-znver4", "zmm")],
+    ids=["haswell", "skylake-avx512", "znver4"],
+)
+@pytest.mark.parametrize("kernel", [*HOT, "operands", "strassen"])
+def test_hot_loop(kernel: str, name: str, register: str) -> None:
+    spec = spec_of(name)
+    fast = [one for one in network_kernels.fast_products(spec.vector_width) if one.kind == kernel]
+    func = fast[-1].func() if fast else kernel_of_largest(kernel, spec)
+    library = lower(by_default(func, spec), spec.tvm_target())
+    loop = assembly.hot_loop(library.inspect_source("asm"))
+    fmas = loop.fmas(register)
+    assert fmas >= 8, "as many as hide the latency of one"
+    assert fmas == loop.fmas(), "all of them as wide as the target's vectors"
+    # the others are loads, broadcasts and the loop's own: at best one for each FMA
+    assert fmas >= len(loop.instructions) / 4
+    if kernel != "operands":  # whose tile is left in a scratch on the stack
+        assert loop.stack_accesses == []
+    assert loop.calls == []
+    assert loop.branches == []

@@ -1,0 +1,150 @@
+"""Kernels of odd shapes: 1 and 7 channels, 1x1 images, a batch of 3, uneven padding and halos."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+from support.kernel_cases import (
+    NONE,
+    RELU,
+    RELU6,
+    Case,
+    Convolution,
+    Dense,
+    Packing,
+    Pooling,
+    Separable,
+    Unpacking,
+)
+
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
+
+RING = Halo(1, 1, 1, 1)
+UNEVEN = Halo(2, 1, 0, 3)
+SAME = (1, 1, 1, 1)  # padding (top, bottom, left, right)
+TENSORFLOW = (0, 1, 0, 1)
+
+LAYOUTS = [
+    Blocked(1, 16, 5, 6, 16),
+    Blocked(1, 1, 3, 3, 4, RING),
+    Blocked(3, 7, 4, 2, 8, UNEVEN),
+    Blocked(1, 24, 1, 1, 16, Halo(0, 1, 0, 1)),
+    Blocked(2, 33, 2, 3, 16),
+]
+
+POINTWISE = [
+    Convolution("conv2d", (16, 32), (5, 6), activation=RELU),
+    Convolution("conv2d", (16, 32), (5, 6), halo=RING),
+    Convolution("conv2d", (1, 1), (3, 3), (4, 4)),
+    Convolution("conv2d", (7, 7), (4, 3), (8, 8), activation=RELU6, halo=UNEVEN),
+    Convolution("conv2d", (8, 16), (4, 5), (8, 16), activation=RELU, halo=RING),
+    Convolution("conv2d", (16, 8), (4, 5), (16, 8)),
+    Convolution("conv2d", (24, 40), (1, 1), (16, 16)),
+    Convolution("conv2d", (24, 40), (3, 2), (16, 16), spare=UNEVEN),
+    Convolution("conv2d", (16, 16), (4, 4), batch=3, halo=RING),
+    Convolution("conv2d", (16, 16), (5, 6), stride=(2, 2)),
+    Convolution("conv2d", (20, 60), (3, 5), activation=RELU, halo=RING, panel=2),
+    Convolution("conv2d", (8, 48), (3, 5), (8, 16), panel=3),
+]
+DENSE_KXK = [
+    Convolution("conv2d", (8, 16), (6, 5), (8, 16), (3, 3), padding=SAME, activation=RELU),
+    Convolution("conv2d", (16, 16), (7, 7), kernel=(3, 3), stride=(2, 2), padding=SAME, halo=RING),
+    Convolution("conv2d", (16, 64), (4, 4), kernel=(3, 3), padding=SAME, halo=RING, panel=2),
+    Convolution("conv2d", (7, 1), (6, 6), (8, 4), (3, 3), (2, 2), TENSORFLOW, RELU6),
+    Convolution("conv2d", (1, 7), (1, 1), (4, 8), (3, 3), padding=SAME),
+    Convolution("conv2d", (16, 16), (5, 4), kernel=(3, 3), padding=SAME, spare=UNEVEN, batch=3),
+    Convolution("conv2d", (4, 4), (7, 6), (4, 4), (5, 2), (1, 2), (0, 2, 1, 0)),
+]
+DEPTHWISE = [
+    Convolution("depthwise", (32, 32), (6, 5), kernel=(3, 3), padding=SAME, activation=RELU),
+    Convolution("depthwise", (16, 16), (7, 7), kernel=(3, 3), stride=(2, 2), padding=SAME),
+    Convolution("depthwise", (1, 1), (4, 4), (4, 4), (3, 3), padding=SAME, halo=RING),
+    Convolution("depthwise", (7, 7), (6, 6), (8, 8), (3, 3), (2, 2), TENSORFLOW, RELU6, UNEVEN),
+    Convolution("depthwise", (24, 24), (1, 1), kernel=(3, 3), padding=SAME),
+    Convolution("depthwise", (16, 16), (5, 4), kernel=(3, 3), padding=SAME, spare=RING, batch=3),
+    Convolution("depthwise", (8, 8), (5, 6), (8, 8), (5, 3), (1, 2), (2, 2, 0, 1), spare=UNEVEN),
+]
+STEM = [
+    Convolution("stem", (3, 32), (8, 10), kernel=(3, 3), stride=(2, 2), padding=SAME, halo=RING),
+    Convolution("stem", (3, 8), (6, 6), (8, 8), (3, 3), (2, 2), TENSORFLOW, RELU6, RING),
+    Convolution("stem", (1, 7), (5, 5), (8, 8), (3, 3), padding=SAME, activation=RELU),
+    Convolution("stem", (2, 1), (1, 1), (4, 4), (3, 3), padding=SAME, batch=3, halo=UNEVEN),
+    Convolution("stem", (3, 16), (6, 7), kernel=(1, 1)),
+    Convolution("stem", (3, 16), (9, 7), kernel=(3, 3), stride=(2, 2), activation=RELU),
+]
+FILTERS = [replace(one, halo=NO_HALO) for one in DEPTHWISE]  # what only a 1x1 convolution reads
+# for targets whose schedules fuse depthwise-separable blocks
+SEPARABLE: list[Case] = [
+    Separable(FILTERS[0], 32, activation=RELU, halo=RING, panel=2),
+    Separable(FILTERS[1], 48, activation=RELU6, panel=3),
+    Separable(FILTERS[2], 1, vector=4),
+    Separable(FILTERS[3], 7, vector=8, halo=UNEVEN),
+    Separable(FILTERS[4], 16),
+    Separable(FILTERS[5], 20, activation=RELU),
+    Separable(FILTERS[6], 40, vector=16, halo=RING),
+]
+OPERANDS = [
+    Convolution("operands", (32, 32), (6, 5), kernel=(3, 3), padding=SAME, activation=RELU),
+    Convolution("operands", (32, 32), (8, 7), kernel=(3, 3), stride=(2, 2), padding=SAME),
+    Convolution("operands", (16, 16), (2, 1), (8, 8), (3, 3), padding=SAME, spare=RING, batch=3),
+    Convolution("operands", (48, 48), (5, 8), (8, 8), (3, 3), (1, 2), (1, 2, 0, 1), RELU6),
+]
+STRASSEN = [
+    Convolution("strassen", (32, 64), (4, 5), activation=RELU, halo=RING, panel=2),
+    Convolution("strassen", (64, 96), (6, 7), activation=RELU6, panel=3),
+    Convolution("strassen", (16, 16), (2, 1), (8, 8), batch=3, halo=UNEVEN),
+    Convolution("strassen", (48, 32), (8, 3), (8, 16)),
+]
+# for targets whose schedules know Strassen's algorithm
+FAST_PRODUCTS: list[Case] = [*OPERANDS, *STRASSEN]
+HEAD: list[Case] = [
+    Pooling(32, (7, 7)),
+    Pooling(1, (3, 2), 4, UNEVEN),
+    Pooling(7, (1, 1), 8, batch=3),
+    Pooling(40, (4, 4), halo=RING),
+    Dense((32, 20), 2),
+    Dense((7, 1), 1, 1, 4, RELU, batch=3),
+    Dense((1, 7), 3, 3, 8, RELU6),
+    Dense((16, 33), 8, 4, 8, batch=2),
+]
+CASES: list[Case] = [
+    *map(Packing, LAYOUTS),
+    *map(Unpacking, LAYOUTS),
+    *POINTWISE,
+    *DENSE_KXK,
+    *DEPTHWISE,
+    *STEM,
+    *HEAD,
+]
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Convolution:
+    """Any small convolution whose kernel fits its padded image."""
+    kind = draw(st.sampled_from(["conv2d", "depthwise", "stem"]))
+    vectors = st.sampled_from([4, 8, 16])
+    count = st.integers(1, 20)
+    channels, lanes = draw(count), draw(vectors)
+    small = st.integers(0, 2)
+    padding = draw(st.tuples(small, small, small, small))
+    size = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    kernel = (
+        draw(st.integers(1, min(4, size[0] + padding[0] + padding[1]))),
+        draw(st.integers(1, min(4, size[1] + padding[2] + padding[3]))),
+    )
+    depthwise = kind == "depthwise"
+    return Convolution(
+        kind,
+        (channels, channels if depthwise else draw(count)),
+        size,
+        (lanes, lanes if depthwise else draw(vectors)),
+        kernel,
+        draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        padding,
+        draw(st.sampled_from([NONE, RELU, RELU6, Activation(-0.5, 0.25), Activation(high=1.0)])),
+        draw(st.builds(Halo, small, small, small, small)),
+        NO_HALO if kind == "stem" else draw(st.builds(Halo, small, small, small, small)),
+        draw(st.integers(1, 3)),
+    )

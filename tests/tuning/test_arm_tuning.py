@@ -1,0 +1,70 @@
+"""Tuning over the tracker on two emulated ARM devices, one of which is lost in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support import rpc_devices
+
+from tvm_mobilenet.emulation import devices, emulator
+from tvm_mobilenet.remote.tracker import TrackerAddress
+
+pytestmark = pytest.mark.arm_emulator
+
+KEY = "arm-emulated"  # whose records say `emulated`
+TRIALS = 16  # enough batches for both devices
+TIMEOUT_S = 400
+
+
+def test_the_other_device_goes_on(tmp_path: Path) -> None:
+    python = str(emulator.find().python)
+    with rpc_devices.tracker() as address:
+        command = devices.server_command(python, address.port, KEY)
+        with (
+            devices.running(command) as first,
+            devices.running(command) as second,
+        ):
+            devices.wait_until(
+                lambda: devices.registered(address, KEY) == 2, [first, second], "no device"
+            )
+            said = tune(address, tmp_path, first)
+    assert "records written to" in said
+    assert "went in the middle" in said, said
+    listed = subprocess.run(
+        [sys.executable, "-m", "tvm_mobilenet.records", "list", str(tmp_path / "records")],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    assert "emulated" in listed.stdout
+
+
+def tune(address: TrackerAddress, folder: Path, victim: subprocess.Popen[bytes]) -> str:
+    """What a run of so many trials says; the server ``victim`` is killed once both measure."""
+    command = [sys.executable, "-m", "tvm_mobilenet.tune", "--target", "arm-rpi4"]
+    variant = ["--alpha", "0.25", "--resolution", "128", "--trials", str(TRIALS)]
+    where = ["--rpc-tracker", str(address), "--rpc-key", KEY, "--work-dir", str(folder / "records")]
+    with subprocess.Popen(
+        [*command, *variant, *where],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        watch = threading.Timer(TIMEOUT_S, process.kill)
+        watch.start()
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "that measure: 2" in line:
+                os.killpg(victim.pid, signal.SIGKILL)
+        watch.cancel()
+        assert process.wait() == 0, "".join(lines)
+    return "".join(lines)

@@ -1,0 +1,90 @@
+"""What a kernel must compute, by NumPy: every layer of the networks has it, and TVM agrees."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import tvm
+from support import network_kernels, odd_kernels
+from support.kernel_cases import Array, Case, Packing, Unpacking, normal
+from support.network_kernels import Workload
+from tvm import tirx
+
+from schedules import RULES
+from tvm_mobilenet import models
+from tvm_mobilenet.kernels.cpu.layout import Blocked, Halo
+from tvm_mobilenet.scheduling.space import workload_module
+from tvm_mobilenet.tuning.workers import case, reference
+from tvm_mobilenet.tuning.workers.arguments import arguments_of
+
+SMALL = (models.config_from("mobilenet_v1", 0.5, 32),)
+LARGEST = network_kernels.Workload("", models.config_from("mobilenet_v1", 1.0, 224), 0)
+
+
+def both(func: tirx.PrimFunc, rng: np.random.Generator) -> tuple[Array, Array]:
+    """What the unscheduled function writes, and what the reference says."""
+    arrays = [normal(rng, *map(int, param.shape)) for param in func.params]
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    built = tvm.compile(tvm.IRModule({"main": func}), target="llvm")
+    built["main"](*tensors)
+    return tensors[-1].numpy(), reference.output(func, arrays[:-1], arrays[-1])
+
+
+@pytest.mark.parametrize("vector_width", [4, 16])
+@pytest.mark.parametrize("workload", network_kernels.distinct(SMALL), ids=lambda one: one.id)
+def test_every_layer_of_a_network(
+    workload: Workload, vector_width: int, rng: np.random.Generator
+) -> None:
+    func = network_kernels.kernel(workload, vector_width).func
+    came, wanted = both(func, rng)
+    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "one", [*odd_kernels.FAST_PRODUCTS, *odd_kernels.SEPARABLE], ids=lambda one: one.id
+)
+def test_kernels_of_some_targets(one: Case, rng: np.random.Generator) -> None:
+    came, wanted = both(one.func().with_attr("global_symbol", "main"), rng)
+    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_reference_for_every_rule() -> None:
+    assert set(RULES["x86"]) | set(RULES["arm_cpu"]) == set(reference.REFERENCES)
+
+
+@pytest.mark.parametrize("kind", [Packing, Unpacking])
+def test_layouts(kind: type[Packing] | type[Unpacking], rng: np.random.Generator) -> None:
+    func = kind(Blocked(2, 19, 5, 7, 8, Halo(1, 2, 0, 1))).func()
+    func = func.with_attr("global_symbol", "main")
+    came, wanted = both(func, rng)
+    np.testing.assert_array_equal(came[..., : 7 if kind is Unpacking else None], wanted)
+
+
+def test_the_largest_kernels_take_less_than_a_second(rng: np.random.Generator) -> None:
+    kernels = network_kernels.network(LARGEST.config, 16)[:4]
+    for kernel in kernels:
+        arguments = arguments_of(workload_module(kernel.func))
+        start = time.process_time()
+        _, source = case.make(kernel.func, arguments, 0, lambda _: pytest.fail("not needed"))
+        assert source == case.INDEPENDENT
+        assert time.process_time() - start < 5, "on a busy machine, all threads counted"
+
+
+def test_a_kernel_of_another_kind_is_checked_against_itself_unscheduled() -> None:
+    from support.tuning_kernels import matmul
+
+    func = matmul(8, 32, 16).func
+    ran = []
+    values, source = case.make(func, arguments_of(workload_module(func)), 0, ran.append)
+    assert source == case.UNSCHEDULED and ran == [values]
+
+
+def test_another_form_of_a_known_rule_is_not_taken_for_it() -> None:
+    from support.tuning_kernels import matmul
+
+    func = matmul(8, 32, 16, "dense").func
+    arrays = [np.zeros([int(dim) for dim in param.shape], np.float32) for param in func.params]
+    with pytest.raises(reference.NoReference, match="dense in a form the reference does not know"):
+        reference.output(func, arrays[:-1], arrays[-1])
