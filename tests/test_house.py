@@ -227,8 +227,10 @@ def test_no_module_imports_itself_through_others() -> None:
 
 @pytest.mark.parametrize(("folder", "other"), [("benchmarks", "tests"), ("tests", "benchmarks")])
 def test_benchmarks_and_tests_do_not_import_each_other(folder: str, other: str) -> None:
-    theirs = {file.stem for file in files_of(other)} | {other, "support"}
-    ours = {file.stem for file in files_of(folder)} | set(sys.stdlib_module_names) | {"__init__"}
+    theirs = {name for file in files_of(other) for name in file.relative_to(REPOSITORY).parts[:2]}
+    theirs = {name.removesuffix(".py") for name in theirs}
+    ours = {name for file in files_of(folder) for name in file.relative_to(REPOSITORY).parts[1:]}
+    ours = {name.removesuffix(".py") for name in ours} | set(sys.stdlib_module_names) | {PACKAGE}
     found = [
         f"{file.relative_to(REPOSITORY)}, line {one.line}: {one.name}"
         for file in files_of(folder)
