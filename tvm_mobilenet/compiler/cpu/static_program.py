@@ -1,4 +1,4 @@
-"""The static executor: the whole network as one function over one planned workspace.
+"""The static program: the whole network as one function over one planned workspace.
 
 A network of static shape needs no interpreter: `infer(input, parameters, workspace, output…)`
 runs one kernel after the other, each on pointers at fixed offsets. Nothing is allocated, checked
@@ -7,7 +7,7 @@ wait for each other.
 
 For `bench --profile` three more functions are exported: `profile(…, stamps)` runs the same code as
 `infer` and notes the cycle counter before the first kernel and after each; `fma_peak` and
-`stream_read` measure what the core can do at best (computes/probes.py).
+`stream_read` measure what the core can do at best (kernels/cpu/probes.py).
 """
 
 from __future__ import annotations
