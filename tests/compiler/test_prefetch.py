@@ -13,8 +13,8 @@ from tvm.ir import Call, Expr, Var
 from tvm.sym import Analyzer
 from tvm.target import Target
 
+from schedules.filter_window import Window
 from schedules.primitives import ROWS
-from schedules.window import Window
 from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.compiler.cpu.prefetch import PREFETCH, insert_prefetches
 from tvm_mobilenet.hardware import target

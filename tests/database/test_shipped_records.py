@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schedules.sharing import EVEN
+from schedules.cpu.sharing import EVEN
 from tvm_mobilenet import models
 from tvm_mobilenet.database.lookup import shipped_logs
 from tvm_mobilenet.database.meta import META

@@ -25,7 +25,7 @@ from schedules.cuda.mma_intrinsics import HALF as HALVES
 from schedules.cuda.mma_intrinsics import TF32, Operand
 from schedules.cuda.tiles import Tile, tile_of, tiles_of
 from schedules.cuda.workload import Convolution
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cuda.program import Step
 from tvm_mobilenet.hardware import target

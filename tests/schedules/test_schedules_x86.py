@@ -21,7 +21,7 @@ from support.network_kernels import Workload
 from tvm import tirx
 
 from schedules import RULES
-from schedules.sharing import EVEN
+from schedules.cpu.sharing import EVEN
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec

@@ -25,7 +25,7 @@ from tvm.s_tir.meta_schedule import _ffi_api
 from tvm.s_tir.meta_schedule.logging import get_logging_func
 from tvm.target import Target
 
-from schedules.sharing import EVEN, num_cores
+from schedules.cpu.sharing import EVEN, num_cores
 from tvm_mobilenet.scheduling.balance import imbalance, shared_rows, unrolled_statements
 from tvm_mobilenet.scheduling.rules import check_rules
 from tvm_mobilenet.scheduling.traces import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tvm
 
-from schedules.sharing import num_cores
+from schedules.cpu.sharing import num_cores
 from tvm_mobilenet.compiler.backend import Finished
 from tvm_mobilenet.compiler.cpu.lowering import generate, lower_module
 from tvm_mobilenet.compiler.cpu.static_program import make_static

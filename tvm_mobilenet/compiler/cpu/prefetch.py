@@ -27,8 +27,8 @@ from tvm.runtime import DataType
 from tvm.sym import Analyzer, detect_linear_equation
 from tvm.tirx.transform import prim_func_pass
 
+from schedules.cpu.sharing import num_cores
 from schedules.primitives import ROWS
-from schedules.sharing import num_cores
 
 PREFETCH = "prefetch"
 WITHIN = "prefetch_within"

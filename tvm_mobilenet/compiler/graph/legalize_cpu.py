@@ -16,7 +16,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.compiler.graph.layer_rewriter import (
     Array,
     LayerRewriter,

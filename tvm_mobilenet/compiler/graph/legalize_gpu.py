@@ -17,7 +17,7 @@ from tvm.ir import Expr, Var
 from schedules.cuda import workload
 from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import Tile
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.compiler.graph.layer_rewriter import (
     Array,
     LayerRewriter,
