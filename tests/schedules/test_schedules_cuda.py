@@ -27,7 +27,7 @@ from schedules.cuda.tiles import Tile, tile_of, tiles_of
 from schedules.cuda.workload import Convolution
 from schedules.filter_window import Window
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.cuda.program import Step
+from tvm_mobilenet.compiler.cuda.program import Launch
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu import fragments
@@ -285,7 +285,7 @@ def test_pooling_goes_to_the_classifier_where_a_launch_costs_more() -> None:
     assert "global_avg_pool2d_1x1x256" in [step.kernel for step in planned_head("cuda-sm_87", 7)]
 
 
-def planned_head(name: str, batch: int) -> tuple[Step, ...]:
+def planned_head(name: str, batch: int) -> tuple[Launch, ...]:
     plan, _ = gpu_networks.planned(gpu_networks.mobilenet(0.25, 32, batch), name, "fp16")
     return plan.steps
 

@@ -132,7 +132,7 @@ class KernelSpace:
 
     def instantiate(self, choose: Chooser) -> Candidate:
         """Run the rule, ``choose`` answering its ``sample_*`` calls."""
-        with _answered(choose) as (point, knobs), self._target:
+        with _answer_samples(choose) as (point, knobs), self._target:
             try:
                 schedules = self.context.generate_design_space()
             except Exception as error:  # TVM's ScheduleError has no Python type of its own
@@ -220,7 +220,7 @@ def _tune_context(mod: tvm.IRModule, target: Target, seed: int) -> ms.TuneContex
 
 
 @contextlib.contextmanager
-def _answered(choose: Chooser) -> Iterator[tuple[list[Option], list[Knob]]]:
+def _answer_samples(choose: Chooser) -> Iterator[tuple[list[Option], list[Knob]]]:
     """While inside, ``choose`` answers every ``sample_*`` call of a Schedule.
 
     TVM makes the Schedule that a rule gets, so the methods of the class are what can be replaced.

@@ -232,7 +232,7 @@ class _Legalizer(LayerRewriter):
             self.blocked[var] = BlockedTensor(value, layout)
         return self.blocked[var]
 
-    def unpacked(self, var: Var) -> Expr:
+    def unpack_var(self, var: Var) -> Expr:
         tensor = self.blocked[var]
         layout = tensor.layout
         name = f"unpack_{layout.width}x{layout.height}x{layout.channels}"
