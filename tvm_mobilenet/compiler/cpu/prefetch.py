@@ -105,7 +105,7 @@ def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> 
     except LookupError:  # a band of padding alone, or rows that no linear index gives
         return put_before(loop, [], NEXT_BAND)
     following = {band.loop_var: band.loop_var + 1}
-    start = substitute(substitute(load.indices[0], inner), following)
+    start = substitute(start_of(load.indices[0], inner), following)
     step: Expr = tirx.IntImm("int32", 0)
     for tile in tiles:
         step = step * int(tile.extent) + tile.loop_var
@@ -161,7 +161,7 @@ def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
     return loads[0], inner
 
 
-def substitute(index: Expr, loops: list[tirx.For]) -> Expr:
+def start_of(index: Expr, loops: list[tirx.For]) -> Expr:
     """`index` in the first iteration of `loops`."""
 
     zeros = {loop.loop_var: tirx.IntImm(loop.loop_var.ty.dtype, 0) for loop in loops}

@@ -45,8 +45,8 @@ class Builder(builder.Builder):
             OUTPUTS,
             PARAMETERS,
             GpuProgram,
-            Place,
-            Step,
+            HostPlace,
+            Launch,
         )
 
         mod = self._workloads[job.task]
@@ -54,13 +54,13 @@ class Builder(builder.Builder):
         arguments = arguments_of(mod)
         offsets, size = pack(arguments)
         places = tuple(
-            Place(OUTPUTS) if one.role == "output" else Place(PARAMETERS, offset)
+            HostPlace(OUTPUTS) if one.role == "output" else HostPlace(PARAMETERS, offset)
             for one, offset in zip(arguments, offsets, strict=True)
         )
         (output,) = (nbytes(one) for one in arguments if one.role == "output")
         program = GpuProgram(
             {"main": scheduled["main"]},
-            (Step("main", places),),
+            (Launch("main", places),),
             b"",
             (size, 1, 1, output),
             (),
