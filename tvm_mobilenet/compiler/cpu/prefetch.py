@@ -66,7 +66,7 @@ def with_panel_prefetch(
     load, inner = first_load(loop.body, name)
     index = load.indices[0]
     within = [outer for outer in enclosing if outer.annotations.get(WITHIN) == name]
-    panel = substitute(index, [loop, *within, *inner])
+    panel = start_of(index, [loop, *within, *inner])
     steps = int(loop.extent)
     step: Expr = loop.loop_var
     for outer in reversed(enclosing):
