@@ -129,7 +129,9 @@ def layers(calls: Iterable[KernelCall], tuned: dict[str, RecordInfo]) -> Iterabl
     from tvm_mobilenet.bundle import Layer
 
     for index, call in enumerate(calls):
-        layer = Layer(f"{index:02d}", call.kernel, False, flops=call.flops, nbytes=call.nbytes)
+        layer = Layer(
+            f"{index:02d}", call.kernel, tuned=False, flops=call.flops, nbytes=call.nbytes
+        )
         record = tuned.get(call.kernel)
         if record is not None:
             layer = replace(
