@@ -33,7 +33,7 @@ arm-emulator: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev,peers,report]'
+	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 from tvm_mobilenet.build import EXECUTORS, check_executor
 from tvm_mobilenet.errors import RunFailed
 
@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
+    extras.require("compile")
     from tvm_mobilenet import precision, source, target
     from tvm_mobilenet.bundle import check_writable
 
