@@ -1,3 +1,33 @@
-"""MobileNet from PyTorch through ONNX into Apache TVM, tuned per target and shipped as bundles."""
+"""MobileNet and its kin, compiled by Apache TVM with schedules of their own into bundles.
 
+    import tvm_mobilenet
+
+    tvm_mobilenet.compile("bundle", alpha=0.25, resolution=128)
+    with tvm_mobilenet.load("bundle") as session:
+        logits = session.run(x)
+
+``import tvm_mobilenet`` imports nothing else; what ``compile`` and ``load`` need is imported when
+they are first used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # what typing's stands for, without importing typing
+if TYPE_CHECKING:
+    from tvm_mobilenet.api import compile, load
+
+__all__ = ["compile", "load"]
 __version__ = "0.2.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("compile", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tvm_mobilenet import api
+
+    # ``compile`` is a module too, the stage's: an attribute from here on, and callable
+    return globals()[name] if name in globals() else getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

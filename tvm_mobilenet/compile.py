@@ -8,14 +8,15 @@ import platform
 import shutil
 import sys
 import tempfile
+import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import cli, extras
 from tvm_mobilenet.build import EXECUTORS, check_executor
-from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed
 
 if TYPE_CHECKING:
     from tvm_mobilenet import models
@@ -111,6 +112,51 @@ def _compile(args: argparse.Namespace) -> int:
     )
     print(f"{output}: {network.title} for {spec.name}, {checked}")
     return 0
+
+
+def compile_model(
+    output: str | Path,
+    *,
+    onnx: str | Path | None = None,
+    target: str = "x86",
+    batch: int = 1,
+    tuning_records: str | Path | None = None,
+    **model: Any,
+) -> Path:
+    """Compile a network into the bundle ``output``, a folder or a .tar, and return its path.
+
+    The network is the one in the file ``onnx``, or one of ours: ``model`` may hold ``name`` (one of
+    ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of ``MobileNetConfig``, and
+    its weights are random. ``target`` is a family, a name in ``targets/`` or a TOML file, as on the
+    command line; ``tuning_records`` is a folder of records, ``"none"`` for default schedules, or
+    None for the target's records where there are any. Raises BadInput for arguments that cannot be
+    used, RunFailed where the compiled network does not agree with its reference, and
+    ModuleNotFoundError where the extra ``compile`` is not installed.
+    """
+    from tvm_mobilenet import models, source
+    from tvm_mobilenet import target as targets
+
+    spec = targets.resolve(target)
+    if onnx is None:
+        name = model.pop("name", "mobilenet_v1")
+        network = source.from_config(models.config_from(name, **model), batch)
+    elif model or batch != 1:
+        unused = ", ".join([*model, *(["batch"] if batch != 1 else [])])
+        raise BadInput(f"{unused}: for a network of ours; that of {onnx} has its own, drop it")
+    else:
+        network = source.from_onnx(Path(onnx))
+    records = open_records(spec, None if tuning_records is None else Path(tuning_records))
+    return build_bundle(network, spec, Path(output), records).path
+
+
+class _CallableModule(types.ModuleType):
+    """So that ``tvm_mobilenet.compile(...)`` compiles, though it names this module as well."""
+
+    def __call__(self, *args: Any, **options: Any) -> Path:
+        return compile_model(*args, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 
 def compile_bundle(
