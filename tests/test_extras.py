@@ -78,7 +78,7 @@ def ignored(file: Path) -> bool:
         ("psutil", ["tune", "--dry-run"], "tune"),
         ("rich", ["devices"], "report"),
         ("rich", ["cost"], "report"),
-        ("rich", ["bench", "m"], "report"),
+        ("rich", ["bench", "m"], "bench"),
         ("jinja2", ["report", "results.json", "-o", "report.html"], "report"),
     ],
 )

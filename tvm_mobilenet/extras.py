@@ -25,8 +25,13 @@ def require(*extras: str) -> None:
     """Raise BadInput, naming what to install, where a module of one of ``extras`` is missing."""
     for extra in extras:
         for module in MODULES[extra]:
-            if not _is_installed(module):
-                raise BadInput(_advice(module, extra))
+            require_module(module, extra)
+
+
+def require_module(module: str, extra: str) -> None:
+    """Raise BadInput where ``module`` is missing, with the extra that fits what was asked for."""
+    if not _is_installed(module):
+        raise BadInput(_advice(module, extra))
 
 
 def advice_for(module: str | None) -> str | None:
