@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 from pathlib import Path
 
+from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.results.schema import Machine
 
 _DISTRIBUTIONS = (
@@ -29,19 +30,13 @@ def describe() -> Machine:
     """This machine, now. ``cores`` are those this process may use."""
     return Machine(
         cpu=_cpu_name(),
-        cores=usable_cores(),
+        cores=len(usable_cores()),
         governor=_GOVERNOR.read_text().strip() if _GOVERNOR.exists() else None,
         load_average=tuple(round(load, 2) for load in os.getloadavg()),
         os=_os_name(),
         python=platform.python_version(),
         versions=_versions(),
     )
-
-
-def usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def busy(machine: Machine) -> bool:
@@ -51,15 +46,9 @@ def busy(machine: Machine) -> bool:
 
 def _cpu_name() -> str:
     """The CPU's name; with family and model, since a virtual machine often hides the name."""
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields: dict[str, str] = dict(
-        re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    )
+    fields = cpu.first_fields(cpu.read_cpuinfo())
     if "model name" not in fields:
-        return platform.machine()
+        return platform.processor() or platform.machine()
     if "cpu family" not in fields:
         return fields["model name"]
     return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"
