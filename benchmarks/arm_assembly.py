@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schedules.arm_cpu.cores import CORES
 from tvm_mobilenet import cli
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.lowering import lower
@@ -77,7 +76,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None) -> Table:
-    width = CORES[mcpu].fmas_per_cycle
+    width = spec.facts["fmas"]
     modelled = f"; llvm-mca's model of {MODELS[mcpu]}" if mca else ""
     title = f"{spec.name}: {mcpu}, {width} FMA{'s' * (width > 1)} a cycle{modelled}"
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -182,7 +182,7 @@ def measure_group(
 ) -> None:
     """Time the missing kernels' candidates; FILE is written after each kernel."""
     # never cut off: a slow candidate's time counts here as much as a fast one's
-    settings = Settings(target=dict(target.resolve(group.target).target), cut_off=float("inf"))
+    settings = Settings(target=target.resolve(group.target).tvm_config(), cut_off=float("inf"))
     with LocalMeasurer(settings) as measurer:
         for number, (name, space) in enumerate(spaces(group)):
             if name not in missing or time.monotonic() > end:

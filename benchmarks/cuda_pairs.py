@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import math
 
-from schedules.cuda.device import DEVICES
+from schedules.cuda.device import device_of
 from schedules.cuda.fusion import Pair, cheapest
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.tiles import Tile
 from schedules.cuda.workload import Convolution
 from schedules.filter_window import Window
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig, stages
 
 PRECISIONS = ("fp32", "tf32", "fp16")
@@ -30,7 +31,8 @@ def main() -> None:
     parser.add_argument("--target", help="one of them; all where not given")
     parser.add_argument("--batches", default="1,8,64", help="numbers of images")
     args = parser.parse_args()
-    for arch in [args.target.removeprefix("cuda-")] if args.target else sorted(DEVICES):
+    known = [name for name in target.known() if name.startswith("cuda-")]
+    for arch in [name.removeprefix("cuda-") for name in ([args.target] if args.target else known)]:
         for precision in PRECISIONS[:: 2 if arch == NO_TF32 else 1]:
             for batch in map(int, args.batches.split(",")):
                 print(f"{arch} {precision} batch {batch:>2}: {line(arch, precision, batch)}")
@@ -38,8 +40,9 @@ def main() -> None:
 
 def line(arch: str, precision: str, batch: int) -> str:
     chain = chain_of(MobileNetConfig(), batch)
-    time, pairs = cheapest(KernelTimes(DEVICES[arch], precision), chain)
-    without, _ = cheapest(WithoutPointwiseDepthwise(DEVICES[arch], precision), chain)
+    device = device_of(target.resolve(f"cuda-{arch}").tvm_target())
+    time, pairs = cheapest(KernelTimes(device, precision), chain)
+    without, _ = cheapest(WithoutPointwiseDepthwise(device, precision), chain)
     gain = 100 * (1 - time / without)
     return f"{kernels(pairs, len(chain)):26} {time:8.1f} without P {without:8.1f} ({gain:4.1f} %)"
 

@@ -32,7 +32,9 @@ from tvm.s_tir import meta_schedule as ms
 from tvm_mobilenet import cli, tune, tvm_runtime
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database.store import Records
+from tvm_mobilenet.errors import last_line
 from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.network.source import NetworkSpec
@@ -65,7 +67,7 @@ def main() -> int:
     args = parser.parse_args()
     args.rpc_tracker = None
     spec = target.resolve(args.target)
-    settings = Settings(target=dict(spec.target), link=tune.linker(args, spec))
+    settings = Settings(target=spec.tvm_config(), link=tune.linker(args, spec))
     result = (endurance if args.endurance else side_by_side)(args, spec, settings)
     if args.json:
         about = {
@@ -73,7 +75,7 @@ def main() -> int:
             "command": " ".join(["python", *sys.argv]),
             "date": now(),
             "cpu": cpu.host_model(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": len(usable_cores()),
             "load_average": os.getloadavg()[0],
             "tvm_version": tvm_runtime.version(),
         }
@@ -185,7 +187,7 @@ def measure_theirs(
         results = [future.result() for future in runner.run(inputs)]
         failed += len(batch) - sum(result.run_secs is not None for result in results)
         for error in [one.error_msg for one in (*built, *results) if one.error_msg][:1]:
-            print(f"  theirs: {error.strip().splitlines()[-1]}")
+            print(f"  theirs: {last_line(error)}")
         for one in inputs:
             Path(one.artifact_path).unlink(missing_ok=True)
     return time.perf_counter() - start, failed
