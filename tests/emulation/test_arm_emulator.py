@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.rpc_devices import free_port
 
 from tvm_mobilenet import bench, models
 from tvm_mobilenet import compile as compiling
@@ -23,6 +22,7 @@ from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.network import source
 from tvm_mobilenet.remote import session
+from tvm_mobilenet.remote.local_farm import free_port
 from tvm_mobilenet.remote.tracker import EMULATED_KEY, TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema
 from tvm_mobilenet.run import relative_difference

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import rpc_farm, tuning_kernels
-from support.rpc_farm import Farm
+from support import tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import tune
@@ -23,6 +22,8 @@ from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.remote import local_farm
+from tvm_mobilenet.remote.local_farm import Farm
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measuring import farm, pool
@@ -32,7 +33,7 @@ from tvm_mobilenet.tuning.workers import device_worker
 from tvm_mobilenet.tuning.workers.messages import DeviceAddress
 
 KEY = "board"
-SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)
+SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
 PATIENCE_S = 120
 LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
 CAUSES = {
@@ -48,7 +49,7 @@ CAUSES = {
 @pytest.fixture(scope="module")
 def boards() -> Iterator[Farm]:
     """Four servers."""
-    with rpc_farm.running(4, KEY) as running:
+    with local_farm.running(4, KEY) as running:
         yield running
 
 
@@ -129,7 +130,7 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
     assert details["segfault"] == "killed by SIGSEGV"
     assert details["exit"].startswith("2 devices: the device went")
     # not one server went with it; one that has just been given back registers anew
-    rpc_farm.wait_for(lambda: boards.registered(KEY) == 4)
+    local_farm.wait_for(lambda: boards.registered(KEY) == 4, "four servers")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill -9", "hung"])

@@ -25,7 +25,7 @@ from tvm_mobilenet.tuning.workers.messages import Settings
 
 SMALL = config_from("mobilenet_v1", 0.25, 128)
 DEPTHWISE = 9  # of its kernels: 16x16, 64 channels
-SETTINGS = Settings(target=SPEC.target, build_fn="tuning_kernels:build")
+SETTINGS = Settings(target=SPEC.target, build_fn=tuning_kernels.BUILD)
 
 
 def zen5() -> Core:
