@@ -158,15 +158,15 @@ def _body(args: argparse.Namespace) -> int:
 
 def _profile(args: argparse.Namespace, out: Console) -> int:
     from tvm_mobilenet.benchmark.profile.layers import print_profile, to_json
-    from tvm_mobilenet.results import schema
-    from tvm_mobilenet.results.machine import describe
+    from tvm_mobilenet.files import write_text
+    from tvm_mobilenet.provenance import describe_machine
 
     profiles: list[tuple[str, Profile]] = []
     for title, one in (_profiles_on_device if args.rpc_tracker else _profiles_here)(args):
         print_profile(out, title, one)
         profiles.append((title, one))
         if args.json:
-            schema.write_text(args.json, to_json(profiles, describe(), args.command, now()))
+            write_text(args.json, to_json(profiles, describe_machine(), args.command, now()))
     if args.json:
         print(f"wrote {args.json}")
     return 0

@@ -1,4 +1,4 @@
-"""The innermost loops of a kernel's assembly, and what they hold: vector FMAs, stack accesses, calls.
+"""The innermost loops of a kernel's assembly, and what they hold: FMAs, stack accesses, calls.
 
 A loop is what lies between a label and a later branch back to it. An innermost one holds no other.
 """

@@ -12,8 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tvm_mobilenet.database.lines import How
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.remote.tracker import (
     EMULATED_KEY,
     DeviceQueue,

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet.database.lines import How
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.tuning.measuring.batches import SENTINEL, BatchState, Lane, TaskState
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Statistics
 from tvm_mobilenet.tuning.workers.arguments import arguments_of
