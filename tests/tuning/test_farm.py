@@ -78,9 +78,9 @@ def results(measurer: FarmMeasurer, until: Any = None) -> list[BatchResult]:
 def wait_for_devices(measurer: FarmMeasurer, some: list[Job]) -> None:
     """Keep the farm at work until every device has measured: its next job needs no preparing."""
     deadline = time.monotonic() + PATIENCE_S
-    while not all(lane.sentinels for lane in measurer._lanes):
+    while not all(lane.sentinels for lane in measurer.lanes):
         assert time.monotonic() < deadline, measurer.notes
-        while measurer.pending < len(measurer._lanes):
+        while measurer.pending < len(measurer.lanes):
             measurer.submit(Batch(0, some))
         measurer.poll(0.1)
     results(measurer)
@@ -102,9 +102,9 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
         for i in range(0, 36, 3):
             measurer.submit(Batch(0, every[i : i + 3]))
         ended = results(measurer)
-        assert all(lane.sentinels for lane in measurer._lanes), "each of the four measured"
-        assert len(measurer._lanes) == 4 and measurer.how == "rpc"
-        processes = [lane.worker._process for lane in measurer._lanes]
+        assert all(lane.sentinels for lane in measurer.lanes), "each of the four measured"
+        assert len(measurer.lanes) == 4 and measurer.how == "rpc"
+        processes = [lane.worker.process for lane in measurer.lanes]
     # a server may not survive a session that is cut off
     assert [one.returncode for one in processes if one is not None] == [0] * 4
     outcomes = [outcome for result in ended for outcome in result.outcomes]
@@ -182,7 +182,7 @@ def test_when_every_device_is_gone_the_run_ends_with_what_it_has(
     with FarmMeasurer(SLOW, 1.5, boards.address, "lonely") as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, jobs(space, *["none"] * 30)))
-        results(measurer, lambda: len(measurer._batches[0].results) >= 3)
+        results(measurer, lambda: any(len(one.outcomes) >= 3 for one in measurer.partial()))
         boards.signal(boards.servers[-1], signal.SIGKILL)
         with pytest.raises(RunFailed, match=r"every device of key 'lonely' is gone.*--resume"):
             results(measurer)

@@ -197,7 +197,7 @@ def test_a_device_that_dies_in_the_middle_costs_no_candidate(
         jobs = [Job(space().default.trace_json, number) for number in range(6)]
 
         def at_work() -> bool:
-            (lane,) = measurer._lanes
+            (lane,) = measurer.lanes
             return lane.batch is not None and len(lane.batch.results) > 1
 
         measurer.submit(Batch(0, jobs))
