@@ -29,7 +29,8 @@ import numpy as np
 
 from tvm_mobilenet import models
 from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
-from tvm_mobilenet.results import machine, schema, statistics
+from tvm_mobilenet.provenance import describe_machine, now, this_command
+from tvm_mobilenet.results import schema, statistics
 from tvm_mobilenet.run import relative_difference
 from tvm_mobilenet.runtime import session
 
@@ -221,7 +222,7 @@ def run_bundles(args: argparse.Namespace) -> int:
             with session.load(path) as loaded:
                 rows += side_by_side(loaded, args.peers, args.rounds)
             print_network(path.name, rows)
-            results = schema.Results(machine.describe(), tuple(rows), " ".join(sys.argv))
+            results = schema.Results(describe_machine(), tuple(rows), this_command(), now())
             schema.dump(results, args.json)  # after every network: a lease may end
     if not any(row.status == "ok" for row in rows):
         raise RunFailed(f"{args.bundles}: nothing was measured")
