@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli
@@ -98,16 +97,16 @@ def hot_loops(args: argparse.Namespace, spec: TargetSpec) -> Iterator[tuple[str,
     """Every kernel that multiplies, with its hot loop; a fused one with both of its own."""
     from tvm_mobilenet.compiler import pipeline
     from tvm_mobilenet.compiler.cpu.lowering import lower
+    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.core_model import loops
-    from tvm_mobilenet.network import source
+    from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.scheduling.rules import default_schedule
 
     machine = spec.tvm_target()
-    network = pipeline.lower_graph(
-        source.from_flags(args).relax_module(), spec.vector_width, pipeline.rules_of(machine)
-    )
-    for kernel in pipeline.extract_kernels(network):
+    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    for kernel in pipeline.kernels_of(network.open().relax_module(), CompileOptions(spec)):
         func = kernel.func.with_attr("global_symbol", "main")
-        scheduled = pipeline.default_schedule(func, machine).mod
+        scheduled = default_schedule(func, machine).mod
         assembly = str(lower(scheduled, machine).inspect_source("asm"))
         loop = loops.hot_loop(assembly, "aarch64")
         if kernel.name.startswith("separable"):

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from tvm_mobilenet import cli, provenance
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.results import statistics
-from tvm_mobilenet.run import load
-from tvm_mobilenet.runtime.session import Session
+from tvm_mobilenet.runtime.session import Session, load
 
 WARM_UP_RUNS = 20
 RUNS = 6  # of a turn, after one that is not counted

@@ -14,9 +14,9 @@ from typing import Any
 
 import tvm
 import tvm_ffi
+from schedules.window import Window
 from tvm import s_tir, tirx
 
-from schedules.window import Window
 from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, conv2d

@@ -30,11 +30,12 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_mobilenet import cli, tune, tvm_runtime
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.network import source
+from tvm_mobilenet.network.source import NetworkSpec
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.tuning import loop
@@ -85,7 +86,8 @@ def main() -> int:
 
 def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
     wanted = args.kernel or KERNELS
-    kernels = tune.kernels_of([source.from_flags(args)], spec, strassen=False)
+    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    kernels = tune.kernels_of([network.open()], CompileOptions(spec, strassen=False))
     found, _ = distinct(kernels, spec.tvm_target())
     spaces = [one.space for one in found if one.kernel.name in wanted]
     if len(spaces) < len(wanted):
@@ -229,7 +231,8 @@ def rss_of(pid: int) -> int:
 
 
 def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
-    kernels = tune.kernels_of([source.from_flags(args)], spec)
+    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    kernels = tune.kernels_of([network.open()], CompileOptions(spec))
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
         log = args.work_dir or Path(folder, "log")
         with Records.open(log, spec, writable=True) as records:

@@ -22,10 +22,11 @@ from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
+    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Kernel
     from tvm_mobilenet.database.store import Records
     from tvm_mobilenet.hardware.target import TargetSpec
-    from tvm_mobilenet.network.source import Source
+    from tvm_mobilenet.network.source import NetworkSpec, Source
     from tvm_mobilenet.tuning.measuring.measurer import Measurer
     from tvm_mobilenet.tuning.search.state import State, Task
     from tvm_mobilenet.tuning.workers.messages import Settings
@@ -155,19 +156,14 @@ def _body(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
     """Refuse what does not exist or cannot be measured here before any work."""
-    from tvm_mobilenet import models
-    from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.cuda import nvcc
     from tvm_mobilenet.hardware import cpu
     from tvm_mobilenet.runtime import threads
 
-    if args.onnx is not None:
-        cli.existing_file(args.onnx, "ONNX file")
-    else:
-        models.config_from(args.model, args.alpha, args.resolution)
+    _network(args).check()
     if args.sweep and args.onnx is not None:
         raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
-    precision.from_flags(args, spec)
+    _options(args, spec)
     if (args.rpc_tracker is None) != (args.rpc_key is None):
         raise BadInput("--rpc-tracker and --rpc-key go together: whose devices, and which of them")
     _check_measure(args, spec)
@@ -308,7 +304,7 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
         link=linker(args, spec),
         threads=args.threads,
         cold=not args.warm and spec.gpu is None,
-        tolerance=precision.TOLERANCES[precision.from_flags(args, spec)],
+        tolerance=precision.TOLERANCES[_options(args, spec).precision],
         seed=args.seed,
     )
 
@@ -323,34 +319,32 @@ def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
     return (spec.cross_compiler or "cc", "-shared")
 
 
+def _network(args: argparse.Namespace) -> NetworkSpec:
+    from tvm_mobilenet.network.source import NetworkSpec
+
+    return NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+
+
+def _options(args: argparse.Namespace, spec: TargetSpec) -> CompileOptions:
+    from tvm_mobilenet.compiler import precision
+    from tvm_mobilenet.compiler.options import CompileOptions
+
+    chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
+    return CompileOptions(spec, chosen, strassen=args.strassen)
+
+
 def load_kernels(args: argparse.Namespace, spec: TargetSpec) -> list[Kernel]:
     """The kernels of the network that the model flags name; of all 16 variants with ``--sweep``."""
-    from tvm_mobilenet.compiler import precision
-    from tvm_mobilenet.network import source
-
-    sources = _sweep(args) if args.sweep else [source.from_flags(args)]
-    return kernels_of(sources, spec, args.strassen, precision.from_flags(args, spec))
+    sources = _sweep(args) if args.sweep else [_network(args).open()]
+    return kernels_of(sources, _options(args, spec))
 
 
-def kernels_of(
-    sources: Iterable[Source], spec: TargetSpec, strassen: bool = True, precision: str = "fp32"
-) -> list[Kernel]:
+def kernels_of(sources: Iterable[Source], options: CompileOptions) -> list[Kernel]:
     """The kernels of networks, those of one after those of the other."""
     from tvm_mobilenet.compiler import pipeline
-    from tvm_mobilenet.compiler.graph import legalization
 
-    rules = pipeline.rules_of(spec.tvm_target(), strassen)
     return [
-        kernel
-        for one in sources
-        for kernel in pipeline.extract_kernels(
-            pipeline.lower_graph(
-                one.relax_module(),
-                spec.vector_width,
-                rules,
-                legalization=legalization.for_target(spec, precision),
-            )
-        )
+        kernel for one in sources for kernel in pipeline.kernels_of(one.relax_module(), options)
     ]
 
 

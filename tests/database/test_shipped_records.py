@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from schedules.sharing import EVEN
-from tvm_mobilenet import compile, models
-from tvm_mobilenet.compiler import pipeline
+from schedules.cpu.sharing import EVEN
+from tvm_mobilenet import models
+from tvm_mobilenet.database.lookup import shipped_logs
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
 from tvm_mobilenet.scheduling.balance import imbalance
+from tvm_mobilenet.scheduling.rules import default_schedule
 from tvm_mobilenet.scheduling.space import KernelSpace
 
-LOGS = sorted(path.parent for path in compile.shipped_logs().glob(f"*/{META}"))
+LOGS = sorted(path.parent for path in shipped_logs().glob(f"*/{META}"))
 
 
 @pytest.fixture(params=LOGS, ids=lambda log: str(log.name))
@@ -54,6 +55,6 @@ def test_more_cores_get_what_keeps_them_busy() -> None:
         schedule, _ = records.schedule_for(func)
         found[schedule is not None] += 1
         if schedule is not None:
-            allowed = imbalance(pipeline.default_schedule(func, many.tvm_target()).mod, 8)
+            allowed = imbalance(default_schedule(func, many.tvm_target()).mod, 8)
             assert imbalance(schedule.mod, 8) <= max(EVEN, allowed)
     assert all(found.values())
