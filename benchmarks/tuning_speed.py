@@ -233,15 +233,16 @@ def rss_of(pid: int) -> int:
 
 
 def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
-    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     from tvm_mobilenet import tune
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.store import Records
+    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.tuning import loop
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
     from tvm_mobilenet.tuning.search.state import Budget, State
     from tvm_mobilenet.tuning.search.tasks import make_tasks
 
+    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     kernels = tune.kernels_of([network.open()], CompileOptions(spec))
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
         log = args.work_dir or Path(folder, "log")

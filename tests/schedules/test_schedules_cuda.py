@@ -17,9 +17,18 @@ from support import gpu_networks
 from tvm import relax, tirx
 
 from schedules import RULES
-from schedules.cuda import fma_product, fusion, mma_intrinsics, mma_product
+from schedules.cuda import fma_product, fusion, mma_product
 from schedules.cuda.depthwise_half import After
 from schedules.cuda.device import DEVICES
+from schedules.cuda.fragments import (
+    TILE,
+    a_place,
+    b_place,
+    c_element,
+    c_place,
+    tf32_a_place,
+    tf32_b_place,
+)
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.mma_intrinsics import HALF as HALVES
 from schedules.cuda.mma_intrinsics import TF32, Operand
@@ -30,18 +39,8 @@ from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cuda.program import Launch
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.kernels.gpu import fragments
 from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
-from tvm_mobilenet.kernels.gpu.fragments import (
-    TILE,
-    a_place,
-    b_place,
-    c_element,
-    c_place,
-    tf32_a_place,
-    tf32_b_place,
-)
 from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.kernels.gpu.image import Image, pack
 from tvm_mobilenet.kernels.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
@@ -119,17 +118,6 @@ def test_every_element_of_a_tile_has_a_place_of_its_own(place: Callable[..., obj
 def test_results_are_read_where_they_were_put() -> None:
     for lane, held in np.ndindex(32, 8):
         assert c_place(*c_element(lane, held)) == (lane, held)
-
-
-@pytest.mark.parametrize(
-    ("operand", "packed"), [(HALVES, fragments.HALVES), (TF32, fragments.TF32)]
-)
-def test_instructions_read_what_is_packed(operand: Operand, packed: fragments.Fragments) -> None:
-    """`schedules` knows nothing of the computes: the layouts stand in both."""
-    for row, column in np.ndindex(TILE, TILE):
-        assert operand.a_place(row, column) == packed.a_place(row, column)
-        assert operand.b_place(row, column) == packed.b_place(row, column)
-        assert mma_intrinsics.c_place(row, column) == c_place(row, column)
 
 
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
