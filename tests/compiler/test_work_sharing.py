@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import tvm
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.static_programs import compiled, relax_of, seeded
 from torch import nn
@@ -81,7 +81,6 @@ def all_of(claim: Claim, thread: int) -> list[int]:
     return done
 
 
-@settings(deadline=None)
 @given(
     st.data(),
     st.integers(1, MAX_THREADS),

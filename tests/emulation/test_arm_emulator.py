@@ -117,7 +117,7 @@ def on_device(*arguments: str) -> subprocess.CompletedProcess[str]:
         [emulator.find().python, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         env={"PATH": os.environ["PATH"]},
     )

@@ -37,7 +37,7 @@ def test_unscheduled_compute(case: Case, rng: np.random.Generator) -> None:
     check_unscheduled(case, rng)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(case=convolutions(), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, seed: int) -> None:
     check_unscheduled(case, np.random.default_rng(seed))

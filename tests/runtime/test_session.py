@@ -55,7 +55,7 @@ def python(script: str, *arguments: str | Path, **environment: str) -> str:
     """What ``script`` prints in a fresh interpreter."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, timeout=120
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -261,7 +261,7 @@ def test_numpy_tvm_ffi_and_the_runtime_library_are_enough(tiny: Path, tmp_path: 
         text=True,
         cwd=tmp_path,
         env={"PYTHONPATH": str(device), "TVM_LIBRARY_PATH": str(device / "lib")},
-        timeout=120,
+        timeout=240,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "None"

@@ -101,7 +101,7 @@ def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
 
 
 # the shapes are small as they are; making them smaller would take minutes of compiling
-@settings(max_examples=6, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=6, phases=[Phase.reuse, Phase.generate])
 @given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, seed: int) -> None:
     check_decisions(case, np.random.default_rng(seed))

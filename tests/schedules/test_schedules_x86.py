@@ -135,7 +135,7 @@ def test_odd_shapes(case: Case, name: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 # the shapes are small as they are; making them smaller would take minutes of compiling
-@settings(max_examples=15, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=15, phases=[Phase.reuse, Phase.generate])
 @given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, name: str, seed: int) -> None:
     check_decisions(case, spec_of(name), np.random.default_rng(seed), 1)

@@ -147,7 +147,7 @@ def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
         wait_for_devices(measurer, every[:2])
         boards.signal(victim, number)
         ended, submitted = [], 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not any("went in the middle" in note for note in measurer.notes) or measurer.pending:
             assert time.monotonic() < deadline
             while measurer.hungry and submitted < len(every):
@@ -166,7 +166,7 @@ def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
         for i in range(0, 36, 12):
             measurer.submit(Batch(0, every[i : i + 12]))
         back = lambda: any(note.endswith("measure: 2") for note in measurer.notes)  # noqa: E731
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not back():
             assert time.monotonic() < deadline
             if not measurer.pending:
