@@ -170,6 +170,9 @@ def write_bundle(
             precision=precision,
             executor="cuda",
             workspace_bytes=code.program.workspace_bytes,
+            layers=tuple(
+                bundle.Layer(step.kernel, step.kernel, tuned=False) for step in code.program.steps
+            ),
         ),
         library=built,
         parameters=np.frombuffer(code.program.parameters, np.uint8),
