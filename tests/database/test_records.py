@@ -104,7 +104,7 @@ def test_the_last_measurement_of_a_schedule_counts(
         assert opened.ranked(0)[0].trace_key == candidates[0].key
 
 
-def test_a_search_that_was_decided_side_by_side_stays_decided(
+def test_final_measurements_decide_until_a_later_search(
     log: Path, space: KernelSpace, candidates: list[Candidate]
 ) -> None:
     with Records.open(log, SPEC, writable=True) as opened:
@@ -119,7 +119,7 @@ def test_a_search_that_was_decided_side_by_side_stays_decided(
         assert opened.ranked(0)[0].trace_key == candidates[3].key
 
 
-def test_what_is_measured_side_by_side_does_not_reorder_a_models_times(
+def test_final_measurements_do_not_reorder_modelled_records(
     log: Path, space: KernelSpace, candidates: list[Candidate]
 ) -> None:
     with Records.open(log, SPEC, writable=True) as opened:
@@ -169,7 +169,7 @@ def test_a_truncated_line_is_named_and_skipped_only_on_request(log: Path, name: 
     assert len(Records.open(log, SPEC).records) == 5
 
 
-def test_a_bad_workload_line_takes_its_records_with_it_and_no_others(
+def test_a_bad_workload_line_drops_only_its_own_records(
     log: Path, candidates: list[Candidate]
 ) -> None:
     other = KernelSpace(matmul(8, 64, 16).func, SPEC.tvm_target())

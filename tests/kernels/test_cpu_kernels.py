@@ -9,7 +9,8 @@ import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.kernel_cases import Case, Convolution, activate
+from support.arrays import activate
+from support.kernel_cases import Case, Convolution
 from support.odd_kernels import CASES, FAST_PRODUCTS, SEPARABLE, convolutions
 from torch.nn import functional
 

@@ -103,7 +103,7 @@ def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
     golden(f"schedules/cuda/{rule}.tvmscript", scheduled.mod.script() + "\n")
 
 
-def test_tf32_is_refused_where_tensor_cores_do_not_multiply_it() -> None:
+def test_tf32_is_refused_before_sm_80() -> None:
     func = FUNCTIONS["pointwise_conv2d_tf32"]().with_attr("global_symbol", "main")
     with pytest.raises(Exception, match="tf32 needs sm_80 or newer, came sm_75"):
         default_schedule(func, target.resolve("cuda-sm_75").tvm_target())
@@ -225,7 +225,7 @@ def scaled(layer: Convolution, batch: int) -> Convolution:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
-def test_fusing_with_the_1x1_after_repeats_too_much_where_channels_are_many(precision: str) -> None:
+def test_separable_fusion_does_not_pay_with_many_channels(precision: str) -> None:
     """112 x 112 x 32 is computed once by every block; 7 x 7 x 1024 would be by dozens of them."""
     times = KernelTimes(DEVICES["sm_90"], precision)
     for batch in (1, 64):
@@ -262,7 +262,7 @@ def test_what_others_read_too_is_not_fused() -> None:
     assert {"pointwise", "depthwise"} <= set(names) and "pointwise_depthwise" not in names
 
 
-def test_pooling_goes_to_the_classifier_where_a_launch_costs_more() -> None:
+def test_pooling_is_fused_with_the_classifier_where_a_launch_costs_more() -> None:
     """One image's 7 x 7 on a large GPU; not more images, nor a GPU of few multiprocessors."""
     large, small = (target.resolve(f"cuda-{arch}").tvm_target() for arch in ("sm_90", "sm_87"))
     assert fusion.pooling_pays(large, "fp16", 1, 49, 1024, 1000)
@@ -279,7 +279,7 @@ def planned_head(name: str, batch: int) -> tuple[Launch, ...]:
 
 
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
-def test_slices_where_tiles_are_fewer_than_places(operand: Operand) -> None:
+def test_the_reduction_is_sliced_where_tiles_are_few(operand: Operand) -> None:
     """7 x 7 x 1024 gives a large GPU 256 tiles; 64 images of 112 x 112 give it enough to do."""
     large = DEVICES["sm_90"]
     assert mma_product.best_block(large, 4, 64, 64, operand).slices > 1

@@ -117,7 +117,7 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
     assert measurer.statistics.run - before <= 36 + repeated and measurer.statistics.restarts == 0
 
 
-def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
+def test_faults_are_counted_by_cause_and_lose_no_other_candidate(
     boards: Farm, space: KernelSpace
 ) -> None:
     faults = [one for fault in list(CAUSES)[1:] for one in (fault, "none")]
@@ -134,7 +134,7 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill -9", "hung"])
-def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
+def test_a_lost_device_is_replaced_and_rejoins(
     boards: Farm, space: KernelSpace, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(farm, "GRACE_S", 0.5)
@@ -174,7 +174,7 @@ def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
             measurer.poll(0.1)
 
 
-def test_when_every_device_is_gone_the_run_ends_with_what_it_has(
+def test_losing_every_device_ends_the_run_and_keeps_its_results(
     boards: Farm, space: KernelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(farm, "QUERY_S", 0.2)

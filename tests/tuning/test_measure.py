@@ -58,7 +58,7 @@ def results(measurer: LocalMeasurer) -> list[BatchResult]:
     return ended
 
 
-def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
+def test_faults_are_counted_by_cause_and_lose_no_other_candidate(
     measurer: LocalMeasurer, space: KernelSpace
 ) -> None:
     # every fault between two candidates that are fine
