@@ -43,7 +43,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Files of few tests that take minutes. They go first, that no core waits for the last of them.
 LONG_FILES = (
-    "test_readme_board.py",
+    "test_raspberry_pi.py",
+    "test_docs.py",
     "test_variants.py",
     "test_arm_tuning.py",
     "test_arm_emulator.py",

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 from tvm_mobilenet.benchmark.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.provenance import now
@@ -138,6 +138,8 @@ def peer_names(text: str) -> tuple[str, ...]:
 
 def _body(args: argparse.Namespace) -> int:
     _check(args)
+    extras.require_module("rich", "bench")  # peers that are missing are rows with a reason
+
     from rich.console import Console
 
     if args.profile:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tvm_mobilenet import extras
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError
 
 INTERRUPTED = 130  # the shell's status for a command that ended on Ctrl-C
@@ -34,19 +35,31 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
 
 
 def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a stage's body; an error becomes one line on stderr and its exit status."""
+    """Run a stage's body; an error becomes one line on stderr and its exit status.
+
+    So does a module that is missing because its extra was not installed.
+    """
     try:
         return main(args)
     except TvmMobilenetError as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+        return _fail(str(error), error.exit_status, args.debug)
+    except ModuleNotFoundError as error:
+        advice = extras.advice_for(error.name)
+        if advice is None:
+            raise
+        return _fail(advice, BadInput.exit_status, args.debug)
     except KeyboardInterrupt:
         if args.debug:
             traceback.print_exc()
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return status
 
 
 def alpha(text: str) -> float:

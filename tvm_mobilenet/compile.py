@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Manifest
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
+    extras.require("compile")
+
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.bundle import check_writable
     from tvm_mobilenet.compiler import precision

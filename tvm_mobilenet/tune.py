@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.remote.tracker import tracker_address
 
@@ -130,6 +130,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _body(args: argparse.Namespace) -> int:
+    extras.require("compile", "tune")
     from tvm_mobilenet.hardware import target
 
     spec = target.resolve(args.target)

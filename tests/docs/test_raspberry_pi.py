@@ -1,4 +1,4 @@
-"""README's section on a Raspberry Pi, command by command, with the emulated device as the board.
+"""docs/raspberry-pi.md, command by command, with the emulated device as the board.
 
 Stand-ins, and nothing else differs: `ssh pi@rpi4` and `scp` go to a folder that is the board's
 home, where python3 is the emulated one; `pip install` there asks that the emulated device holds the
@@ -61,10 +61,10 @@ shutil.copytree({packages!r}, {home!r} + "/" + folder, copy_function=os.symlink)
 
 
 def commands() -> list[str]:
-    """What the section's blocks tell to type."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## On a Raspberry Pi", 1)[1].split("\n## ", 1)[0]
-    blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    """What the page's blocks tell to type."""
+    page = (REPOSITORY / "docs" / "raspberry-pi.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4, "the page's blocks are not found any more"
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
 
 
