@@ -143,7 +143,7 @@ def read(kind: type[T], value: object, *, complete: bool = False) -> T:
     one.
     """
     hint: Any = kind
-    result: T = _reader(hint, complete)(value)
+    result: T = _reader(hint, complete=complete)(value)
     return result
 
 
@@ -152,7 +152,7 @@ def check(instance: Any) -> None:
     kind: Any = type(instance)
     for name, hint in _hints(kind).items():
         try:
-            _reader(hint, False)(getattr(instance, name))
+            _reader(hint, complete=False)(getattr(instance, name))
         except Unexpected as error:
             raise error.within(_at(name)) from None
 
@@ -196,26 +196,28 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 @functools.cache
-def _reader(hint: Any, complete: bool) -> Reader:
+def _reader(hint: Any, *, complete: bool) -> Reader:
     """What reads values of a hint."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return lambda value: value
     if dataclasses.is_dataclass(hint):
-        return _dataclass_reader(hint, complete)
+        return _dataclass_reader(hint, complete=complete)
     if origin is Annotated:
         base, *bounds = arguments
-        return functools.partial(_read_bounded, _reader(base, complete), SCALARS[base], bounds)
+        return functools.partial(
+            _read_bounded, _reader(base, complete=complete), SCALARS[base], bounds
+        )
     if origin is Literal:
         return functools.partial(_read_choice, arguments)
     if origin in (types.UnionType, typing.Union):  # the only unions here are "X | None"
         (inner,) = (one for one in arguments if one is not type(None))
-        reader = _reader(inner, complete)
+        reader = _reader(inner, complete=complete)
         return lambda value: None if value is None else reader(value)
     if origin is tuple:
-        return functools.partial(_read_list, _reader(arguments[0], complete))
+        return functools.partial(_read_list, _reader(arguments[0], complete=complete))
     if origin is not None and issubclass(origin, Mapping):
-        return functools.partial(_read_mapping, _reader(arguments[1], complete))
+        return functools.partial(_read_mapping, _reader(arguments[1], complete=complete))
     return functools.partial(_read_scalar, hint, SCALARS[hint])
 
 
@@ -276,8 +278,8 @@ def _read_mapping(reader: Reader, value: Any) -> dict[str, Any]:
     return {key: _member(reader, value, key) for key in value}
 
 
-def _dataclass_reader(kind: Any, complete: bool) -> Reader:
-    readers = {key: _reader(hint, complete) for key, hint in _hints(kind).items()}
+def _dataclass_reader(kind: Any, *, complete: bool) -> Reader:
+    readers = {key: _reader(hint, complete=complete) for key, hint in _hints(kind).items()}
     required = [
         field.name
         for field in dataclasses.fields(kind)

@@ -74,7 +74,7 @@ def test_input_to_output(capsys: Capture, tiny: Path, tmp_path: Path) -> None:
 
 
 def test_several_outputs_are_written_by_name(capsys: Capture, tmp_path: Path) -> None:
-    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(True), two_outputs=True)
+    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(two_outputs=True), two_outputs=True)
     assert "wanted a .npz" in fails(capsys, 2, tmp_path / "tiny", "--output", tmp_path / "y.npy")
     ok(capsys, tmp_path / "tiny", "--output", tmp_path / "y.npz")
     with np.load(tmp_path / "y.npz") as arrays:

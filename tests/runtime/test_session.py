@@ -76,7 +76,7 @@ def test_run_agrees_with_the_reference(tmp_path: Path, name: str) -> None:
 
 
 def test_several_outputs(tmp_path: Path) -> None:
-    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(True), two_outputs=True)
+    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(two_outputs=True), two_outputs=True)
     x = tiny_bundle.sample_input()
     with load(tmp_path / "tiny") as loaded:
         logits, doubled = loaded.run(x)

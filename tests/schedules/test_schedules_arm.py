@@ -144,10 +144,8 @@ def test_every_rule_of_x86_has_its_arm_one() -> None:
 
 @pytest.mark.parametrize("rule", sorted([*GOLDEN, *GOLDEN_OF_NETWORK]))
 def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
-    if rule in GOLDEN:
-        func = GOLDEN[rule].func()
-    else:
-        func = kernel_of_largest(GOLDEN_OF_NETWORK[rule])
+    known = GOLDEN.get(rule)
+    func = known.func() if known else kernel_of_largest(GOLDEN_OF_NETWORK[rule])
     assert rule_of(func) == rule
     machine = target.resolve("arm-rpi4").tvm_target()
     golden(f"schedules/arm_cpu/{rule}.tvmscript", by_default(func, machine).script() + "\n")

@@ -144,7 +144,9 @@ def test_a_tile_holds_what_its_outputs_meet(size: int, tile: int, stride: int, b
     """By trying every output and tap along one axis."""
     results = -(-size // stride)
     window = Window((3, 1), (stride, 1), (before, 0))
-    conv = Convolution(True, (1, size, 1, 16), (1, results, 1, 16), window)
+    conv = Convolution(
+        depthwise=True, source=(1, size, 1, 16), result=(1, results, 1, 16), window=window
+    )
     met = [
         {
             row
@@ -242,7 +244,7 @@ def test_a_block_has_the_rows_that_its_half_asks_for(operand: Operand) -> None:
     best = mma_product.best_block(device, 7 * 3, 32, 32, operand, half)
     assert best.m_tiles == 7
     assert fma_product.best_block(device, 112 * 3, 512, 512, half).m == 112
-    with pytest.raises(ValueError):  # nobody has so much shared memory
+    with pytest.raises(ValueError, match="empty"):  # nobody has so much shared memory
         mma_product.best_block(device, 700, 32, 32, operand, replace(half, rows=112 * 100))
 
 
