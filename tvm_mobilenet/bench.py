@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from tvm_mobilenet import cli, extras
 from tvm_mobilenet.benchmark.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS, VARIANTS
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.remote.tracker import tracker_address
 
@@ -94,11 +95,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
+    alphas = ", ".join(f"{alpha:g}" for alpha in ALPHAS)
+    resolutions = ", ".join(map(str, RESOLUTIONS))
     group = parser.add_argument_group("sweep")
     group.add_argument(
         "--sweep",
         action="store_true",
-        help="compile and time all 16 variants: alpha 1, 0.75, 0.5, 0.25 by 224, 192, 160, 128",
+        help=f"compile and time all {len(VARIANTS)} variants: alpha {alphas} by {resolutions}",
     )
     group.add_argument("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     group.add_argument(

@@ -252,7 +252,7 @@ def test_numpy_tvm_ffi_and_the_runtime_library_are_enough(tiny: Path, tmp_path: 
     library = tvm_runtime.find_library()
     (device / "lib" / library.name).symlink_to(library)
     script = (
-        "import sys; from tvm_mobilenet import tvm_runtime; "
+        "import sys; from tvm_mobilenet import run, tvm_runtime; "
         "print(tvm_runtime.version()); sys.exit(run.main(sys.argv[1:]))"
     )
     done = subprocess.run(
@@ -355,6 +355,7 @@ def test_a_pool_that_cannot_grow_is_one_line(tiny: Path) -> None:
     script = """
 import os, sys
 from tvm_mobilenet import errors, tvm_runtime
+from tvm_mobilenet.runtime.session import load
 tvm_runtime.library()
 cpus = os.sched_getaffinity(0)
 tvm_runtime.ffi().get_global_func("runtime.config_threadpool")(-3, 1, ["0"])
