@@ -1,5 +1,7 @@
 """How far apart two CPUs are: by how long a cache line takes from one to the other and back.
 
+    python benchmarks/handover.py
+
 A virtual machine's CPUs are now two cores beside one cache, now two that share none, and for one
 thread both are the same. Compiled from handover.c, since no Python is fast enough to ask.
 """
@@ -8,9 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+from tvm_mobilenet import cli
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware.cores import usable_cores
 
@@ -42,3 +46,19 @@ class Handover:
     def ns(self) -> float:
         """Nanoseconds there and back, now."""
         return float(self._function(*self.cpus, TURNS))
+
+
+def main() -> int:
+    parser = cli.make_parser("handover", "How long a cache line takes between two CPUs.")
+    return cli.run_stage(lambda _: show(), parser.parse_args())
+
+
+def show() -> int:
+    handover = Handover()
+    first, second = handover.cpus
+    print(f"CPU {first} to CPU {second} and back: {handover.ns():.0f} ns")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,9 +22,10 @@ ROOMS = (
     "extras",
     "cli",
     "tvm_runtime",
-    "provenance",
+    "strict",
     "files",
     "hardware",
+    "provenance",
     "models",
     "network",
     "kernels",
@@ -203,7 +204,7 @@ def test_inner_rooms_are_built_upon_each_other(outer: str) -> None:
     assert not upwards
 
 
-@pytest.mark.parametrize("command", (*COMMANDS, "__main__"))
+@pytest.mark.parametrize("command", [*COMMANDS, "__main__"])
 def test_no_command_imports_another(command: str) -> None:
     others = {f"{PACKAGE}.{name}" for name in (*COMMANDS, "__main__")} - {f"{PACKAGE}.{command}"}
     imported = {one.name for one in imports_of(REPOSITORY / PACKAGE / f"{command}.py")}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from tvm_mobilenet import cli, extras
 from tvm_mobilenet.benchmark.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS, VARIANTS
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.remote.tracker import tracker_address
 
@@ -94,11 +95,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
+    alphas = ", ".join(f"{alpha:g}" for alpha in ALPHAS)
+    resolutions = ", ".join(map(str, RESOLUTIONS))
     group = parser.add_argument_group("sweep")
     group.add_argument(
         "--sweep",
         action="store_true",
-        help="compile and time all 16 variants: alpha 1, 0.75, 0.5, 0.25 by 224, 192, 160, 128",
+        help=f"compile and time all {len(VARIANTS)} variants: alpha {alphas} by {resolutions}",
     )
     group.add_argument("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     group.add_argument(
@@ -164,15 +167,15 @@ def _body(args: argparse.Namespace) -> int:
 
 def _profile(args: argparse.Namespace, out: Console) -> int:
     from tvm_mobilenet.benchmark.profile.layers import print_profile, to_json
-    from tvm_mobilenet.results import schema
-    from tvm_mobilenet.results.machine import describe
+    from tvm_mobilenet.files import write_text
+    from tvm_mobilenet.provenance import describe_machine
 
     profiles: list[tuple[str, Profile]] = []
     for title, one in (_profiles_on_device if args.rpc_tracker else _profiles_here)(args):
         print_profile(out, title, one)
         profiles.append((title, one))
         if args.json:
-            schema.write_text(args.json, to_json(profiles, describe(), args.command, now()))
+            write_text(args.json, to_json(profiles, describe_machine(), args.command, now()))
     if args.json:
         print(f"wrote {args.json}")
     return 0

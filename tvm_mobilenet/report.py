@@ -36,13 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     if args.output is not None:
         _check_output(args.output)
+    from tvm_mobilenet.files import write_text
     from tvm_mobilenet.results import schema
 
     files = [(str(path), schema.load(path)) for path in args.results]
     if args.output is None:
         _print(files)
         return 0
-    schema.write_text(args.output, _render(args.output, files))
+    write_text(args.output, _render(args.output, files))
     print(f"wrote {args.output}")
     return 0
 

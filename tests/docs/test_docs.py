@@ -30,6 +30,7 @@ from onnx import TensorProto, helper
 
 from tvm_mobilenet.__main__ import STAGES
 from tvm_mobilenet.__main__ import main as command
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
 from tvm_mobilenet.results import schema, statistics
 
 REPOSITORY = Path(__file__).parents[2]
@@ -437,8 +438,8 @@ def test_performances_tables_are_the_sweep(sweep: dict[tuple[int, float, int], C
     letters = {"onnxruntime": "O", "openvino": "V", "litert": "L", "torch-compile": "T"}
     page = read("docs/performance.md")
     for threads in (1, 2):
-        for alpha in (1.0, 0.75, 0.5, 0.25):
-            cells = [sweep[threads, alpha, resolution] for resolution in (224, 192, 160, 128)]
+        for alpha in ALPHAS:
+            cells = [sweep[threads, alpha, resolution] for resolution in RESOLUTIONS]
             row = " | ".join(
                 f"{ms(one.ours_ms)} / {ms(one.peer_ms)} {letters[one.peer]} ({one.ratio:.2f}x)"
                 for one in cells
@@ -464,12 +465,12 @@ def test_arms_instructions_are_those_counted() -> None:
     rows = schema.load(RESULTS / "arm-rpi4-instructions.json").results
     counts = {(row.engine, row.alpha, row.resolution): row.instructions or 0 for row in rows}
     page = read("docs/arm.md")
-    for alpha in (1.0, 0.75, 0.5, 0.25):
+    for alpha in ALPHAS:
         cells = [
             " / ".join(
                 f"{counts[name, alpha, size] / 1e6:.1f}" for name in ("bundle", "onnxruntime")
             )
-            for size in (224, 192, 160, 128)
+            for size in RESOLUTIONS
         ]
         assert f"| {alpha:g} | {' | '.join(cells)} |" in page
 

@@ -17,9 +17,18 @@ from support import gpu_networks
 from tvm import relax, tirx
 
 from schedules import RULES
-from schedules.cuda import fma_product, fusion, mma_intrinsics, mma_product
+from schedules.cuda import fma_product, fusion, mma_product
 from schedules.cuda.depthwise_half import After
 from schedules.cuda.device import Device, device_of
+from schedules.cuda.fragments import (
+    TILE,
+    a_place,
+    b_place,
+    c_element,
+    c_place,
+    tf32_a_place,
+    tf32_b_place,
+)
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.mma_intrinsics import HALF as HALVES
 from schedules.cuda.mma_intrinsics import TF32, Operand
@@ -30,18 +39,8 @@ from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cuda.program import Launch
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.kernels.gpu import fragments
 from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
-from tvm_mobilenet.kernels.gpu.fragments import (
-    TILE,
-    a_place,
-    b_place,
-    c_element,
-    c_place,
-    tf32_a_place,
-    tf32_b_place,
-)
 from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.kernels.gpu.image import Image, pack
 from tvm_mobilenet.kernels.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
@@ -111,7 +110,7 @@ def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
     golden(f"schedules/cuda/{rule}.tvmscript", scheduled.mod.script() + "\n")
 
 
-def test_tf32_is_refused_where_tensor_cores_do_not_multiply_it() -> None:
+def test_tf32_is_refused_before_sm_80() -> None:
     func = FUNCTIONS["pointwise_conv2d_tf32"]().with_attr("global_symbol", "main")
     with pytest.raises(Exception, match="tf32 needs sm_80 or newer, came sm_75"):
         default_schedule(func, target.resolve("cuda-sm_75").tvm_target())
@@ -126,17 +125,6 @@ def test_every_element_of_a_tile_has_a_place_of_its_own(place: Callable[..., obj
 def test_results_are_read_where_they_were_put() -> None:
     for lane, held in np.ndindex(32, 8):
         assert c_place(*c_element(lane, held)) == (lane, held)
-
-
-@pytest.mark.parametrize(
-    ("operand", "packed"), [(HALVES, fragments.HALVES), (TF32, fragments.TF32)]
-)
-def test_instructions_read_what_is_packed(operand: Operand, packed: fragments.Fragments) -> None:
-    """`schedules` knows nothing of the computes: the layouts stand in both."""
-    for row, column in np.ndindex(TILE, TILE):
-        assert operand.a_place(row, column) == packed.a_place(row, column)
-        assert operand.b_place(row, column) == packed.b_place(row, column)
-        assert mma_intrinsics.c_place(row, column) == c_place(row, column)
 
 
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
@@ -163,7 +151,9 @@ def test_a_tile_holds_what_its_outputs_meet(size: int, tile: int, stride: int, b
     """By trying every output and tap along one axis."""
     results = -(-size // stride)
     window = Window((3, 1), (stride, 1), (before, 0))
-    conv = Convolution(True, (1, size, 1, 16), (1, results, 1, 16), window)
+    conv = Convolution(
+        depthwise=True, source=(1, size, 1, 16), result=(1, results, 1, 16), window=window
+    )
     met = [
         {
             row
@@ -244,7 +234,7 @@ def scaled(layer: Convolution, batch: int) -> Convolution:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
-def test_fusing_with_the_1x1_after_repeats_too_much_where_channels_are_many(precision: str) -> None:
+def test_separable_fusion_does_not_pay_with_many_channels(precision: str) -> None:
     """112 x 112 x 32 is computed once by every block; 7 x 7 x 1024 would be by dozens of them."""
     times = KernelTimes(device("sm_90"), precision)
     for batch in (1, 64):
@@ -261,7 +251,7 @@ def test_a_block_has_the_rows_that_its_half_asks_for(operand: Operand) -> None:
     best = mma_product.best_block(gpu, 7 * 3, 32, 32, operand, half)
     assert best.m_tiles == 7
     assert fma_product.best_block(gpu, 112 * 3, 512, 512, half).m == 112
-    with pytest.raises(ValueError):  # nobody has so much shared memory
+    with pytest.raises(ValueError, match="empty"):  # nobody has so much shared memory
         mma_product.best_block(gpu, 700, 32, 32, operand, replace(half, rows=112 * 100))
 
 
@@ -281,7 +271,7 @@ def test_what_others_read_too_is_not_fused() -> None:
     assert {"pointwise", "depthwise"} <= set(names) and "pointwise_depthwise" not in names
 
 
-def test_pooling_goes_to_the_classifier_where_a_launch_costs_more() -> None:
+def test_pooling_is_fused_with_the_classifier_where_a_launch_costs_more() -> None:
     """One image's 7 x 7 on a large GPU; not more images, nor a GPU of few multiprocessors."""
     large, small = (target.resolve(f"cuda-{arch}").tvm_target() for arch in ("sm_90", "sm_87"))
     assert fusion.pooling_pays(large, "fp16", 1, 49, 1024, 1000)
@@ -298,7 +288,7 @@ def planned_head(name: str, batch: int) -> tuple[Launch, ...]:
 
 
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
-def test_slices_where_tiles_are_fewer_than_places(operand: Operand) -> None:
+def test_the_reduction_is_sliced_where_tiles_are_few(operand: Operand) -> None:
     """7 x 7 x 1024 gives a large GPU 256 tiles; 64 images of 112 x 112 give it enough to do."""
     large = device("sm_90")
     assert mma_product.best_block(large, 4, 64, 64, operand).slices > 1

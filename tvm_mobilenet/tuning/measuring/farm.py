@@ -11,10 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from tvm_mobilenet.database.lines import How
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.hardware.toolchain import check_installed
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.remote.tracker import (
     EMULATED_KEY,
     DeviceQueue,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from schedules.cuda.fragments import TF32
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.kernels.gpu.fragments import TF32
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.runtime import cuda
 from tvm_mobilenet.runtime.cuda import OutOfMemory
