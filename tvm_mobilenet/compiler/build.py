@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from tvm_mobilenet.hardware.toolchain import package_of
 if TYPE_CHECKING:
     import tvm
 
+    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
     from tvm_mobilenet.compiler.cpu.static_program import StaticProgram
     from tvm_mobilenet.compiler.cpu.vm_program import VmProgram
     from tvm_mobilenet.compiler.cuda.library import GpuCode
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
     from tvm_mobilenet.database.lines import RecordInfo
 
 EXECUTORS = ("static", "vm")  # of networks on CPUs
+# the parts of a library call each other, whatever else the process has loaded
+BIND_DIRECTLY = ["-Wl,-Bsymbolic-functions"]
 
 
 @dataclass(frozen=True)
 class Compiled:
     """`tuned` has the record of each kernel that was scheduled from one."""
 
-    module: tvm.runtime.Module | tvm.runtime.Executable | GpuCode
+    module: NativeCode | tvm.runtime.Executable | GpuCode
     program: StaticProgram | VmProgram | GpuProgram
     tuned: dict[str, RecordInfo]
 
@@ -59,7 +63,8 @@ def build_network(
 
         code, tuned = compile_for_gpu(module, spec, precision, records, IrDump(dump_ir))
         return Compiled(code, code.program, tuned)
-    from tvm_mobilenet.compiler.cpu.lowering import lower
+    from tvm_mobilenet.compiler.cpu.lowering import lower_to_tir
+    from tvm_mobilenet.compiler.cpu.native_code import generate
     from tvm_mobilenet.compiler.pipeline import IrDump, compile_graph, schedule_graph
 
     target = spec.tvm_target()
@@ -70,7 +75,7 @@ def build_network(
         graph, tuned = schedule_graph(module, target, spec.vector_width, records, dump, strassen)
         return Compiled(*build_vm(graph, target), tuned)
     program, tuned = compile_graph(module, target, spec.vector_width, records, dump, strassen)
-    return Compiled(lower(program.module, target), program, tuned)
+    return Compiled(generate(lower_to_tir(program.module, target), target), program, tuned)
 
 
 def check_executor(executor: str, spec: TargetSpec) -> None:
@@ -85,7 +90,7 @@ def check_executor(executor: str, spec: TargetSpec) -> None:
 
 
 def link(
-    module: tvm.runtime.Module | tvm.runtime.Executable | GpuCode, library: Path, spec: TargetSpec
+    module: NativeCode | tvm.runtime.Executable | GpuCode, library: Path, spec: TargetSpec
 ) -> None:
     """Write the shared library. Raises BadInput without a linker, RunFailed where linking fails."""
     from tvm_mobilenet.compiler.cuda import library as gpu_library
@@ -96,6 +101,8 @@ def link(
 
     from tvm.support import cc
 
+    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
+
     compiler = spec.cross_compiler or cc.get_cc()
     if compiler is None or shutil.which(compiler) is None:
         package = package_of(compiler or "cc")
@@ -103,8 +110,14 @@ def link(
         raise BadInput(
             f"target {spec.name}: wanted the linker {compiler or 'cc'}, it is not installed{advice}"
         )
+    linker = cc.cross_compiler(compiler)
     try:
-        module.export_library(str(library), fcompile=cc.cross_compiler(compiler))
+        if isinstance(module, NativeCode):
+            with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
+                objects = [str(path) for path in module.write_objects(Path(folder))]
+                linker(str(library), objects, BIND_DIRECTLY if len(objects) > 1 else [])
+        else:
+            module.export_library(str(library), fcompile=linker)
     except RuntimeError as error:
         last = str(error).strip().splitlines()[-1]
         raise RunFailed(

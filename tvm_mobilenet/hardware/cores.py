@@ -1,8 +1,15 @@
-"""Which cores build and which measure."""
+"""Which cores this process may use, which of them build and which measure."""
 
 from __future__ import annotations
 
 import os
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def share_cores(threads: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

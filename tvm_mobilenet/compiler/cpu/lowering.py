@@ -68,10 +68,15 @@ def keep_on_stack(
 
 
 def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
-    """Generate code for every function of a scheduled CPU module.
+    """Generate code for every function of a scheduled CPU module, as one LLVM module.
 
     Functions with a `global_symbol` become callable; the others are called by those.
     """
+    return tvm.get_global_func("target.build.llvm")(lower_to_tir(mod, target), target)
+
+
+def lower_to_tir(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """The TensorIR that LLVM gets of a scheduled CPU module."""
     passes = [
         tirx.transform.BindTarget(target.with_host(target)),
         *CPU_PASSES,
@@ -81,4 +86,4 @@ def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
         tirx.transform.LowerTVMBuiltin(),
         tirx.transform.LowerIntrin(),
     ]
-    return tvm.get_global_func("target.build.llvm")(tvm.transform.Sequential(passes)(mod), target)
+    return tvm.transform.Sequential(passes)(mod)
