@@ -1,6 +1,6 @@
 """PyTorch to ONNX, checked against PyTorch; and ONNX files of other origin, checked as they load.
 
-The exporter folds batch norm into the convolutions and explicit padding into their ``pads``.
+Batch norm is folded into the convolutions, and explicit padding into their ``pads``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,27 @@ def export(
     RunFailed where ONNX's checker does not accept what the exporter made.
     """
     import onnx
+
+    from tvm_mobilenet.network.onnx_writer import NotPlain, write
+
+    try:
+        model = write(module, INPUT_NAME, input_shape, OPSET)
+    except NotPlain:
+        model = export_by_torch(module, input_shape)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise RunFailed(f"the exported ONNX model is not valid: {_first_line(error)}") from error
+    if path is not None:
+        try:
+            onnx.save_model(model, str(path))
+        except OSError as error:
+            raise BadInput(f"cannot write ONNX file {path}: {error.strerror}") from error
+    return model
+
+
+def export_by_torch(module: nn.Module, input_shape: Sequence[int]) -> onnx.ModelProto:
+    """What ``torch.onnx.export`` makes of any module, in seconds."""
     import torch
 
     example = torch.zeros(tuple(input_shape))
@@ -64,15 +85,6 @@ def export(
             "torch.onnx.export gave no program; try the PyTorch that pyproject.toml pins"
         )
     model: onnx.ModelProto = program.model_proto
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise RunFailed(f"the exported ONNX model is not valid: {_first_line(error)}") from error
-    if path is not None:
-        try:
-            onnx.save_model(model, str(path))
-        except OSError as error:
-            raise BadInput(f"cannot write ONNX file {path}: {error.strerror}") from error
     return model
 
 
