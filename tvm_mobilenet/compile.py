@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run_stage(_compile, cli.parse(parser, argv))
 
 
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Meanwhile Python does not search for garbage in cycles: a few MB of it here.
+
+    Each search goes through all that importing TVM made, a twentieth of the time in all.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@without_collector()
 def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.bundle import check_writable
     from tvm_mobilenet.compiler import precision
