@@ -16,7 +16,7 @@ from support import tuning_kernels
 from support.tuning_kernels import SPEC, matmul
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import records
+from tvm_mobilenet import records, tvm_runtime
 from tvm_mobilenet.database import store
 from tvm_mobilenet.database.lines import (
     RecordInfo,
@@ -79,6 +79,37 @@ def test_what_is_written_is_read_back(
     schedule, found = opened.schedule_for(matmul(8, 32, 16).func)
     assert schedule is not None and found == info(30.0)
     assert opened.schedule_for(matmul(8, 64, 16).func) == (None, None)
+
+
+def test_what_is_not_there_is_known_by_its_hash(
+    log: Path, space: KernelSpace, candidates: list[Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = replace(info(30.0), tvm_version=tvm_runtime.version())
+    others = [KernelSpace(matmul(8, n, 16).func, SPEC.tvm_target()) for n in (48, 64)]
+    with Records.open(log.parent / "ours", SPEC, writable=True) as opened:
+        for one in (space, *others):
+            opened.append([Measured(one.mod, one.default.trace_json, ours)])
+    absent = KernelSpace(matmul(8, 96, 16).func, SPEC.tvm_target()).mod
+    read: list[int] = []
+    module = Records.module
+    monkeypatch.setattr(Records, "module", lambda self, i: read.append(i) or module(self, i))
+    reopened = Records.open(log.parent / "ours", SPEC)
+    assert reopened.find(absent) is None and set(read) == {0}, "the first, to test its hash"
+    assert [reopened.find(one.mod) for one in (space, *others)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("version", [None, "0.26"], ids=["this TVM", "another"])
+def test_hashes_of_another_build_hide_nothing(
+    log: Path, space: KernelSpace, candidates: list[Candidate], version: str | None
+) -> None:
+    come_from = version or tvm_runtime.version()
+    with Records.open(log.parent / "other", SPEC, writable=True) as opened:
+        found = replace(info(30.0), tvm_version=come_from)
+        opened.append([Measured(space.mod, candidates[0].trace_json, found)])
+    path = log.parent / "other" / store.WORKLOADS
+    (_, module) = json.loads(path.read_text())
+    path.write_text(json.dumps(["1234", module]) + "\n")
+    assert Records.open(log.parent / "other", SPEC).find(space.mod) == 0
 
 
 def test_metaschedule_loads_the_database(log: Path, space: KernelSpace) -> None:

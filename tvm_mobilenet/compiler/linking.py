@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from tvm_mobilenet.hardware.toolchain import link_command
 if TYPE_CHECKING:
     from tvm_mobilenet.compiler.backend import Code
     from tvm_mobilenet.hardware.target import TargetSpec
+
+# calls between the parts of one library go straight, not through its table of symbols
+BIND_DIRECTLY = ["-Wl,-Bsymbolic-functions"]
 
 
 def link(code: Code, library: Path, spec: TargetSpec) -> None:
@@ -24,9 +28,17 @@ def link(code: Code, library: Path, spec: TargetSpec) -> None:
 
     from tvm.support import cc
 
+    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
+
     compiler, *flags = command
+    linker = cc.cross_compiler(compiler, flags)
     try:
-        code.export_library(str(library), fcompile=cc.cross_compiler(compiler, flags))
+        if isinstance(code, NativeCode):
+            with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
+                objects = [str(path) for path in code.write_objects(Path(folder))]
+                linker(str(library), objects, BIND_DIRECTLY if len(objects) > 1 else [])
+        else:
+            code.export_library(str(library), fcompile=linker)
     except RuntimeError as error:
         raise RunFailed(
             f"target {spec.name}: {compiler} cannot link the library: {last_line(error)}"

@@ -43,6 +43,21 @@ def export(
     RunFailed where ONNX's checker does not accept what the exporter made.
     """
     import onnx
+
+    model = _export_by_torch(module, input_shape)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise RunFailed(f"the exported ONNX model is not valid: {_first_line(error)}") from error
+    if path is not None:
+        try:
+            onnx.save_model(model, str(path))
+        except OSError as error:
+            raise BadInput(f"cannot write ONNX file {path}: {error.strerror}") from error
+    return model
+
+
+def _export_by_torch(module: nn.Module, input_shape: Sequence[int]) -> onnx.ModelProto:
     import torch
 
     example = torch.zeros(tuple(input_shape))
@@ -65,15 +80,6 @@ def export(
             "torch.onnx.export gave no program; try the PyTorch that pyproject.toml pins"
         )
     model: onnx.ModelProto = program.model_proto
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise RunFailed(f"the exported ONNX model is not valid: {_first_line(error)}") from error
-    if path is not None:
-        try:
-            onnx.save_model(model, str(path))
-        except OSError as error:
-            raise BadInput(f"cannot write ONNX file {path}: {error.strerror}") from error
     return model
 
 
