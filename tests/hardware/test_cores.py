@@ -6,9 +6,9 @@ import os
 
 import pytest
 
+from tvm_mobilenet import provenance
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.cores import share_cores, usable_cores
-from tvm_mobilenet.results import machine
 from tvm_mobilenet.runtime import threads
 from tvm_mobilenet.tuning.workers import arguments
 
@@ -21,7 +21,7 @@ def test_those_that_the_process_may_run_on_in_order(monkeypatch: pytest.MonkeyPa
     allow(monkeypatch, {9, 3, 8})
     assert usable_cores() == (3, 8, 9)
     assert share_cores(1) == ((3, 8), (9,))
-    assert machine.describe().cores == target.read_host("").cores == 3
+    assert provenance.describe_machine().cores == target.read_host("").cores == 3
     assert sorted(threads.available_cpus()) == [3, 8, 9]
     paths: list[str] = []
     monkeypatch.setattr(arguments, "L2_OF_CORE", "/nowhere/cpu{}")
@@ -37,7 +37,8 @@ def test_a_system_that_tells_no_affinity(
 ) -> None:
     """As macOS, which at most says how many there are."""
     monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(threads._process, "cpus", frozenset())  # what other tests pinned
     monkeypatch.setattr(os, "cpu_count", lambda: count)
     assert usable_cores() == cores
-    assert machine.describe().cores == target.read_host("").cores == len(cores)
+    assert provenance.describe_machine().cores == target.read_host("").cores == len(cores)
     assert threads.available_cpus() == list(cores)
