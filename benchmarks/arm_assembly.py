@@ -76,9 +76,7 @@ def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None
     from rich.table import Table
     from rich.text import Text
 
-    from schedules.arm_cpu.cores import CORES
-
-    width = CORES[mcpu].fmas_per_cycle
+    width = spec.facts["fmas"]
     modelled = f"; llvm-mca's model of {MODELS[mcpu]}" if mca else ""
     title = f"{spec.name}: {mcpu}, {width} FMA{'s' * (width > 1)} a cycle{modelled}"
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -190,7 +190,7 @@ def measure_group(
     from tvm_mobilenet.tuning.workers.messages import Settings
 
     # never cut off: a slow candidate's time counts here as much as a fast one's
-    settings = Settings(target=dict(target.resolve(group.target).target), cut_off=float("inf"))
+    settings = Settings(target=target.resolve(group.target).tvm_config(), cut_off=float("inf"))
     with LocalMeasurer(settings) as measurer:
         for number, (name, space) in enumerate(spaces(group)):
             if name not in missing or time.monotonic() > end:

@@ -9,7 +9,6 @@ thread both are the same. Compiled from handover.c, since no Python is fast enou
 from __future__ import annotations
 
 import ctypes
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from tvm_mobilenet import cli
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware.cores import usable_cores
 
 SOURCE = Path(__file__).with_name("handover.c")
 FLAGS = ("-O2", "-shared", "-fPIC", "-pthread")
@@ -30,7 +30,7 @@ class Handover:
     """
 
     def __init__(self) -> None:
-        self.cpus = sorted(os.sched_getaffinity(0))[:2]
+        self.cpus = usable_cores()[:2]
         if len(self.cpus) < 2:
             raise RunFailed("a handover is between two CPUs, and this process may use one")
         with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ def main() -> int:
 def body(args: argparse.Namespace) -> int:
     core = target.resolve(args.core).core
     if core is None:
-        raise BadInput(f"target {args.core} has no [core] table")
+        raise BadInput(f"target {args.core} cannot be modelled: its [core] says too little")
     times = json.loads(cli.existing_file(args.times, "times").read_text())
     with multiprocessing.get_context("fork").Pool(args.processes) as pool:
         rows = [row for found in pool.imap(model_group, jobs(times, core)) for row in found]

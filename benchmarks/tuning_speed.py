@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import cli
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, last_line
 
 if TYPE_CHECKING:
     import tvm
@@ -64,7 +64,7 @@ def body(args: argparse.Namespace) -> int:
 
     args.rpc_tracker = None
     spec = target.resolve(args.target)
-    settings = Settings(target=dict(spec.target), link=tune.linker(args, spec))
+    settings = Settings(target=spec.tvm_config(), link=tune.linker(args, spec))
     result = (endurance if args.endurance else side_by_side)(args, spec, settings)
     if args.json:
         provenance.write_results(args.json, result)
@@ -188,7 +188,7 @@ def measure_theirs(
         results = [future.result() for future in runner.run(inputs)]
         failed += len(batch) - sum(result.run_secs is not None for result in results)
         for error in [one.error_msg for one in (*built, *results) if one.error_msg][:1]:
-            print(f"  theirs: {error.strip().splitlines()[-1]}")
+            print(f"  theirs: {last_line(error)}")
         for one in inputs:
             Path(one.artifact_path).unlink(missing_ok=True)
     return time.perf_counter() - start, failed

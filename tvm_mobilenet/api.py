@@ -107,8 +107,10 @@ def build_bundle(
     from tvm_mobilenet.compiler.linking import link
     from tvm_mobilenet.compiler.pipeline import compile_network
     from tvm_mobilenet.compiler.precision import TOLERANCES
+    from tvm_mobilenet.hardware.toolchain import link_command
 
     bundle.check_writable(output)
+    link_command(options.spec)  # what is missing at the end is said first
     compiled = compile_network(source.relax_module(), options, records, dump or NO_DUMP)
     sample = source.sample_input()
     expected = source.reference(sample)

@@ -120,7 +120,11 @@ def _add_device_flags(parser: argparse.ArgumentParser) -> None:
         metavar="HOST[:PORT]",
         help="measure on a device of this RPC tracker, by the device's own clock",
     )
-    group.add_argument("--rpc-key", metavar="KEY", help="the key the tracker has the device under")
+    group.add_argument(
+        "--rpc-key",
+        metavar="KEY",
+        help="the key the tracker has the device under (default: rpc_key of the target's file)",
+    )
     group.add_argument(
         "--count-instructions",
         action="store_true",
@@ -189,12 +193,14 @@ def _profiles_here(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
 
 
 def _profiles_on_device(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
+    from tvm_mobilenet.benchmark.places import places
     from tvm_mobilenet.benchmark.profile.remote import profile
     from tvm_mobilenet.remote.session import load
 
     (bundle,) = args.bundles
+    key = args.rpc_key or places.rpc_key_of(places.targets_of(args.bundles)[0])
     for threads in args.threads:
-        with load(bundle, args.rpc_tracker, args.rpc_key, threads) as session:
+        with load(bundle, args.rpc_tracker, key, threads) as session:
             session.set_input(session.bundle.sample_input())
             title = f"{bundle} on {session.about.cpu}, threads: {threads}"
             yield title, profile(session, args.min_runs)
@@ -202,8 +208,8 @@ def _profiles_on_device(args: argparse.Namespace) -> Iterator[tuple[str, Profile
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work, before any work."""
-    if (args.rpc_tracker is None) != (args.rpc_key is None):
-        raise BadInput("--rpc-tracker and --rpc-key go together: which tracker, and which device")
+    if args.rpc_key is not None and args.rpc_tracker is None:
+        raise BadInput("--rpc-key goes with --rpc-tracker: which tracker has the device")
     if args.count_instructions and (args.rpc_tracker or args.profile):
         raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
     if args.against is None:
@@ -235,7 +241,8 @@ def _open_place(args: argparse.Namespace, progress: PlainProgress) -> AbstractCo
         return nullcontext(places.Here(plan, args.threads, progress))
     targets = [places.named_target(args.target)] if args.sweep else places.targets_of(args.bundles)
     if args.rpc_tracker:
-        return places.on_a_device(args.rpc_tracker, args.rpc_key, targets[0], plan, progress)
+        key = args.rpc_key or places.rpc_key_of(targets[0])
+        return places.on_a_device(args.rpc_tracker, key, targets[0], plan, progress)
 
     from tvm_mobilenet.benchmark.places import instructions
 

@@ -67,6 +67,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.network.source import NetworkSpec
 
     spec = target.resolve(args.target)
@@ -79,6 +80,7 @@ def _compile(args: argparse.Namespace) -> int:
     )
     network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     network.check()
+    link_command(spec)  # a missing compiler is said before anything is compiled
     output = args.output or default_output(network, options)
     check_writable(output)
     records = open_records(spec, args.tuning_records)

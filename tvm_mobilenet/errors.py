@@ -19,3 +19,18 @@ class BadInput(TvmMobilenetError):
     """What the caller passed cannot be used; raised before any work is done."""
 
     exit_status = 2
+
+
+METADATA = "# Metadata omitted"  # begins the last line of what TVM prints of IR
+
+
+def last_line(told: BaseException | str) -> str:
+    """The line that says something of an error, or of what a program printed: the last not blank.
+
+    Of an error without text its type's name; empty for empty text.
+    """
+    lines = [line.strip() for line in str(told).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(METADATA)]
+    if lines:
+        return lines[-1]
+    return "" if isinstance(told, str) else type(told).__name__

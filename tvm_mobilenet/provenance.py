@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tvm_mobilenet.files import write_text
+from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.strict import Amount, Count
 
 # How a figure was obtained: on this machine, on a device over RPC, on an emulated one, or by a
@@ -116,7 +117,7 @@ def describe_machine() -> Machine:
     """This machine, now. ``cores`` are those this process may use."""
     return Machine(
         cpu=_cpu_name(),
-        cores=_usable_cores(),
+        cores=len(usable_cores()),
         governor=GOVERNOR.read_text().strip() if GOVERNOR.exists() else None,
         load_average=tuple(round(load, 2) for load in os.getloadavg()),
         os=_os_name(),
@@ -125,23 +126,11 @@ def describe_machine() -> Machine:
     )
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _cpu_name() -> str:
     """The CPU's name; with family and model, since a virtual machine often hides the name."""
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields: dict[str, str] = dict(
-        re.findall(r"^(model name|cpu family|model)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    )
+    fields = cpu.first_fields(cpu.read_cpuinfo())
     if "model name" not in fields:
-        return platform.machine()
+        return platform.processor() or platform.machine()
     if "cpu family" not in fields:
         return fields["model name"]
     return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"

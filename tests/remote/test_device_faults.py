@@ -258,5 +258,7 @@ def test_a_device_lost_in_the_middle_loses_no_row(
 
 
 def test_the_flags_go_together(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main([str(bundle), "--rpc-key", "board"]) == 2
+    assert "--rpc-key goes with --rpc-tracker" in capsys.readouterr().err
     assert bench.main([str(bundle), "--rpc-tracker", "desk"]) == 2
-    assert "--rpc-tracker and --rpc-key go together" in capsys.readouterr().err
+    assert "--rpc-key: target test has no rpc_key of its own" in capsys.readouterr().err

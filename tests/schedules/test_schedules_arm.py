@@ -24,6 +24,7 @@ from tvm.target import Target
 
 from schedules import RULES
 from schedules.arm_cpu import cores
+from schedules.facts import FACTS
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN
 from tvm_mobilenet.core_model import loops
@@ -40,6 +41,7 @@ HOST = {
     "keys": ["arm_cpu", "cpu"],
     "mtriple": f"{platform.machine()}-linux-gnu",
     "num-cores": 4,
+    FACTS: dict(target.resolve("arm-rpi4").facts),
 }
 KERNELS = network_kernels.distinct()
 LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
@@ -255,27 +257,40 @@ def test_pooling_hot_loop(machine: str) -> None:
 # The model
 
 
-def test_the_core_of_every_target_is_known() -> None:
-    for name in target.known():
-        spec = target.resolve(name)
-        if spec.family == "arm":
-            assert spec.target["mcpu"] in cores.CORES
-            registers = 16 if spec.target["mtriple"].startswith("armv7") else 32
-            assert cores.CORES[spec.target["mcpu"]].registers == registers
+ARM = [name for name in target.known() if name.startswith("arm-")]
 
 
-@pytest.mark.parametrize("core", cores.CORES.values(), ids=cores.CORES)
-def test_tiles_fit_the_registers(core: cores.Core) -> None:
+def core_of(name: str) -> cores.Core:
+    return cores.core_of(target.resolve(name).tvm_target())
+
+
+@pytest.mark.parametrize("name", ARM)
+def test_the_core_is_what_its_target_says(name: str) -> None:
+    spec, core = target.resolve(name), core_of(name)
+    assert {fact: getattr(core, fact) for fact in cores.FACTS} == {
+        fact: spec.facts[fact] for fact in cores.FACTS
+    }
+    assert core.registers == (16 if spec.target["mtriple"].startswith("armv7") else 32)
+
+
+def test_a_target_without_facts_has_no_core() -> None:
+    with pytest.raises(ValueError, match=r"does not say fmas, .*l2_bytes, in its feature\.facts"):
+        cores.core_of(Target({"kind": "llvm", "keys": ["arm_cpu", "cpu"]}))
+
+
+@pytest.mark.parametrize("name", ARM)
+def test_tiles_fit_the_registers(name: str) -> None:
+    core = core_of(name)
     for panel in (1, 2, 3):
         sizes = [1, 2, 3, 4, 6, 7, 8, 14]
         rows, columns, vectors = cores.best_gemm_tile(core, sizes, sizes, sizes, panel)
         pixels = rows * columns
         assert pixels * vectors + pixels + vectors < core.registers
         if core.registers == 32:
-            assert pixels * vectors >= core.fmas_per_cycle * core.fma_latency
+            assert pixels * vectors >= core.fmas * core.fma_latency
 
 
 def test_the_tiles_of_a_72() -> None:
-    core = cores.CORES["cortex-a72"]
+    core = core_of("arm-rpi4")
     assert cores.best_gemm_tile(core, [1, 2, 4], [1, 2, 4, 7, 8], [1, 2, 4, 8], 2) == (1, 8, 2)
     assert cores.best_gemm_tile(core, [1], [1, 7], [1, 2, 4, 8], 2) == (1, 7, 2)

@@ -19,7 +19,7 @@ from tvm import relax, tirx
 from schedules import RULES
 from schedules.cuda import fma_product, fusion, mma_product
 from schedules.cuda.depthwise_half import After
-from schedules.cuda.device import DEVICES
+from schedules.cuda.device import Device, device_of
 from schedules.cuda.fragments import (
     TILE,
     a_place,
@@ -91,6 +91,13 @@ FUNCTIONS: dict[str, Callable[[], tirx.PrimFunc]] = {
 }
 
 
+ARCHITECTURES = [name.removeprefix("cuda-") for name in target.known() if name.startswith("cuda-")]
+
+
+def device(arch: str) -> Device:
+    return device_of(target.resolve(f"cuda-{arch}").tvm_target())
+
+
 def test_a_golden_file_for_every_rule() -> None:
     assert sorted(FUNCTIONS) == sorted(RULES["cuda"])
 
@@ -121,19 +128,19 @@ def test_results_are_read_where_they_were_put() -> None:
 
 
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
-@pytest.mark.parametrize("arch", sorted(DEVICES))
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_small_images_fill_the_gpu(arch: str, operand: Operand) -> None:
     """At 14 x 14 and 7 x 7 the tiles get small enough for half the multiprocessors at least."""
-    device = DEVICES[arch]
+    gpu = device(arch)
     for pixels, channels in ((196, 512), (49, 1024)):
         rows = -(-pixels // TILE) * TILE
         tiles = (rows // TILE, channels // TILE, channels // TILE)
-        block = mma_product.best_block(device, *tiles, operand)
+        block = mma_product.best_block(gpu, *tiles, operand)
         warps = tiles[0] * tiles[1] // (block.m_each * block.n_each) * block.slices
-        assert warps >= device.multiprocessors * device.tensor_cores / 2
-        product = fma_product.best_block(device, rows, channels, channels)
+        assert warps >= gpu.multiprocessors * gpu.tensor_cores / 2
+        product = fma_product.best_block(gpu, rows, channels, channels)
         threads = rows * channels // (product.m * product.n) * product.threads
-        assert threads >= device.multiprocessors * device.fma_lanes / 2
+        assert threads >= gpu.multiprocessors * gpu.fma_lanes / 2
 
 
 @pytest.mark.parametrize(
@@ -229,7 +236,7 @@ def scaled(layer: Convolution, batch: int) -> Convolution:
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 def test_separable_fusion_does_not_pay_with_many_channels(precision: str) -> None:
     """112 x 112 x 32 is computed once by every block; 7 x 7 x 1024 would be by dozens of them."""
-    times = KernelTimes(DEVICES["sm_90"], precision)
+    times = KernelTimes(device("sm_90"), precision)
     for batch in (1, 64):
         first, second = (scaled(layer, batch) for layer in gpu_networks.chain()[:2])
         assert times.separable(first, second) < times.alone(first) + times.alone(second)
@@ -240,12 +247,12 @@ def test_separable_fusion_does_not_pay_with_many_channels(precision: str) -> Non
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
 def test_a_block_has_the_rows_that_its_half_asks_for(operand: Operand) -> None:
     half = After(rows=112, outputs=98, taps=9, value_bytes=operand.bytes)
-    device = DEVICES["sm_86"]
-    best = mma_product.best_block(device, 7 * 3, 32, 32, operand, half)
+    gpu = device("sm_86")
+    best = mma_product.best_block(gpu, 7 * 3, 32, 32, operand, half)
     assert best.m_tiles == 7
-    assert fma_product.best_block(device, 112 * 3, 512, 512, half).m == 112
+    assert fma_product.best_block(gpu, 112 * 3, 512, 512, half).m == 112
     with pytest.raises(ValueError, match="empty"):  # nobody has so much shared memory
-        mma_product.best_block(device, 700, 32, 32, operand, replace(half, rows=112 * 100))
+        mma_product.best_block(gpu, 700, 32, 32, operand, replace(half, rows=112 * 100))
 
 
 def test_what_others_read_too_is_not_fused() -> None:
@@ -283,7 +290,7 @@ def planned_head(name: str, batch: int) -> tuple[Launch, ...]:
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
 def test_the_reduction_is_sliced_where_tiles_are_few(operand: Operand) -> None:
     """7 x 7 x 1024 gives a large GPU 256 tiles; 64 images of 112 x 112 give it enough to do."""
-    large = DEVICES["sm_90"]
+    large = device("sm_90")
     assert mma_product.best_block(large, 4, 64, 64, operand).slices > 1
     assert mma_product.best_block(large, 64 * 112 * 112 // TILE, 4, 2, operand).slices == 1
     assert fma_product.best_block(large, 64, 1024, 1024).slices > 1

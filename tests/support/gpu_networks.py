@@ -156,7 +156,7 @@ def write_bundle(
     """A bundle of the code, with `x` as its sample."""
     layout = "NCHW"[: len(network.output_shape)]
     path, built = folder / "bundle", folder / "model.so"
-    library.link(code, built, "test", None)
+    library.link(code, built, "test")
     expected = network.reference(x).astype(np.float32)
     bundle.write(
         path,

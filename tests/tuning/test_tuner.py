@@ -358,7 +358,7 @@ def test_interrupted_exits_130_and_says_where_the_records_are(
             ["--measure", "model", "--rpc-tracker", "localhost", "--rpc-key", "k"],
             "--measure model uses no device",
         ),
-        (["--measure", "model"], "has no [core] table"),
+        (["--measure", "model"], "[core] of its file would have to say clock_mhz"),
         (["--model", "resnet"], "unknown model 'resnet'"),
         (["--onnx", "/nowhere.onnx"], "/nowhere.onnx: no such file"),
         (["--tuning-records", "/nowhere"], "no tuning records in /nowhere"),

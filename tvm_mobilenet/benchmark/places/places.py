@@ -15,6 +15,7 @@ from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.bundle.manifest import Target
 from tvm_mobilenet.emulation.emulator import Emulator
 from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.provenance import Machine, describe_machine
 from tvm_mobilenet.remote.tracker import TrackerAddress
@@ -157,3 +158,15 @@ def named_target(name: str) -> Target:
 
     spec = target.resolve(name)
     return Target(spec.name, str(spec.target["mtriple"]))
+
+
+def rpc_key_of(target: Target) -> str:
+    """The key that the target's file gives its devices. Raises BadInput where it gives none."""
+    from tvm_mobilenet.hardware import target as targets
+
+    key = targets.resolve(target.name).rpc_key if target.name in targets.known() else None
+    if key is None:
+        raise BadInput(
+            f"--rpc-key: target {target.name} has no rpc_key of its own; say which device"
+        )
+    return key

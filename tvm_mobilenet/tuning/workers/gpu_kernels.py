@@ -66,7 +66,7 @@ class Builder(builder.Builder):
             (),
         )
         code = library.generate(program, self._target, "cuda")
-        library.link(code, Path(job.library), "cuda", self._settings.link[0], job.objects)
+        library.link(code, Path(job.library), "cuda", self._settings.link, job.objects)
 
     def _make_case(self, job: MakeCase) -> str:
         from tvm_mobilenet.tuning.workers import gpu_reference
