@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig, stages
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ def main() -> int:
 
 
 def body(args: argparse.Namespace) -> int:
-    from tvm_mobilenet.hardware import target
-
     known = [name for name in target.known() if name.startswith("cuda-")]
     for arch in [name.removeprefix("cuda-") for name in ([args.target] if args.target else known)]:
         for precision in PRECISIONS[:: 2 if arch == NO_TF32 else 1]:
@@ -49,11 +48,9 @@ def line(arch: str, precision: str, batch: int) -> str:
     from schedules.cuda.device import device_of
     from schedules.cuda.fusion import cheapest
     from schedules.cuda.kernel_times import KernelTimes
-    from tvm_mobilenet.hardware import target
 
     chain = chain_of(MobileNetConfig(), batch)
-    device = device_of(target.resolve(f"cuda-{arch}").tvm_target())
-    times = KernelTimes(device, precision)
+    times = KernelTimes(device_of(target.resolve(f"cuda-{arch}").tvm_target()), precision)
     time, pairs = cheapest(times, chain)
     without, _ = cheapest(without_pointwise_depthwise(times), chain)
     gain = 100 * (1 - time / without)

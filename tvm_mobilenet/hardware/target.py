@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import importlib.resources
 import os
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput, last_line
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.hardware.core import SCHEDULED, Core
 from tvm_mobilenet.hardware.cores import usable_cores
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from tvm_mobilenet.strict import AtLeast, Count
 
 if TYPE_CHECKING:
     from tvm.target import Target
@@ -34,37 +30,66 @@ FAMILY_DEFAULTS: dict[Family, str] = {"arm": "arm-rpi4", "cuda": "cuda-sm_80"}
 # The key of TVM's target, which also names the folder of schedules, that makes a family.
 FAMILY_OF_KEY: dict[str, Family] = {"x86": "x86", "arm_cpu": "arm", "cuda": "cuda"}
 
-# What the schedules' model of a GPU reads, beside its multiprocessors, the device's cores.
-GPU_FACTS = (
-    "registers",
-    "max_threads",
-    "fma_lanes",
-    "mma_cycles",
-    "clock_mhz",
-    "memory_gb_s",
-    "l2_bytes",
+# The tables of a target file, as they are read; TVM checks [target] itself.
+
+
+@dataclass(frozen=True)
+class DeviceTable:
+    name: str
+    cores: Count
+    vector_width: Count
+    rpc_key: str | None = None
+    cpu_features: tuple[str, ...] = ()
+    vendor: str | None = None
+    cpu_family: Count | None = None
+    host_triple: str | None = None
+
+
+@dataclass(frozen=True)
+class GpuTable:
+    """``registers`` and ``max_threads`` are of a multiprocessor, of which the device has cores."""
+
+    tensor_cores: tuple[str, ...]
+    registers: Count
+    max_threads: Count
+    fma_lanes: Count
+    mma_cycles: Count
+    clock_mhz: Count
+    memory_gb_s: Count
+    l2_bytes: Count
+
+
+@dataclass(frozen=True)
+class TuneTable:
+    trials_per_task: Count | None = None
+    timeout_s: Count | None = None
+
+
+@dataclass(frozen=True)
+class BuildTable:
+    cross_compiler: str | None = None
+    linker: str | None = None
+
+
+# The facts of a ``Core``, of which a file need not say all.
+WHOLE = {"window": Annotated[int, AtLeast(0)]}  # every other number is at least 1
+CoreTable: Any = make_dataclass(
+    "CoreTable", [(one.name, WHOLE.get(one.name, Count) | None, None) for one in fields(Core)]
 )
 
-TABLES = ("target", "device", "core", "gpu", "tune", "build")
-# Every key a table may have, with the type of its value; [target] is TVM's own to check.
-KEYS: dict[str, dict[str, type]] = {
-    "device": {
-        "name": str,
-        "cores": int,
-        "rpc_key": str,
-        "vector_width": int,
-        "cpu_features": list,
-        "vendor": str,
-        "cpu_family": int,
-        "host_triple": str,
-    },
-    "core": {field.name: int for field in fields(Core)},
-    "gpu": {"tensor_cores": list, **dict.fromkeys(GPU_FACTS, int)},
-    "tune": {"trials_per_task": int, "timeout_s": int},
-    "build": {"cross_compiler": str, "linker": str},
-}
-MAY_BE_ZERO = {("core", "window")}
-REQUIRED_OF_DEVICE = ("name", "cores", "vector_width")
+
+@dataclass(frozen=True)
+class TargetFile:
+    target: Mapping[str, Any]
+    device: DeviceTable
+    core: CoreTable = None
+    gpu: GpuTable | None = None
+    tune: TuneTable = TuneTable()
+    build: BuildTable = BuildTable()
+
+
+# What the schedules' model of a GPU reads, beside its multiprocessors, the device's cores.
+GPU_FACTS = tuple(one.name for one in fields(GpuTable) if one.name != "tensor_cores")
 
 
 @dataclass(frozen=True)
@@ -264,58 +289,52 @@ def parse(content: str, name: str, source: str) -> TargetSpec:
     Raises BadInput for malformed TOML, and for a key that is unknown, missing or of another type.
     """
     try:
-        tables = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{source}: not valid TOML: {error}") from None
-    _check_tables(tables, source)
-    device, build, tune = tables["device"], tables.get("build", {}), tables.get("tune", {})
-    target = _with_cores(tables["target"], device["cores"], source)
-    family, card = _family(target, source), _gpu(tables, source)
+        file = strict.read(TargetFile, strict.parse_toml(content))
+    except strict.Unexpected as error:
+        raise BadInput(f"{source}: {error}") from None
+    family, card = _family(file.target, source), _gpu(file, source)
     return TargetSpec(
         name=name,
         family=family,
-        target=target,
-        device=device["name"],
-        num_cores=device["cores"],
-        vector_width=device["vector_width"],
-        cpu_features=tuple(device.get("cpu_features", ())),
-        vendor=device.get("vendor"),
-        cpu_family=device.get("cpu_family"),
-        rpc_key=device.get("rpc_key"),
-        cross_compiler=build.get("cross_compiler"),
-        linker=build.get("linker"),
-        trials_per_task=tune.get("trials_per_task"),
-        timeout_s=tune.get("timeout_s"),
-        facts=_gpu_facts(tables, source) if card else _core_facts(tables, family, source),
+        target=_with_cores(file.target, file.device.cores, source),
+        device=file.device.name,
+        num_cores=file.device.cores,
+        vector_width=file.device.vector_width,
+        cpu_features=file.device.cpu_features,
+        vendor=file.device.vendor,
+        cpu_family=file.device.cpu_family,
+        rpc_key=file.device.rpc_key,
+        cross_compiler=file.build.cross_compiler,
+        linker=file.build.linker,
+        trials_per_task=file.tune.trials_per_task,
+        timeout_s=file.tune.timeout_s,
+        facts=_gpu_facts(file, source) if card else _core_facts(file, family, source),
         gpu=card,
     )
 
 
-def _gpu(tables: Mapping[str, Any], source: str) -> Gpu | None:
-    target, device, table = tables["target"], tables["device"], tables.get("gpu", {})
-    if target.get("kind") != "cuda":
+def _gpu(file: TargetFile, source: str) -> Gpu | None:
+    if file.target.get("kind") != "cuda":
         return None
-    missing = ["[device] host_triple"] if "host_triple" not in device else []
-    missing += [f"[gpu] {key}" for key in KEYS["gpu"] if key not in table]
-    if missing:
-        raise BadInput(f"{source}: a GPU's target must also say {', '.join(missing)}")
-    if not gpu.is_arch(target.get("arch")):
-        raise BadInput(
-            f"{source}: [target] arch: expected one as in sm_90, got {target.get('arch')!r}"
-        )
-    return Gpu(target["arch"], device["host_triple"], tuple(table["tensor_cores"]))
+    if file.gpu is None or file.device.host_triple is None:
+        raise BadInput(f"{source}: a GPU's target must also say [device] host_triple and [gpu]")
+    arch = file.target.get("arch")
+    if not gpu.is_arch(arch):
+        raise BadInput(f"{source}: target.arch: expected one as in sm_90, got {arch!r}")
+    return Gpu(str(arch), file.device.host_triple, file.gpu.tensor_cores)
 
 
-def _gpu_facts(tables: Mapping[str, Any], source: str) -> dict[str, int]:
-    if "core" in tables:
+def _gpu_facts(file: TargetFile, source: str) -> dict[str, int]:
+    if file.core is not None:
         raise BadInput(f"{source}: [core] is of CPUs; a GPU's facts are in [gpu]")
-    return {key: tables["gpu"][key] for key in GPU_FACTS}
+    return {key: getattr(file.gpu, key) for key in GPU_FACTS}
 
 
-def _core_facts(tables: Mapping[str, Any], family: Family, source: str) -> dict[str, int]:
-    if "gpu" in tables or "host_triple" in tables["device"]:
+def _core_facts(file: TargetFile, family: Family, source: str) -> dict[str, int]:
+    if file.gpu is not None or file.device.host_triple is not None:
         raise BadInput(f'{source}: [gpu] and [device] host_triple are for targets of kind "cuda"')
-    facts: dict[str, int] = dict(tables.get("core", {}))
+    told = {} if file.core is None else asdict(file.core)
+    facts = {name: value for name, value in told.items() if value is not None}
     missing = [name for name in SCHEDULED if name not in facts]
     if missing and family == "arm":
         raise BadInput(
@@ -333,46 +352,6 @@ def _from_path(path: Path) -> TargetSpec:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise BadInput(f"target file {path}: {reason}") from None
     return parse(content, path.stem, str(path))
-
-
-def _check_tables(tables: Mapping[str, Any], source: str) -> None:
-    _refuse_unknown(tables, TABLES, "table", source)
-    for table in tables:
-        if not isinstance(tables[table], dict):
-            raise BadInput(f"{source}: {table}: expected a table, [{table}], got {tables[table]!r}")
-    for table in ("target", "device"):
-        if table not in tables:
-            raise BadInput(f"{source}: the table [{table}] is missing")
-    for table, keys in KEYS.items():
-        values = tables.get(table, {})
-        _refuse_unknown(values, tuple(keys), f"key in [{table}]", source)
-        for key, value in values.items():
-            least = 0 if (table, key) in MAY_BE_ZERO else 1
-            _check_type(value, keys[key], f"[{table}] {key}", source, least)
-    for key in REQUIRED_OF_DEVICE:
-        if key not in tables["device"]:
-            raise BadInput(f"{source}: [device] {key} is missing")
-
-
-def _refuse_unknown(
-    values: Mapping[str, Any], known_names: tuple[str, ...], what: str, source: str
-) -> None:
-    unknown = [name for name in values if name not in known_names]
-    if unknown:
-        raise BadInput(
-            f"{source}: unknown {what}: {', '.join(unknown)}; there are {', '.join(known_names)}"
-        )
-
-
-def _check_type(value: object, kind: type, what: str, source: str, least: int = 1) -> None:
-    kinds = {str: "a text", int: f"a whole number of at least {least}", list: "a list of texts"}
-    good = type(value) is kind
-    if isinstance(value, list):
-        good = good and all(isinstance(one, str) for one in value)
-    elif isinstance(value, int):
-        good = good and value >= least
-    if not good:
-        raise BadInput(f"{source}: {what}: expected {kinds[kind]}, got {value!r}")
 
 
 def _with_cores(target: Mapping[str, Any], cores: int, source: str) -> dict[str, Any]:
