@@ -19,6 +19,8 @@ PACKAGE = "tvm_mobilenet"
 ROOMS = (
     "errors",
     "numerics",
+    "chatter",  # what TVM says of a failure
+    "ending",  # how a command ends, whatever was raised
     "cli",
     "tvm_runtime",
     "provenance",

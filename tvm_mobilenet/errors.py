@@ -19,3 +19,9 @@ class BadInput(TvmMobilenetError):
     """What the caller passed cannot be used; raised before any work is done."""
 
     exit_status = 2
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; where it has none, the name of its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, files
 from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ def _body(args: argparse.Namespace) -> int:
 
 def _check_output(path: Path) -> None:
     if path.suffix not in _KINDS:
-        raise BadInput(f"-o {path}: wanted a name that ends in {' or '.join(_KINDS)}")
+        raise BadInput(f"-o {path}: expected a name that ends in {' or '.join(_KINDS)}")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise BadInput(f"-o {path}: not a file in an existing directory")
+    files.check_replaceable(path, "-o")
     if path.suffix == ".html" and importlib.util.find_spec("matplotlib") is None:
         raise BadInput(
             "-o report.html needs matplotlib for its plots: pip install 'tvm-mobilenet[report]'"

@@ -14,10 +14,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT_VERSION = 2  # 2: target.gpu_arch
+from tvm_mobilenet.bundle import meaning
+from tvm_mobilenet.models.normalisation import Normalisation
 
-# what an input or output may hold, by numpy's names
-DTYPES = ("float32", "float16", "int32", "int8", "uint8")
+__all__ = [
+    "FORMAT_VERSION",
+    "Layer",
+    "Manifest",
+    "ManifestError",
+    "Normalisation",
+    "Target",
+    "TensorInfo",
+    "from_json",
+    "to_json",
+]
+
+FORMAT_VERSION = 3  # 2: target.gpu_arch; 3: weights and, of outputs, scores
 
 
 class ManifestError(ValueError):
@@ -25,22 +37,12 @@ class ManifestError(ValueError):
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """How pixel values become input values: ``(pixel * scale - mean) / std``.
-
-    ``pixel`` is 0 to 255; ``mean`` and ``std`` have one number per channel, red first.
-    """
-
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class TensorInfo:
     """An input or output: its shape in the order that ``layout`` names, such as ``NCHW``.
 
-    ``normalisation`` is None for an output and for an input that is not an image.
+    ``normalisation`` is None for an output, for an input that is not an image, and where it is not
+    known. ``scores`` says what the values of an output are, as scores of classes: logits, softmax
+    or sigmoid; None where that is not known.
     """
 
     name: str
@@ -48,6 +50,7 @@ class TensorInfo:
     dtype: str
     layout: str
     normalisation: Normalisation | None = None
+    scores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,9 @@ class Manifest:
 
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
-    function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``files`` the
-    SHA-256 of every other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and
-    ``created`` (UTC, ISO 8601).
+    function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
+    where they are from (``random``, or the ONNX ``file``), ``files`` the SHA-256 of every other
+    file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
     """
 
     target: Target
@@ -101,6 +104,7 @@ class Manifest:
     precision: str
     executor: str
     workspace_bytes: int
+    weights: str = "file"
     layers: tuple[Layer, ...] = ()
     parameters_bytes: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
@@ -116,16 +120,24 @@ def to_json(manifest: Manifest) -> str:
 def from_json(text: str) -> Manifest:
     """Read the text of a manifest.json. Raises ManifestError on anything unexpected in it."""
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ManifestError("not a manifest: nested too deeply") from None
     except ValueError as error:
         raise ManifestError(f"not JSON: {error}") from error
     if not isinstance(data, dict):
-        raise ManifestError(f"wanted an object, came {_shown(data)}")
+        raise ManifestError(f"expected an object, got {_shown(data)}")
     # before anything else: another version may have other keys
     _check_format_version(data.get("format_version"))
     manifest: Manifest = _read(Manifest, data, "")
-    _check_values(manifest)
+    fault = meaning.find_fault(manifest)
+    if fault is not None:
+        raise ManifestError(fault)
     return manifest
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _check_format_version(version: object) -> None:
@@ -136,60 +148,39 @@ def _check_format_version(version: object) -> None:
             f"format version {version} is newer than this program reads ({FORMAT_VERSION}); "
             "update tvm-mobilenet, or compile the bundle with this one"
         )
-    raise ManifestError(f"format_version: wanted {FORMAT_VERSION}, came {_shown(version)}")
-
-
-def _check_values(manifest: Manifest) -> None:
-    """What the types alone do not say."""
-    if len(manifest.inputs) != 1 or not manifest.outputs:
-        raise ManifestError(
-            "wanted one input and at least one output, "
-            f"came {len(manifest.inputs)} and {len(manifest.outputs)}"
-        )
-    for tensor in (*manifest.inputs, *manifest.outputs):
-        if not tensor.shape or min(tensor.shape) < 1:
-            raise ManifestError(
-                f"{tensor.name}: wanted a shape of positive numbers, came {list(tensor.shape)}"
-            )
-        if tensor.dtype not in DTYPES:
-            raise ManifestError(
-                f"{tensor.name}: wanted a dtype of {', '.join(DTYPES)}, came {tensor.dtype!r}"
-            )
-    for name in ("workspace_bytes", "parameters_bytes"):
-        if getattr(manifest, name) < 0:
-            raise ManifestError(f"{name}: wanted 0 or more, came {getattr(manifest, name)}")
+    raise ManifestError(f"format_version: expected {FORMAT_VERSION}, got {_shown(version)}")
 
 
 _TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _read(wanted: Any, value: Any, where: str) -> Any:
-    """``value``, parsed from JSON, as the type ``wanted``; ``where`` is its path in the file."""
-    origin = typing.get_origin(wanted)
-    if dataclasses.is_dataclass(wanted):
-        return _read_dataclass(wanted, value, where)
+def _read(expected: Any, value: Any, where: str) -> Any:
+    """``value``, parsed from JSON, as the type ``expected``; ``where`` is its path in the file."""
+    origin = typing.get_origin(expected)
+    if dataclasses.is_dataclass(expected):
+        return _read_dataclass(expected, value, where)
     if origin in (types.UnionType, typing.Union):  # the only unions here are "X | None"
-        inner = next(arg for arg in typing.get_args(wanted) if arg is not type(None))
+        inner = next(arg for arg in typing.get_args(expected) if arg is not type(None))
         return None if value is None else _read(inner, value, where)
     if origin is tuple:
-        item = typing.get_args(wanted)[0]
+        item = typing.get_args(expected)[0]
         _check(isinstance(value, list), "a list", value, where)
         return tuple(_read(item, each, f"{where}[{i}]") for i, each in enumerate(value))
     if origin is not None:  # Mapping[str, X]
-        item = typing.get_args(wanted)[1]
+        item = typing.get_args(expected)[1]
         _check(isinstance(value, dict), "an object", value, where)
         return {key: _read(item, each, f"{where}.{key}") for key, each in value.items()}
-    if wanted is Any:
+    if expected is Any:
         return value
     # JSON writes 1.0 as 1, and in Python True is an int
-    accepted = (int, float) if wanted is float else (wanted,)
-    _check(type(value) in accepted, _TYPE_NAMES[wanted], value, where)
-    return wanted(value)
+    accepted = (int, float) if expected is float else (expected,)
+    _check(type(value) in accepted, _TYPE_NAMES[expected], value, where)
+    return expected(value)
 
 
-def _read_dataclass(wanted: Any, value: Any, where: str) -> Any:
+def _read_dataclass(expected: Any, value: Any, where: str) -> Any:
     _check(isinstance(value, dict), "an object", value, where)
-    hints = typing.get_type_hints(wanted)
+    hints = typing.get_type_hints(expected)
     prefix = f"{where}." if where else ""
     for key in hints:
         if key not in value:
@@ -197,12 +188,12 @@ def _read_dataclass(wanted: Any, value: Any, where: str) -> Any:
     for key in value:
         if key not in hints:
             raise ManifestError(f"{prefix}{key} is not a key of format {FORMAT_VERSION}")
-    return wanted(**{key: _read(hint, value[key], prefix + key) for key, hint in hints.items()})
+    return expected(**{key: _read(hint, value[key], prefix + key) for key, hint in hints.items()})
 
 
-def _check(ok: bool, wanted: str, value: object, where: str) -> None:
+def _check(ok: bool, expected: str, value: object, where: str) -> None:
     if not ok:
-        raise ManifestError(f"{where}: wanted {wanted}, came {_shown(value)}")
+        raise ManifestError(f"{where}: expected {expected}, got {_shown(value)}")
 
 
 def _shown(value: object) -> str:

@@ -116,8 +116,8 @@ def _is_replaceable(path: Path) -> bool:
 def _check_array(name: str, array: NDArray[Any], info: TensorInfo) -> None:
     if (array.shape, array.dtype) != (info.shape, np.dtype(info.dtype)):
         raise ValueError(
-            f"{name}: wanted {describe_array(info.shape, info.dtype)}, "
-            f"came {describe_array(array.shape, array.dtype)}"
+            f"{name}: expected {describe_array(info.shape, info.dtype)}, "
+            f"got {describe_array(array.shape, array.dtype)}"
         )
 
 

@@ -30,7 +30,7 @@ def link(code: Code, library: Path, spec: TargetSpec) -> None:
         package = package_of(compiler or "cc")
         advice = f"; apt-get install {package}" if package else ""
         raise BadInput(
-            f"target {spec.name}: wanted the linker {compiler or 'cc'}, it is not installed{advice}"
+            f"target {spec.name}: the linker {compiler or 'cc'} is not installed{advice}"
         )
     try:
         code.export_library(str(library), fcompile=cc.cross_compiler(compiler))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.resources
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tvm.target import Target
 
+from tvm_mobilenet import files
 from tvm_mobilenet.compiler.cuda import nvcc
 from tvm_mobilenet.compiler.cuda.lowering import DeviceKernel, lower
 from tvm_mobilenet.compiler.cuda.program import GpuProgram, plan_header
@@ -35,8 +35,8 @@ def generate(program: GpuProgram, target: Target, name: str) -> GpuCode:
     arch = str(target.attrs["arch"])
     nvcc.check(name, arch)
     source, kernels = lower(program.functions, target)
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-        compiled = nvcc.compile_source(source, arch, Path(folder))
+    with files.temporary_folder() as folder:
+        compiled = nvcc.compile_source(source, arch, folder)
     return GpuCode(program, source, kernels, arch, compiled)
 
 
@@ -55,13 +55,13 @@ def link(
     if shutil.which(compiler) is None:
         package = package_of(compiler)
         advice = f"; apt-get install {package}" if package else ""
-        raise BadInput(f"target {name}: wanted the linker {compiler}, it is not installed{advice}")
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-        Path(folder, "host.c").write_text(host_source(), encoding="utf-8")
-        Path(folder, "plan.h").write_text(
+        raise BadInput(f"target {name}: the linker {compiler} is not installed{advice}")
+    with files.temporary_folder() as folder:
+        (folder / "host.c").write_text(host_source(), encoding="utf-8")
+        (folder / "plan.h").write_text(
             plan_header(code.program, code.kernels, code.arch), encoding="utf-8"
         )
-        Path(folder, "kernels.fatbin").write_bytes(code.compiled.fatbin)
+        (folder / "kernels.fatbin").write_bytes(code.compiled.fatbin)
         command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library.resolve()), "host.c"]
         done = subprocess.run(
             [*command, *objects, "-ldl"],
