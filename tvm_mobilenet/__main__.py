@@ -58,7 +58,9 @@ def _help() -> str:
         "usage: tvm-mobilenet [--help] [--version] STAGE ...\n\n"
         "MobileNet from PyTorch through ONNX into Apache TVM, tuned per target.\n\n"
         f"stages:\n{stages}\n\n"
-        "'tvm-mobilenet STAGE --help' shows a stage's flags."
+        "'tvm-mobilenet STAGE --help' shows a stage's flags.\n"
+        "exit status: 0 done, 1 it ran and failed, 2 bad input, 130 interrupted (by\n"
+        "Ctrl-C, SIGTERM or SIGHUP; nothing is left in the temporary folder)"
     )
 
 

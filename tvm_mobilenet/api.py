@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import chatter, files
+from tvm_mobilenet import chatter, ending, files
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.runtime.session import load
 
@@ -117,15 +117,17 @@ def compile_source(
     from tvm_mobilenet.compiler.pipeline import compile_network
 
     module = source.relax_module()
-    try:
-        return compile_network(module, options, records, dump)
-    except TvmMobilenetError:
-        raise
-    except Exception as error:  # TVM's errors are of many types
-        chatter.let_go(error)
-        raise RunFailed(
-            f"{source.title}: TVM cannot compile it: {chatter.reason(error)}"
-        ) from error
+    with chatter.kept_back() as told:
+        try:
+            compiled = compile_network(module, options, records, dump)
+        except TvmMobilenetError:
+            raise
+        except Exception as error:  # TVM's errors are of many types
+            chatter.let_go(error)
+            reason = chatter.reason(error)
+            raise RunFailed(f"{source.title}: TVM cannot compile it: {reason}") from error
+    ending.say_all(told.getvalue())
+    return compiled
 
 
 def describe(

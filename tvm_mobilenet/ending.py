@@ -107,7 +107,7 @@ def describe(error: Exception) -> str:
     """One line on what was raised: what it says itself where this package raised it on purpose."""
     if isinstance(error, TvmMobilenetError):
         return one_line(str(error))
-    text = reason(error)
+    text = reason(error).rstrip(".")
     if isinstance(error, MemoryError):
         return one_line("out of memory" if text == "MemoryError" else f"out of memory: {text}")
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -132,6 +132,12 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         _give_up(sys.stderr)
+
+
+def say_all(lines: str) -> None:
+    """As ``say``, of what may be several lines or none."""
+    if lines.strip():
+        say(lines.rstrip())
 
 
 def _tell(

@@ -44,8 +44,7 @@ def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
             reason = f"{_failed_node(error)}: {chatter.reason(error)}"
             chatter.let_go(error)
             raise BadInput(f"ONNX model cannot be imported: {reason}") from error
-    if told.getvalue():  # warnings about what was imported are not ours to hide
-        ending.say(told.getvalue().rstrip())
+    ending.say_all(told.getvalue())  # warnings about what was imported are not ours to hide
     return module
 
 
