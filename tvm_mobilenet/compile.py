@@ -59,7 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "The bundle keeps it for 'run'. Without these flags the network's own: that of an ONNX "
         "file is not known.",
     )
-    return cli.run_stage(_compile, cli.parse(parser, argv))
+    return cli.run_stage(_compile_leaving_nothing, cli.parse(parser, argv))
+
+
+def _compile_leaving_nothing(args: argparse.Namespace) -> int:
+    from tvm_mobilenet import files
+
+    with files.own_temporary_folder():
+        return _compile(args)
 
 
 def _compile(args: argparse.Namespace) -> int:

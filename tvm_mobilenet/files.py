@@ -127,6 +127,32 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Meanwhile the temporary folder, of this process and of those it starts, is one of its own.
+
+    So that nothing is left: PyTorch, ONNX Runtime and compilers leave files of theirs there. Where
+    no folder can be made, nothing changes, and who needs one says so.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+    except OSError:
+        yield
+        return
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        # libraries note down places of theirs in the environment too
+        for name in [name for name, value in os.environ.items() if value.startswith(folder)]:
+            del os.environ[name]
+        if variable is not None:
+            os.environ["TMPDIR"] = variable
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def make_temporary_folder() -> Path:
     """A new folder for the caller to remove. Raises BadInput where none can be made."""
     try:
@@ -138,6 +164,14 @@ def make_temporary_folder() -> Path:
         ) from error
 
 
+def temporary_root() -> Path:
+    """The temporary folder as it was before ``own_temporary_folder``."""
+    folder = Path(tempfile.gettempdir())
+    while folder.name.startswith(PREFIX):
+        folder = folder.parent
+    return folder
+
+
 def check_temporary_room(needed: int) -> None:
     """Raise BadInput where the temporary folder cannot be written, or has less free than that.
 
@@ -147,6 +181,6 @@ def check_temporary_room(needed: int) -> None:
         free = shutil.disk_usage(folder).free
     if free < needed:
         raise BadInput(
-            f"temporary folder {folder.parent}: expected {needed / 2**20:.0f} MiB free, got "
+            f"temporary folder {temporary_root()}: expected {needed / 2**20:.0f} MiB free, got "
             f"{free / 2**20:.0f}; make room, or set TMPDIR to another folder"
         )

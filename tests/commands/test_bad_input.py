@@ -230,6 +230,34 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, number: signal.
     assert not list(tmp_path.iterdir())
 
 
+def test_compiling_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    """Neither of ours, nor PyTorch's cache and ONNX Runtime's notes."""
+    (tmp_path / "tmp").mkdir()
+    words = [sys.executable, "-m", "tvm_mobilenet.compile", "--alpha", "0.25", "--resolution", "32"]
+    subprocess.run(
+        [*words, "--on-untuned", "allow", "-o", str(tmp_path / "out")],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+        capture_output=True,
+        check=True,
+    )
+    assert bundle.is_bundle(tmp_path / "out")
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+    before = dict(os.environ)
+    with files.own_temporary_folder():
+        own = tempfile.gettempdir()
+        assert os.environ["TMPDIR"] == own != before["TMPDIR"]
+        os.environ["CACHE"] = f"{own}/cache"
+        Path(os.environ["CACHE"]).mkdir()
+    assert dict(os.environ) == before
+    assert tempfile.gettempdir() == before["TMPDIR"]
+    assert not Path(own).exists()
+
+
 # Standard output
 
 PRINTS: dict[str, tuple[types.ModuleType, tuple[str, ...]]] = {
@@ -537,7 +565,7 @@ def test_a_temporary_folder_that_fills_up(
 
     monkeypatch.setattr(shutil, "copyfileobj", fill)
     line = fails(capfd, 2, run, tmp_path / "tiny.tar")
-    assert f"cannot be unpacked into {tempfile.gettempdir()}: No space left on device" in line
+    assert f"cannot be unpacked into {files.temporary_root()}: No space left on device" in line
 
 
 def test_a_report_that_cannot_be_written(tmp_path: Path, capfd: Capture) -> None:

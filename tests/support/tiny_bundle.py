@@ -101,6 +101,12 @@ def manifest(two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
     return bundle.Manifest(**{**fields, **changes})
 
 
+def of_a_gpu(precision: str) -> dict[str, Any]:
+    """The changes to a manifest that make it one of a GPU's bundle; its library stays the CPU's."""
+    target = bundle.Target("test", f"{cpu.host_architecture()}-linux-gnu", "sm_90")
+    return {"target": target, "executor": "cuda", "precision": precision}
+
+
 def sample_input() -> NDArray[np.float32]:
     return np.random.default_rng(7).standard_normal(INPUT_SHAPE, dtype=np.float32)
 

@@ -144,8 +144,8 @@ def _unpack(path: Path, temporary: Path) -> Path:
     except (tarfile.TarError, OSError) as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise BadInput(
-                f"{path}: cannot be unpacked into {temporary.parent}: {error.strerror}; make room, "
-                "or set TMPDIR to another folder"
+                f"{path}: cannot be unpacked into {files.temporary_root()}: {error.strerror}; make "
+                "room, or set TMPDIR to another folder"
             ) from error
         raise BadInput(f"{path}: not a readable bundle: {error}") from error
     # "tar cf b.tar folder" has the folder's name in front, "tar cf b.tar -C folder ." has not

@@ -84,7 +84,7 @@ def write(
 
     with _beside(path) as folder:
         shutil.copyfile(library, folder / LIBRARY)
-        parameters.tofile(folder / PARAMETERS)
+        (folder / PARAMETERS).write_bytes(np.ascontiguousarray(parameters).tobytes())
         np.save(folder / SAMPLE_INPUT, sample_input)
         for index, array in enumerate(expected_outputs):
             np.save(folder / expected_output_name(index), array)
@@ -134,7 +134,9 @@ def _beside(path: Path) -> Iterator[Path]:
             folder.mkdir()
             yield folder
     except OSError as error:
-        raise RunFailed(f"{path}: the bundle could not be written: {error}") from error
+        raise RunFailed(
+            f"{path}: the bundle could not be written: {error.strerror or error}"
+        ) from error
 
 
 def _pack(folder: Path) -> Path:
