@@ -20,6 +20,8 @@ ROOMS = (
     "errors",
     "numerics",
     "extras",
+    "chatter",  # what TVM says of a failure
+    "ending",  # how a command ends, whatever was raised
     "cli",
     "tvm_runtime",
     "strict",

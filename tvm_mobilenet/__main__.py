@@ -7,9 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tvm_mobilenet import __version__
-
-BAD_INPUT = 2
+from tvm_mobilenet import __version__, ending
 
 
 class Stage(NamedTuple):
@@ -34,6 +32,10 @@ STAGES: dict[str, Stage] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``tvm-mobilenet STAGE …``; returns the stage's exit status, 2 for an unknown stage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return ending.run(lambda: _hand_over(arguments), debug="--debug" in arguments)
+
+
+def _hand_over(arguments: list[str]) -> int:
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
         print(_help())
@@ -43,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in STAGES:
         what = f"unknown stage {name!r}" if name else "no stage given"
-        print(f"error: {what}; there are: {', '.join(STAGES)}", file=sys.stderr)
-        return BAD_INPUT
+        ending.say(f"error: {what}; there are: {', '.join(STAGES)}")
+        return ending.BAD_INPUT
     status: int = importlib.import_module(STAGES[name].module).main(arguments[1:])
     return status
 
@@ -56,7 +58,9 @@ def _help() -> str:
         "usage: tvm-mobilenet [--help] [--version] STAGE ...\n\n"
         "MobileNet from PyTorch through ONNX into Apache TVM, tuned per target.\n\n"
         f"stages:\n{stages}\n\n"
-        "'tvm-mobilenet STAGE --help' shows a stage's flags."
+        "'tvm-mobilenet STAGE --help' shows a stage's flags.\n"
+        "exit status: 0 done, 1 it ran and failed, 2 bad input, 130 interrupted (by\n"
+        "Ctrl-C, SIGTERM or SIGHUP; nothing is left in the temporary folder)"
     )
 
 

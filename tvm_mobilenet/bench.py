@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, extras
+from tvm_mobilenet import cli, extras, files
 from tvm_mobilenet.benchmark.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS, VARIANTS
@@ -258,7 +258,10 @@ def _measure_all(
     from tvm_mobilenet.results import schema
 
     results = schema.Results(place.machine(), (), args.command, now())
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-bench-") as scratch:
+    with (
+        files.own_temporary_folder(),  # a sweep compiles, and so exports
+        tempfile.TemporaryDirectory(prefix="tvm-mobilenet-bench-") as scratch,
+    ):
         try:
             for case in _cases(args, Path(scratch), place.architecture, progress):
                 for threads in args.threads:

@@ -1,4 +1,4 @@
-"""What every stage's command line shares: common flags, value checks, errors as one line.
+"""What every stage's command line shares: common flags, value checks, and the way it ends.
 
 Only the standard library is imported here, so that ``--help`` answers at once.
 """
@@ -6,23 +6,21 @@ Only the standard library is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import math
 import re
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tvm_mobilenet import extras
-from tvm_mobilenet.errors import BadInput, TvmMobilenetError
-
-INTERRUPTED = 130  # the shell's status for a command that ended on Ctrl-C
+from tvm_mobilenet import ending
+from tvm_mobilenet.ending import INTERRUPTED as INTERRUPTED
+from tvm_mobilenet.errors import BadInput
 
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line: ``error: …`` (exit status 2), no usage dump."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"error: {message} (see '{self.prog} --help')\n")
+        self.exit(2, f"error: {ending.one_line(message)} (see '{self.prog} --help')\n")
 
 
 def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
@@ -35,31 +33,8 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
 
 
 def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a stage's body; an error becomes one line on stderr and its exit status.
-
-    So does a module that is missing because its extra was not installed.
-    """
-    try:
-        return main(args)
-    except TvmMobilenetError as error:
-        return _fail(str(error), error.exit_status, args.debug)
-    except ModuleNotFoundError as error:
-        advice = extras.advice_for(error.name)
-        if advice is None:
-            raise
-        return _fail(advice, BadInput.exit_status, args.debug)
-    except KeyboardInterrupt:
-        if args.debug:
-            traceback.print_exc()
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _fail(message: str, status: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
-    return status
+    """Run a stage's body; whatever it raises becomes one line on stderr and an exit status."""
+    return ending.run(lambda: main(args), debug=args.debug)
 
 
 def alpha(text: str) -> float:
@@ -89,6 +64,23 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def number(text: str) -> float:
+    """A finite number, or a fraction such as ``1/255``."""
+    above, _, below = text.partition("/")
+    try:
+        value = float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number such as 0.5 or 1/255, got {text!r}")
+    return value
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers as in ``0.485,0.456,0.406``, one a channel."""
+    return tuple(number(part) for part in text.split(","))
 
 
 def thread_counts(text: str) -> tuple[int, ...]:
@@ -140,6 +132,18 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_normalisation_flags(parser: argparse.ArgumentParser, where: str) -> None:
+    """``--mean``, ``--std`` and ``--scale``, for ``models.normalisation.of_flags``."""
+    group = parser.add_argument_group(
+        "pictures",
+        f"How a picture's pixels, 0 to 255, become the network's input: (pixel * scale - mean) / "
+        f"std. {where}",
+    )
+    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="default with --std: 0,0,0")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="default with --mean: 1,1,1")
+    group.add_argument("--scale", type=number, metavar="S", help="default with these: 1/255")
+
+
 def add_strassen_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-strassen",
@@ -165,7 +169,17 @@ def add_precision_flags(parser: argparse.ArgumentParser | argparse._ArgumentGrou
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    return parser.parse_args(argv)
+    """The flags. Ends the process as argparse does: for ``--help``, and for one that is wrong."""
+    parsed: list[argparse.Namespace] = []
+
+    def read() -> int:
+        parsed.append(parser.parse_args(argv))
+        return 0
+
+    status = ending.run(read, debug=False)
+    if status:  # help that could not be printed
+        raise SystemExit(status)
+    return parsed[0]
 
 
 def existing_file(path: Path, what: str) -> Path:

@@ -56,7 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dump-ir", type=Path, metavar="DIR", help="write the module after every phase here"
     )
-    return cli.run_stage(_compile, cli.parse(parser, argv))
+    cli.add_normalisation_flags(
+        parser,
+        "The bundle keeps it for 'run'. Without these flags the network's own: that of an ONNX "
+        "file is not known.",
+    )
+    return cli.run_stage(_compile_leaving_nothing, cli.parse(parser, argv))
+
+
+def _compile_leaving_nothing(args: argparse.Namespace) -> int:
+    from tvm_mobilenet import files
+
+    with files.own_temporary_folder():
+        return _compile(args)
 
 
 @contextlib.contextmanager
@@ -78,7 +90,8 @@ def without_collector() -> Iterator[None]:
 def _compile(args: argparse.Namespace) -> int:
     extras.require("compile")
 
-    from tvm_mobilenet.api import build_bundle
+    from tvm_mobilenet import files
+    from tvm_mobilenet.api import TEMPORARY_BYTES, build_bundle
     from tvm_mobilenet.bundle import check_writable
     from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.dump import IrDump
@@ -86,6 +99,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.hardware.toolchain import link_command
+    from tvm_mobilenet.models import normalisation
     from tvm_mobilenet.network.source import NetworkSpec
 
     spec = target.resolve(args.target)
@@ -98,12 +112,16 @@ def _compile(args: argparse.Namespace) -> int:
     )
     network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     network.check()
+    given = normalisation.of_flags(args.mean, args.std, args.scale)
     link_command(spec)  # a missing compiler is said before anything is compiled
     output = args.output or default_output(network, options)
     check_writable(output)
+    files.check_temporary_room(TEMPORARY_BYTES)
     records = open_records(spec, args.tuning_records)
     dump = IrDump(args.dump_ir)
     source = network.open()
+    if given is not None:
+        source = source.normalised(given)
     built = build_bundle(source, options, output, records, dump)
     print_layers(built.manifest)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
@@ -116,7 +134,7 @@ def _compile(args: argparse.Namespace) -> int:
     checked = (
         f"not run here: made for another {'GPU' if spec.gpu else 'CPU'}"
         if built.difference is None
-        else f"agrees with its reference to {built.difference:.1e}"
+        else f"agrees with its reference to {built.difference:.1e} ({source.reference_name})"
     )
     print(f"{output}: {source.title} for {spec.name}, {checked}")
     return 0

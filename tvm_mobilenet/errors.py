@@ -34,3 +34,9 @@ def last_line(told: BaseException | str) -> str:
     if lines:
         return lines[-1]
     return "" if isinstance(told, str) else type(told).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; where it has none, the name of its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,10 +1,11 @@
-"""Files that are appended to durably, replaced at once, and written by one process only."""
+"""Files that are appended to durably, replaced at once, written by one process only, or for now."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 LOCK = ".lock"
+PREFIX = "tvm-mobilenet-"  # of what lies in the temporary folder while a command runs
 
 
 def hold_lock(directory: Path) -> int:
@@ -100,3 +102,93 @@ def replace(path: Path, text: str) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Raise BadInput, before any work, where a file cannot be written; what is there stays."""
+    existed = os.path.lexists(path)
+    try:
+        # a trial, since permission bits tell nothing on a read-only file system
+        path.open("ab").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise BadInput(f"{what} {path}: cannot be written: {error.strerror}") from error
+
+
+def check_replaceable(path: Path, what: str) -> None:
+    """Raise BadInput, before any work, where a new file could not take the place of this one."""
+    try:
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise BadInput(f"{what} {path}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder that goes, with what is in it, as the block ends. Raises as the next one."""
+    folder = make_temporary_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Meanwhile the temporary folder, of this process and of those it starts, is one of its own.
+
+    So that nothing is left: PyTorch, ONNX Runtime and compilers leave files of theirs there. Where
+    no folder can be made, nothing changes, and who needs one says so.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+    except OSError:
+        yield
+        return
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        # libraries note down places of theirs in the environment too
+        for name in [name for name, value in os.environ.items() if value.startswith(folder)]:
+            del os.environ[name]
+        if variable is not None:
+            os.environ["TMPDIR"] = variable
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_temporary_folder() -> Path:
+    """A new folder for the caller to remove. Raises BadInput where none can be made."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=PREFIX))
+    except OSError as error:
+        raise BadInput(
+            f"no temporary folder can be made: {error.strerror}; set TMPDIR to a folder that can "
+            "be written"
+        ) from error
+
+
+def temporary_root() -> Path:
+    """The temporary folder as it was before ``own_temporary_folder``."""
+    folder = Path(tempfile.gettempdir())
+    while folder.name.startswith(PREFIX):
+        folder = folder.parent
+    return folder
+
+
+def check_temporary_room(needed: int) -> None:
+    """Raise BadInput where the temporary folder cannot be written, or has less free than that.
+
+    Asked before a compilation: LLVM ends the process where its file cannot be written.
+    """
+    with temporary_folder() as folder:
+        free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise BadInput(
+            f"temporary folder {temporary_root()}: expected {needed / 2**20:.0f} MiB free, got "
+            f"{free / 2**20:.0f}; make room, or set TMPDIR to another folder"
+        )

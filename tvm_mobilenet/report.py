@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, extras
+from tvm_mobilenet import cli, extras, files
 from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def _body(args: argparse.Namespace) -> int:
 
 def _check_output(path: Path) -> None:
     if path.suffix not in _KINDS:
-        raise BadInput(f"-o {path}: wanted a name that ends in {' or '.join(_KINDS)}")
+        raise BadInput(f"-o {path}: expected a name that ends in {' or '.join(_KINDS)}")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise BadInput(f"-o {path}: not a file in an existing directory")
     if path.suffix == ".html":
         extras.require("report")
+    files.check_replaceable(path, "-o")
 
 
 def _render(output: Path, files: Sequence[tuple[str, Results]]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, files
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.numerics import relative_error
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tvm_mobilenet.bundle.manifest import TensorInfo
+    from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.runtime.session import Session
 
     Arrays = tuple[NDArray[Any], ...]
@@ -46,12 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=cli.positive_int, default=1, metavar="N", help="default: %(default)s"
     )
+    cli.add_normalisation_flags(parser, "Without these flags as the bundle says.")
     return cli.run_stage(_run, cli.parse(parser, argv))
 
 
 def _run(args: argparse.Namespace) -> int:
+    from tvm_mobilenet.models import normalisation
     from tvm_mobilenet.runtime.session import load
 
+    given = normalisation.of_flags(args.mean, args.std, args.scale)
+    if given is not None and (args.input is None or _is_array(args.input)):
+        raise BadInput("--mean, --std and --scale are for a picture; expected --input IMAGE")
     with load(args.bundle, args.threads) as session:
         outputs = session.manifest.outputs
         # everything that can be wrong with the request, before the inference
@@ -61,7 +67,7 @@ def _run(args: argparse.Namespace) -> int:
         names = _labels(args.labels, outputs[0]) if args.labels else None
         if args.output:
             _check_output(args.output, len(outputs))
-        x = _read_input(args.input, session) if args.input else session.bundle.sample_input()
+        x = _read_input(args.input, session, given) if args.input else session.bundle.sample_input()
 
         results = _as_tuple(session.run(x))
         if not args.input:
@@ -72,7 +78,9 @@ def _run(args: argparse.Namespace) -> int:
         if args.output:
             _write_output(args.output, outputs, results)
         if top:
-            _print_top(top, results[0], names)
+            _print_top(top, results[0], outputs[0].scores, names)
+            if session.manifest.weights == "random":
+                print("the network's weights are random: its classes mean nothing")
     return 0
 
 
@@ -80,27 +88,31 @@ def _as_tuple(result: Any) -> Arrays:
     return result if isinstance(result, tuple) else (result,)
 
 
-def _read_input(path: Path, session: Session) -> NDArray[Any]:
+def _is_array(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
+def _read_input(path: Path, session: Session, normalisation: Normalisation | None) -> NDArray[Any]:
     """The array in a .npy, or a picture, checked against what the network takes."""
     import numpy as np
 
     from tvm_mobilenet.runtime import image
     from tvm_mobilenet.runtime.session import mismatch
 
-    wanted = session.manifest.inputs[0]
+    expected = session.manifest.inputs[0]
     cli.existing_file(path, "--input")
-    if path.suffix.lower() != ".npy":
-        return image.read(path, wanted)
+    if not _is_array(path):
+        return image.read(path, expected, normalisation)
     try:
         x: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise BadInput(f"--input {path}: not a readable .npy: {error}") from error
-    if x.shape != wanted.shape or x.dtype != wanted.dtype:
-        raise BadInput(f"--input {path}: {mismatch(x, wanted)}")
+    if x.shape != expected.shape or x.dtype != expected.dtype:
+        raise BadInput(f"--input {path}: {mismatch(x, expected)}")
     if not np.isfinite(x).all():
         bad = int(np.count_nonzero(~np.isfinite(x)))
         raise BadInput(
-            f"--input {path}: wanted finite values, came {bad} of {x.size} that are nan or "
+            f"--input {path}: expected finite values, got {bad} of {x.size} that are nan or "
             "infinite; check how it was made"
         )
     return x
@@ -110,12 +122,12 @@ def _check_sample(session: Session, results: Arrays) -> None:
     """Compare with the outputs stored in the bundle; RunFailed where they differ."""
     tolerance = session.bundle.tolerance()
     expected = session.bundle.expected_outputs()
-    for info, came, wanted in zip(session.manifest.outputs, results, expected, strict=True):
-        difference = relative_error(came, wanted)
+    for info, got, right in zip(session.manifest.outputs, results, expected, strict=True):
+        difference = relative_error(got, right)
         line = f"{info.name}: differs from the expected output by {difference:.2g} (relative)"
         if not difference <= tolerance:  # nan is a failure too
             raise RunFailed(
-                f"{line}, wanted at most {tolerance:.2g}; the bundle is wrong on this machine, "
+                f"{line}, expected at most {tolerance:.2g}; the bundle is wrong on this machine, "
                 "compile it again"
             )
         print(f"{line}, at most {tolerance:.2g} allowed: ok")
@@ -127,27 +139,23 @@ def _summary(array: NDArray[Any]) -> str:
 
 
 def _check_output(path: Path, outputs: int) -> None:
-    wanted = ".npz" if outputs > 1 else ".npy"
-    if path.suffix != wanted:
-        raise BadInput(f"--output {path}: wanted a {wanted} file, for {outputs} output(s)")
-    existed = path.exists()
-    try:
-        # opened to append, so that what is there stays until there is something to write
-        path.open("ab").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise BadInput(f"--output {path}: cannot be written: {error.strerror}") from error
+    suffix = ".npz" if outputs > 1 else ".npy"
+    if path.suffix != suffix:
+        raise BadInput(f"--output {path}: expected a {suffix} file, for {outputs} output(s)")
+    files.check_writable(path, "--output")
 
 
 def _write_output(path: Path, infos: Sequence[TensorInfo], results: Arrays) -> None:
     import numpy as np
 
-    if len(results) == 1:
-        np.save(path, results[0])
-    else:
-        arrays: dict[str, Any] = {info.name: x for info, x in zip(infos, results, strict=True)}
-        np.savez(path, **arrays)
+    try:
+        if len(results) == 1:
+            np.save(path, results[0])
+        else:
+            arrays: dict[str, Any] = {info.name: x for info, x in zip(infos, results, strict=True)}
+            np.savez(path, **arrays)
+    except OSError as error:
+        raise RunFailed(f"--output {path}: cannot be written: {error.strerror or error}") from error
     print(f"wrote {path}")
 
 
@@ -155,7 +163,7 @@ def _check_classifier(session: Session) -> None:
     outputs = session.manifest.outputs
     if len(outputs) > 1 or len(outputs[0].shape) != 2:
         shapes = ", ".join("x".join(map(str, output.shape)) for output in outputs)
-        raise BadInput(f"--top: wanted a classifier (one N x classes output), came {shapes}")
+        raise BadInput(f"--top: expected a classifier (one N x classes output), got {shapes}")
 
 
 def _labels(path: Path, output: TensorInfo) -> list[str]:
@@ -166,19 +174,27 @@ def _labels(path: Path, output: TensorInfo) -> list[str]:
         raise BadInput(f"--labels {path}: cannot be read: {error}") from error
     if len(names) != output.shape[-1]:
         raise BadInput(
-            f"--labels {path}: wanted {output.shape[-1]} lines, one a class, came {len(names)}"
+            f"--labels {path}: expected {output.shape[-1]} lines, one a class, got {len(names)}"
         )
     return names
 
 
-def _print_top(count: int, logits: NDArray[Any], names: list[str] | None) -> None:
-    """One line per class: index, softmax probability, name; a blank line between images."""
-    for number, row in enumerate(softmax(logits)):
+def _print_top(
+    count: int, values: NDArray[Any], scores: str | None, names: list[str] | None
+) -> None:
+    """One line per class: index, score, name; a blank line between images.
+
+    The score is a probability wherever the bundle says what ``values`` are, else the value itself.
+    """
+    for number, row in enumerate(softmax(values) if scores == "logits" else values):
         if number:
             print()
         for index in row.argsort()[::-1][:count]:
             name = f"  {names[index]}" if names else ""
-            print(f"{index:5d}  {row[index]:7.2%}{name}")
+            score = f"{row[index]:.6g}" if scores is None else f"{row[index]:.2%}"
+            print(f"{index:5d}  {score:>7}{name}")
+    if scores is None:
+        print("the bundle does not say what the scores are: they are shown as they are")
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:

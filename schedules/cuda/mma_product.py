@@ -224,7 +224,7 @@ def instruction_of(device: Device, operand: Operand) -> str:
     if device.capability >= 80:
         return mma_intrinsics.MMA_TF32 if operand is TF32 else mma_intrinsics.MMA_K16
     if operand is TF32:
-        raise ValueError(f"tf32 needs sm_80 or newer, came sm_{device.capability}")
+        raise ValueError(f"tf32 needs sm_80 or newer, got sm_{device.capability}")
     return mma_intrinsics.MMA_K8
 
 

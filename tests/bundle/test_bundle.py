@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "library not listed": (list_no_library, "files does not list model.so"),
     "file outside": (list_a_file_outside, "'../secret' is not a file of a bundle"),
     "unreadable file": (folder_for_a_file, "tolerance cannot be read: Is a directory"),
-    "newer format": (lambda path: edit_manifest(path, format_version=3), "3 is newer than"),
+    "newer format": (lambda path: edit_manifest(path, format_version=4), "4 is newer than"),
     "other architecture": (other_architecture, "made for riscv64 (arm-rpi4), this machine is"),
     "other TVM": (lambda path: edit_manifest(path, tvm_version="0.28.0"), "compiled by TVM 0.28.0"),
     "missing CPU feature": (
@@ -289,7 +289,7 @@ def test_a_write_that_fails_leaves_the_old_bundle(tmp_path: Path) -> None:
 
 
 def test_arrays_other_than_the_manifests_are_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="logits: wanted float32 of shape 1x3, came"):
+    with pytest.raises(ValueError, match="logits: expected float32 of shape 1x3, got"):
         bundle.write(
             tmp_path / "tiny",
             tiny_bundle.manifest(),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import tiny_bundle
 
 from tvm_mobilenet.bundle import manifest
@@ -79,7 +82,62 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("text", "message"), FAULTS.values(), ids=FAULTS.keys())
+# Of the right type, and yet what no bundle that runs has
+MEANINGLESS = {
+    "layout": (changed("inputs", 0, "layout", to="ZZZZ"), "expected the layout NCHW for 4 dimens"),
+    "layout of two": (changed("outputs", 0, "layout", to="NCHW"), "expected the layout NC for 2"),
+    "precision": (changed("precision", to="fp99"), "precision: expected one of fp32, tf32, fp16"),
+    "precision of a GPU": (changed("precision", to="fp16"), "precision: expected fp32 on a CPU"),
+    "a GPU's arch": (
+        changed("target", "gpu_arch", to="sm_90"),
+        "target.gpu_arch: expected none for the executor static, got 'sm_90'",
+    ),
+    "no GPU's arch": (
+        changed("executor", to="cuda"),
+        "target.gpu_arch: expected one such as sm_90 for the executor cuda, got none",
+    ),
+    "odd arch": (changed("target", "gpu_arch", to="sm"), "expected one such as sm_90, got 'sm'"),
+    "triple": (changed("target", "triple", to="here"), "expected one such as x86_64-linux-gnu"),
+    "NaN": (changed("inputs", 0, "normalisation", "scale", to=math.nan), "NaN is not a number"),
+    "infinite": (
+        changed("inputs", 0, "normalisation", "scale", to=1.5).replace("1.5", "1e999", 1),
+        "input: normalisation: expected a positive, finite scale, got inf",
+    ),
+    "scale": (changed("inputs", 0, "normalisation", "scale", to=0), "expected a positive, finite"),
+    "std": (changed("inputs", 0, "normalisation", "std", to=[1, 0, 1]), "a std other than 0"),
+    "mean": (
+        changed("inputs", 0, "normalisation", "mean", to=[1]),
+        "one mean a channel (3), got 1",
+    ),
+    "an output's mean": (
+        changed("outputs", 0, "normalisation", to={"scale": 1, "mean": [], "std": []}),
+        "logits: expected a normalisation of images only",
+    ),
+    "scores": (changed("outputs", 0, "scores", to="marks"), "expected scores of logits, softmax"),
+    "an input's scores": (changed("inputs", 0, "scores", to="logits"), "no scores of an input"),
+    "weights": (changed("weights", to="good"), "weights: expected one of random, file, got 'good'"),
+    "parameters": (changed("parameters_bytes", to=-1), "parameters_bytes: expected 0 to"),
+    "more than memory": (changed("workspace_bytes", to=2**63), "workspace_bytes: expected 0 to"),
+    "a shape of more": (
+        changed("outputs", 0, "shape", to=[2**32, 2**32]),
+        "logits: expected at most 4611686018427387904 bytes",
+    ),
+    "a name": (changed("outputs", 0, "name", to="../y"), "a name such as output1"),
+    "numpy's name": (changed("outputs", 0, "name", to="file"), "a name such as output1"),
+    "one name": (changed("outputs", 0, "name", to="input"), "of different names, got input twice"),
+    "time": (changed("layers", 0, "latency_us", to=-1), "layer sum: expected finite numbers of 0"),
+    "flops": (changed("layers", 0, "flops", to=-1), "layer sum: expected finite numbers of 0"),
+    "nested": ("[" * 100_000, "nested too deeply"),
+    "nested further in": (
+        changed("model", to=0).replace('"model": 0', '"model": ' + '{"a":' * 100_000),
+        "nested too deeply",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), (FAULTS | MEANINGLESS).values(), ids=(FAULTS | MEANINGLESS).keys()
+)
 def test_a_fault_is_one_line_that_says_where(text: str, message: str) -> None:
     with pytest.raises(manifest.ManifestError) as error:
         manifest.from_json(text)
@@ -90,3 +148,43 @@ def test_a_fault_is_one_line_that_says_where(text: str, message: str) -> None:
 def test_a_number_without_a_point_is_a_number() -> None:
     text = changed("layers", 0, "latency_us", to=2)
     assert manifest.from_json(text).layers[0].latency_us == 2.0
+
+
+def read(text: str) -> manifest.Manifest | None:
+    """The manifest; None where the fault was told in one line."""
+    try:
+        return manifest.from_json(text)
+    except manifest.ManifestError as error:
+        told = str(error)
+    assert told
+    assert "\n" not in told
+    return None
+
+
+GOOD = manifest.to_json(tiny_bundle.manifest())
+PATHS = (
+    *((key,) for key in json.loads(GOOD)),
+    *(("target", key) for key in ("name", "triple", "gpu_arch")),
+    *(("inputs", 0, key) for key in ("name", "shape", "dtype", "layout", "normalisation")),
+    *(("inputs", 0, "normalisation", key) for key in ("scale", "mean", "std")),
+    *(("layers", 0, key) for key in ("latency_us", "how", "flops")),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(path=st.sampled_from(PATHS), value=JSON)
+@settings(max_examples=300, deadline=None)
+def test_any_value_anywhere(path: tuple[str | int, ...], value: Any) -> None:
+    got = read(changed(*path, to=value))
+    if got is not None:
+        assert manifest.from_json(manifest.to_json(got)) == got
+
+
+@given(at=st.integers(0, len(GOOD)), size=st.integers(0, 20), instead=st.text(max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_any_damage(at: int, size: int, instead: str) -> None:
+    read(GOOD[:at] + instead + GOOD[at + size :])

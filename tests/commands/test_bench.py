@@ -67,7 +67,8 @@ def test_bundles_of_one_network_are_measured_together(tiny: Path) -> None:
 
 
 def test_another_precision_than_the_peers_is_measured_by_itself(folder: Path) -> None:
-    tiny_bundle.write(Path("t"), tiny_bundle.classifier(), model=FROM_ONNX, precision="tf32")
+    gpu = tiny_bundle.of_a_gpu("tf32")
+    tiny_bundle.write(Path("t"), tiny_bundle.classifier(), model=FROM_ONNX, **gpu)
     (case,) = cases.from_bundles([Path("t")], None, (), Path())
     assert case.network.precision == "tf32" and len(case.candidates) == 1
     with pytest.raises(BadInput, match="--against none"):
@@ -107,7 +108,7 @@ def test_bad_input_is_one_line(
     tiny: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     library = tiny_bundle.classifier()
-    tiny_bundle.write(Path("half.tar"), library, model=FROM_ONNX, precision="fp16")
+    tiny_bundle.write(Path("half.tar"), library, model=FROM_ONNX, **tiny_bundle.of_a_gpu("fp16"))
     tiny_bundle.write(Path("ours.tar"), library, model={"alpha": 0.25})
     assert run(*arguments) == 2
     out, err = capsys.readouterr()

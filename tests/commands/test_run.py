@@ -11,6 +11,7 @@ import pytest
 from support import tiny_bundle
 
 from tvm_mobilenet import bundle, run
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.runtime import image
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def test_another_result_than_expected_exits_1(capsys: Capture, tmp_path: Path) -
         licenses="",
     )
     line = fails(capsys, 1, tmp_path / "tiny")
-    assert "differs from the expected output by 0.001 (relative), wanted at most 0.0001" in line
+    assert "differs from the expected output by 0.001 (relative), expected at most 0.0001" in line
 
 
 def test_input_to_output(capsys: Capture, tiny: Path, tmp_path: Path) -> None:
@@ -75,11 +76,11 @@ def test_input_to_output(capsys: Capture, tiny: Path, tmp_path: Path) -> None:
 
 def test_several_outputs_are_written_by_name(capsys: Capture, tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(two_outputs=True), two_outputs=True)
-    assert "wanted a .npz" in fails(capsys, 2, tmp_path / "tiny", "--output", tmp_path / "y.npy")
+    assert "expected a .npz" in fails(capsys, 2, tmp_path / "tiny", "--output", tmp_path / "y.npy")
     ok(capsys, tmp_path / "tiny", "--output", tmp_path / "y.npz")
     with np.load(tmp_path / "y.npz") as arrays:
         assert sorted(arrays) == ["features", "logits"]
-    assert "wanted a classifier" in fails(capsys, 2, tmp_path / "tiny", "--top", "1")
+    assert "expected a classifier" in fails(capsys, 2, tmp_path / "tiny", "--top", "1")
 
 
 def test_top_prints_index_probability_and_name(capsys: Capture, tiny: Path, tmp_path: Path) -> None:
@@ -93,15 +94,53 @@ def test_top_prints_index_probability_and_name(capsys: Capture, tiny: Path, tmp_
     assert [line.split()[-1] for line in out.splitlines()] == ["bird", "dog", "cat"]
 
 
+# what the classifier gives for logits of 1, 2 and 3; the sum of a softmax's is 1, a sigmoid's not
+TOP_OF_123 = {
+    "logits": [["2", "66.52%"], ["1", "24.47%"], ["0", "9.00%"]],
+    "softmax": [["2", "50.00%"], ["1", "33.33%"], ["0", "16.67%"]],
+    "sigmoid": [["2", "50.00%"], ["1", "33.33%"], ["0", "16.67%"]],
+}
+
+
+@pytest.mark.parametrize("scores", TOP_OF_123)
+def test_top_takes_the_softmax_of_logits_alone(
+    capsys: Capture, tmp_path: Path, scores: str
+) -> None:
+    outputs = (bundle.TensorInfo("scores", (1, 3), "float32", "NC", scores=scores),)
+    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(), outputs=outputs)
+    x = np.zeros(tiny_bundle.INPUT_SHAPE, np.float32)
+    x[0, :, 0, 0] = 1 if scores == "logits" else 1 / 6  # then 1/6, 2/6 and 3/6
+    np.save(tmp_path / "x.npy", x)
+    out = ok(capsys, tmp_path / "tiny", "--input", tmp_path / "x.npy", "--top", "3")
+    assert [line.split() for line in out.splitlines()] == TOP_OF_123[scores]
+
+
+def test_top_of_scores_that_are_not_known(capsys: Capture, tmp_path: Path) -> None:
+    outputs = (bundle.TensorInfo("scores", (1, 3), "float32", "NC"),)
+    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(), outputs=outputs)
+    np.save(tmp_path / "x.npy", np.ones(tiny_bundle.INPUT_SHAPE, np.float32))
+    lines = ok(capsys, tmp_path / "tiny", "--input", tmp_path / "x.npy", "--top", "2").splitlines()
+    assert [line.split() for line in lines[:2]] == [["2", "48"], ["1", "32"]]
+    assert lines[2:] == ["the bundle does not say what the scores are: they are shown as they are"]
+
+
+def test_top_says_that_weights_are_random(capsys: Capture, tmp_path: Path) -> None:
+    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(), weights="random")
+    np.save(tmp_path / "x.npy", np.ones(tiny_bundle.INPUT_SHAPE, np.float32))
+    asked = (tmp_path / "tiny", "--input", tmp_path / "x.npy")
+    assert "random" in ok(capsys, *asked, "--top", "1").splitlines()[-1]
+    assert "random" not in ok(capsys, *asked)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
         (
             np.zeros((1, 3, 4, 5), np.float32),
-            "wanted float32 of shape 1x3x4x4 (NCHW), came float32",
+            "expected float32 of shape 1x3x4x4 (NCHW), got float32",
         ),
-        (np.zeros(tiny_bundle.INPUT_SHAPE), "came float64 of shape 1x3x4x4; convert it"),
-        (np.full(tiny_bundle.INPUT_SHAPE, np.nan, np.float32), "came 48 of 48 that are nan or inf"),
+        (np.zeros(tiny_bundle.INPUT_SHAPE), "got float64 of shape 1x3x4x4; convert it"),
+        (np.full(tiny_bundle.INPUT_SHAPE, np.nan, np.float32), "got 48 of 48 that are nan or inf"),
         (np.array([{}], dtype=object), "not a readable .npy"),
     ],
     ids=["shape", "dtype", "not finite", "pickled"],
@@ -122,7 +161,7 @@ def test_bad_requests(capsys: Capture, tiny: Path, tmp_path: Path) -> None:
     assert "no such bundle" in fails(capsys, 2, tmp_path / "absent")
     assert "no such file" in fails(capsys, 2, tiny, "--input", tmp_path / "absent.npy")
     assert "not a readable .npy" in fails(capsys, 2, tiny, "--input", tmp_path / "text.npy")
-    assert "wanted 3 lines" in fails(capsys, 2, tiny, "--labels", tmp_path / "two.txt")
+    assert "expected 3 lines" in fails(capsys, 2, tiny, "--labels", tmp_path / "two.txt")
     assert "cannot be written" in fails(capsys, 2, tiny, "--output", "/proc/absent/y.npy")
     assert "threads asked" in fails(capsys, 2, tiny, "--threads", "100000")
 
@@ -173,12 +212,26 @@ def test_without_pillow_the_line_names_the_extra(
     assert "pip install 'tvm-mobilenet[images]'" in line
 
 
-def test_a_network_that_takes_no_picture(capsys: Capture, tmp_path: Path) -> None:
+def test_a_network_whose_normalisation_is_not_known(capsys: Capture, tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image", reason="pip install 'tvm-mobilenet[images]'")
     inputs = (bundle.TensorInfo("input", tiny_bundle.INPUT_SHAPE, "float32", "NCHW"),)
     tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(), inputs=inputs)
-    (tmp_path / "cat.jpg").write_bytes(b"")
-    line = fails(capsys, 2, tmp_path / "tiny", "--input", tmp_path / "cat.jpg")
-    assert "not one picture; give a .npy" in line
+    pillow.new("RGB", (8, 8), (255, 127, 0)).save(tmp_path / "cat.png")
+    picture = (tmp_path / "tiny", "--input", tmp_path / "cat.png")
+    assert "give --mean and --std as the network was trained" in fails(capsys, 2, *picture)
+    flags = ("--mean", "1,1,1", "--std", "1,1,1", "--scale", "1/127.5", "--top", "3")
+    out = ok(capsys, *picture, *flags)
+    assert [line.split()[0] for line in out.splitlines()] == ["0", "1", "2"]
+    assert "expected --input IMAGE" in fails(capsys, 2, tmp_path / "tiny", "--mean", "0,0,0")
+    assert "got 2" in fails(capsys, 2, *picture, "--mean", "0,0,0", "--std", "1,1")
+    assert "std other than 0" in fails(capsys, 2, *picture, "--std", "1,0,1")
+    assert "expected one mean a channel (3), got 1" in fails(capsys, 2, *picture, "--mean", "0.5")
+
+
+def test_a_network_that_takes_no_picture(capsys: Capture, tmp_path: Path) -> None:
+    inputs = (bundle.TensorInfo("input", (2, 3, 4, 4), "float32", "NCHW"),)
+    with pytest.raises(BadInput, match=r"shape 2x3x4x4 \(NCHW\), not one picture; give a .npy"):
+        image.read(tmp_path / "cat.jpg", inputs[0])
 
 
 def test_a_picture(capsys: Capture, tiny: Path, tmp_path: Path) -> None:

@@ -210,14 +210,14 @@ def test_the_models_know_what_the_targets_say(name: str) -> None:
 
 def test_no_nvcc(monkeypatch: Any) -> None:
     monkeypatch.setattr(nvcc, "NVCC", "nvcc-that-is-not-there")
-    with pytest.raises(BadInput, match=r"wanted nvcc, it is not installed; apt-get"):
+    with pytest.raises(BadInput, match=r"nvcc is not installed; apt-get"):
         nvcc.check("cuda-sm_90", "sm_90")
 
 
 @pytest.mark.nvcc
 def test_an_old_nvcc(monkeypatch: Any) -> None:
     monkeypatch.setattr(nvcc, "installed_version", lambda: (11, 8))
-    with pytest.raises(BadInput, match=r"wanted nvcc 12\.0 or newer, came 11\.8"):
+    with pytest.raises(BadInput, match=r"expected nvcc 12\.0 or newer, got 11\.8"):
         nvcc.check("cuda-sm_90", "sm_90")
 
 

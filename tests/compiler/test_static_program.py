@@ -252,7 +252,7 @@ def test_calls_tell_their_work() -> None:
     ids=["the input", "twice"],
 )
 def test_outputs_that_cannot_be(body: Body) -> None:
-    with pytest.raises(BadInput, match="must be computed, and given out once"):
+    with pytest.raises(BadInput, match="cannot give out the input, a constant or one output"):
         program_of(body)
 
 

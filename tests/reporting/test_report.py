@@ -130,7 +130,7 @@ def test_reports_of_nothing_measured(file: Path) -> None:
     [
         (["none.json"], "error: none.json: cannot read it: No such file or directory\n"),
         (["bad.json"], "error: bad.json: results[0].batch: missing\n"),
-        (["results.json", "-o", "r.pdf"], "-o r.pdf: wanted a name that ends in .html or .md"),
+        (["results.json", "-o", "r.pdf"], "-o r.pdf: expected a name that ends in .html or .md"),
         (["results.json", "-o", "none/r.md"], "-o none/r.md: not a file in an existing directory"),
     ],
 )

@@ -129,7 +129,7 @@ def test_calls_from_several_threads_do_not_mix(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "came"),
+    ("x", "got"),
     [
         (np.zeros((1, 3, 4, 5), np.float32), "float32 of shape 1x3x4x5"),
         (np.zeros((3, 4, 4), np.float32), "float32 of shape 3x4x4"),
@@ -139,10 +139,10 @@ def test_calls_from_several_threads_do_not_mix(tiny: Path) -> None:
     ],
     ids=["shape", "rank", "dtype", "byte order", "scalar"],
 )
-def test_an_input_that_does_not_fit(tiny: Path, x: np.ndarray, came: str) -> None:
+def test_an_input_that_does_not_fit(tiny: Path, x: np.ndarray, got: str) -> None:
     with load(tiny) as loaded, pytest.raises(BadInput) as error:
         loaded.run(x)
-    assert "wanted float32 of shape 1x3x4x4 (NCHW), came " + came in str(error.value)
+    assert "expected float32 of shape 1x3x4x4 (NCHW), got " + got in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -156,7 +156,7 @@ def test_a_closed_session(tiny: Path) -> None:
 
 def test_an_executor_from_the_future(tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", executor="quantum")
-    with pytest.raises(BadInput, match="executor 'quantum' is not known here; wanted static"):
+    with pytest.raises(BadInput, match="executor 'quantum' is not known here; expected static"):
         load(tmp_path / "tiny")
 
 

@@ -112,7 +112,7 @@ def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
 
 def test_tf32_is_refused_before_sm_80() -> None:
     func = FUNCTIONS["pointwise_conv2d_tf32"]().with_attr("global_symbol", "main")
-    with pytest.raises(Exception, match="tf32 needs sm_80 or newer, came sm_75"):
+    with pytest.raises(Exception, match="tf32 needs sm_80 or newer, got sm_75"):
         default_schedule(func, target.resolve("cuda-sm_75").tvm_target())
 
 

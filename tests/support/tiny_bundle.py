@@ -80,7 +80,7 @@ def classifier(*, two_outputs: bool = False) -> bytes:
 def manifest(*, two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
     """A manifest that this machine accepts, with the fields in ``changes`` replaced."""
     pixels = bundle.Normalisation(scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    outputs = [bundle.TensorInfo("logits", (1, 3), "float32", "NC")]
+    outputs = [bundle.TensorInfo("logits", (1, 3), "float32", "NC", scores="logits")]
     if two_outputs:
         outputs.append(bundle.TensorInfo("features", INPUT_SHAPE, "float32", "NCHW"))
     fields: dict[str, Any] = {
@@ -101,6 +101,12 @@ def manifest(*, two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
         ),
     }
     return bundle.Manifest(**{**fields, **changes})
+
+
+def of_a_gpu(precision: str) -> dict[str, Any]:
+    """The changes to a manifest that make it one of a GPU's bundle; its library stays the CPU's."""
+    target = bundle.Target("test", f"{cpu.host_architecture()}-linux-gnu", "sm_90")
+    return {"target": target, "executor": "cuda", "precision": precision}
 
 
 def sample_input() -> NDArray[np.float32]:

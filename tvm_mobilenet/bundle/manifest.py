@@ -13,12 +13,23 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from tvm_mobilenet import strict
+from tvm_mobilenet.bundle import meaning
+from tvm_mobilenet.models.normalisation import Normalisation
 from tvm_mobilenet.strict import AtLeast
 
-FORMAT_VERSION = 2  # 2: target.gpu_arch
+__all__ = [
+    "FORMAT_VERSION",
+    "Layer",
+    "Manifest",
+    "ManifestError",
+    "Normalisation",
+    "Target",
+    "TensorInfo",
+    "from_json",
+    "to_json",
+]
 
-# what an input or output may hold, by numpy's names
-DTYPES = ("float32", "float16", "int32", "int8", "uint8")
+FORMAT_VERSION = 3  # 2: target.gpu_arch; 3: weights and, of outputs, scores
 
 
 class ManifestError(ValueError):
@@ -26,22 +37,12 @@ class ManifestError(ValueError):
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """How pixel values become input values: ``(pixel * scale - mean) / std``.
-
-    ``pixel`` is 0 to 255; ``mean`` and ``std`` have one number per channel, red first.
-    """
-
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class TensorInfo:
     """An input or output: its shape in the order that ``layout`` names, such as ``NCHW``.
 
-    ``normalisation`` is None for an output and for an input that is not an image.
+    ``normalisation`` is None for an output, for an input that is not an image, and where it is not
+    known. ``scores`` says what the values of an output are, as scores of classes: logits, softmax
+    or sigmoid; None where that is not known.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TensorInfo:
     dtype: str
     layout: str
     normalisation: Normalisation | None = None
+    scores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,9 @@ class Manifest:
 
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
-    function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``files`` the
-    SHA-256 of every other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and
-    ``created`` (UTC, ISO 8601).
+    function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
+    where they are from (``random``, or the ONNX ``file``), ``files`` the SHA-256 of every other
+    file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
     """
 
     target: Target
@@ -102,6 +104,7 @@ class Manifest:
     precision: str
     executor: str
     workspace_bytes: Annotated[int, AtLeast(0)]
+    weights: str = "file"
     layers: tuple[Layer, ...] = ()
     parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)
@@ -122,23 +125,7 @@ def from_json(text: str) -> Manifest:
         manifest = strict.read(Manifest, data, complete=True)
     except strict.Unexpected as error:
         raise ManifestError(str(error)) from None
-    _check_values(manifest)
+    fault = meaning.find_fault(manifest)
+    if fault is not None:
+        raise ManifestError(fault)
     return manifest
-
-
-def _check_values(manifest: Manifest) -> None:
-    """What the types alone do not say."""
-    if len(manifest.inputs) != 1 or not manifest.outputs:
-        raise ManifestError(
-            "expected one input and at least one output, "
-            f"got {len(manifest.inputs)} and {len(manifest.outputs)}"
-        )
-    for tensor in (*manifest.inputs, *manifest.outputs):
-        if not tensor.shape or min(tensor.shape) < 1:
-            raise ManifestError(
-                f"{tensor.name}: expected a shape of positive numbers, got {list(tensor.shape)}"
-            )
-        if tensor.dtype not in DTYPES:
-            raise ManifestError(
-                f"{tensor.name}: expected a dtype of {', '.join(DTYPES)}, got {tensor.dtype!r}"
-            )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tarfile
-import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet import files, tvm_runtime
 from tvm_mobilenet.bundle.layout import (
     FILE_NAME,
     LIBRARY,
@@ -32,6 +32,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
 
 ANY_ARCHITECTURE = "any"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Bundle:
@@ -74,7 +75,7 @@ class Bundle:
         except ValueError:
             value = float("nan")
         if not 0 < value < float("inf"):
-            raise BadInput(f"{self.path}: tolerance: wanted a positive number, came {text[:40]!r}")
+            raise BadInput(f"{self.path}: tolerance: expected a positive number, got {text[:40]!r}")
         return value
 
     def close(self) -> None:
@@ -95,8 +96,8 @@ class Bundle:
             raise BadInput(f"{self.path}: {name} is not a numpy array: {error}") from error
         if (array.shape, array.dtype) != (info.shape, np.dtype(info.dtype)):
             raise BadInput(
-                f"{self.path}: {name}: wanted {describe_array(info.shape, info.dtype)}, "
-                f"came {describe_array(array.shape, array.dtype)}; compile it again"
+                f"{self.path}: {name}: expected {describe_array(info.shape, info.dtype)}, "
+                f"got {describe_array(array.shape, array.dtype)}; compile it again"
             )
         return array
 
@@ -116,7 +117,7 @@ def open_bundle(path: str | Path, for_architecture: str | None = None) -> Bundle
     with contextlib.ExitStack() as on_error:
         folder, temporary = path, None
         if not os.path.isdir(path):  # Path.is_dir raises where a folder above cannot be searched
-            temporary = Path(tempfile.mkdtemp(prefix="tvm-mobilenet-"))
+            temporary = files.make_temporary_folder()
             on_error.callback(shutil.rmtree, temporary, ignore_errors=True)
             folder = _unpack(path, temporary)
         manifest = _read_manifest(path, folder)
@@ -124,7 +125,7 @@ def open_bundle(path: str | Path, for_architecture: str | None = None) -> Bundle
             _check_machine(path, manifest)
             _check_tvm_version(path, manifest)
         elif for_architecture != ANY_ARCHITECTURE:
-            _check_architecture(path, manifest, for_architecture, "wanted")
+            _check_architecture(path, manifest, for_architecture, "expected")
         _check_files(path, folder, manifest)
         on_error.pop_all()
     return Bundle(path, folder, manifest, temporary)
@@ -138,9 +139,14 @@ def _unpack(path: Path, temporary: Path) -> Path:
                 _unpack_member(path, archive, member, temporary)
     except FileNotFoundError:
         raise BadInput(
-            f"{path}: no such bundle; wanted a directory or a .tar made by 'compile'"
+            f"{path}: no such bundle; expected a directory or a .tar made by 'compile'"
         ) from None
     except (tarfile.TarError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise BadInput(
+                f"{path}: cannot be unpacked into {files.temporary_root()}: {error.strerror}; make "
+                "room, or set TMPDIR to another folder"
+            ) from error
         raise BadInput(f"{path}: not a readable bundle: {error}") from error
     # "tar cf b.tar folder" has the folder's name in front, "tar cf b.tar -C folder ." has not
     entries = list(temporary.iterdir())
@@ -175,7 +181,9 @@ def _read_manifest(path: Path, folder: Path) -> Manifest:
     try:
         return from_json((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"{path}: holds no {MANIFEST}; wanted a bundle made by 'compile'") from None
+        raise BadInput(
+            f"{path}: holds no {MANIFEST}; expected a bundle made by 'compile'"
+        ) from None
     except OSError as error:
         raise BadInput(f"{path}: {MANIFEST} cannot be read: {error.strerror}") from error
     except (ManifestError, UnicodeDecodeError) as error:
@@ -192,11 +200,11 @@ def _check_machine(path: Path, manifest: Manifest) -> None:
         )
 
 
-def _check_architecture(path: Path, manifest: Manifest, wanted: str, who: str) -> None:
+def _check_architecture(path: Path, manifest: Manifest, expected: str, who: str) -> None:
     made_for = cpu.architecture_of(manifest.target.triple)
-    if made_for != wanted:
+    if made_for != expected:
         raise BadInput(
-            f"{path}: made for {made_for} ({manifest.target.name}), {who} {wanted}; "
+            f"{path}: made for {made_for} ({manifest.target.name}), {who} {expected}; "
             "compile it for that"
         )
 
@@ -220,21 +228,21 @@ def _check_files(path: Path, folder: Path, manifest: Manifest) -> None:
     for name in required_files(len(manifest.outputs)):
         if name not in manifest.files:
             raise BadInput(f"{path}: {MANIFEST}: files does not list {name}; compile it again")
-    for name, wanted in manifest.files.items():
+    for name, expected in manifest.files.items():
         if not FILE_NAME.fullmatch(name):
             raise BadInput(f"{path}: {MANIFEST}: files: {name!r} is not a file of a bundle")
         try:
-            came = sha256_of(folder / name)
+            got = sha256_of(folder / name)
         except FileNotFoundError:
             raise BadInput(
                 f"{path}: {name} is missing; copy the bundle again, or compile it"
             ) from None
         except OSError as error:
             raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
-        if came != wanted:
+        if got != expected:
             raise BadInput(
-                f"{path}: {name} is not the file that was compiled (SHA-256 {came[:12]}…, wanted "
-                f"{wanted[:12]}…); copy the bundle again, or compile it"
+                f"{path}: {name} is not the file that was compiled (SHA-256 {got[:12]}…, expected "
+                f"{expected[:12]}…); copy the bundle again, or compile it"
             )
     size = (folder / PARAMETERS).stat().st_size
     if size != manifest.parameters_bytes:

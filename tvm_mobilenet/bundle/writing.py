@@ -84,7 +84,7 @@ def write(
 
     with _beside(path) as folder:
         shutil.copyfile(library, folder / LIBRARY)
-        parameters.tofile(folder / PARAMETERS)
+        (folder / PARAMETERS).write_bytes(np.ascontiguousarray(parameters).tobytes())
         np.save(folder / SAMPLE_INPUT, sample_input)
         for index, array in enumerate(expected_outputs):
             np.save(folder / expected_output_name(index), array)
@@ -116,8 +116,8 @@ def _is_replaceable(path: Path) -> bool:
 def _check_array(name: str, array: NDArray[Any], info: TensorInfo) -> None:
     if (array.shape, array.dtype) != (info.shape, np.dtype(info.dtype)):
         raise ValueError(
-            f"{name}: wanted {describe_array(info.shape, info.dtype)}, "
-            f"came {describe_array(array.shape, array.dtype)}"
+            f"{name}: expected {describe_array(info.shape, info.dtype)}, "
+            f"got {describe_array(array.shape, array.dtype)}"
         )
 
 
@@ -134,7 +134,9 @@ def _beside(path: Path) -> Iterator[Path]:
             folder.mkdir()
             yield folder
     except OSError as error:
-        raise RunFailed(f"{path}: the bundle could not be written: {error}") from error
+        raise RunFailed(
+            f"{path}: the bundle could not be written: {error.strerror or error}"
+        ) from error
 
 
 def _pack(folder: Path) -> Path:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet import files
 from tvm_mobilenet.errors import RunFailed, last_line
 from tvm_mobilenet.hardware.toolchain import link_command
 
@@ -34,8 +34,8 @@ def link(code: Code, library: Path, spec: TargetSpec) -> None:
     linker = cc.cross_compiler(compiler, flags)
     try:
         if isinstance(code, NativeCode):
-            with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-                objects = [str(path) for path in code.write_objects(Path(folder))]
+            with files.temporary_folder() as folder:
+                objects = [str(path) for path in code.write_objects(folder)]
                 linker(str(library), objects, BIND_DIRECTLY if len(objects) > 1 else [])
         else:
             code.export_library(str(library), fcompile=linker)

@@ -151,7 +151,10 @@ class _Planner:
         places: dict[Var, TensorPlace] = {input_var: TensorPlace(INPUT)}
         for index, var in enumerate(map(self.root, outputs)):
             if var in places or not isinstance(var, Var):
-                raise BadInput("a network output must be computed, and given out once")
+                raise BadInput(
+                    "the static executor cannot give out the input, a constant or one output "
+                    "twice; compile with --executor vm"
+                )
             places[var] = TensorPlace(output(index))
         workspace_bytes = self.place_intermediate(places)
         steps = tuple(self.step(var, call, places) for var, call in self.calls)

@@ -242,7 +242,7 @@ def _vector_operation(text: str, mnemonic: str, arguments: list[str]) -> Operati
     if mnemonic.startswith("fcmp"):
         return Operation(text, "vector", (*reads, written), ("flags",), effect=_forget_flags)
     if mnemonic == "movi" and sources and _number(sources[0].split()[0]) == 0:
-        return Operation(text, "none", (), (written,))  # nought, known without waiting
+        return Operation(text, "none", (), (written,))  # zero, known without waiting
     fma = bool(FMA.match(mnemonic))
     keeps = mnemonic in ("fmla", "fmls", "mla", "mls", "ins", "bit", "bif", "bsl") or (
         mnemonic == "mov" and "[" in destination

@@ -112,7 +112,7 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _value(index: Any, grid: Grid) -> Any:
-    """An index on a grid of its variables; those that have no axis there are nought."""
+    """An index on a grid of its variables; those that have no axis there are zero."""
     name = type(index).__name__
     if name in ("FloorDiv", "FloorMod") and len(_variables(index)) > 1:
         raise Unmodelled("an index that mixes loops")  # else each moves it by itself

@@ -383,7 +383,7 @@ def _until_change(condition: str, number: int, step: int) -> int | None:
     outcome = holds(condition, number)
     # the first number, going by step, for which the outcome differs
     if (number < 0) == (number + step < 0) and (number > 0) == (step > 0) and number != 0:
-        return None  # away from nought
+        return None  # away from zero
     steps = max(1, abs(number) // abs(step))
     while holds(condition, number + steps * step) == outcome:
         steps += 1

@@ -39,7 +39,7 @@ class Memory:
 class Flags:
     """What the last comparison compared: ``left`` with ``right`` in ``bits``.
 
-    An ``addition`` says that they were added, and that their sum is compared with nought.
+    An ``addition`` says that they were added, and that their sum is compared with zero.
     """
 
     left: int
@@ -91,7 +91,7 @@ class State:
         return value if value is None or bits == WORD else value & ((1 << bits) - 1)
 
     def put(self, name: str, value: int | None, bits: int = WORD) -> None:
-        """Set the whole register: the upper half of a 32-bit result is nought."""
+        """Set the whole register: the upper half of a 32-bit result is zero."""
         if bits == WORD:
             self.narrow.discard(name)
         else:

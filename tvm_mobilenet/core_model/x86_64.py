@@ -136,7 +136,7 @@ def _vector(text: str, mnemonic: str, arguments: list[str]) -> Operation:
     assert written is not None, text
     same = len(reads) == 2 and reads[0] == reads[1] and memory is None
     if "xor" in mnemonic and same:
-        return Operation(text, "none", (), (written,))  # nought, known without waiting
+        return Operation(text, "none", (), (written,))  # zero, known without waiting
     fma = bool(FMA.match(mnemonic))
     if fma or (mask and "{z}" not in destination):
         reads.append(written)

@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.normalisation import IMAGENET, SYMMETRIC, Normalisation
 from tvm_mobilenet.models.stages import Kind, MobileNetConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "MobileNetConfig", "ModelEntry", "build", "config_from", "name_of"]
+__all__ = [
+    "MODELS",
+    "MobileNetConfig",
+    "ModelEntry",
+    "Normalisation",
+    "build",
+    "config_from",
+    "name_of",
+    "normalisation_of",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,11 @@ def config_from(
 def name_of(config: MobileNetConfig) -> str:
     """The name in ``MODELS`` that ``config`` is a variant of."""
     return next(name for name, entry in MODELS.items() if entry.kind == config.kind)
+
+
+def normalisation_of(config: MobileNetConfig) -> Normalisation:
+    """What the framework whose padding ``config`` has makes of the pixels it trains on."""
+    return SYMMETRIC if config.padding == "tensorflow" else IMAGENET
 
 
 def build(config: MobileNetConfig) -> nn.Module:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.chatter import MOST_OF_REASON
+from tvm_mobilenet.errors import BadInput, RunFailed, first_line
 from tvm_mobilenet.numerics import relative_error
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 INPUT_NAME = "input"
+OUTPUT_TYPES = ("FLOAT", "FLOAT16", "INT32", "INT8", "UINT8")  # bundle.manifest.DTYPES
 TOLERANCE = 1e-5  # relative; folding batch norm in float32 gives about 1e-6
 
 # The exporter says on every call which torchvision operators it does without.
@@ -48,7 +52,7 @@ def export(
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise RunFailed(f"the exported ONNX model is not valid: {_first_line(error)}") from error
+        raise RunFailed(f"the exported ONNX model is not valid: {first_line(error)}") from error
     if path is not None:
         try:
             onnx.save_model(model, str(path))
@@ -94,13 +98,13 @@ def verify(model: onnx.ModelProto, module: nn.Module, x: Array) -> float:
     with torch.inference_mode():
         result = module(torch.from_numpy(x))
     tensors = result if isinstance(result, tuple | list) else [result]
-    wanted = [tensor.numpy() for tensor in tensors]
+    expected = [tensor.numpy() for tensor in tensors]
     got = evaluate(model, x)
-    shapes_wanted, shapes_got = [a.shape for a in wanted], [a.shape for a in got]
-    if shapes_wanted != shapes_got:
-        raise RunFailed(f"ONNX model gives outputs {shapes_got}, PyTorch {shapes_wanted}")
-    error = max(relative_error(a, b) for a, b in zip(got, wanted, strict=True))
-    # NaN compares false with everything, so ask for what is wanted
+    expected_shapes, got_shapes = [a.shape for a in expected], [a.shape for a in got]
+    if got_shapes != expected_shapes:
+        raise RunFailed(f"ONNX model gives outputs {got_shapes}, PyTorch {expected_shapes}")
+    error = max(relative_error(a, b) for a, b in zip(got, expected, strict=True))
+    # NaN compares false with everything, so ask for what is right
     if not error <= TOLERANCE:
         raise RunFailed(
             f"ONNX model and PyTorch differ by {error:.1e} relative, more than {TOLERANCE:.0e}"
@@ -125,26 +129,127 @@ def load(path: Path | str) -> onnx.ModelProto:
     except DecodeError:
         raise BadInput(f"ONNX file {path}: not an ONNX model (it does not parse)") from None
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise BadInput(f"ONNX file {path}: not a valid model: {_first_line(error)}") from error
+        raise BadInput(f"ONNX file {path}: not a valid model: {first_line(error)}") from error
     except (OSError, ValueError) as error:
-        raise BadInput(f"ONNX file {path}: cannot be read: {_first_line(error)}") from error
+        raise BadInput(f"ONNX file {path}: cannot be read: {first_line(error)}") from error
     return model
 
 
-def evaluate(model: onnx.ModelProto, x: Array) -> list[Array]:
-    """The model's outputs for ``x``: by ONNX Runtime where installed, else ONNX's own evaluator."""
-    feed = {model.graph.input[0].name: x}
-    if importlib.util.find_spec("onnxruntime") is not None:
-        import onnxruntime
+def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The network's one input; old files list the weights as inputs too, before or after it.
 
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
+    Raises BadInput for anything but one float32 input (N, C, H, W) of static shape.
+    """
+    import onnx
+
+    graph = model.graph
+    given = {initializer.name for initializer in graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [one for one in graph.input if one.name not in given]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise BadInput(f"ONNX model must have one input, it has {len(inputs)} ({names})")
+    name, tensor = inputs[0].name, inputs[0].type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.FLOAT:
+        got = _plain(onnx.TensorProto.DataType.Name(tensor.elem_type))
+        raise BadInput(f"ONNX input {name} must be float32, it is {got}")
+    if not tensor.HasField("shape"):
+        raise BadInput(f"ONNX input {name} has no shape; export the model with a static one")
+    sizes = [size.dim_value or size.dim_param or "?" for size in tensor.shape.dim]
+    shape = "x".join(map(str, sizes))
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise BadInput(
+            f"ONNX input {name} has the dynamic shape {shape}; export the model with a static one"
         )
-        outputs: list[Array] = session.run(None, feed)
-        return outputs
+    if len(sizes) != 4:
+        raise BadInput(f"ONNX input {name} must be images (N, C, H, W), its shape is {shape}")
+    return inputs[0]
+
+
+def check_outputs(model: onnx.ModelProto) -> None:
+    """Raise BadInput for an output of a type that no bundle holds."""
+    import onnx
+
+    allowed = {getattr(onnx.TensorProto, name) for name in OUTPUT_TYPES}
+    for output in model.graph.output:
+        tensor = output.type.tensor_type
+        if tensor.elem_type not in allowed:
+            raise BadInput(
+                f"ONNX output {output.name} must be {', '.join(map(_plain, OUTPUT_TYPES))}, it is "
+                f"{_plain(onnx.TensorProto.DataType.Name(tensor.elem_type))}; end the network "
+                "before it, or add a Cast"
+            )
+
+
+def _plain(name: str) -> str:
+    """ONNX's name of a type as numpy's: float32 for FLOAT."""
+    return "float32" if name == "FLOAT" else name.lower()
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Runs an ONNX model as its specification says: ``name`` is by what, and why by that."""
+
+    name: str
+    session: Any  # has ONNX Runtime's run(None, feed)
+    input_name: str
+
+    def run(self, x: Array) -> list[Array]:
+        """The model's outputs for ``x``. Raises BadInput where it does not run."""
+        try:
+            outputs = self.session.run(None, {self.input_name: x})
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise BadInput(
+                f"ONNX model does not run by {self.name}: {_runtime_reason(error)}"
+            ) from error
+        return [np.asarray(output) for output in outputs]
+
+
+def evaluator(model: onnx.ModelProto) -> Evaluator:
+    """ONNX Runtime where it is installed and loads the model, else ONNX's own (slow) evaluator.
+
+    Raises BadInput where neither takes it.
+    """
     from onnx.reference import ReferenceEvaluator
 
-    return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feed)]
+    name = image_input(model).name
+    why = "ONNX Runtime is not installed"
+    if importlib.util.find_spec("onnxruntime") is not None:
+        try:
+            session = _runtime_session(model)
+        except Exception as error:  # its errors have no base of their own
+            why = f"ONNX Runtime does not load it: {_runtime_reason(error)}"
+        else:
+            return Evaluator("ONNX Runtime", session, name)
+    try:
+        reference = ReferenceEvaluator(model)
+    except Exception as error:  # whatever its operators' constructors meet
+        raise BadInput(
+            f"ONNX model cannot be checked: {why}, and neither does ONNX's own evaluator: "
+            f"{first_line(error)}"
+        ) from error
+
+    return Evaluator(f"ONNX's own evaluator, as {why}", reference, name)
+
+
+def evaluate(model: onnx.ModelProto, x: Array) -> list[Array]:
+    """The model's outputs for ``x``, by its ``evaluator``."""
+    return evaluator(model).run(x)
+
+
+def _runtime_session(model: onnx.ModelProto) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it raises says it as well
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _runtime_reason(error: Exception) -> str:
+    """Without the code, the kind of error and the place in its source that come before it."""
+    text = first_line(error).rpartition(" : ")[2]
+    return re.sub(r"Status Message: \S+:\d+ .*?\) ", "", text)[:MOST_OF_REASON]
 
 
 @contextlib.contextmanager
@@ -160,8 +265,3 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
+import re
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet.errors import BadInput, last_line
+from tvm_mobilenet import chatter, ending
+from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet.network import onnx_export
 
 if TYPE_CHECKING:
     import onnx
@@ -27,50 +30,45 @@ def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
     import tvm
     from tvm.relax.frontend.onnx import from_onnx
 
-    _check_input(model)
-    talk = io.StringIO()
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(talk),
-            _clips_as_operators(),
-        ):
-            # "input.1" is no Relax identifier; nobody asked for the name
-            warnings.filterwarnings("ignore", "Renaming name", UserWarning)
-            module: tvm.IRModule = from_onnx(model, keep_params_in_input=False)
-    except tvm.error.OpNotImplemented as error:
-        raise BadInput(f"ONNX model not supported: {last_line(error)}") from error
-    except Exception as error:
-        # the importer prints which operator it failed on, and raises all kinds of exceptions
-        where = last_line(talk.getvalue())
-        reason = "; ".join(part for part in (where, last_line(error)) if part)
-        raise BadInput(f"ONNX model cannot be imported: {reason}") from error
+    onnx_export.image_input(model)
+    onnx_export.check_outputs(model)
+    with chatter.kept_back() as told:
+        try:
+            with warnings.catch_warnings(), _clips_as_operators():
+                # "input.1" is no Relax identifier; nobody asked for the name
+                warnings.filterwarnings("ignore", "Renaming name", UserWarning)
+                module: tvm.IRModule = from_onnx(model, keep_params_in_input=False)
+        except tvm.error.OpNotImplemented as error:
+            raise BadInput(f"ONNX model not supported: {_unsupported(error, model)}") from error
+        except Exception as error:  # the importer raises all kinds of exceptions
+            reason = f"{_failed_node(error)}: {chatter.reason(error)}"
+            chatter.let_go(error)
+            raise BadInput(f"ONNX model cannot be imported: {reason}") from error
+    ending.say_all(told.getvalue())  # warnings about what was imported are not ours to hide
     return module
 
 
-def _check_input(model: onnx.ModelProto) -> None:
+def _unsupported(error: Exception, model: onnx.ModelProto) -> str:
+    """The operators that the importer lacks, each with the first node that is one."""
+    named = re.findall(r"\w+", str(error).rpartition(":")[2])
+    nodes = {node.op_type: node for node in reversed(model.graph.node)}
+    found = [_described(nodes[name]) for name in named if name in nodes]
+    return f"TVM has no importer for {', '.join(found)}" if found else first_line(error)
+
+
+def _failed_node(error: Exception) -> str:
+    """The node that the importer was at; the importer itself says at most its operator."""
     import onnx
 
-    graph = model.graph
-    given = {initializer.name for initializer in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in given]
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
-        raise BadInput(f"ONNX model must have one input, it has {len(inputs)} ({names})")
-    name, tensor = inputs[0].name, inputs[0].type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
-        got = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise BadInput(f"ONNX input {name} must be float32, it is {got}")
-    if not tensor.HasField("shape"):
-        raise BadInput(f"ONNX input {name} has no shape; export the model with a static one")
-    sizes = [size.dim_value or size.dim_param or "?" for size in tensor.shape.dim]
-    shape = "x".join(map(str, sizes))
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise BadInput(
-            f"ONNX input {name} has the dynamic shape {shape}; export the model with a static one"
-        )
-    if len(sizes) != 4:
-        raise BadInput(f"ONNX input {name} must be images (N, C, H, W), its shape is {shape}")
+    node = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        local = frame.f_locals.get("node")
+        node = local if isinstance(local, onnx.NodeProto) else node
+    return "the graph as a whole" if node is None else _described(node)
+
+
+def _described(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} ({f'node {node.name}' if node.name else f'output {node.output[0]}'})"
 
 
 @contextlib.contextmanager

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import models, tvm_runtime
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.normalisation import Normalisation
 from tvm_mobilenet.network import export_cache, onnx_export
+from tvm_mobilenet.network.outputs import Scores, scores_of
 from tvm_mobilenet.network.torch_process import TorchProcess
 
 if TYPE_CHECKING:
@@ -21,22 +23,42 @@ if TYPE_CHECKING:
     import tvm
 
 Array = NDArray[np.float32]
+Weights = Literal["random", "file"]
 SAMPLE_SEED = 0
 
 
 @dataclass(frozen=True)
 class Source:
-    """`model` goes into the bundle's manifest: our configuration, or the ONNX file's SHA-256."""
+    """A network and where it is from.
+
+    ``model`` goes into the bundle's manifest: our configuration, or the ONNX file's SHA-256.
+    ``normalisation`` is what its weights were trained with, None where that is not known, and
+    ``weights`` where they are from. ``reference`` says what is right, ``reference_name`` by what.
+    """
 
     title: str
     model: dict[str, Any]
     onnx: onnx.ModelProto
     input_shape: tuple[int, int, int, int]
     reference: Callable[[Array], tuple[Array, ...]]
+    reference_name: str = "PyTorch"
+    normalisation: Normalisation | None = None
+    weights: Weights = "file"
 
     def sample_input(self) -> Array:
         """A random image batch (N, C, H, W), always the same one."""
         return sample_of(self.input_shape)
+
+    def normalised(self, normalisation: Normalisation) -> Source:
+        """The same, with a normalisation that is known. Raises BadInput where it cannot be."""
+        fault = normalisation.fault(channels=self.input_shape[1])
+        if fault is not None:
+            raise BadInput(f"{self.title}: {fault}")
+        return replace(self, normalisation=normalisation)
+
+    def scores(self) -> tuple[Scores | None, ...]:
+        """What each output's values are, as scores of classes: see ``network.outputs``."""
+        return scores_of(self.onnx)
 
     def relax_module(self) -> tvm.IRModule:
         from tvm_mobilenet.network import relax_import
@@ -97,18 +119,34 @@ def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
         export_cache.keep(config, shape, model)
     exported = onnx.load_model_from_string(model)
     title = f"{models.name_of(config)} {config.alpha:g}-{config.resolution}"
-    return Source(title, asdict(config), exported, shape, network.run)
+    return Source(
+        title,
+        asdict(config),
+        exported,
+        shape,
+        network.run,
+        normalisation=models.normalisation_of(config),
+        weights="random",
+    )
 
 
 def from_onnx(path: Path) -> Source:
-    """A network from an ONNX file; ONNX's own reference, or ONNX Runtime, says what is right."""
+    """A network from an ONNX file; ONNX Runtime, or ONNX's own evaluator, says what is right."""
     tvm_runtime.compiler()
     model = onnx_export.load(path)
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    shape = tuple(dim.dim_value for dim in dims)
+    dims = onnx_export.image_input(model).type.tensor_type.shape.dim
+    batch, channels, height, width = (dim.dim_value for dim in dims)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    evaluator = onnx_export.evaluator(model)
 
     def reference(x: Array) -> tuple[Array, ...]:
-        return tuple(onnx_export.evaluate(model, x))
+        return tuple(evaluator.run(x))
 
-    return Source(path.name, {"onnx_sha256": digest}, model, shape, reference)
+    return Source(
+        path.name,
+        {"onnx_sha256": digest},
+        model,
+        (batch, channels, height, width),
+        reference,
+        evaluator.name,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet import files, tvm_runtime
 from tvm_mobilenet.bundle import LIBRARY, PARAMETERS, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.runtime import arena
@@ -119,8 +118,8 @@ def load_module(bundle: Bundle) -> Any:
     # The dynamic loader takes a path it knows for the library it has already: a bundle compiled
     # again to the same path would run the old code while an old session is open. So every load
     # goes by a path of its own.
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-        link = Path(folder, LIBRARY)
+    with files.temporary_folder() as folder:
+        link = folder / LIBRARY
         link.symlink_to(bundle.library.resolve())
         try:
             module = tvm_ffi.load_module(link, keep_module_alive=False)

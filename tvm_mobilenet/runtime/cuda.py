@@ -7,7 +7,6 @@ Needs numpy and the NVIDIA driver: neither TVM, nor the CUDA toolkit or runtime.
 from __future__ import annotations
 
 import ctypes
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet import files
 from tvm_mobilenet.bundle import LIBRARY, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import gpu
@@ -25,7 +25,7 @@ PREFIX = "tvm_mobilenet_"
 
 
 class OutOfMemory(RunFailed):
-    """The GPU has no room."""
+    """The GPU has not enough free memory."""
 
 
 def raise_for(status: int, line: str) -> None:
@@ -147,8 +147,8 @@ class CudaExecutor(OpenLibrary):
 def _load(file: Path, path: Path | str) -> ctypes.CDLL:
     # by a path of its own each time: see session.py on a bundle compiled again to the same path
     try:
-        with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-            link = Path(folder, LIBRARY)
+        with files.temporary_folder() as folder:
+            link = folder / LIBRARY
             link.symlink_to(file.resolve())
             library = ctypes.CDLL(str(link))
         library.tvm_mobilenet_buffer.restype = ctypes.c_void_p

@@ -8,28 +8,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.bundle.manifest import Normalisation, TensorInfo
+from tvm_mobilenet.bundle.layout import describe_array
+from tvm_mobilenet.bundle.manifest import TensorInfo
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.normalisation import Normalisation
 
 # ImageNet's usual evaluation crop: the middle 224 of 256
 CROP_FRACTION = 0.875
 
 
-def read(path: Path, wanted: TensorInfo) -> NDArray[Any]:
-    """The picture in ``path`` as an array of the input ``wanted``, shape (1, 3, H, W).
+def read(
+    path: Path, expected: TensorInfo, normalisation: Normalisation | None = None
+) -> NDArray[Any]:
+    """The picture in ``path`` as an array of the input ``expected``, shape (1, 3, H, W).
 
     The shorter side is resized (bilinear) so that the H x W crop in the middle takes 7/8 of it;
-    then the manifest's normalisation. Raises BadInput for a file that is no picture, a network
-    that takes none, and where Pillow is not installed.
+    then ``normalisation``, without it the bundle's. Raises BadInput for a file that is no picture,
+    a network that takes none or whose normalisation is not known, and where Pillow is not
+    installed.
     """
-    normalisation = wanted.normalisation
-    if normalisation is None or wanted.layout != "NCHW" or wanted.shape[:2] != (1, 3):
+    if expected.layout != "NCHW" or expected.shape[:2] != (1, 3):
         raise BadInput(
-            f"--input {path}: the bundle takes {wanted.dtype} of shape "
-            f"{'x'.join(map(str, wanted.shape))} ({wanted.layout}), not one picture; give a .npy"
+            f"--input {path}: the bundle takes {describe_array(expected.shape, expected.dtype)} "
+            f"({expected.layout}), not one picture; give a .npy"
         )
-    pixels = _crop(path, height=wanted.shape[2], width=wanted.shape[3])
-    return normalise(pixels, normalisation).astype(wanted.dtype)
+    normalisation = normalisation or expected.normalisation
+    if normalisation is None:
+        raise BadInput(
+            f"--input {path}: the bundle does not say how pixels become its input; give --mean and "
+            "--std as the network was trained (see --help), or a .npy"
+        )
+    fault = normalisation.fault(channels=3)
+    if fault is not None:
+        raise BadInput(f"--mean, --std, --scale: {fault}")
+    pixels = _crop(path, height=expected.shape[2], width=expected.shape[3])
+    return normalise(pixels, normalisation).astype(expected.dtype)
 
 
 def normalise(pixels: NDArray[np.uint8], normalisation: Normalisation) -> NDArray[np.float32]:

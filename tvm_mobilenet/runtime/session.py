@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet.bundle import Bundle, Manifest, TensorInfo, open_bundle
+from tvm_mobilenet.bundle.layout import describe_array
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.runtime import threads as thread_pool
 from tvm_mobilenet.runtime.cpu import StaticExecutor, VmExecutor
@@ -55,7 +56,7 @@ class Session:
         if self.manifest.executor not in EXECUTORS:
             raise BadInput(
                 f"{bundle.path}: executor {self.manifest.executor!r} is not known here; "
-                f"wanted {' or '.join(EXECUTORS)}; update tvm-mobilenet"
+                f"expected {' or '.join(EXECUTORS)}; update tvm-mobilenet"
             )
         self._on_cpu = self.manifest.target.gpu_arch is None
         if self._on_cpu:  # else neither TVM's threads nor its runtime are needed
@@ -85,7 +86,7 @@ class Session:
 
         ``x`` has the manifest's input shape (N, C, H, W) and dtype; BadInput where it has not.
         """
-        if x.shape != self._shape or x.dtype != self._dtype:
+        if not isinstance(x, np.ndarray) or x.shape != self._shape or x.dtype != self._dtype:
             raise BadInput(mismatch(x, self.manifest.inputs[0]))
         with self._one_at_a_time:
             self._check_open()
@@ -143,11 +144,10 @@ def load(path: str | Path, threads: int = 1) -> Session:
         raise
 
 
-def mismatch(x: NDArray[Any], wanted: TensorInfo) -> str:
-    """One line on an input array that is not what the network takes."""
-    shape = "x".join(map(str, wanted.shape))
-    came = "x".join(map(str, x.shape)) or "()"
+def mismatch(x: object, expected: TensorInfo) -> str:
+    """One line on an input that is not the array the network takes."""
+    got = describe_array(x.shape, x.dtype) if isinstance(x, np.ndarray) else type(x).__name__
     return (
-        f"input {wanted.name}: wanted {wanted.dtype} of shape {shape} ({wanted.layout}), "
-        f"came {x.dtype} of shape {came}; convert it, or compile for that input"
+        f"input {expected.name}: expected {describe_array(expected.shape, expected.dtype)} "
+        f"({expected.layout}), got {got}; convert it, or compile for that input"
     )

@@ -139,7 +139,7 @@ class KernelSpace:
             except Exception as error:  # TVM's ScheduleError has no Python type of its own
                 raise Rejected(last_line(error)) from error
         if len(schedules) != 1:
-            raise Rejected(f"the rule returned {len(schedules)} schedules where one is wanted")
+            raise Rejected(f"expected one schedule of the rule, got {len(schedules)}")
         (schedule,) = schedules
         statements = unrolled_statements(schedule.mod)
         if statements > self._most_statements:
@@ -170,8 +170,8 @@ class KernelSpace:
         rows = shared_rows(schedule.mod)
         if rows < self._least_rows:
             raise Rejected(
-                f"{rows} bands of rows to share among {self._cores} cores, "
-                f"{self._least_rows} wanted"
+                f"expected {self._least_rows} bands of rows to share among {self._cores} cores, "
+                f"got {rows}"
             )
 
 

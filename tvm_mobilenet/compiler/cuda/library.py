@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.resources
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tvm.target import Target
 
+from tvm_mobilenet import files
 from tvm_mobilenet.compiler.cuda import nvcc
 from tvm_mobilenet.compiler.cuda.lowering import DeviceKernel, lower
 from tvm_mobilenet.compiler.cuda.program import GpuProgram, plan_header
@@ -34,8 +34,8 @@ def generate(program: GpuProgram, target: Target, name: str) -> GpuCode:
     arch = str(target.attrs["arch"])
     nvcc.check(name, arch)
     source, kernels = lower(program.functions, target)
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-        compiled = nvcc.compile_source(source, arch, Path(folder))
+    with files.temporary_folder() as folder:
+        compiled = nvcc.compile_source(source, arch, folder)
     return GpuCode(program, source, kernels, arch, compiled)
 
 
@@ -51,12 +51,12 @@ def link(
     Raises BadInput without that compiler, RunFailed where it does not compile.
     """
     check_installed(command[0], f"target {name}")
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-        Path(folder, "host.c").write_text(host_source(), encoding="utf-8")
-        Path(folder, "plan.h").write_text(
+    with files.temporary_folder() as folder:
+        (folder / "host.c").write_text(host_source(), encoding="utf-8")
+        (folder / "plan.h").write_text(
             plan_header(code.program, code.kernels, code.arch), encoding="utf-8"
         )
-        Path(folder, "kernels.fatbin").write_bytes(code.compiled.fatbin)
+        (folder / "kernels.fatbin").write_bytes(code.compiled.fatbin)
         flags = ["-fPIC", "-O2", "-o", str(library.resolve()), "host.c"]
         done = subprocess.run(
             [*command, *flags, *objects, "-ldl"],

@@ -171,7 +171,7 @@ def lower(
         mine = [symbol for symbol in on_device if symbol.startswith(name + SUFFIX)]
         if mine != [name + SUFFIX]:
             raise RunFailed(
-                f"{name} is {len(mine)} kernels, wanted one; it has no schedule of ours"
+                f"{name}: expected one kernel, got {len(mine)}; it has no schedule of ours"
             )
         kernels[name] = describe(name + SUFFIX, on_device[name + SUFFIX], func)
     return source_of(device, target), kernels

@@ -40,17 +40,17 @@ class Compiled:
 def check(target: str, arch: str) -> None:
     """Raise BadInput, one line, where nvcc is missing, too old, or does not know `arch`."""
     if shutil.which(NVCC) is None:
-        raise BadInput(f"target {target}: wanted nvcc, it is not installed; {WHERE_TO_GET}")
+        raise BadInput(f"target {target}: nvcc is not installed; {WHERE_TO_GET}")
     version = installed_version()
     if version < OLDEST:
-        came = ".".join(map(str, version))
-        wanted = ".".join(map(str, OLDEST))
+        got = ".".join(map(str, version))
+        oldest = ".".join(map(str, OLDEST))
         raise BadInput(
-            f"target {target}: wanted nvcc {wanted} or newer, came {came}; {WHERE_TO_GET}"
+            f"target {target}: expected nvcc {oldest} or newer, got {got}; {WHERE_TO_GET}"
         )
     if arch not in known_architectures():
-        came = ".".join(map(str, version))
-        raise BadInput(f"target {target}: nvcc {came} does not compile for {arch}; {WHERE_TO_GET}")
+        got = ".".join(map(str, version))
+        raise BadInput(f"target {target}: nvcc {got} does not compile for {arch}; {WHERE_TO_GET}")
 
 
 def installed_version() -> tuple[int, int]:

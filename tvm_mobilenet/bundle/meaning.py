@@ -1,0 +1,103 @@
+"""What a manifest of the right types must say beside them for its bundle to run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.bundle.manifest import Manifest, Target, TensorInfo
+
+# what an input or output may hold, and how many bytes each takes, by numpy's names
+DTYPES = {"float32": 4, "float16": 2, "int32": 4, "int8": 1, "uint8": 1}
+LAYOUT = "NCHW"  # of which a tensor of fewer dimensions has the first
+PRECISIONS = ("fp32", "tf32", "fp16")
+GPU_EXECUTOR = "cuda"
+CPU_EXECUTORS = ("static", "vm")
+SCORES = ("logits", "softmax", "sigmoid")
+WEIGHTS = ("random", "file")
+MOST_BYTES = 2**62  # sums of some of these still fit a signed 64-bit number
+
+GPU_ARCH = re.compile(r"sm_\d{2,3}[a-z]?")
+TRIPLE = re.compile(r"\w+(-[\w.]+)+")
+
+
+def find_fault(manifest: Manifest) -> str | None:
+    """The first thing that cannot be right, as one line that says where; None if nothing."""
+    return next(_faults(manifest), None)
+
+
+def _faults(manifest: Manifest) -> Iterator[str]:
+    inputs, outputs = manifest.inputs, manifest.outputs
+    if len(inputs) != 1 or not outputs:
+        yield f"expected one input and at least one output, got {len(inputs)} and {len(outputs)}"
+    names = [tensor.name for tensor in (*inputs, *outputs)]
+    for name in names:
+        # they are the names of arrays in a file that 'run' writes
+        if not name.isidentifier() or name == "file":
+            yield f"expected a name such as output1 for an input or output, got {name!r}"
+        if names.count(name) > 1:
+            yield f"expected inputs and outputs of different names, got {name} twice"
+    for tensor in (*inputs, *outputs):
+        yield from (f"{tensor.name}: {fault}" for fault in _tensor_faults(tensor))
+    for tensor in inputs:
+        if tensor.scores is not None:
+            yield f"{tensor.name}: expected no scores of an input, got {tensor.scores!r}"
+    for tensor in outputs:
+        if tensor.normalisation is not None:
+            yield f"{tensor.name}: expected no normalisation of an output"
+    yield from _target_faults(manifest.target)
+    yield from _program_faults(manifest)
+    for layer in manifest.layers:
+        numbers = (layer.flops, layer.nbytes, layer.latency_us or 0)
+        if not all(0 <= number < math.inf for number in numbers):
+            yield f"layer {layer.name}: expected finite numbers of 0 or more"
+
+
+def _tensor_faults(tensor: TensorInfo) -> Iterator[str]:
+    shape = tensor.shape
+    if not shape or min(shape) < 1:
+        yield f"expected a shape of positive numbers, got {list(shape)}"
+    if tensor.dtype not in DTYPES:
+        yield f"expected a dtype of {', '.join(DTYPES)}, got {tensor.dtype!r}"
+    elif math.prod(shape) * DTYPES[tensor.dtype] > MOST_BYTES:
+        yield f"expected at most {MOST_BYTES} bytes, got a shape of {list(shape)}"
+    layout = LAYOUT[: len(shape)]
+    if tensor.layout != layout:
+        yield f"expected the layout {layout} for {len(shape)} dimensions, got {tensor.layout!r}"
+    if tensor.scores not in (None, *SCORES):
+        yield f"expected scores of {', '.join(SCORES)}, got {tensor.scores!r}"
+    if tensor.normalisation is not None:
+        if len(shape) != len(LAYOUT):
+            yield f"expected a normalisation of images only, got one of {len(shape)} dimensions"
+        fault = tensor.normalisation.fault(channels=shape[1] if len(shape) > 1 else 0)
+        if fault is not None:
+            yield f"normalisation: {fault}"
+
+
+def _target_faults(target: Target) -> Iterator[str]:
+    if not TRIPLE.fullmatch(target.triple):
+        yield f"target.triple: expected one such as x86_64-linux-gnu, got {target.triple!r}"
+    if target.gpu_arch is not None and not GPU_ARCH.fullmatch(target.gpu_arch):
+        yield f"target.gpu_arch: expected one such as sm_90, got {target.gpu_arch!r}"
+
+
+def _program_faults(manifest: Manifest) -> Iterator[str]:
+    gpu_arch, executor, precision = manifest.target.gpu_arch, manifest.executor, manifest.precision
+    if precision not in PRECISIONS:
+        yield f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}"
+    elif precision != "fp32" and gpu_arch is None:
+        yield f"precision: expected fp32 on a CPU, got {precision!r}"
+    # an executor that is none of these may be a newer program's; a session says so
+    if executor == GPU_EXECUTOR and gpu_arch is None:
+        yield f"target.gpu_arch: expected one such as sm_90 for the executor {executor}, got none"
+    if executor in CPU_EXECUTORS and gpu_arch is not None:
+        yield f"target.gpu_arch: expected none for the executor {executor}, got {gpu_arch!r}"
+    if manifest.weights not in WEIGHTS:
+        yield f"weights: expected one of {', '.join(WEIGHTS)}, got {manifest.weights!r}"
+    for name in ("workspace_bytes", "parameters_bytes"):
+        size = getattr(manifest, name)
+        if not 0 <= size <= MOST_BYTES:
+            yield f"{name}: expected 0 to {MOST_BYTES}, got {size}"
