@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -161,15 +162,16 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
         schema.dump(RESULTS, tmp_path / "none" / "r.json")
 
 
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    def full(self: Path, target: Path) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "r.json"
     path.write_text("old")
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(RunFailed, match="No space left"):
         schema.dump(RESULTS, path)
     assert path.read_text() == "old"

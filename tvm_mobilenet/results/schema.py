@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.files import replace
 
 FORMAT_VERSION = 1
 
@@ -405,15 +405,11 @@ def dumps(results: Results) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees the old file or the whole new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write ``text`` as ``files.replace`` does; RunFailed where it cannot be written."""
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        replace(path, text)
     except OSError as error:
         raise RunFailed(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def dump(results: Results, path: Path) -> None:

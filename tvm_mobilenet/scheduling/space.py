@@ -87,7 +87,19 @@ class Candidate:
 
 
 class Rejected(Exception):
-    """The rule, or TVM's own checks, refused a point."""
+    """A point has no schedule; the subclass says which check refused it."""
+
+
+class RuleFailed(Rejected):
+    """The rule itself, or a check of TVM's while it ran or its trace was replayed, refused."""
+
+
+class TooManyStatements(Rejected):
+    """The schedule unrolls to more statements than fit the registers."""
+
+
+class Unbalanced(Rejected):
+    """The schedule leaves cores idle that the default keeps busy."""
 
 
 class NoRule(Exception):
@@ -143,14 +155,14 @@ class KernelSpace:
             try:
                 schedules = self.context.generate_design_space()
             except Exception as error:  # TVM's ScheduleError has no Python type of its own
-                raise Rejected(last_line(error)) from error
+                raise RuleFailed(last_line(error)) from error
         if len(schedules) != 1:
-            raise Rejected(f"the rule returned {len(schedules)} schedules where one is wanted")
+            raise RuleFailed(f"expected one schedule from the rule, got {len(schedules)}")
         (schedule,) = schedules
         statements = unrolled_statements(schedule.mod)
         if statements > self._most_statements:
             allowed = self._most_statements
-            raise Rejected(f"{statements} statements after unrolling, {allowed} allowed")
+            raise TooManyStatements(f"{statements} statements after unrolling, {allowed} allowed")
         self.check_balance(schedule)
         return Candidate(tuple(point), tuple(knobs), schedule)
 
@@ -161,7 +173,7 @@ class KernelSpace:
         return Candidate(trace_point(trace_json), (), schedule)
 
     def check_balance(self, schedule: s_tir.Schedule) -> None:
-        """Raise Rejected for what leaves cores idle that the default would not.
+        """Raise Unbalanced for what leaves cores idle that the default would not.
 
         Candidates are timed on one core, beside which others are built: there a parallel loop too
         short for all cores loses nothing, and may win. So does one whose threads would read what
@@ -169,15 +181,15 @@ class KernelSpace:
         """
         found = imbalance(schedule.mod, self._cores)
         if found > self._most_imbalance:
-            raise Rejected(
+            raise Unbalanced(
                 f"the busiest of {self._cores} cores has {found:.2f} times an even part, "
                 f"{self._most_imbalance:.2f} allowed"
             )
         rows = shared_rows(schedule.mod)
         if rows < self._least_rows:
-            raise Rejected(
-                f"{rows} bands of rows to share among {self._cores} cores, "
-                f"{self._least_rows} wanted"
+            raise Unbalanced(
+                f"expected at least {self._least_rows} bands of rows to share among "
+                f"{self._cores} cores, got {rows}"
             )
 
 
@@ -188,7 +200,7 @@ def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
 
 
 def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
-    """A schedule of ``mod`` by a trace in JSON. Raises Rejected where it does not apply."""
+    """A schedule of ``mod`` by a trace in JSON. Raises RuleFailed where it does not apply."""
     schedule = s_tir.Schedule(mod)
     if TENSORIZE in trace_json:
         mma_intrinsics.register()  # the rule that does may not have run in this process
@@ -197,7 +209,7 @@ def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
         check_trace(trace)
         s_tir.schedule.Trace.apply_json_to_schedule(trace, schedule)
     except Exception as error:  # as in KernelSpace.instantiate
-        raise Rejected(last_line(error)) from error
+        raise RuleFailed(last_line(error)) from error
     return schedule
 
 
