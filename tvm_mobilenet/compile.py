@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.build import Compiled
     from tvm_mobilenet.compiler.memory_plan import KernelCall
     from tvm_mobilenet.database.lines import RecordInfo
+    from tvm_mobilenet.database.store import Records
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.network.source import Array, Source
-    from tvm_mobilenet.records import Records
 
 TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100
@@ -276,7 +276,7 @@ def open_records(spec: TargetSpec, folder: Path | None) -> Records | None:
     The working directory's logs come before those that ship with the project. A folder `none`
     stands for no records.
     """
-    from tvm_mobilenet.records import Records
+    from tvm_mobilenet.database.store import Records
 
     if folder is not None:
         return None if folder == NO_RECORDS else Records.open(folder, spec)

@@ -35,7 +35,7 @@ from tvm_mobilenet.database.lines import (
     parse_record,
     parse_workload,
 )
-from tvm_mobilenet.database.meta import META, identity
+from tvm_mobilenet.database.meta import META, LogTarget, identity
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.files import append_lines, hold_lock, read_lines, replace
 from tvm_mobilenet.provenance import now
@@ -115,13 +115,13 @@ class Records:
     def __init__(
         self,
         directory: Path,
-        spec: TargetSpec | None,
+        target: LogTarget | None,
         meta: dict[str, Any],
         contents: _Contents,
         lock: int | None,
     ) -> None:
         self.directory = directory
-        self.spec = spec
+        self.target = target
         self.meta = meta
         self.problems = contents.problems
         self._contents = contents
@@ -135,7 +135,7 @@ class Records:
     def open(
         cls,
         directory: Path | str,
-        spec: TargetSpec | None,
+        spec: TargetSpec | LogTarget | None,
         *,
         writable: bool = False,
         skip_bad_lines: bool = False,
@@ -148,9 +148,10 @@ class Records:
         missing, unwritable, locked, of another target or format, or with unusable lines.
         """
         directory = Path(directory)
+        target = None if spec is None else LogTarget.of(spec)
         lock = hold_lock(directory) if writable else None
         try:
-            meta = record_meta.read(directory, spec, required=not writable)
+            meta = record_meta.read(directory, target, required=not writable)
             if not meta and (directory / RECORDS).exists():
                 raise BadInput(f"{directory} has records but no {META}: of which target?")
             contents = _read(directory)
@@ -164,13 +165,13 @@ class Records:
                 contents = _read(directory)
                 contents.problems = problems
             if writable:
-                assert spec is not None, "a writable database needs its target"
-                record_meta.write(directory, meta := record_meta.new(meta, spec))
+                assert target is not None, "a writable database needs its target"
+                record_meta.write(directory, meta := record_meta.new(meta, target))
         except BaseException:
             if lock is not None:
                 os.close(lock)
             raise
-        return cls(directory, spec, meta, contents, lock)
+        return cls(directory, target, meta, contents, lock)
 
     def close(self) -> None:
         """Let others write."""
@@ -260,6 +261,8 @@ class Records:
         A trace that does not apply (the rules of another version wrote it) gives way to the next,
         and so does one made for fewer cores that leaves some of this target's idle.
         """
+        from tvm.target import Target
+
         from tvm_mobilenet.scheduling.space import (
             KernelSpace,
             Rejected,
@@ -271,8 +274,9 @@ class Records:
         workload = self.find(mod)
         ranked = [] if workload is None else self.ranked(workload)
         check_balance = None
-        if ranked and self.spec is not None and not self._same_cores(self.spec):
-            check_balance = KernelSpace(func, self.spec.tvm_target()).check_balance
+        if ranked and self.target is not None and not self._same_cores(self.target):
+            tvm_target = Target(dict(self.target.target))
+            check_balance = KernelSpace(func, tvm_target).check_balance
         for record in ranked:
             with contextlib.suppress(Rejected):
                 schedule = replay(mod, record.trace_json)
@@ -281,9 +285,9 @@ class Records:
                 return schedule, record.info
         return None, None
 
-    def _same_cores(self, spec: TargetSpec) -> bool:
+    def _same_cores(self, target: LogTarget) -> bool:
         """Whether the records were made for as many cores."""
-        return bool(self.meta["target"].get("num-cores") == spec.target.get("num-cores"))
+        return bool(self.meta["target"].get("num-cores") == target.target.get("num-cores"))
 
     def check_conditions(self, threads: int, cache: str, how: str) -> None:
         """Raise BadInput where the records' times were not measured like this: they do not compare.
@@ -310,7 +314,7 @@ class Records:
         """
         if not entries:
             return
-        assert self._lock is not None and self.spec is not None, "not opened for writing"
+        assert self._lock is not None and self.target is not None, "not opened for writing"
         numbers = self._workload_numbers([entry.mod for entry in entries])
         records, provenance = [], []
         for entry, number in zip(entries, numbers, strict=True):
@@ -319,7 +323,7 @@ class Records:
                 self._contents.failures.append(failure)
                 provenance.append(json.dumps({"failed": asdict(failure)}))
             else:
-                record = _new_record(entry, number, self.spec)
+                record = _new_record(entry, number, self.target)
                 records.append(record)
                 provenance.append(
                     json.dumps({"record": line_key(record.text), "info": asdict(record.info)})
@@ -354,7 +358,7 @@ class Records:
         return numbers
 
 
-def _new_record(entry: Measured, workload: int, spec: TargetSpec) -> Record:
+def _new_record(entry: Measured, workload: int, log_target: LogTarget) -> Record:
     from tvm.s_tir import meta_schedule as ms
 
     from tvm_mobilenet.scheduling.space import canonical_json, trace_key
@@ -362,7 +366,7 @@ def _new_record(entry: Measured, workload: int, spec: TargetSpec) -> Record:
     arguments = [info.as_json() for info in ms.arg_info.ArgInfo.from_entry_func(entry.mod)]
     seconds = entry.info.latency_us / 1e6
     trace = json.loads(entry.trace_json)
-    target = dict(spec.target)
+    target = dict(log_target.target)
     text = canonical_json([workload, [trace, [seconds], target, arguments]])
     key = trace_key(entry.trace_json)
     return Record(workload, entry.trace_json, key, seconds, target, text, entry.info)
