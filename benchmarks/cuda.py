@@ -29,11 +29,11 @@ import numpy as np
 
 from tvm_mobilenet import models
 from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
 from tvm_mobilenet.results import machine, schema, statistics
 from tvm_mobilenet.run import relative_difference
 from tvm_mobilenet.runtime import session
 
-ALPHAS, RESOLUTIONS = (1.0, 0.75, 0.5, 0.25), (224, 192, 160, 128)
 ROUNDS = statistics.BLOCKS
 END_TO_END_RUNS, DEVICE_RUNS = 20, 40  # in a round
 WARM_UP_RUNS = 50

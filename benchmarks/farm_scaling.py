@@ -32,7 +32,7 @@ from tvm_mobilenet.tuning.workers.messages import Settings
 
 BATCH = 8
 TIMEOUT_S = 60.0
-SETTINGS = Settings(target=SPEC.target, build_fn="tuning_kernels:build_slow")
+SETTINGS = Settings(target=SPEC.target, build_fn="support.tuning_kernels:build_slow")
 
 
 def main() -> int:

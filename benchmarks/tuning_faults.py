@@ -37,7 +37,7 @@ from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Measurer
 
-SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1)
+SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1)
 TIMEOUT_S = 5.0
 PATIENCE_S = 120.0
 GOOD = 24  # candidates around a killed process

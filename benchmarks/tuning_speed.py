@@ -29,19 +29,21 @@ from typing import Any
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import cli, tune, tvm_runtime
+from tvm_mobilenet import cli, tvm_runtime
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.network import source
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.tuning import loop
+from tvm_mobilenet.tuning.kernels import Networks, extract_kernels, load_sources
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, Job
-from tvm_mobilenet.tuning.search.state import Budget, State, Task
+from tvm_mobilenet.tuning.request import Budget
+from tvm_mobilenet.tuning.search.state import State, Task
 from tvm_mobilenet.tuning.search.tasks import distinct, make_tasks
+from tvm_mobilenet.tuning.setup import find_linker
 from tvm_mobilenet.tuning.workers.messages import Settings
 
 BATCH = 12
@@ -62,9 +64,8 @@ def main() -> int:
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="of --endurance")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    args.rpc_tracker = None
     spec = target.resolve(args.target)
-    settings = Settings(target=dict(spec.target), link=tune.linker(args, spec))
+    settings = Settings(target=dict(spec.target), link=find_linker(spec, here=True))
     result = (endurance if args.endurance else side_by_side)(args, spec, settings)
     if args.json:
         about = {
@@ -80,12 +81,17 @@ def main() -> int:
     return 0
 
 
+def networks_of(args: argparse.Namespace) -> Networks:
+    """What the model flags name."""
+    return Networks(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+
+
 # ---- both sides
 
 
 def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
     wanted = args.kernel or KERNELS
-    kernels = tune.kernels_of([source.from_flags(args)], spec, strassen=False)
+    kernels = extract_kernels(load_sources(networks_of(args)), spec, strassen=False)
     found, _ = distinct(kernels, spec.tvm_target())
     spaces = [one.space for one in found if one.kernel.name in wanted]
     if len(spaces) < len(wanted):
@@ -229,7 +235,7 @@ def rss_of(pid: int) -> int:
 
 
 def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
-    kernels = tune.kernels_of([source.from_flags(args)], spec)
+    kernels = extract_kernels(load_sources(networks_of(args)), spec)
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
         log = args.work_dir or Path(folder, "log")
         with Records.open(log, spec, writable=True) as records:

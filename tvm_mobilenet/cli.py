@@ -6,10 +6,13 @@ Only the standard library is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError
@@ -34,9 +37,13 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
 
 
 def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a stage's body; an error becomes one line on stderr and its exit status."""
+    """Run a stage's body; an error becomes one line on stderr and its exit status.
+
+    SIGTERM ends it as Ctrl-C does: what it started is ended, its temporary files are removed.
+    """
     try:
-        return main(args)
+        with terminated_as_interrupted():
+            return main(args)
     except TvmMobilenetError as error:
         if args.debug:
             traceback.print_exc()
@@ -47,6 +54,23 @@ def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespac
             traceback.print_exc()
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """While inside, SIGTERM raises KeyboardInterrupt; only the main thread may take signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def alpha(text: str) -> float:

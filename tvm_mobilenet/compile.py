@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.network.source import Array, Source
 
-TUNING_LOGS = Path("tuning_logs")
 TABLE_WIDTH = 100
-NO_RECORDS = Path("none")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         metavar="DIR",
         help="the folder of records to use, or none for default schedules "
-        "(default: tuning_logs/<target>, where there is one)",
+        "(default: what `tune` left in tuning_records/<target>, then what ships)",
     )
     parser.add_argument(
         "--on-untuned",
@@ -82,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.bundle import check_writable
     from tvm_mobilenet.compiler import precision
+    from tvm_mobilenet.database.location import open_records
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.network import source
 
@@ -124,8 +123,10 @@ def compile_bundle(
 ) -> Path:
     """Compile one of our models for `target` into `output`, with the records of folder `records`.
 
-    None means tuning_logs/<target>, where there is one. Raises BadInput and RunFailed.
+    None means what `tune` left and what ships, as `database.location` says. Raises BadInput and
+    RunFailed.
     """
+    from tvm_mobilenet.database.location import open_records
     from tvm_mobilenet.hardware import target as targets
     from tvm_mobilenet.network import source
 
@@ -268,29 +269,6 @@ def licenses() -> str:
         "parameters.bin: the network's weights, under the license of whoever trained them; "
         "random weights are under none.\n"
     )
-
-
-def open_records(spec: TargetSpec, folder: Path | None) -> Records | None:
-    """The records of `folder`, or of tuning_logs/<target>; None where that does not exist.
-
-    The working directory's logs come before those that ship with the project. A folder `none`
-    stands for no records.
-    """
-    from tvm_mobilenet.database.store import Records
-
-    if folder is not None:
-        return None if folder == NO_RECORDS else Records.open(folder, spec)
-    for logs in (TUNING_LOGS, shipped_logs()):
-        if (logs / spec.name).is_dir():
-            return Records.open(logs / spec.name, spec)
-    return None
-
-
-def shipped_logs() -> Path:
-    """The tuning logs that come with the project."""
-    import importlib.resources
-
-    return Path(str(importlib.resources.files("tuning_logs")))
 
 
 def refuse_untuned(

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tvm_mobilenet import bundle, compile, run
+from tvm_mobilenet.database import location
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.models import MobileNetConfig
@@ -27,7 +28,7 @@ SMALL = ("--alpha", "0.25", "--resolution", "32")
 def without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel has a record, whatever logs the project ships."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compile, "shipped_logs", lambda: tmp_path / "no-logs")
+    monkeypatch.setattr(location, "shipped_logs", lambda: tmp_path / "no-logs")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 from schedules.sharing import EVEN
 from tvm_mobilenet import compile, models
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.database import location
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target
@@ -16,7 +17,7 @@ from tvm_mobilenet.network import source
 from tvm_mobilenet.scheduling.balance import imbalance
 from tvm_mobilenet.scheduling.space import KernelSpace
 
-LOGS = sorted(path.parent for path in compile.shipped_logs().glob(f"*/{META}"))
+LOGS = sorted(path.parent for path in location.shipped_logs().glob(f"*/{META}"))
 
 
 @pytest.fixture(params=LOGS, ids=lambda log: str(log.name))

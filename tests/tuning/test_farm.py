@@ -32,7 +32,7 @@ from tvm_mobilenet.tuning.workers import device_worker
 from tvm_mobilenet.tuning.workers.messages import DeviceAddress
 
 KEY = "board"
-SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)
+SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
 PATIENCE_S = 120
 LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
 CAUSES = {
@@ -240,8 +240,8 @@ def test_the_command_measures_over_rpc(
 ) -> None:
     tuning_kernels.register()
     monkeypatch.setattr(target, "resolve", lambda _: SPEC)
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [matmul(8, 32, 16)])
-    monkeypatch.setattr(tune, "_settings", lambda *_: SETTINGS)
+    monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: [matmul(8, 32, 16)])
+    monkeypatch.setattr("tvm_mobilenet.tuning.setup.make_settings", lambda *_: SETTINGS)
     where = ["--rpc-tracker", str(boards.address), "--rpc-key", KEY]
     assert tune.main(["--work-dir", str(tmp_path), "--trials", "6", *where]) == 0
     records = Records.open(tmp_path, SPEC).records

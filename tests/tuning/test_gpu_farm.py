@@ -86,7 +86,7 @@ def kernels() -> list[Kernel]:
 
 @pytest.fixture
 def tuned(boards: Farm, kernels: list[Kernel], monkeypatch: pytest.MonkeyPatch) -> Tuned:
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: kernels)
+    monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: kernels)
 
     def run(key: str, folder: Path, *flags: str) -> int:
         what = ["--target", SPEC.name, "--precision", "fp16", "--timeout", "60"]

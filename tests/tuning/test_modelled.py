@@ -25,7 +25,7 @@ from tvm_mobilenet.tuning.workers.messages import Settings
 
 SMALL = config_from("mobilenet_v1", 0.25, 128)
 DEPTHWISE = 9  # of its kernels: 16x16, 64 channels
-SETTINGS = Settings(target=SPEC.target, build_fn="tuning_kernels:build")
+SETTINGS = Settings(target=SPEC.target, build_fn=tuning_kernels.BUILD)
 
 
 def zen5() -> Core:
@@ -66,7 +66,7 @@ def test_tunes_for_a_board_that_is_not_there(
     spec = target.resolve("arm-rpi4")
     network = network_kernels.network(SMALL, spec.vector_width)
     kernel = pipeline.Kernel("depthwise", network[DEPTHWISE].func, 1, 2 * 16 * 16 * 64 * 9)
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [kernel])
+    monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: [kernel])
     flags = ["--target", "arm-rpi4", "--measure", "model", "--work-dir", str(tmp_path)]
     assert tune.main([*flags, "--trials", "4", "--timeout", "60"]) == 0
     assert "records written to" in capsys.readouterr().out

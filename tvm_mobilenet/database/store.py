@@ -1,4 +1,4 @@
-"""The tuning database: ``tuning_logs/<target>/``.
+"""The tuning database: one folder for each target (``location`` says which).
 
 Three files that only ever grow, one JSON value a line:
 
@@ -118,7 +118,8 @@ class Records:
         target: LogTarget | None,
         meta: dict[str, Any],
         contents: _Contents,
-        lock: int | None,
+        lock: int | None = None,
+        fallback: Records | None = None,
     ) -> None:
         self.directory = directory
         self.target = target
@@ -126,6 +127,7 @@ class Records:
         self.problems = contents.problems
         self._contents = contents
         self._lock = lock
+        self._fallback = fallback
         self._modules: dict[int, tvm.IRModule] = {}
         self._by_workload: dict[int, list[Record]] = {}
         for record in contents.records:
@@ -139,12 +141,14 @@ class Records:
         *,
         writable: bool = False,
         skip_bad_lines: bool = False,
+        fallback: Records | None = None,
     ) -> Records:
         """Open ``directory``; where writable it is made, and locked until ``close``.
 
         ``spec`` None takes the records of whatever target they are. Lines that cannot be used are
         an error, or with ``skip_bad_lines`` listed in ``problems``; a writable folder is then
-        cleared of them, the files as they were kept beside it. Raises BadInput for a folder that is
+        cleared of them, the files as they were kept beside it. ``fallback`` has the schedules of
+        kernels that this log has none for. Raises BadInput for a folder that is
         missing, unwritable, locked, of another target or format, or with unusable lines.
         """
         directory = Path(directory)
@@ -171,7 +175,7 @@ class Records:
             if lock is not None:
                 os.close(lock)
             raise
-        return cls(directory, target, meta, contents, lock)
+        return cls(directory, target, meta, contents, lock, fallback)
 
     def close(self) -> None:
         """Let others write."""
@@ -257,6 +261,21 @@ class Records:
         self, func: tirx.PrimFunc
     ) -> tuple[s_tir.Schedule, RecordInfo] | tuple[None, None]:
         """The best record's schedule of ``func`` and where it comes from; None, None without one.
+
+        Where this log has none, or none but a model's, its fallback may have a better one.
+        """
+        own = self._own_schedule_for(func)
+        if self._fallback is None or (own[1] is not None and not own[1].modelled):
+            return own
+        other = self._fallback.schedule_for(func)
+        if own[1] is None or (other[1] is not None and not other[1].modelled):
+            return other
+        return own
+
+    def _own_schedule_for(
+        self, func: tirx.PrimFunc
+    ) -> tuple[s_tir.Schedule, RecordInfo] | tuple[None, None]:
+        """As ``schedule_for``, of this log alone.
 
         A trace that does not apply (the rules of another version wrote it) gives way to the next,
         and so does one made for fewer cores that leaves some of this target's idle.
