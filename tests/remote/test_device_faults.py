@@ -73,6 +73,23 @@ def test_a_good_one(bundle: Path, board: TrackerAddress) -> None:
         assert loaded.about.onnxruntime and not loaded.about.emulated
 
 
+@pytest.mark.parametrize("name", ["x", "1234567", "of more than seven bytes"])
+def test_its_files_are_read_however_short_their_path(
+    bundle: Path, tracker: TrackerAddress, tmp_path: Path, name: str
+) -> None:
+    """TVM passes a text of up to seven bytes in another form."""
+    key, paths = f"files-{len(name)}", os.pathsep.join(filter(None, sys.path))
+    before = ["env", "-C", str(tmp_path)]
+    with (
+        rpc_devices.server(tracker, key, {"PYTHONPATH": paths}, before),
+        session.load(bundle, tracker, key) as loaded,
+    ):
+        assert loaded.device.run_python(f"open({name!r}, 'w').write('what it says')")
+        assert loaded.device.read_file(name) == "what it says"
+        assert loaded.device.read_file("none") is None
+        assert loaded.device.read_file("/nowhere/at/all") is None
+
+
 def test_a_wrong_key(bundle: Path, board: TrackerAddress) -> None:
     with pytest.raises(BadInput, match=f"has no device 'other'; it has: .*{KEY}"):
         load(bundle, board, "other")

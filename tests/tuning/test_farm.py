@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +29,6 @@ from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measuring import farm, pool
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
-from tvm_mobilenet.tuning.workers import device_worker
-from tvm_mobilenet.tuning.workers.messages import DeviceAddress
 
 KEY = "board"
 SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
@@ -204,7 +203,7 @@ def test_a_device_without_the_targets_features(boards: Farm, space: KernelSpace)
     with FarmMeasurer(SETTINGS, 1.0, boards.address, KEY, ("asimd", "fp")) as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, jobs(space, "none")))
-        with pytest.raises(BadInput, match=r"a device of key 'board' \(.+\) has no asimd, fp"):
+        with pytest.raises(BadInput, match=r"a device of key 'board': .* \(.+\) has no asimd, fp"):
             results(measurer)
 
 
@@ -222,17 +221,22 @@ def test_a_device_of_another_architecture(boards: Farm, space: KernelSpace) -> N
 
 
 @pytest.mark.parametrize(("version", "fits"), [("0.27.1", True), ("0.26.0", False)])
-def test_a_server_of_another_tvm_version(version: str, fits: bool) -> None:
-    files = {
-        "/proc/self/maps": "7f00-7f01 r-xp 0 08:01 42 /usr/lib/python3/tvm/lib/libtvm_runtime.so\n",
-        "/usr/lib/python3/tvm/_version.py": f"__version__ = version = '{version}'\n",
-    }
-    worker = device_worker.DeviceWorker(SETTINGS, DeviceAddress("", 0, KEY, (), ""))
-    if fits:
-        worker._check("a CPU", frozenset(), files.__getitem__)
-    else:
-        with pytest.raises(BadInput, match=r"\(a CPU\) runs TVM 0.26.0, this is 0.27"):
-            worker._check("a CPU", frozenset(), files.__getitem__)
+def test_a_server_of_another_tvm_version(
+    boards: Farm, space: KernelSpace, tmp_path: Path, version: str, fits: bool
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import tvm\ntvm.__version__ = '{version}'\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    key = f"{KEY}-{version}"
+    boards.add_servers(1, key, {"PYTHONPATH": path})
+    with FarmMeasurer(SETTINGS, 10.0, boards.address, key) as measurer:
+        measurer.add_task(0, space.mod)
+        measurer.submit(Batch(0, jobs(space, "none")))
+        if fits:
+            assert causes(results(measurer)) == [None]
+            return
+        says = rf"a device of key '{key}': the device's RPC server is TVM 0\.26\.0, candidates are"
+        with pytest.raises(BadInput, match=says):
+            results(measurer)
 
 
 def test_the_command_measures_over_rpc(

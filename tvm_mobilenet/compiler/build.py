@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.compiler.precision import check as check_precision
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.hardware.toolchain import package_of
@@ -106,9 +106,8 @@ def link(
     try:
         module.export_library(str(library), fcompile=cc.cross_compiler(compiler))
     except RuntimeError as error:
-        last = str(error).strip().splitlines()[-1]
         raise RunFailed(
-            f"target {spec.name}: {compiler} cannot link the library: {last}"
+            f"target {spec.name}: {compiler} cannot link the library: {last_line(error)}"
         ) from error
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, last_line
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.hardware.core import Core
 
@@ -116,7 +116,7 @@ class TargetSpec:
         try:
             target = Target(self.target)
         except (TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = last_line(error)
             raise BadInput(
                 f"target {self.name}: TVM refuses its [target] table: {reason}"
             ) from error

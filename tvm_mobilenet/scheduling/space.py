@@ -30,6 +30,7 @@ from tvm.target import Target
 from schedules.cuda import mma_intrinsics
 from schedules.sharing import EVEN, num_cores
 from tvm_mobilenet.database.lines import check_trace
+from tvm_mobilenet.errors import last_line
 from tvm_mobilenet.scheduling.balance import imbalance, shared_rows, unrolled_statements
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
@@ -265,12 +266,6 @@ def check_rule(mod: tvm.IRModule, target: Target) -> None:
         functions = [f"s_tir.meta_schedule.{key}.{name}" for key in keys]
         if all(tvm.get_global_func(one, allow_missing=True) is None for one in functions):
             raise NoRule(f"no schedule rule {name!r} for the target keys {', '.join(keys)}")
-
-
-def last_line(error: BaseException) -> str:
-    """The line of a TVM error that says something: its last one that is not blank."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _tune_context(mod: tvm.IRModule, target: Target, seed: int) -> ms.TuneContext:

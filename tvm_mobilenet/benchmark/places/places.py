@@ -72,12 +72,12 @@ class OnADevice:
         plan: Plan,
         progress: PlainProgress,
     ) -> None:
-        from tvm_mobilenet.remote.device import Device
+        from tvm_mobilenet.remote.device import open_device
         from tvm_mobilenet.remote.tracker import connect
 
         self.plan, self.progress = plan, progress
         self.architecture: str | None = cpu.architecture_of(target.triple)
-        self.device = Device(connect(tracker, key), target)
+        self.device = open_device(connect(tracker, key), target)
         self.before = self.after = self.device.about()
         self.described = machines.describe()
 

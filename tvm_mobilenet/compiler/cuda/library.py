@@ -15,7 +15,7 @@ from tvm.target import Target
 from tvm_mobilenet.compiler.cuda import nvcc
 from tvm_mobilenet.compiler.cuda.lowering import Kernel, lower
 from tvm_mobilenet.compiler.cuda.program import GpuProgram, plan_header
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware.toolchain import package_of
 
 
@@ -71,7 +71,7 @@ def link(
             check=False,
         )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        last = last_line(done.stderr)
         raise RunFailed(f"target {name}: {compiler} cannot link the library: {last}")
 
 

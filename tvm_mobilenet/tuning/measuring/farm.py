@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from tvm_mobilenet.database.lines import How
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
+from tvm_mobilenet.remote.device import DEVICE_SOURCE
 from tvm_mobilenet.remote.tracker import (
     EMULATED_KEY,
     DeviceQueue,
@@ -157,17 +158,18 @@ class FarmMeasurer(PoolMeasurer):
         return Done(job, cause="device lost", detail=death.detail, lost=True)
 
     def _compile_harness(self) -> tuple[tuple[str, ...], str]:
-        """The object that every candidate is linked with, and a library of it alone."""
+        """The object that every candidate is linked with, and a library to try a device with."""
         library, compiler = self._scratch.path / "harness.so", self._settings.link[0]
-        harness = self._compile(HARNESS)
+        device = self._compile(DEVICE_SOURCE)
         if not self._settings.gpu:
-            self._call([*self._settings.link, "-o", str(library), harness])
+            harness = self._compile(HARNESS)
+            self._call([*self._settings.link, "-o", str(library), device, harness, "-ldl"])
             return (harness,), str(library)
         from tvm_mobilenet.compiler.cuda import library as gpu_library
 
         face, arch = self._compile(GPU_HARNESS), str(self._settings.target["arch"])
         nothing = gpu_library.without_kernels(arch)
-        gpu_library.link(nothing, library, f"cuda-{arch}", compiler, [harness, face])
+        gpu_library.link(nothing, library, f"cuda-{arch}", compiler, [device, face])
         return (face,), str(library)
 
     def _compile(self, source: Path) -> str:
@@ -185,8 +187,8 @@ class FarmMeasurer(PoolMeasurer):
         except FileNotFoundError:
             raise BadInput(f"measuring needs the compiler {compiler}, it is not here") from None
         except subprocess.CalledProcessError as error:
-            lines = error.stderr.strip().splitlines() or ["it said nothing"]
-            raise BadInput(f"{compiler} does not compile for the device: {lines[-1]}") from None
+            reason = last_line(error.stderr)
+            raise BadInput(f"{compiler} does not compile for the device: {reason}") from None
 
 
 def _queue(tracker: TrackerAddress, key: str) -> DeviceQueue:
