@@ -65,7 +65,7 @@ def measure(address: TrackerAddress, key: str, space: KernelSpace, count: int) -
             while measurer.hungry:
                 measurer.submit(Batch(0, jobs))
             measurer.poll(0.1)
-            if all(lane.sentinels for lane in measurer._lanes):
+            if all(lane.sentinels for lane in measurer.lanes):
                 break
         done, wanted = 0, count
         before, start = measurer.statistics.run, time.perf_counter()
@@ -75,7 +75,7 @@ def measure(address: TrackerAddress, key: str, space: KernelSpace, count: int) -
             measurer.poll(0.1)
             done = measurer.statistics.run - before
         seconds = time.perf_counter() - start
-        devices = len(measurer._lanes)
+        devices = len(measurer.lanes)
     rate = done / seconds
     print(f"{devices} device(s): {done} candidates in {seconds:.1f} s, {rate:.2f} a second")
     return {"candidates": done, "seconds": seconds, "per_second": rate}

@@ -111,10 +111,10 @@ def killed_workers(space: KernelSpace) -> Iterator[Row]:
         with LocalMeasurer(SETTINGS, TIMEOUT_S) as measurer:
             measurer.add_task(0, space.mod)
             measurer.submit(Batch(0, jobs(space, *["none"] * GOOD)))
-            (worker,) = (one for one in measurer._workers if one.kind == kind)
-            while worker._process is None or not measurer.statistics.run:
+            (worker,) = (one for one in measurer.workers if one.kind == kind)
+            while worker.pid is None or not measurer.statistics.run:
                 measurer.poll(0.05)
-            os.kill(worker._process.pid, signal.SIGKILL)
+            os.kill(worker.pid, signal.SIGKILL)
             outcomes = [one for result in ended(measurer) for one in result.outcomes]
             lost = [one for one in outcomes if one.seconds is None]
             told = "; ".join(f"{one.cause}: {one.detail}" for one in lost)
@@ -132,7 +132,7 @@ def killed_server(space: KernelSpace) -> Row:
     ):
         measurer.add_task(0, space.mod)
         waiting = jobs(space, *["none"] * 2)
-        while not all(lane.sentinels for lane in measurer._lanes) or not measurer._lanes:
+        while not all(lane.sentinels for lane in measurer.lanes) or not measurer.lanes:
             while measurer.hungry:
                 measurer.submit(Batch(0, waiting))
             measurer.poll(0.1)

@@ -212,8 +212,8 @@ class Watch:
         if state.network_s is not None:
             row["kernels_us"] = round(state.network_s * 1e6, 1)
         row["tuner"] = resident_bytes() >> 20
-        for worker in self._measurer._workers:
-            row[worker.kind] = rss_of(worker._process.pid) if worker._process else 0
+        for worker in self._measurer.workers:
+            row[worker.kind] = rss_of(worker.pid) if worker.pid else 0
         row["restarts"] = self._measurer.statistics.restarts
         self.rows.append(row)
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)

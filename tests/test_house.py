@@ -23,6 +23,7 @@ ROOMS = (
     "tvm_runtime",
     "provenance",
     "files",
+    "processes",
     "hardware",
     "models",
     "network",

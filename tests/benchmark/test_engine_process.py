@@ -125,7 +125,7 @@ def test_an_interrupted_run_does_not_keep_the_process(tmp_path: Path) -> None:
         EngineProcess(path, Job(1), tmp_path, PATIENT) as process,
     ):
         process.load()
-        process._pipe.send(("first_run", (X,)))  # Ctrl-C comes while it runs
+        process.begin("first_run", X)  # Ctrl-C comes while it runs
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid or 0, 0)

@@ -12,7 +12,7 @@ import pytest
 from support import tiny_bundle
 from support.result_rows import row
 
-from tvm_mobilenet import bench, models
+from tvm_mobilenet import bench, models, processes
 from tvm_mobilenet.benchmark import cases, rows, sweep
 from tvm_mobilenet.benchmark.engines import ENGINES
 from tvm_mobilenet.benchmark.engines.networks import Network
@@ -219,7 +219,7 @@ def test_a_variant_that_does_not_compile_is_a_row(
     def refuse(*arguments: object) -> Iterator[Path]:
         raise BadInput("unknown target 'x87'")
 
-    monkeypatch.setattr(sweep, "in_own_process", refuse)
+    monkeypatch.setattr(processes, "call", refuse)
     from rich.console import Console
 
     progress = PlainProgress(Console(quiet=True))

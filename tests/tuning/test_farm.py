@@ -26,7 +26,7 @@ from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.measuring import farm, pool
+from tvm_mobilenet.tuning.measuring import farm, lanes, pool
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
 
@@ -76,12 +76,16 @@ def results(measurer: FarmMeasurer, until: Any = None) -> list[BatchResult]:
 def wait_for_devices(measurer: FarmMeasurer, some: list[Job]) -> None:
     """Keep the farm at work until every device has measured: its next job needs no preparing."""
     deadline = time.monotonic() + PATIENCE_S
-    while not all(lane.sentinels for lane in measurer._lanes):
+    while not all(lane.sentinels for lane in measurer.lanes):
         assert time.monotonic() < deadline, measurer.notes
-        while measurer.pending < len(measurer._lanes):
+        while measurer.pending < len(measurer.lanes):
             measurer.submit(Batch(0, some))
         measurer.poll(0.1)
     results(measurer)
+
+
+def count(found: list[BatchResult]) -> int:
+    return sum(len(result.outcomes) for result in found)
 
 
 def causes(ended: list[BatchResult]) -> list[str | None]:
@@ -100,11 +104,10 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
         for i in range(0, 36, 3):
             measurer.submit(Batch(0, every[i : i + 3]))
         ended = results(measurer)
-        assert all(lane.sentinels for lane in measurer._lanes), "each of the four measured"
-        assert len(measurer._lanes) == 4 and measurer.how == "rpc"
-        processes = [lane.worker._process for lane in measurer._lanes]
+        assert all(lane.sentinels for lane in measurer.lanes), "each of the four measured"
+        assert len(measurer.lanes) == 4 and measurer.how == "rpc"
     # a server may not survive a session that is cut off
-    assert [one.returncode for one in processes if one is not None] == [0] * 4
+    assert [lane.worker.status for lane in measurer.lanes] == [0] * 4
     outcomes = [outcome for result in ended for outcome in result.outcomes]
     assert Counter(id(one.job) for one in outcomes) == Counter(map(id, every))
     for outcome in outcomes:
@@ -135,7 +138,7 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
 def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
     boards: Farm, space: KernelSpace, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(farm, "GRACE_S", 0.5)
+    monkeypatch.setattr(lanes, "GRACE_S", 0.5)
     key = f"{KEY}-{number}"
     boards.add_servers(2, key)
     *_, victim, _ = boards.servers
@@ -180,7 +183,7 @@ def test_when_every_device_is_gone_the_run_ends_with_what_it_has(
     with FarmMeasurer(SLOW, 1.5, boards.address, "lonely") as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, jobs(space, *["none"] * 30)))
-        results(measurer, lambda: len(measurer._batches[0].results) >= 3)
+        results(measurer, lambda: count(measurer.partial()) >= 3)
         boards.signal(boards.servers[-1], signal.SIGKILL)
         with pytest.raises(RunFailed, match=r"every device of key 'lonely' is gone.*--resume"):
             results(measurer)

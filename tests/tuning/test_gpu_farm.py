@@ -139,8 +139,8 @@ def test_a_gpu_that_is_no_good_is_one_line(
 
 def test_each_fault_over_rpc_is_its_own_cause(boards: Farm, tmp_path: Path) -> None:
     with FarmMeasurer(SETTINGS, PATIENCE_S, boards.address, KEY) as measurer:
-        candidates = Candidates(tmp_path, objects=measurer._objects)
-        device = GpuDeviceWorker(SETTINGS, measurer._address)
+        candidates = Candidates(tmp_path, objects=measurer.builders.objects)
+        device = GpuDeviceWorker(SETTINGS, measurer.address)
         device.connect()
         device.handle(candidates.task)
         for fault, cause, goes_on in (
@@ -174,7 +174,7 @@ def test_the_host_of_a_jetson_is_compiled_for(boards: Farm, tmp_path: Path) -> N
     settings = replace(SETTINGS, link=("aarch64-linux-gnu-gcc", "-shared"))
     triple = "aarch64-linux-gnu"
     with FarmMeasurer(settings, 1.0, boards.address, KEY, triple=triple) as measurer:
-        candidates = Candidates(tmp_path, settings, measurer._objects)
+        candidates = Candidates(tmp_path, settings, measurer.builders.objects)
         header = Path(candidates.build("none")).read_bytes()[:20]
         assert header[:4] == b"\x7fELF" and header[18] == 183  # EM_AARCH64
         measurer.add_task(0, space().mod)
@@ -192,8 +192,7 @@ def test_a_device_that_dies_in_the_middle_costs_no_candidate(
         jobs = [Job(space().default.trace_json, number) for number in range(6)]
 
         def at_work() -> bool:
-            (lane,) = measurer._lanes
-            return lane.batch is not None and len(lane.batch.results) > 1
+            return any(len(result.outcomes) > 1 for result in measurer.partial())
 
         measurer.submit(Batch(0, jobs))
         ended = results(measurer, at_work)

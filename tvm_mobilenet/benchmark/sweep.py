@@ -7,10 +7,9 @@ import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark import cases
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
-from tvm_mobilenet.benchmark.engines.networks import in_own_process
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.errors import BadInput, RunFailed
@@ -54,7 +53,7 @@ def _compiled(
     architecture: str | None,
 ) -> Candidate:
     try:
-        path = in_own_process(_compile, target, config, batch, output, records)
+        path = processes.call(_compile, target, config, batch, output, records)
         return cases.bundle_candidate(path, architecture=architecture)
     except (BadInput, RunFailed) as error:
         reason = f"does not compile: {error}"
