@@ -32,10 +32,12 @@ from schedules.arm_cpu.cores import CORES
 from tvm_mobilenet import cli
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.network import source
+from tvm_mobilenet.network.source import NetworkSpec
+from tvm_mobilenet.scheduling.rules import default_schedule
 
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
 MODELS = {  # of llvm-mca, by the target's mcpu
@@ -93,12 +95,10 @@ def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None
 def hot_loops(args: argparse.Namespace, spec: TargetSpec) -> Iterator[tuple[str, Loop]]:
     """Every kernel that multiplies, with its hot loop; a fused one with both of its own."""
     machine = spec.tvm_target()
-    network = pipeline.lower_graph(
-        source.from_flags(args).relax_module(), spec.vector_width, pipeline.rules_of(machine)
-    )
-    for kernel in pipeline.extract_kernels(network):
+    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    for kernel in pipeline.kernels_of(network.open().relax_module(), CompileOptions(spec)):
         func = kernel.func.with_attr("global_symbol", "main")
-        scheduled = pipeline.default_schedule(func, machine).mod
+        scheduled = default_schedule(func, machine).mod
         assembly = str(lower(scheduled, machine).inspect_source("asm"))
         loop = aarch64_loops.hot_loop(assembly)
         if kernel.name.startswith("separable"):

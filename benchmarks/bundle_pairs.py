@@ -27,8 +27,7 @@ from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.results import statistics
-from tvm_mobilenet.run import load
-from tvm_mobilenet.runtime.session import Session
+from tvm_mobilenet.runtime.session import Session, load
 
 WARM_UP_RUNS = 20
 RUNS = 6  # of a turn, after one that is not counted

@@ -23,6 +23,7 @@ from typing import Any
 
 from tvm_mobilenet import cli, models
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
 from tvm_mobilenet.files import replace
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
@@ -153,8 +154,9 @@ def spaces(group: Group) -> Iterator[tuple[str, KernelSpace]]:
     """The group's kernels, in the group's order."""
     spec = target.resolve(group.target)
     config = models.config_from("mobilenet_v1", group.alpha, group.resolution)
-    network = pipeline.lower_graph(source.from_config(config).relax_module(), spec.vector_width)
-    kernels = {one.name: one for one in pipeline.extract_kernels(network)}
+    module = source.from_config(config).relax_module()
+    lowered = pipeline.lower_graph(module, legalize(spec.vector_width))
+    kernels = {one.name: one for one in pipeline.extract_kernels(lowered)}
     for name in group.kernels:
         yield name, KernelSpace(kernels[name].func, spec.tvm_target())
 

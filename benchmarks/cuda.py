@@ -30,8 +30,8 @@ import numpy as np
 from tvm_mobilenet import models
 from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
 from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
+from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.results import machine, schema, statistics
-from tvm_mobilenet.run import relative_difference
 from tvm_mobilenet.runtime import session
 
 ROUNDS = statistics.BLOCKS
@@ -75,8 +75,12 @@ def ints(text: str) -> tuple[int, ...]:
 
 def build_bundles(args: argparse.Namespace) -> int:
     """All bundles in one .tar; equal weights, which resolutions share, are in it once."""
-    from tvm_mobilenet import compile as compile_stage
+    from tvm_mobilenet.api import build_bundle
+    from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.network import source
 
+    spec = target.resolve(args.target)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for alpha, size, batch, precision in itertools.product(
@@ -87,9 +91,8 @@ def build_bundles(args: argparse.Namespace) -> int:
                 continue
             config = models.config_from("mobilenet_v1", alpha, size)
             name = f"{alpha:g}-{size}-b{batch}-{precision}"
-            compile_stage.compile_bundle(
-                args.target, config, batch, Path(folder, name), precision=precision
-            )
+            network = source.from_config(config, batch)
+            build_bundle(network, CompileOptions(spec, precision), Path(folder, name))
             print(name, flush=True)
         link_equal_files(Path(folder))
         with tarfile.open(args.output, "w") as archive:
@@ -241,7 +244,7 @@ def side_by_side(
             yield row(loaded, make.name, None, None, [], str(error).splitlines()[0])  # type: ignore[attr-defined]
             continue
         came = np.array(engine.infer(x))
-        difference = relative_difference(came, expected)
+        difference = relative_error(came, expected)
         if not difference <= loaded.bundle.tolerance():
             reason = f"differs from the reference by {difference:.1e}"
             yield row(loaded, engine.name, engine.version, None, [], reason)

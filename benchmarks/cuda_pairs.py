@@ -18,7 +18,7 @@ from schedules.cuda.fusion import Pair, cheapest
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.tiles import Tile
 from schedules.cuda.workload import Convolution
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.models import MobileNetConfig, stages
 
 PRECISIONS = ("fp32", "tf32", "fp16")

@@ -30,14 +30,16 @@ import tvm
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_mobilenet import cli, tvm_runtime
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.hardware.target import TargetSpec
+from tvm_mobilenet.network.source import NetworkSpec, Source
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
 from tvm_mobilenet.tuning import loop
-from tvm_mobilenet.tuning.kernels import Networks, extract_kernels, load_sources
+from tvm_mobilenet.tuning.kernels import extract_kernels
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, Job
 from tvm_mobilenet.tuning.request import Budget
@@ -81,9 +83,9 @@ def main() -> int:
     return 0
 
 
-def networks_of(args: argparse.Namespace) -> Networks:
-    """What the model flags name."""
-    return Networks(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+def source_of(args: argparse.Namespace) -> Source:
+    """The network that the model flags name."""
+    return NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx).open()
 
 
 # ---- both sides
@@ -91,7 +93,7 @@ def networks_of(args: argparse.Namespace) -> Networks:
 
 def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
     wanted = args.kernel or KERNELS
-    kernels = extract_kernels(load_sources(networks_of(args)), spec, strassen=False)
+    kernels = extract_kernels([source_of(args)], CompileOptions(spec, strassen=False))
     found, _ = distinct(kernels, spec.tvm_target())
     spaces = [one.space for one in found if one.kernel.name in wanted]
     if len(spaces) < len(wanted):
@@ -235,7 +237,7 @@ def rss_of(pid: int) -> int:
 
 
 def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
-    kernels = extract_kernels(load_sources(networks_of(args)), spec)
+    kernels = extract_kernels([source_of(args)], CompileOptions(spec))
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
         log = args.work_dir or Path(folder, "log")
         with Records.open(log, spec, writable=True) as records:

@@ -2,7 +2,7 @@
 
 Needs numpy, tvm_ffi and TVM's runtime library: neither torch, onnx nor the compiler.
 
-    with run.load("bundle", threads=2) as session:
+    with tvm_mobilenet.load("bundle", threads=2) as session:
         logits = session.run(x)
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import cli
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.numerics import relative_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
     from tvm_mobilenet.runtime.session import Session
 
     Arrays = tuple[NDArray[Any], ...]
-
-
-def load(path: str | Path, threads: int = 1) -> Session:
-    """Load a bundle to run on ``threads`` threads; see ``session.load``."""
-    from tvm_mobilenet.runtime import session
-
-    return session.load(path, threads)
-
-
-def relative_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """‖a - b‖ / ‖b‖ over all elements, in float64; nan where either holds nan or infinity."""
-    import numpy as np
-
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return float("nan")
-    norm = float(np.linalg.norm(b))
-    difference = float(np.linalg.norm(a - b))
-    return difference / norm if norm else difference
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from tvm_mobilenet.runtime.session import load
+
     with load(args.bundle, args.threads) as session:
         outputs = session.manifest.outputs
         # everything that can be wrong with the request, before the inference
@@ -127,7 +111,7 @@ def _check_sample(session: Session, results: Arrays) -> None:
     tolerance = session.bundle.tolerance()
     expected = session.bundle.expected_outputs()
     for info, came, wanted in zip(session.manifest.outputs, results, expected, strict=True):
-        difference = relative_difference(came, wanted)
+        difference = relative_error(came, wanted)
         line = f"{info.name}: differs from the expected output by {difference:.2g} (relative)"
         if not difference <= tolerance:  # nan is a failure too
             raise RunFailed(

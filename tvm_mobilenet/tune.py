@@ -99,24 +99,19 @@ def _run(args: argparse.Namespace) -> int:
 def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     """The flags as values. Raises BadInput for a precision that the target does not have."""
     from tvm_mobilenet.compiler import precision
+    from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.tuning.kernels import Networks
     from tvm_mobilenet.tuning.request import Budget, Conditions, TuneRequest
 
     time_budget_s = args.time_budget
     if time_budget_s is None and args.trials is None:
         time_budget_s = TIME_BUDGET_S
+    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(
-        target=spec,
-        networks=Networks(
-            args.model,
-            args.alpha,
-            args.resolution,
-            args.batch,
-            onnx=args.onnx,
-            sweep=args.sweep,
-            strassen=args.strassen,
-        ),
-        precision=precision.from_flags(args, spec),
+        networks=Networks(network, args.sweep),
+        options=CompileOptions(spec, chosen, strassen=args.strassen),
         budget=Budget(args.trials, args.trials_per_task, time_budget_s, args.early_stopping),
         work_dir=args.work_dir,
         resume=args.resume,

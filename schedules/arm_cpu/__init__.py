@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from schedules import global_avg_pool2d, layout
 from schedules.arm_cpu import (
     dense,
     depthwise_conv2d,
@@ -10,6 +9,7 @@ from schedules.arm_cpu import (
     separable_conv2d,
     stem_conv2d,
 )
+from schedules.cpu import global_avg_pool2d, layout
 
 RULES = {
     "conv2d": pointwise_conv2d.schedule,

@@ -11,8 +11,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.arm_cpu.cores import Core, current_core
+from schedules.cpu.window_tiles import best_window_tile, schedule_window, strides
 from schedules.primitives import extent
-from schedules.window_tiles import best_window_tile, schedule_window, strides
 
 MAX_ROW = 8  # outputs of a tile of one row
 MIN_ROW = 4  # below, several rows share more

@@ -17,6 +17,8 @@ from tvm.tirx import Var
 
 from schedules.arm_cpu.by_element import accumulate_by_element
 from schedules.arm_cpu.cores import FLOAT_BYTES, LANES, best_gemm_tile, current_core
+from schedules.cpu.sharing import num_cores
+from schedules.cpu.window_tiles import row_dimension
 from schedules.primitives import (
     divisors,
     extent,
@@ -24,8 +26,6 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
-from schedules.sharing import num_cores
-from schedules.window_tiles import row_dimension
 
 MAX_TILE_WIDTH = 16
 MAX_TILE_HEIGHT = 4

@@ -20,9 +20,9 @@ from schedules.arm_cpu.pointwise_conv2d import (
     lay_in_tiles,
     reduce_in_tile,
 )
+from schedules.cpu.sharing import most_even, num_cores
+from schedules.cpu.window_tiles import row_dimension, sum_window, tile_window
 from schedules.primitives import divisors, extent, unroll, zero_halo
-from schedules.sharing import most_even, num_cores
-from schedules.window_tiles import row_dimension, sum_window, tile_window
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:

@@ -12,7 +12,7 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.arm_cpu.by_element import accumulate_by_element
 from schedules.arm_cpu.cores import best_gemm_tile, current_core
-from schedules.padding import copy_padded
+from schedules.cpu.padding import copy_padded
 from schedules.primitives import (
     divisors,
     extent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.cuda.window import schedule_window
+from schedules.cuda.thread_tile import schedule_thread_tile
 from schedules.primitives import divisors, extent
 
 MAX_INPUTS = 18  # pixels of the window's inputs: four registers each, of 255
@@ -13,7 +13,7 @@ MAX_OUTPUTS = 4  # pixels: eight sums each in float16
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    return schedule_window(sch, conv, best_window(sch, conv))
+    return schedule_thread_tile(sch, conv, best_window(sch, conv))
 
 
 def best_window(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:

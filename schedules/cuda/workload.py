@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schedules.window import Window
+from schedules.filter_window import Window
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schedules import global_avg_pool2d, layout
+from schedules.cpu import global_avg_pool2d, layout
 from schedules.x86 import (
     dense,
     depthwise_conv2d,

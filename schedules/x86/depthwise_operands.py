@@ -10,6 +10,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.window_tiles import MAX_TILE_WIDTH, slope
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,
@@ -17,8 +18,7 @@ from schedules.primitives import (
     parallel_rows,
     unroll,
 )
-from schedules.window_tiles import MAX_TILE_WIDTH, slope
-from schedules.x86.registers import RegisterFile, best_window_tile
+from schedules.x86.registers import RegisterFile, least_loads_tile
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
@@ -31,10 +31,10 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 1. The tile
     registers = RegisterFile(lanes)
     rows = 2 if registers.count == 32 else 1
-    _, tile_w = best_window_tile(
+    _, tile_w = least_loads_tile(
         registers,
         (kernel_h, kernel_w),
-        strides(sch, conv),
+        strides_of_rows(sch, conv),
         [rows],
         [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
     )
@@ -60,7 +60,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     return [sch]
 
 
-def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
+def strides_of_rows(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
     """The convolution's stride: how far the input's row and column move per output's."""
     block = sch.get(conv)
     odd, column = (block.iter_vars[axis].var for axis in (4, 5))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.sharing import most_even
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,
@@ -21,7 +22,6 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
-from schedules.sharing import most_even
 from schedules.x86.registers import RegisterFile, best_gemm_tile
 
 MAX_TILE_WIDTH = 28

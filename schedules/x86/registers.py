@@ -85,7 +85,7 @@ def best_gemm_tile(
     )
 
 
-def best_window_tile(
+def least_loads_tile(
     registers: RegisterFile,
     kernel: tuple[int, int],
     stride: tuple[int, int],

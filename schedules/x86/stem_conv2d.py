@@ -9,7 +9,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.padding import copy_padded
+from schedules.cpu.padding import copy_padded
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,

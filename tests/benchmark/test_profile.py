@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 
 from tvm_mobilenet import bench, models
+from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.benchmark.profile.layers import Peaks, profile
-from tvm_mobilenet.compile import compile_bundle
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network import source
 from tvm_mobilenet.runtime.session import load
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = models.config_from("mobilenet_v1", 0.25, 32)
-    return compile_bundle("x86", config, 1, tmp_path_factory.mktemp("profile") / "bundle")
+    options = CompileOptions(target.resolve("x86"))
+    path = tmp_path_factory.mktemp("profile") / "bundle"
+    return build_bundle(source.from_config(config), options, path).path
 
 
 def test_every_layer_is_timed_and_the_result_stays_right(bundle: Path) -> None:

@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tvm_mobilenet import bundle, compile, run
-from tvm_mobilenet.database import location
+from tvm_mobilenet import api, bundle, compile, run
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.database import lookup
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.models import MobileNetConfig
@@ -28,7 +29,7 @@ SMALL = ("--alpha", "0.25", "--resolution", "32")
 def without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel has a record, whatever logs the project ships."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(location, "shipped_logs", lambda: tmp_path / "no-logs")
+    monkeypatch.setattr(lookup, "shipped_logs", lambda: tmp_path / "no-logs")
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +95,15 @@ def test_a_variant_becomes_a_bundle_that_runs(capsys: Capture, batch: int) -> No
     assert manifest.outputs[0].shape == (batch, 1000)
     assert len(manifest.layers) == 29
     assert not any(layer.tuned for layer in manifest.layers)
-    assert [path.name[3:-3] for path in sorted(Path("ir").iterdir())] == [
+    assert [path.stem[3:] for path in sorted(Path("ir").iterdir())] == [
         "import",
         "fold",
         "legalize",
         "legalize-rest",
         "schedule",
         "static",
+        "lowered",
+        "assembly",
     ]
 
 
@@ -189,7 +192,7 @@ def test_a_wrong_result_leaves_no_bundle(small_config: MobileNetConfig, tmp_path
 
     network = dataclasses.replace(right, reference=wrong)
     with pytest.raises(RunFailed, match=r"differs from its reference by 1\.0e-03, 1e-04 allowed"):
-        compile.build_bundle(network, target.resolve("x86"), tmp_path / "bundle")
+        api.build_bundle(network, CompileOptions(target.resolve("x86")), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
@@ -219,7 +222,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("the input was bad, and yet a network was made")
 
     monkeypatch.setattr(source, "from_config", refuse)
-    monkeypatch.setattr(compile, "build_bundle", refuse)
+    monkeypatch.setattr(api, "build_bundle", refuse)
 
 
 @pytest.mark.usefixtures("no_work")

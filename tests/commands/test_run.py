@@ -64,15 +64,6 @@ def test_another_result_than_expected_exits_1(capsys: Capture, tmp_path: Path) -
     assert "differs from the expected output by 0.001 (relative), wanted at most 0.0001" in line
 
 
-def test_relative_difference() -> None:
-    b = np.array([3, 4], np.float32)
-    assert run.relative_difference(b, b) == 0
-    assert run.relative_difference(b * 2, b) == pytest.approx(1)
-    assert run.relative_difference(b, np.zeros_like(b)) == 5
-    assert np.isnan(run.relative_difference(np.array([np.nan, 4]), b))
-    assert np.isnan(run.relative_difference(b, np.array([np.inf, 4])))
-
-
 def test_input_to_output(capsys: Capture, tiny: Path, tmp_path: Path) -> None:
     x = np.random.default_rng().standard_normal(tiny_bundle.INPUT_SHAPE, dtype=np.float32)
     np.save(tmp_path / "x.npy", x)

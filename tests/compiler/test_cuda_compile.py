@@ -23,8 +23,10 @@ from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet import compile as compile_stage
 from tvm_mobilenet import models, tune
+from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.compiler.cuda import library, nvcc
-from tvm_mobilenet.compiler.precision import TOLERANCES
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.compiler.precision import TOLERANCES, Precision
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
@@ -234,11 +236,8 @@ def test_source_that_does_not_compile(tmp_path: Path) -> None:
 
 
 def test_fp16_is_for_gpus() -> None:
-    from tvm_mobilenet.compiler.build import build_network
-
-    module = gpu_networks.mobilenet(0.25, 32).module
     with pytest.raises(BadInput, match="precision fp16 is for GPUs"):
-        build_network(module, target.resolve("x86-64-v3"), precision="fp16")
+        CompileOptions(target.resolve("x86-64-v3"), precision="fp16")
 
 
 # On a GPU
@@ -251,12 +250,11 @@ def test_fp16_is_for_gpus() -> None:
 @pytest.mark.parametrize("alpha", [1.0, 0.75, 0.5, 0.25])
 @pytest.mark.parametrize("resolution", [224, 192, 160, 128])
 def test_on_a_gpu(
-    resolution: int, alpha: float, batch: int, precision: str, tmp_path: Path
+    resolution: int, alpha: float, batch: int, precision: Precision, tmp_path: Path
 ) -> None:
     """Building a bundle runs it, and fails where it differs too much from PyTorch."""
     network = source.from_config(models.config_from("mobilenet_v1", alpha, resolution), batch)
-    built = compile_stage.build_bundle(
-        network, target.resolve("cuda"), tmp_path / "b", precision=precision
-    )
+    options = CompileOptions(target.resolve("cuda"), precision)
+    built = build_bundle(network, options, tmp_path / "b")
     assert built.difference is not None
     assert built.difference <= TOLERANCES[precision]

@@ -18,10 +18,14 @@ from tvm.script import tirx as T
 from schedules import RULES
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.dump import IrDump
+from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked, pack
 from tvm_mobilenet.models import stages
+from tvm_mobilenet.scheduling.rules import default_schedule, find_rule, rule_of
 
 ROOT = Path(__file__).parents[2]
 LARGEST = models.config_from("mobilenet_v1", 1.0, 224)
@@ -31,12 +35,12 @@ X86 = [name for name in target.known() if name.startswith("x86-")]
 
 @pytest.fixture(scope="module")
 def lowered() -> tvm.IRModule:
-    return pipeline.lower_graph(network_kernels.relax_module(LARGEST)[0], 16)
+    return pipeline.lower_graph(network_kernels.relax_module(LARGEST)[0], legalize(16))
 
 
 def test_nine_depthwise_workloads(lowered: tvm.IRModule) -> None:
     kernels = pipeline.extract_kernels(lowered)
-    rules = Counter(pipeline.rule_of(kernel.func) for kernel in kernels)
+    rules = Counter(rule_of(kernel.func) for kernel in kernels)
     assert rules == {
         "stem_conv2d": 1,
         "depthwise_conv2d": 9,
@@ -51,7 +55,7 @@ def test_nine_depthwise_workloads(lowered: tvm.IRModule) -> None:
 
 
 def test_kernels_come_in_order_of_execution(lowered: tvm.IRModule) -> None:
-    rules = [pipeline.rule_of(kernel.func) for kernel in pipeline.extract_kernels(lowered)]
+    rules = [rule_of(kernel.func) for kernel in pipeline.extract_kernels(lowered)]
     assert rules[:3] == ["stem_conv2d", "depthwise_conv2d", "pointwise_conv2d"]
     assert rules[-2:] == ["global_avg_pool2d", "dense"]
 
@@ -75,11 +79,12 @@ def test_the_phases_are_dumped_in_order(tmp_path: Path, vector_width: int) -> No
     spec = target.resolve("x86-64-v3" if vector_width == 8 else "x86-skylake-avx512")
     module, _ = network_kernels.relax_module(SMALL)
     folder = tmp_path / "new" / "ir"
-    pipeline.compile_graph(module, spec.tvm_target(), vector_width, dump=pipeline.IrDump(folder))
+    pipeline.compile_network(module, CompileOptions(spec), dump=IrDump(folder))
     files = sorted(folder.iterdir())
-    phases = ["import", *(name for name, _ in pipeline.graph_phases(vector_width))]
+    graph = [f"{name}.py" for name, _ in pipeline.graph_phases(legalize(vector_width))]
+    code = ["schedule.py", "static.py", "lowered.py", "assembly.s"]
     assert [file.name for file in files] == [
-        f"{number:02d}-{phase}.py" for number, phase in enumerate([*phases, "schedule", "static"])
+        f"{number:02d}-{name}" for number, name in enumerate(["import.py", *graph, *code])
     ]
     text = {file.stem[3:]: file.read_text() for file in files}
     assert "R.nn.conv2d" in text["import"]
@@ -88,11 +93,13 @@ def test_the_phases_are_dumped_in_order(tmp_path: Path, vector_width: int) -> No
     assert "schedule_rule" not in text["schedule"]
     assert "T.vectorized" in text["schedule"]
     assert "infer" in text["static"]
+    assert "T.vectorized" not in text["lowered"], "loops over lanes are vectors by then"
+    assert re.search(r"vfmadd\w+ps.*%[yz]mm", text["assembly"])
 
 
 def test_no_dump_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pipeline.lower_graph(network_kernels.relax_module(SMALL)[0], 8)
+    pipeline.lower_graph(network_kernels.relax_module(SMALL)[0], legalize(8))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,7 +107,7 @@ def test_no_dump_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def rules_of_the_computes() -> list[str]:
-    return sorted({str(pipeline.rule_of(case.func())) for case in [*CASES, *FAST_PRODUCTS]})
+    return sorted({str(rule_of(case.func())) for case in [*CASES, *FAST_PRODUCTS]})
 
 
 @pytest.mark.parametrize("name", X86)
@@ -110,7 +117,7 @@ def test_every_x86_target_resolves_every_rule(name: str) -> None:
     rules = rules_of_the_computes()
     assert rules == sorted(RULES["x86"]), "every rule is some compute's"
     for rule in rules:
-        assert pipeline.find_rule(rule, tvm_target) is RULES["x86"][rule]
+        assert find_rule(rule, tvm_target) is RULES["x86"][rule]
         keys = [str(key) for key in tvm_target.keys]
         hooks = [f"s_tir.meta_schedule.{key}.{rule}" for key in keys]
         assert any(tvm.get_global_func(hook, allow_missing=True) for hook in hooks)
@@ -119,9 +126,9 @@ def test_every_x86_target_resolves_every_rule(name: str) -> None:
 def test_every_kernel_of_every_variant_has_a_rule(lowered: tvm.IRModule) -> None:
     tvm_target = target.resolve("x86-64-v3").tvm_target()
     for kernel in pipeline.extract_kernels(lowered):
-        rule = pipeline.rule_of(kernel.func)
+        rule = rule_of(kernel.func)
         assert rule is not None
-        assert pipeline.find_rule(rule, tvm_target) is RULES["x86"][rule]
+        assert find_rule(rule, tvm_target) is RULES["x86"][rule]
     names = {
         name.partition("-")[0] for config in VARIANTS for name in network_kernels.names(config)
     }
@@ -139,27 +146,27 @@ def of_unknown_rule(a: T.Buffer((4,), "float32"), b: T.Buffer((4,), "float32")) 
 
 def test_an_unknown_rule_fails() -> None:
     tvm_target = target.resolve("x86-64-v3").tvm_target()
-    with pytest.raises(RunFailed, match=r"no schedule 'no_such_rule' for target keys x86, cpu"):
-        pipeline.default_schedule(of_unknown_rule, tvm_target)
+    with pytest.raises(RunFailed, match="no schedule rule 'no_such_rule' for the target keys x86"):
+        default_schedule(of_unknown_rule, tvm_target)
 
 
 def test_a_target_without_schedules_fails() -> None:
     func = pack(Blocked(1, 4, 2, 2, 4)).with_attr("global_symbol", "main")
-    with pytest.raises(RunFailed, match=r"no schedule 'layout' for target keys cpu"):
-        pipeline.default_schedule(func, tvm.target.Target({"kind": "llvm"}))
+    with pytest.raises(RunFailed, match=r"no schedule rule 'layout' for the target keys cpu"):
+        default_schedule(func, tvm.target.Target({"kind": "llvm"}))
 
 
 def test_a_function_without_a_rule_has_no_default_schedule() -> None:
     (schedule,) = [
-        pipeline.default_schedule(
+        default_schedule(
             pack(Blocked(1, 4, 2, 2, 4)).with_attr("global_symbol", "main"),
             target.resolve("x86-64-v3").tvm_target(),
         )
     ]
     scheduled = schedule.mod["main"]
-    assert pipeline.rule_of(scheduled) is None
-    with pytest.raises(RunFailed, match="no block with a schedule rule"):
-        pipeline.default_schedule(scheduled, target.resolve("x86-64-v3").tvm_target())
+    assert rule_of(scheduled) is None
+    with pytest.raises(RunFailed, match="no block names a schedule rule"):
+        default_schedule(scheduled, target.resolve("x86-64-v3").tvm_target())
 
 
 class OneRecord:
@@ -170,9 +177,9 @@ class OneRecord:
         self.info = object()
 
     def schedule_for(self, func: Any) -> Any:
-        if pipeline.rule_of(func) != "stem_conv2d":
+        if rule_of(func) != "stem_conv2d":
             return None, None
-        return pipeline.default_schedule(func, self.target), self.info
+        return default_schedule(func, self.target), self.info
 
 
 def test_records_come_before_the_default(lowered: tvm.IRModule) -> None:
@@ -205,7 +212,7 @@ def test_a_tune_context_can_be_made(python: Any) -> None:
         "import tvm; from tvm.s_tir import meta_schedule as ms;"
         "from tvm_mobilenet.kernels.cpu.layout import Blocked, pack;"
         "f = pack(Blocked(1, 4, 2, 2, 4)).with_attr('global_symbol', 'main');"
-        "from tvm_mobilenet import target;"
+        "from tvm_mobilenet.hardware import target;"
         "t = target.resolve('x86-64-v3').tvm_target();"
         "ms.TuneContext(tvm.IRModule({'main': f}), target=t, space_generator='post-order-apply');"
         "print('made')"

@@ -13,15 +13,15 @@ from tvm.ir import Call, Expr, Var
 from tvm.sym import Analyzer
 from tvm.target import Target
 
+from schedules.filter_window import Window
 from schedules.primitives import ROWS
-from schedules.window import Window
-from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.compiler.cpu.prefetch import PREFETCH, insert_prefetches
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, conv2d
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.kernels.cpu.strassen import PRODUCTS
+from tvm_mobilenet.scheduling.rules import default_schedule
 
 LINE = 16  # floats
 
@@ -33,7 +33,7 @@ def scheduled(channels: int, size: int, blocks: int, panel: int, cores: int = 1)
     x = Blocked(1, channels, size, size, 16)
     out = Blocked(1, blocks * 16, size, size, 16)
     func = conv2d(x, out, Window(), Activation(), panel).with_attr("global_symbol", "main")
-    return pipeline.default_schedule(func, avx512(cores)).mod
+    return default_schedule(func, avx512(cores)).mod
 
 
 def avx512(cores: int) -> Target:
@@ -126,7 +126,7 @@ def test_a_large_image_is_not_worth_it() -> None:
         Blocked(1, 16, 56, 56, 16), Blocked(1, 32, 56, 56, 16), Window(), Activation(), 2
     ).with_attr("global_symbol", "main")
     x86 = target.resolve("x86-skylake-avx512").tvm_target()
-    assert PREFETCH not in s_tir.Schedule(pipeline.default_schedule(func, x86).mod).mod.script()
+    assert PREFETCH not in s_tir.Schedule(default_schedule(func, x86).mod).mod.script()
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4])
@@ -134,7 +134,7 @@ def test_reductions_in_turn_share_one_panel(cores: int) -> None:
     """The seven products of a tile read one panel together, and each step asks for its share."""
     case = Convolution("strassen", (64, 128), (8, 4), panel=2)
     func = case.func().with_attr("global_symbol", "main")
-    mod = pipeline.default_schedule(func, avx512(cores)).mod
+    mod = default_schedule(func, avx512(cores)).mod
     indices, loops = hints_and_loops(mod, cores)
     rows = int(loops[0].annotations[ROWS])
     panels = int(loops[0].extent) // rows
@@ -149,7 +149,7 @@ def test_tiles_of_a_band_cover_the_next_one() -> None:
         "stem", (3, 16), (32, 48), kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)
     )
     func = case.func().with_attr("global_symbol", "main")
-    indices, loops = hints_and_loops(pipeline.default_schedule(func, avx512(1)).mod)
+    indices, loops = hints_and_loops(default_schedule(func, avx512(1)).mod)
     rows = 2 * 16 // int(loops[0].extent)  # of the image, for each band
     asked = lines_asked(indices, loops, range(1))
     for colour in range(3):

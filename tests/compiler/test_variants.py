@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from support.network_kernels import VARIANTS
 
-from tvm_mobilenet import compile, run
+from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import source
+from tvm_mobilenet.numerics import relative_error
+from tvm_mobilenet.runtime.session import load
 
 RELATIVE = 1e-4
 THREADS = (1, 2)
@@ -28,17 +31,17 @@ def test_agrees_with_pytorch(
     config: MobileNetConfig, batch: int, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     network = source.from_config(config, batch)
-    built = compile.build_bundle(network, target.resolve("x86"), tmp_path / "bundle")
+    built = build_bundle(network, CompileOptions(target.resolve("x86")), tmp_path / "bundle")
     assert built.difference is not None, "it ran here"
     assert built.difference <= RELATIVE
     x = rng.standard_normal(network.input_shape, dtype=np.float32)
     (wanted,) = network.reference(x)
     results = []
     for threads in THREADS:
-        with run.load(built.path, threads) as session:
+        with load(built.path, threads) as session:
             results += [session.run(x) for _ in range(REPEATS if threads > 1 else 1)]
     for result in results:
         assert isinstance(result, np.ndarray)
-        assert run.relative_difference(result, wanted) <= RELATIVE
+        assert relative_error(result, wanted) <= RELATIVE
         # how the work is shared out does not change a sum
         np.testing.assert_array_equal(result, results[0])

@@ -11,13 +11,16 @@ import torch
 from support.static_programs import relax_of, seeded
 from torch import nn
 
-from tvm_mobilenet import bench, compile, models, run
+from tvm_mobilenet import bench, compile, models
+from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.bundle import open_bundle
-from tvm_mobilenet.compiler.build import build_network
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.compiler.pipeline import compile_network
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import onnx_export, source
 from tvm_mobilenet.remote.session import check_executor
+from tvm_mobilenet.runtime.session import load
 
 SMALL = models.config_from("mobilenet_v1", 0.25, 32)
 SHAPE = (1, 8, 6, 6)
@@ -39,14 +42,14 @@ class Halves(nn.Module):
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vm") / "small"
     spec = target.resolve("x86")
-    compile.build_bundle(source.from_config(SMALL), spec, path, executor="vm")
+    build_bundle(source.from_config(SMALL), CompileOptions(spec, executor="vm"), path)
     return path
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_it_computes_the_network(bundle: Path, threads: int, rng: np.random.Generator) -> None:
     reference = models.build(SMALL)
-    with run.load(bundle, threads) as session:
+    with load(bundle, threads) as session:
         assert session.manifest.executor == "vm"
         for _ in range(3):  # memory that it gave back is used again
             x = rng.standard_normal((1, 3, 32, 32), dtype=np.float32)
@@ -69,12 +72,12 @@ def test_it_runs_what_the_static_executor_cannot(tmp_path: Path, rng: np.random.
     onnx.save(onnx_export.export(network, SHAPE), file)
     spec = target.resolve("x86")
     with pytest.raises(BadInput, match=r"cannot run .*; compile with --executor vm"):
-        build_network(relax_of(network, SHAPE), spec)
-    compile.build_bundle(source.from_onnx(file), spec, tmp_path / "halves", executor="vm")
+        compile_network(relax_of(network, SHAPE), CompileOptions(spec))
+    build_bundle(source.from_onnx(file), CompileOptions(spec, executor="vm"), tmp_path / "halves")
     x = rng.standard_normal(SHAPE, dtype=np.float32)
     with torch.inference_mode():
         wanted = network(torch.from_numpy(x)).numpy()
-    with run.load(tmp_path / "halves") as session:
+    with load(tmp_path / "halves") as session:
         np.testing.assert_allclose(session.run(x), wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -9,7 +9,6 @@ import tvm
 from support import network_kernels
 
 from schedules import RULES
-from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.core_model import aarch64, x86_64
 from tvm_mobilenet.core_model.caches import incoming, nest_of
 from tvm_mobilenet.core_model.estimate import estimate
@@ -18,6 +17,7 @@ from tvm_mobilenet.core_model.operation import Flags, Unmodelled, difference, ho
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.core import Core
 from tvm_mobilenet.models import config_from
+from tvm_mobilenet.scheduling.rules import default_schedule
 
 assert RULES  # the rules are registered
 
@@ -245,7 +245,7 @@ def test_a_smaller_window_overlaps_less() -> None:
 def scheduled(place: int, target_name: str) -> tvm.IRModule:
     spec = target.resolve(target_name)
     kernel = network_kernels.network(SMALL, spec.vector_width)[place]
-    return pipeline.default_schedule(kernel.func, spec.tvm_target()).mod
+    return default_schedule(kernel.func, spec.tvm_target()).mod
 
 
 @pytest.mark.parametrize("name", ["x86-znver5", "x86-64-v3", "arm-rpi4", "arm-graviton2"])

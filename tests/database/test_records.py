@@ -29,7 +29,8 @@ from tvm_mobilenet.database.lines import (
 from tvm_mobilenet.database.meta import LogTarget
 from tvm_mobilenet.database.store import Failed, Measured, Records
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, trace_key
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
+from tvm_mobilenet.scheduling.traces import trace_key
 
 OTHER = type(SPEC)(
     **{**SPEC.__dict__, "name": "other", "target": {**SPEC.target, "mcpu": "nehalem"}}

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from schedules.sharing import EVEN
-from tvm_mobilenet import compile, models
+from schedules.cpu.sharing import EVEN
+from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.database import location
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.database.lookup import shipped_logs
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
 from tvm_mobilenet.scheduling.balance import imbalance
+from tvm_mobilenet.scheduling.rules import default_schedule
 from tvm_mobilenet.scheduling.space import KernelSpace
 
-LOGS = sorted(path.parent for path in location.shipped_logs().glob(f"*/{META}"))
+LOGS = sorted(path.parent for path in shipped_logs().glob(f"*/{META}"))
 
 
 @pytest.fixture(params=LOGS, ids=lambda log: str(log.name))
@@ -41,7 +43,10 @@ def test_every_kernel_of_a_network_has_one(log: Path) -> None:
     cores = Records.open(log, None).meta["target"]["num-cores"]
     spec = target.resolve(log.name).with_cores(cores)
     network = source.from_config(models.config_from("mobilenet_v1", 0.25, 128))
-    compile.refuse_untuned(network, spec, Records.open(log, spec))
+    records = Records.open(log, spec)
+    kernels = pipeline.kernels_of(network.relax_module(), CompileOptions(spec))
+    untuned = [one.name for one in kernels if records.schedule_for(one.func) == (None, None)]
+    assert kernels and not untuned
 
 
 def test_more_cores_get_what_keeps_them_busy() -> None:
@@ -55,6 +60,6 @@ def test_more_cores_get_what_keeps_them_busy() -> None:
         schedule, _ = records.schedule_for(func)
         found[schedule is not None] += 1
         if schedule is not None:
-            allowed = imbalance(pipeline.default_schedule(func, many.tvm_target()).mod, 8)
+            allowed = imbalance(default_schedule(func, many.tvm_target()).mod, 8)
             assert imbalance(schedule.mod, 8) <= max(EVEN, allowed)
     assert all(found.values())

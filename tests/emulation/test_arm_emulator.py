@@ -15,17 +15,18 @@ import pytest
 from support.rpc_devices import free_port
 
 from tvm_mobilenet import bench, models
-from tvm_mobilenet import compile as compiling
+from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.cli import INTERRUPTED
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.emulation import devices, emulator, instruction_count
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.network import source
+from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.remote import session
 from tvm_mobilenet.remote.tracker import EMULATED_KEY, TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema
-from tvm_mobilenet.run import relative_difference
 
 pytestmark = pytest.mark.arm_emulator
 
@@ -47,7 +48,7 @@ def bundle_of(variant: tuple[float, int], folder: Path, name: str = "arm-rpi4") 
     path = folder / f"{variant[0]}-{variant[1]}-{name}"
     if not path.exists():
         network = source.from_config(models.config_from("mobilenet_v1", *variant))
-        compiling.build_bundle(network, targets.resolve(name), path)
+        build_bundle(network, CompileOptions(targets.resolve(name)), path)
     return path
 
 
@@ -68,7 +69,7 @@ def test_runs_over_rpc(
         assert "asimd" in about.features and about.tvm_version is not None
         result = loaded.run(loaded.bundle.sample_input())
         (wanted,) = loaded.bundle.expected_outputs()  # PyTorch's
-        assert relative_difference(np.asarray(result), wanted) < 1e-5
+        assert relative_error(np.asarray(result), wanted) < 1e-5
         if variant == SMALL:
             assert all(latency > 0 for latency in loaded.time(runs=3))
 
@@ -141,7 +142,7 @@ def count(path: Path, core: str = emulator.CPU) -> int:
     with open_bundle(path, "aarch64") as bundle:
         counted = instruction_count.count(bundle, bundle.sample_input(), device)
         (wanted,) = bundle.expected_outputs()
-    assert relative_difference(counted.outputs[0], wanted) < 1e-5
+    assert relative_error(counted.outputs[0], wanted) < 1e-5
     return counted.instructions
 
 

@@ -244,7 +244,7 @@ def test_this_host() -> None:
 
 def test_resolving_imports_no_tvm(python: Any) -> None:
     code = (
-        "import sys; from tvm_mobilenet import target;"
+        "import sys; from tvm_mobilenet.hardware import target;"
         "[target.resolve(name) for name in target.known()]; target.read_host();"
         "sys.exit('tvm' in sys.modules or 'torch' in sys.modules)"
     )

@@ -13,7 +13,7 @@ from support.kernel_cases import Case, Convolution, activate
 from support.odd_kernels import CASES, FAST_PRODUCTS, SEPARABLE, convolutions
 from torch.nn import functional
 
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, origin
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.weights import (

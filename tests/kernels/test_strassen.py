@@ -13,9 +13,11 @@ from torch import nn
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.kernels.cpu.strassen import PRODUCTS, pack_strassen, pays
+from tvm_mobilenet.scheduling.rules import rules_of
 
 CHANNELS = 128
 IMAGE = (2, 3, 20, 20)
@@ -103,8 +105,8 @@ def test_the_flag_and_the_target_decide() -> None:
         ("arm-rpi4", True),
     ):
         spec = target.resolve(name)
-        rules = pipeline.rules_of(spec.tvm_target(), strassen)
-        lowered = pipeline.lower_graph(module, spec.vector_width, rules)
+        rules = rules_of(spec.tvm_target()) - (frozenset() if strassen else STRASSEN)
+        lowered = pipeline.lower_graph(module, legalize(spec.vector_width, rules))
         kernels = pipeline.extract_kernels(lowered)
         count[name, strassen] = sum(
             kernel.count for kernel in kernels if kernel.name.startswith("strassen")
@@ -119,10 +121,10 @@ def test_the_flag_and_the_target_decide() -> None:
 
 def test_operations_are_counted_as_the_direct_products() -> None:
     module, _ = network_kernels.relax_module(models.config_from("mobilenet_v1", 1.0, 224))
-    rules = pipeline.rules_of(target.resolve("x86-skylake-avx512").tvm_target())
+    rules = rules_of(target.resolve("x86-skylake-avx512").tvm_target())
     flops = {
         kernel.name: kernel.flops
-        for kernel in pipeline.extract_kernels(pipeline.lower_graph(module, 16, rules))
+        for kernel in pipeline.extract_kernels(pipeline.lower_graph(module, legalize(16, rules)))
     }
     assert flops["strassen_conv2d_14x14x512_512"] == 2 * 14 * 14 * 512 * 512
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from support import tiny_bundle
 
-from tvm_mobilenet import bundle, run, tvm_runtime
+from tvm_mobilenet import bundle, tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.runtime import cpu
 from tvm_mobilenet.runtime import threads as thread_pool
+from tvm_mobilenet.runtime.session import load
 
 ROOT = Path(__file__).parents[2]
 TWO_CPUS = pytest.mark.skipif(
@@ -66,7 +67,7 @@ def python(script: str, *arguments: str | Path, **environment: str) -> str:
 @pytest.mark.parametrize("name", ["tiny", "tiny.tar"])
 def test_run_agrees_with_the_reference(tmp_path: Path, name: str) -> None:
     tiny_bundle.write(tmp_path / name, tiny_bundle.classifier())
-    with run.load(tmp_path / name) as loaded:
+    with load(tmp_path / name) as loaded:
         for seed in range(3):
             x = np.random.default_rng(seed).standard_normal(loaded.input.shape, dtype=np.float32)
             y = loaded.run(x)
@@ -77,7 +78,7 @@ def test_run_agrees_with_the_reference(tmp_path: Path, name: str) -> None:
 def test_several_outputs(tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(True), two_outputs=True)
     x = tiny_bundle.sample_input()
-    with run.load(tmp_path / "tiny") as loaded:
+    with load(tmp_path / "tiny") as loaded:
         logits, doubled = loaded.run(x)
     np.testing.assert_allclose(logits, tiny_bundle.reference(x), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(doubled, x * 2)
@@ -85,13 +86,13 @@ def test_several_outputs(tmp_path: Path) -> None:
 
 def test_an_input_in_another_memory_order(tiny: Path) -> None:
     x = np.asfortranarray(tiny_bundle.sample_input())
-    with run.load(tiny) as loaded:
+    with load(tiny) as loaded:
         np.testing.assert_allclose(loaded.run(x), tiny_bundle.reference(x), rtol=1e-5, atol=1e-5)
 
 
 def test_results_are_the_callers_to_keep(tiny: Path) -> None:
     x = tiny_bundle.sample_input()
-    loaded = run.load(tiny)
+    loaded = load(tiny)
     first = loaded.run(x)
     loaded.run(np.zeros_like(x))
     loaded.close()
@@ -100,7 +101,7 @@ def test_results_are_the_callers_to_keep(tiny: Path) -> None:
 
 def test_in_place(tiny: Path) -> None:
     x = tiny_bundle.sample_input()
-    with run.load(tiny) as loaded:
+    with load(tiny) as loaded:
         loaded.input[...] = x
         loaded.infer_in_place()
         np.testing.assert_allclose(loaded.output, tiny_bundle.reference(x), rtol=1e-5, atol=1e-5)
@@ -115,7 +116,7 @@ def test_calls_from_several_threads_do_not_mix(tiny: Path) -> None:
             if not np.allclose(loaded.run(inputs[value]), tiny_bundle.reference(inputs[value])):
                 wrong.append(value)
 
-    with run.load(tiny) as loaded:
+    with load(tiny) as loaded:
         threads = [threading.Thread(target=work, args=(value,)) for value in range(4)]
         for thread in threads:
             thread.start()
@@ -139,14 +140,14 @@ def test_calls_from_several_threads_do_not_mix(tiny: Path) -> None:
     ids=["shape", "rank", "dtype", "byte order", "scalar"],
 )
 def test_an_input_that_does_not_fit(tiny: Path, x: np.ndarray, came: str) -> None:
-    with run.load(tiny) as loaded, pytest.raises(BadInput) as error:
+    with load(tiny) as loaded, pytest.raises(BadInput) as error:
         loaded.run(x)
     assert "wanted float32 of shape 1x3x4x4 (NCHW), came " + came in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_closed_session(tiny: Path) -> None:
-    loaded = run.load(tiny)
+    loaded = load(tiny)
     loaded.close()
     loaded.close()
     with pytest.raises(RunFailed, match="this session is closed"):
@@ -156,13 +157,13 @@ def test_a_closed_session(tiny: Path) -> None:
 def test_an_executor_from_the_future(tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", executor="quantum")
     with pytest.raises(BadInput, match="executor 'quantum' is not known here; wanted static"):
-        run.load(tmp_path / "tiny")
+        load(tmp_path / "tiny")
 
 
 def test_a_library_that_is_none(tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", b"not a library")
     with pytest.raises(RunFailed, match=r"model\.so does not load: ") as error:
-        run.load(tmp_path / "tiny")
+        load(tmp_path / "tiny")
     assert "\n" not in str(error.value)
 
 
@@ -170,12 +171,12 @@ def test_a_library_without_infer(tmp_path: Path) -> None:
     source = tiny_bundle.CLASSIFIER.format(more="", body="").replace("infer", "guess")
     tiny_bundle.write(tmp_path / "tiny", tiny_bundle.compiled(source))
     with pytest.raises(BadInput, match="exports no function infer"):
-        run.load(tmp_path / "tiny")
+        load(tmp_path / "tiny")
 
 
 def test_a_workspace_of_the_wrong_size_fails_in_one_line(tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(), workspace_bytes=64)
-    with run.load(tmp_path / "tiny") as loaded, pytest.raises(RunFailed) as error:
+    with load(tmp_path / "tiny") as loaded, pytest.raises(RunFailed) as error:
         loaded.run(tiny_bundle.sample_input())
     assert "infer failed: " in str(error.value)
     assert "\n" not in str(error.value)
@@ -184,7 +185,7 @@ def test_a_workspace_of_the_wrong_size_fails_in_one_line(tmp_path: Path) -> None
 def test_more_memory_than_there_is(tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(), workspace_bytes=1 << 60)
     with pytest.raises(RunFailed, match="no memory for"):
-        run.load(tmp_path / "tiny")
+        load(tmp_path / "tiny")
 
 
 def test_a_tar_refused_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,7 @@ def test_a_tar_refused_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tempfile.tempdir", str(unpacked))
     tiny_bundle.write(tmp_path / "tiny.tar", b"not a library")
     with pytest.raises(RunFailed):
-        run.load(tmp_path / "tiny.tar")
+        load(tmp_path / "tiny.tar")
     assert list(unpacked.iterdir()) == []
 
 
@@ -205,19 +206,19 @@ def test_nothing_is_loaded_when_a_check_fails(tiny: Path, monkeypatch: pytest.Mo
     file = tiny / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu_features": ["avx9000"]}))
     with pytest.raises(BadInput, match="avx9000"):
-        run.load(tiny)
+        load(tiny)
 
 
 def test_a_bundle_compiled_again_runs_its_new_code(tmp_path: Path) -> None:
     path = tmp_path / "tiny"
     x = tiny_bundle.sample_input()
     tiny_bundle.write(path, tiny_bundle.classifier())
-    with run.load(path) as old:
+    with load(path) as old:
         tripled = tiny_bundle.CLASSIFIER.format(
             more="", body="        for c in range(3):\n            output[0, c] *= T.float32(3)\n"
         )
         tiny_bundle.write(path, tiny_bundle.compiled(tripled))
-        with run.load(path) as new:
+        with load(path) as new:
             np.testing.assert_allclose(new.run(x), 3 * np.asarray(old.run(x)), rtol=1e-5)
 
 
@@ -226,8 +227,8 @@ def test_a_bundle_compiled_again_runs_its_new_code(tmp_path: Path) -> None:
 PRINT_IMPORTED = """
 import sys
 import numpy
-from tvm_mobilenet import run
-with run.load(sys.argv[1]) as loaded:
+from tvm_mobilenet.runtime.session import load
+with load(sys.argv[1]) as loaded:
     loaded.run(loaded.bundle.sample_input())
 print(sorted({"torch", "onnx", "tvm"} & sys.modules.keys()))
 print("libtvm_compiler" in open("/proc/self/maps").read())
@@ -251,7 +252,7 @@ def test_numpy_tvm_ffi_and_the_runtime_library_are_enough(tiny: Path, tmp_path: 
     library = tvm_runtime.find_library()
     (device / "lib" / library.name).symlink_to(library)
     script = (
-        "import sys; from tvm_mobilenet import run, tvm_runtime; "
+        "import sys; from tvm_mobilenet import tvm_runtime; "
         "print(tvm_runtime.version()); sys.exit(run.main(sys.argv[1:]))"
     )
     done = subprocess.run(
@@ -271,8 +272,8 @@ def test_the_callers_torch_import_is_untouched(tiny: Path) -> None:
     """tvm_ffi is imported without torch; an import of torch afterwards works as ever."""
     script = """
 import os, sys
-from tvm_mobilenet import run
-run.load(sys.argv[1]).close()
+from tvm_mobilenet.runtime.session import load
+load(sys.argv[1]).close()
 print("torch" in sys.modules, "TVM_FFI_DISABLE_TORCH_C_DLPACK" in os.environ)
 """
     assert python(script, tiny) == "False False"
@@ -283,13 +284,13 @@ print("torch" in sys.modules, "TVM_FFI_DISABLE_TORCH_C_DLPACK" in os.environ)
 COUNT_WORK = """
 import os, sys
 import numpy
-from tvm_mobilenet import run
+from tvm_mobilenet.runtime.session import load
 
 def busy():  # user ticks of 10 ms by kernel thread
     return {t: int(open(f"/proc/self/task/{t}/stat").read().rsplit(")", 1)[1].split()[11])
             for t in os.listdir("/proc/self/task")}
 
-session = run.load(sys.argv[1], threads=int(sys.argv[2]))
+session = load(sys.argv[1], threads=int(sys.argv[2]))
 x = session.bundle.sample_input()
 before = busy()
 for _ in range(2):
@@ -315,7 +316,7 @@ def test_as_many_threads_work_as_were_asked(
 def test_thread_counts_can_alternate_in_one_process(parallel: Path) -> None:
     x = np.ones(tiny_bundle.INPUT_SHAPE, np.float32)
     before = os.sched_getaffinity(0)
-    with run.load(parallel) as one, run.load(parallel, threads=2) as two:
+    with load(parallel) as one, load(parallel, threads=2) as two:
         for loaded in (one, two, one, two):
             np.testing.assert_allclose(loaded.run(x), 1, rtol=1e-3)
     assert os.sched_getaffinity(0) == before
@@ -326,8 +327,9 @@ def test_a_session_keeps_its_thread_count_in_another_thread(parallel: Path) -> N
     script = """
 import sys, threading
 import numpy
-from tvm_mobilenet import run, tvm_runtime
-session = run.load(sys.argv[1], threads=2)
+from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet.runtime.session import load
+session = load(sys.argv[1], threads=2)
 counts = []
 def work():
     session.run(session.bundle.sample_input())
@@ -344,7 +346,7 @@ print(counts)
 def test_more_threads_than_cpus(tiny: Path) -> None:
     cpus = len(thread_pool.available_cpus())
     with pytest.raises(BadInput, match=f"{cpus + 1} threads asked, .* may use: {cpus};"):
-        run.load(tiny, threads=cpus + 1)
+        load(tiny, threads=cpus + 1)
 
 
 @TWO_CPUS
@@ -352,15 +354,15 @@ def test_a_pool_that_cannot_grow_is_one_line(tiny: Path) -> None:
     """A pool of one worker, as another user of TVM in this process may have left it."""
     script = """
 import os, sys
-from tvm_mobilenet import errors, run, tvm_runtime
+from tvm_mobilenet import errors, tvm_runtime
 tvm_runtime.library()
 cpus = os.sched_getaffinity(0)
 tvm_runtime.ffi().get_global_func("runtime.config_threadpool")(-3, 1, ["0"])
 os.sched_setaffinity(0, cpus)
 try:
-    run.load(sys.argv[1], threads=2)
+    load(sys.argv[1], threads=2)
 except errors.BadInput as error:
     print(error)
-run.load(sys.argv[1], threads=1).run(run.load(sys.argv[1]).bundle.sample_input())
+load(sys.argv[1], threads=1).run(load(sys.argv[1]).bundle.sample_input())
 """
     assert "was made with 1 and cannot grow; load with 2 first" in python(script, tiny)

@@ -25,12 +25,12 @@ from tvm.target import Target
 
 from schedules import RULES
 from schedules.arm_cpu import cores
-from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.models import config_from
+from tvm_mobilenet.scheduling.rules import default_schedule, rule_of
 from tvm_mobilenet.scheduling.space import (
     Candidate,
     KernelSpace,
@@ -56,7 +56,7 @@ TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
 
 
 def by_default(func: tirx.PrimFunc, machine: Target) -> tvm.IRModule:
-    return pipeline.default_schedule(func.with_attr("global_symbol", "main"), machine).mod
+    return default_schedule(func.with_attr("global_symbol", "main"), machine).mod
 
 
 def run_here(mod: tvm.IRModule) -> tvm.runtime.Function:
@@ -154,7 +154,7 @@ def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
         func = GOLDEN[rule].func()
     else:
         func = kernel_of_largest(GOLDEN_OF_NETWORK[rule])
-    assert pipeline.rule_of(func) == rule
+    assert rule_of(func) == rule
     machine = target.resolve("arm-rpi4").tvm_target()
     golden(f"schedules/arm_cpu/{rule}.tvmscript", by_default(func, machine).script() + "\n")
 

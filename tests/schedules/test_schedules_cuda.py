@@ -25,9 +25,9 @@ from schedules.cuda.mma_intrinsics import HALF as HALVES
 from schedules.cuda.mma_intrinsics import TF32, Operand
 from schedules.cuda.tiles import Tile, tile_of, tiles_of
 from schedules.cuda.workload import Convolution
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.cuda.program import Step
+from tvm_mobilenet.compiler.cuda.program import Launch
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu import fragments
@@ -46,6 +46,7 @@ from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dens
 from tvm_mobilenet.kernels.gpu.image import Image, pack
 from tvm_mobilenet.kernels.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
 from tvm_mobilenet.kernels.gpu.stem import stem_conv2d
+from tvm_mobilenet.scheduling.rules import default_schedule, rule_of
 
 RELU = Activation(low=0.0)
 AROUND = Window((3, 3), (1, 1), (1, 1))
@@ -98,15 +99,15 @@ def test_a_golden_file_for_every_rule() -> None:
 @pytest.mark.parametrize("rule", sorted(FUNCTIONS))
 def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
     func = FUNCTIONS[rule]().with_attr("global_symbol", "main")
-    assert pipeline.rule_of(func) == rule
-    scheduled = pipeline.default_schedule(func, target.resolve("cuda-sm_90").tvm_target())
+    assert rule_of(func) == rule
+    scheduled = default_schedule(func, target.resolve("cuda-sm_90").tvm_target())
     golden(f"schedules/cuda/{rule}.tvmscript", scheduled.mod.script() + "\n")
 
 
 def test_tf32_is_refused_where_tensor_cores_do_not_multiply_it() -> None:
     func = FUNCTIONS["pointwise_conv2d_tf32"]().with_attr("global_symbol", "main")
     with pytest.raises(Exception, match="tf32 needs sm_80 or newer, came sm_75"):
-        pipeline.default_schedule(func, target.resolve("cuda-sm_75").tvm_target())
+        default_schedule(func, target.resolve("cuda-sm_75").tvm_target())
 
 
 @pytest.mark.parametrize("place", [a_place, b_place, c_place, tf32_a_place, tf32_b_place])
@@ -268,7 +269,7 @@ def test_what_others_read_too_is_not_fused() -> None:
             z = builder.emit_output(relax.op.add(builder.emit(z), y))
         builder.emit_func_output(z)
     pairs = gpu_networks.unpooled("fp16", gpu_networks.pointwise_depthwise)
-    lowered = pipeline.lower_graph(builder.finalize(), 32, legalization=pairs)
+    lowered = pipeline.lower_graph(builder.finalize(), pairs)
     names = [kernel.name.partition("_conv2d")[0] for kernel in pipeline.extract_kernels(lowered)]
     assert {"pointwise", "depthwise"} <= set(names) and "pointwise_depthwise" not in names
 
@@ -284,7 +285,7 @@ def test_pooling_goes_to_the_classifier_where_a_launch_costs_more() -> None:
     assert "global_avg_pool2d_1x1x256" in [step.kernel for step in planned_head("cuda-sm_87", 7)]
 
 
-def planned_head(name: str, batch: int) -> tuple[Step, ...]:
+def planned_head(name: str, batch: int) -> tuple[Launch, ...]:
     plan, _ = gpu_networks.planned(gpu_networks.mobilenet(0.25, 32, batch), name, "fp16")
     return plan.steps
 

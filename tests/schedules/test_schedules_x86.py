@@ -21,14 +21,14 @@ from support.network_kernels import Workload
 from tvm import tirx
 
 from schedules import RULES
-from schedules.sharing import EVEN
-from tvm_mobilenet.compiler import pipeline
+from schedules.cpu.sharing import EVEN
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.balance import imbalance
+from tvm_mobilenet.scheduling.rules import SCHEDULE_RULE, default_schedule, rule_of
 from tvm_mobilenet.scheduling.space import (
     Candidate,
     KernelSpace,
@@ -61,7 +61,7 @@ def spec_of(name: str) -> TargetSpec:
 
 def by_default(func: tirx.PrimFunc, spec: TargetSpec) -> tvm.IRModule:
     plain = func.with_attr("global_symbol", "main")
-    return pipeline.default_schedule(plain, spec.tvm_target()).mod
+    return default_schedule(plain, spec.tvm_target()).mod
 
 
 def compiled(mod: tvm.IRModule, spec: TargetSpec) -> tvm.runtime.Function:
@@ -189,7 +189,7 @@ def test_points_that_leave_a_core_idle_are_refused() -> None:
 def without_rule(mod: tvm.IRModule) -> list[str]:
     """The script but for the annotation, which MetaSchedule leaves where it was."""
     script: str = mod.script()
-    return [line for line in script.splitlines() if pipeline.SCHEDULE_RULE not in line]
+    return [line for line in script.splitlines() if SCHEDULE_RULE not in line]
 
 
 # Structure
@@ -224,7 +224,7 @@ def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
         func = GOLDEN[rule].func()
     else:
         func = kernel_of_largest(GOLDEN_OF_NETWORK[rule], spec)
-    assert pipeline.rule_of(func) == rule
+    assert rule_of(func) == rule
     golden(f"schedules/x86/{rule}.tvmscript", by_default(func, spec).script() + "\n")
 
 

@@ -10,8 +10,8 @@ from tvm import te
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from schedules.cpu.sharing import most_even, num_cores, stretch
 from schedules.primitives import parallel_rows
-from schedules.sharing import most_even, num_cores, stretch
 from tvm_mobilenet.scheduling.balance import imbalance, shared_rows
 
 

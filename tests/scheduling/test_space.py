@@ -12,13 +12,13 @@ from support import tuning_kernels
 from support.tuning_kernels import SPEC, matmul
 from tvm import s_tir
 
+from tvm_mobilenet.scheduling.rules import NoRule
 from tvm_mobilenet.scheduling.space import (
     KernelSpace,
-    NoRule,
     Rejected,
     factorizations,
-    trace_point,
 )
+from tvm_mobilenet.scheduling.traces import trace_point
 from tvm_mobilenet.tuning.search.strategy import CostModel, Search
 
 

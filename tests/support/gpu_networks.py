@@ -22,10 +22,11 @@ from schedules.cuda.tiles import tiles_of
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet import bundle, models
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.backend import backend_of
 from tvm_mobilenet.compiler.cuda import library, nvcc, program
 from tvm_mobilenet.compiler.cuda.lowering import lower
-from tvm_mobilenet.compiler.graph import legalization
 from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.kernels.gpu.image import TILE
@@ -107,7 +108,7 @@ def chain() -> list[Convolution]:
         asked.append(list(chain))
         return []
 
-    pipeline.lower_graph(mobilenet(1.0, 224).module, 32, legalization=unpooled("fp16", look))
+    pipeline.lower_graph(mobilenet(1.0, 224).module, unpooled("fp16", look))
     (chain,) = asked
     return chain
 
@@ -127,22 +128,18 @@ def planned(
     """The network's program for the target `name`; `fuse` overrules the models, `pooled` too."""
     spec = target.resolve(name)
     kind = spec.tvm_target()
-    legalize = legalization.for_target(spec, precision)
+    legalize = backend_of(CompileOptions(spec, precision)).legalize()
     if fuse is not None:
         legalize = legalize_gpu(precision, Fusion(fuse, pooled))
-    lowered = pipeline.lower_graph(network.module, spec.vector_width, legalization=legalize)
+    lowered = pipeline.lower_graph(network.module, legalize)
     return program.make_program(schedule(lowered, kind)), kind
 
 
 def kernel(precision: str, name: str) -> pipeline.Kernel:
     """A kernel of the smallest network, the first whose name begins so."""
     spec = target.resolve(KERNEL_TARGET)
-    lowered = pipeline.lower_graph(
-        mobilenet(0.25, 32).module,
-        spec.vector_width,
-        legalization=legalization.for_target(spec, precision),
-    )
-    return next(one for one in pipeline.extract_kernels(lowered) if one.name.startswith(name))
+    kernels = pipeline.kernels_of(mobilenet(0.25, 32).module, CompileOptions(spec, precision))
+    return next(one for one in kernels if one.name.startswith(name))
 
 
 def emulated(plan: program.GpuProgram, kind: Target, folder: Path) -> library.GpuCode:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tvm import tirx
 
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import (
     Activation,
     conv2d,

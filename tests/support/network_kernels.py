@@ -18,7 +18,7 @@ from tvm.ir import Constant
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.legalize_cpu import panel_of
+from tvm_mobilenet.compiler.graph.legalize_cpu import legalize, panel_of
 from tvm_mobilenet.kernels.cpu.conv2d import fusing_pays
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.strassen import pays
@@ -189,7 +189,7 @@ def kernel(workload: Workload, vector_width: int) -> NetworkKernel:
 def network(config: MobileNetConfig, vector_width: int) -> list[NetworkKernel]:
     """Every kernel call of the network, in order."""
     module, weights = relax_module(config)
-    lowered = pipeline.lower_graph(module, vector_width)
+    lowered = pipeline.lower_graph(module, legalize(vector_width))
     calls = [
         binding.value
         for block in lowered["main"].body.blocks

@@ -11,6 +11,8 @@ from torch import nn
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.cpu.static_program import StaticProgram
+from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import onnx_export, relax_import
 
@@ -25,7 +27,7 @@ def relax_of(module: nn.Module, shape: tuple[int, ...]) -> tvm.IRModule:
 
 def folded(module: nn.Module, shape: tuple[int, ...]) -> tvm.IRModule:
     """The imported network after the pipeline's first phase, as the legalization gets it."""
-    (_, passes), *_ = pipeline.graph_phases(target.resolve("x86").vector_width)
+    (_, passes), *_ = pipeline.graph_phases(legalize(target.resolve("x86").vector_width))
     return tvm.transform.Sequential(passes)(relax_of(module, shape))
 
 
@@ -48,7 +50,8 @@ def expected(module: nn.Module, x: Array) -> list[Array]:
 
 def compiled(mod: tvm.IRModule) -> StaticProgram:
     spec = target.resolve("x86")
-    program, _ = pipeline.compile_graph(mod, spec.tvm_target(), spec.vector_width)
+    program = pipeline.compile_network(mod, CompileOptions(spec)).program
+    assert isinstance(program, StaticProgram)
     return program
 
 

@@ -17,6 +17,7 @@ import tvm_ffi
 from tvm import s_tir, te, tirx
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules import RULES
 from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.tuning.workers.messages import Settings
@@ -109,6 +110,7 @@ def register() -> None:
 
         full = f"s_tir.meta_schedule.tuning_test.{name}"
         tvm_ffi.register_global_func(full, rule, override=True)
+        RULES.setdefault("tuning_test", {})[name] = rule
 
 
 class CSource:

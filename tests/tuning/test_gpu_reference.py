@@ -11,7 +11,7 @@ from tvm import tirx
 
 from schedules import RULES
 from schedules.cuda.tiles import Tile
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d

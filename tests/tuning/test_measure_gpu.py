@@ -114,7 +114,7 @@ def test_rows_that_fill_an_image_up_to_tiles_need_not_be_written(
     spec = target.resolve(NAME)
     alone = legalize_gpu("fp32", Fusion(gpu_networks.alone, lambda *_: False))
     module = gpu_networks.mobilenet(0.25, 32).module
-    lowered = pipeline.lower_graph(module, spec.vector_width, legalization=alone)
+    lowered = pipeline.lower_graph(module, alone)
     kernels = pipeline.extract_kernels(lowered)
     found = next(one for one in kernels if one.name.startswith("depthwise_conv2d_2x2"))
     settings = replace(SETTINGS, tolerance=TOLERANCES["fp32"])

@@ -21,7 +21,7 @@ from support import tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, tune
-from tvm_mobilenet.database import location, store
+from tvm_mobilenet.database import lookup, store
 from tvm_mobilenet.database import meta as record_meta
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import RunFailed
@@ -327,18 +327,18 @@ def test_plain_tune_leaves_a_checkout_clean(
     assert tune.main(["--trials", "6"]) == 0
     status = ["git", "status", "--porcelain", "--untracked-files=all"]
     assert not subprocess.run(status, check=True, capture_output=True).stdout
-    records = Records.open(location.work_directory(SPEC), SPEC)
+    records = Records.open(lookup.work_directory(SPEC), SPEC)
     best = [one.trace_key for one in Records.open(shipped / SPEC.name, SPEC).ranked(0)[:SEEDS]]
     assert set(best) <= {one.trace_key for one in records.records}
-    opened = location.open_records(SPEC, None)
-    assert opened is not None and opened.directory == location.work_directory(SPEC)
+    opened = lookup.open_records(SPEC, None)
+    assert opened is not None and opened.directory == lookup.work_directory(SPEC)
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        ([], "mobilenet_v1 1-224: no operator of it becomes a kernel of ours on tuning-test"),
+        ([], "mobilenet_v1-1-224: no operator of it becomes a kernel of ours on tuning-test"),
         (
             [matmul(8, 32, 16, "unheard_of"), matmul(4, 64, 16, "unheard_of")],
             "no kernel can be tuned for tuning-test: matmul_8x32x16: no schedule rule",

@@ -68,6 +68,12 @@ def _compile(
     output: Path,
     records: Path | None,
 ) -> Path:
-    from tvm_mobilenet.compile import compile_bundle
+    from tvm_mobilenet.api import build_bundle
+    from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.database.lookup import open_records
+    from tvm_mobilenet.hardware import target as targets
+    from tvm_mobilenet.network import source
 
-    return compile_bundle(target, config, batch, output, records)
+    spec = targets.resolve(target)
+    network, opened = source.from_config(config, batch), open_records(spec, records)
+    return build_bundle(network, CompileOptions(spec), output, opened).path

@@ -100,7 +100,7 @@ def write(
         )
         text = to_json(manifest)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
-        _replace(path, _packed(folder) if path.suffix == ".tar" else folder)
+        _replace(path, _pack(folder) if path.suffix == ".tar" else folder)
     return from_json(text)
 
 
@@ -137,7 +137,7 @@ def _beside(path: Path) -> Iterator[Path]:
         raise RunFailed(f"{path}: the bundle could not be written: {error}") from error
 
 
-def _packed(folder: Path) -> Path:
+def _pack(folder: Path) -> Path:
     """The files of ``folder`` as a .tar next to it."""
     archive_path = folder.with_suffix(".tar")
     with tarfile.open(archive_path, "w") as archive:

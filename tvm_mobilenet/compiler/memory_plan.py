@@ -22,7 +22,7 @@ INPUT, PARAMETERS, WORKSPACE = "input", "parameters", "workspace"
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """Where a tensor lies: one of the network's buffers and a byte offset in it."""
 
     buffer: str
@@ -39,11 +39,11 @@ class KernelCall:
 
 
 @dataclass(frozen=True)
-class Step:
+class KernelStep:
     """A kernel to run on tensors at `places`: those it reads, then the one it writes."""
 
     kernel: GlobalVar
-    places: tuple[Place, ...]
+    places: tuple[TensorPlace, ...]
     call: KernelCall
 
 
@@ -56,7 +56,7 @@ class MemoryPlan:
 
     input: Var
     outputs: tuple[Expr, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[KernelStep, ...]
     parameters: bytes
     workspace_bytes: int
 
@@ -148,11 +148,11 @@ class _Planner:
     def plan(self) -> MemoryPlan:
         (input_var,) = self.main.params
         outputs = self.outputs()
-        places: dict[Var, Place] = {input_var: Place(INPUT)}
+        places: dict[Var, TensorPlace] = {input_var: TensorPlace(INPUT)}
         for index, var in enumerate(map(self.root, outputs)):
             if var in places or not isinstance(var, Var):
                 raise BadInput("a network output must be computed, and given out once")
-            places[var] = Place(output(index))
+            places[var] = TensorPlace(output(index))
         workspace_bytes = self.place_intermediate(places)
         steps = tuple(self.step(var, call, places) for var, call in self.calls)
         # a network without weights has a byte of them: no buffer is empty
@@ -171,7 +171,7 @@ class _Planner:
             value = self.same_as[value]
         return value
 
-    def place_intermediate(self, places: dict[Var, Place]) -> int:
+    def place_intermediate(self, places: dict[Var, TensorPlace]) -> int:
         """Place every tensor between two kernels; the bytes of the workspace."""
         first = {var: index for index, (var, _) in enumerate(self.calls)}
         last = dict(first)
@@ -180,27 +180,29 @@ class _Planner:
                 if isinstance(arg, Var) and arg in last:
                     last[arg] = index
         inner = [var for var in first if var not in places]
-        intervals = [Interval(self.aligned(nbytes(v)), first[v], last[v]) for v in inner]
+        intervals = [Interval(self.align(nbytes(v)), first[v], last[v]) for v in inner]
         offsets, needed = plan_offsets(intervals, self.alignment)
-        places.update((v, Place(WORKSPACE, o)) for v, o in zip(inner, offsets, strict=True))
+        places.update((v, TensorPlace(WORKSPACE, o)) for v, o in zip(inner, offsets, strict=True))
         return needed
 
-    def step(self, var: Var, call: Call, places: dict[Var, Place]) -> Step:
+    def step(self, var: Var, call: Call, places: dict[Var, TensorPlace]) -> KernelStep:
         tensors = [*arguments(call), var]
         described = describe_call(self.mod, var, call)
-        return Step(call.args[0], tuple(self.place(one, places) for one in tensors), described)
+        return KernelStep(
+            call.args[0], tuple(self.place(one, places) for one in tensors), described
+        )
 
-    def place(self, value: Expr, places: dict[Var, Place]) -> Place:
+    def place(self, value: Expr, places: dict[Var, TensorPlace]) -> TensorPlace:
         value = self.root(value)
         if not isinstance(value, Constant):
             return places[value]
         if value not in self.constant_offsets:
             self.constant_offsets[value] = len(self.parameters)
             data = np.ascontiguousarray(value.value.numpy()).tobytes()
-            self.parameters += data.ljust(self.aligned(len(data)), b"\0")
-        return Place(PARAMETERS, self.constant_offsets[value])
+            self.parameters += data.ljust(self.align(len(data)), b"\0")
+        return TensorPlace(PARAMETERS, self.constant_offsets[value])
 
-    def aligned(self, size: int) -> int:
+    def align(self, size: int) -> int:
         return -(-size // self.alignment) * self.alignment
 
 

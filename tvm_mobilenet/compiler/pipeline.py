@@ -1,31 +1,26 @@
-"""The compile pipeline as one readable list: Relax from the importer → one scheduled program."""
+"""The compile pipeline as one readable list: Relax from the importer → native code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import tvm
-import tvm_ffi
 from tvm import relax, s_tir, tirx
-from tvm.s_tir.schedule import SBlockRV
 from tvm.target import Target
 
-from schedules import RULES
-from schedules.sharing import num_cores
-from tvm_mobilenet.compiler.cpu.static_program import StaticProgram, make_static
+from tvm_mobilenet.compiler.backend import Program, backend_of
+from tvm_mobilenet.compiler.dump import NO_DUMP, IrDump
 from tvm_mobilenet.compiler.graph.fold_constants import fold_constants
-from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
 from tvm_mobilenet.compiler.memory_plan import kernel_calls
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.database.lines import RecordInfo
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.scheduling.rules import default_schedule, rule_of
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.database.lines import RecordInfo
-
-SCHEDULE_RULE = "schedule_rule"  # the annotation MetaSchedule knows
-TVMS_OWN = "meta_schedule."  # what the rules in TVM's own legalization of pooling begin with
+    from tvm_mobilenet.compiler.backend import Code
 
 
 class ScheduleSource(Protocol):
@@ -34,6 +29,15 @@ class ScheduleSource(Protocol):
     def schedule_for(
         self, func: tirx.PrimFunc
     ) -> tuple[s_tir.Schedule, RecordInfo] | tuple[None, None]: ...
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """``tuned`` has the record of each kernel that was scheduled from one."""
+
+    code: Code
+    program: Program
+    tuned: dict[str, RecordInfo]
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,32 @@ class Kernel:
     flops: int
 
 
-def graph_phases(
-    vector_width: int,
-    rules: Collection[str] = (),
-    legalization: tvm.transform.Pass | None = None,
-) -> list[tuple[str, list[tvm.transform.Pass]]]:
-    """The graph's passes, in order, by phase.
+def compile_network(
+    mod: tvm.IRModule,
+    options: CompileOptions,
+    records: ScheduleSource | None = None,
+    dump: IrDump = NO_DUMP,
+) -> Compiled:
+    """Compile the importer's module; ``dump`` gets the module after each phase.
 
-    `rules` are as for `legalize`, which a `legalization` that is not that of CPUs stands in for.
+    Raises BadInput for what the target has no kernel for, RunFailed where ``options`` require a
+    record that there is not.
     """
+    backend = backend_of(options)
+    # graph: folded, made into calls of kernels
+    lowered = lower_graph(mod, backend.legalize(), dump)
+    # kernels: each scheduled by its record, or by its rule's default
+    scheduled, tuned = schedule_kernels(lowered, backend.target, records)
+    dump("schedule", scheduled)
+    if options.require_records:
+        check_all_tuned(scheduled, tuned, options.spec.name)
+    # program: memory planned, kernels lowered, code generated
+    finished = backend.finish(scheduled, dump)
+    return Compiled(finished.code, finished.program, tuned)
+
+
+def graph_phases(legalize: tvm.transform.Pass) -> list[tuple[str, list[tvm.transform.Pass]]]:
+    """The graph's passes, in order, by phase; ``legalize`` is the backend's."""
     return [
         (
             "fold",
@@ -66,7 +87,7 @@ def graph_phases(
                 relax.transform.DeadCodeElimination(),
             ],
         ),
-        ("legalize", [legalization or legalize(vector_width, rules)]),
+        ("legalize", [legalize]),
         (
             "legalize-rest",
             [  # operators we have no kernel for
@@ -81,32 +102,14 @@ def graph_phases(
 
 
 def lower_graph(
-    mod: tvm.IRModule,
-    vector_width: int,
-    rules: Collection[str] = (),
-    dump: IrDump | None = None,
-    legalization: tvm.transform.Pass | None = None,
+    mod: tvm.IRModule, legalize: tvm.transform.Pass, dump: IrDump = NO_DUMP
 ) -> tvm.IRModule:
     """The importer's module → kernel calls over our unscheduled TensorIR functions."""
-    dump = dump or IrDump(None)
     dump("import", mod)
-    for phase, passes in graph_phases(vector_width, rules, legalization):
+    for phase, passes in graph_phases(legalize):
         mod = tvm.transform.Sequential(passes)(mod)
         dump(phase, mod)
     return mod
-
-
-def extract_kernels(mod: tvm.IRModule) -> list[Kernel]:
-    """The tunable kernels of a lowered graph, each once, in order of first execution."""
-    counts: dict[str, int] = {}
-    for _, call in kernel_calls(mod):
-        name = call.args[0].name_hint
-        counts[name] = counts.get(name, 0) + 1
-    return [
-        Kernel(name, mod[name].with_attr("global_symbol", "main"), count, flops(mod[name]))
-        for name, count in counts.items()
-        if rule_of(mod[name]) is not None
-    ]
 
 
 def schedule_kernels(
@@ -131,98 +134,36 @@ def schedule_kernels(
     return tvm.IRModule(functions), tuned
 
 
-def default_schedule(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule:
-    """The rule's own decision, by its analytic model; needs no tuning."""
-    sch = s_tir.Schedule(tvm.IRModule({"main": func}))
-    for block in sch.get_child_blocks(sch.get_sblock("root")):
-        rule = sch.get(block).annotations.get(SCHEDULE_RULE)
-        if rule is not None:
-            sch.unannotate(block, SCHEDULE_RULE)
-            with target:
-                (scheduled,) = find_rule(str(rule), target)(sch, block)
-            return scheduled
-    raise RunFailed("this kernel has no block with a schedule rule")
+def check_all_tuned(mod: tvm.IRModule, tuned: Collection[str], target: str) -> None:
+    """Raise RunFailed, naming the kernels, where the network calls one that no record is of."""
+    calls = [call.args[0].name_hint for _, call in kernel_calls(mod)]
+    untuned = [name for name in calls if name not in tuned]
+    if untuned:
+        raise RunFailed(
+            f"no record for {len(untuned)} of {len(calls)} layers on {target}: "
+            f"{', '.join(dict.fromkeys(untuned))}; run 'tune' for them, "
+            "or drop --on-untuned error"
+        )
 
 
-def find_rule(
-    rule: str, target: Target
-) -> Callable[[s_tir.Schedule, SBlockRV], list[s_tir.Schedule]]:
-    """The schedule of the first of the target's keys that has the rule."""
-    for key in target.keys:
-        if rule in RULES.get(key, {}):
-            return RULES[key][rule]
-    raise RunFailed(f"no schedule {rule!r} for target keys {', '.join(target.keys)}")
+def kernels_of(mod: tvm.IRModule, options: CompileOptions) -> list[Kernel]:
+    """The tunable kernels of the importer's module, each once, in order of first execution."""
+    return extract_kernels(lower_graph(mod, backend_of(options).legalize()))
 
 
-def rules_of(target: Target, strassen: bool = True) -> frozenset[str]:
-    """The kinds of kernels that the target has schedules for, or those without Strassen's."""
-    rules = frozenset(rule for key in target.keys for rule in RULES.get(key, {}))
-    return rules if strassen else rules - STRASSEN
-
-
-def rule_of(func: tirx.PrimFunc) -> str | None:
-    """The schedule rule that one of the function's blocks is annotated with."""
-    found: list[str] = []
-
-    def visit(block: s_tir.SBlock) -> None:
-        rule = str(block.annotations.get(SCHEDULE_RULE, TVMS_OWN))
-        if not rule.startswith(TVMS_OWN):
-            found.append(rule)
-
-    tvm_ffi.structural_walk(func.body, (s_tir.SBlock, visit))
-    return found[0] if found else None
+def extract_kernels(mod: tvm.IRModule) -> list[Kernel]:
+    """As ``kernels_of``, of a lowered graph."""
+    counts: dict[str, int] = {}
+    for _, call in kernel_calls(mod):
+        name = call.args[0].name_hint
+        counts[name] = counts.get(name, 0) + 1
+    return [
+        Kernel(name, mod[name].with_attr("global_symbol", "main"), count, flops(mod[name]))
+        for name, count in counts.items()
+        if rule_of(mod[name]) is not None
+    ]
 
 
 def flops(func: tirx.PrimFunc) -> int:
     """Floating-point operations of one call, an addition and a multiplication counted apart."""
     return int(s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": func})))
-
-
-def schedule_graph(
-    mod: tvm.IRModule,
-    target: Target,
-    vector_width: int,
-    records: ScheduleSource | None = None,
-    dump: IrDump | None = None,
-    strassen: bool = True,
-) -> tuple[tvm.IRModule, dict[str, RecordInfo]]:
-    """The importer's module → calls of scheduled kernels, and the record of each tuned one.
-
-    Without `strassen` every 1x1 convolution is computed directly.
-    """
-    dump = dump or IrDump(None)
-    lowered = lower_graph(mod, vector_width, rules_of(target, strassen), dump)
-    scheduled, tuned = schedule_kernels(lowered, target, records)
-    dump("schedule", scheduled)
-    return scheduled, tuned
-
-
-def compile_graph(
-    mod: tvm.IRModule,
-    target: Target,
-    vector_width: int,
-    records: ScheduleSource | None = None,
-    dump: IrDump | None = None,
-    strassen: bool = True,
-) -> tuple[StaticProgram, dict[str, RecordInfo]]:
-    """The importer's module → the static program, and the record of each tuned kernel."""
-    dump = dump or IrDump(None)
-    scheduled, tuned = schedule_graph(mod, target, vector_width, records, dump, strassen)
-    program = make_static(scheduled, vector_width, num_cores(target))
-    dump("static", program.module)
-    return program, tuned
-
-
-class IrDump:
-    """Writes the module after each phase into a folder, numbered; None writes nothing."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        self.count = 0
-
-    def __call__(self, phase: str, mod: tvm.IRModule) -> None:
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{self.count:02d}-{phase}.py").write_text(mod.script() + "\n")
-        self.count += 1

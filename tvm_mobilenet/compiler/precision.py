@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
 
+Precision = Literal["fp32", "tf32", "fp16"]
+
 # What a result may differ by from float32 arithmetic, ‖a - b‖ / ‖b‖.
 # fp32 only sums in another order. fp16 keeps 10 bits after the leading one and so does tf32: each
 # rounds what it multiplies by up to 2^-11 = 4.9e-4, some 27 layers deep, hence the same tolerance.
 # (tf32 stays well below it: sums, and what lies between layers, are float32.)
-TOLERANCES = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2}
+TOLERANCES: dict[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2}
 
 
-def from_flags(args: argparse.Namespace, spec: TargetSpec) -> str:
-    """What `cli.add_precision_flags` came to for a target; raises BadInput where it lacks that."""
-    if not args.allow_tf32:
-        check(args.precision, spec)
-        return str(args.precision)
-    if args.precision != "fp32":
+def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> Precision:
+    """The precision that was asked for, or tf32 where fp32 may be computed in it.
+
+    Raises BadInput where the target lacks that, or tf32 is allowed for anything but fp32.
+    """
+    if not allow_tf32:
+        check(asked, spec)
+        return asked
+    if asked != "fp32":
         raise BadInput(
-            f"--allow-tf32 is for --precision fp32; {args.precision} uses tensor cores without it"
+            f"--allow-tf32 is for --precision fp32; {asked} uses tensor cores without it"
         )
     check("tf32", spec)
     return "tf32"
 
 
-def check(precision: str, spec: TargetSpec) -> None:
+def check(precision: Precision, spec: TargetSpec) -> None:
     """Raise BadInput for a precision that the target does not compute in."""
     if precision == "fp32":
         return
     if spec.gpu is None:
-        raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; wanted fp32")
+        raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; expected fp32")
     if precision not in spec.gpu.tensor_cores:
         raise BadInput(
             f"target {spec.name}: the tensor cores of {spec.gpu.arch} do not multiply {precision}; "

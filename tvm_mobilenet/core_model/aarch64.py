@@ -402,7 +402,7 @@ def _mov(text: str, mnemonic: str, arguments: list[str]) -> Operation:
     return Operation(text, "scalar", _reads(source), names, effect=lambda s: put(s, move(s)))
 
 
-def _modified(arguments: list[str], bits: int) -> Get:
+def _modify(arguments: list[str], bits: int) -> Get:
     """A second operand with its shift or extension, or a number shifted."""
     get = _get(arguments[0])
     if len(arguments) == 1:
@@ -434,7 +434,7 @@ def _binary(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         return Operation(
             text, "scalar", _reads(arguments[1]), names, effect=lambda s: put(s, first(s))
         )
-    second = _modified(arguments[2:], bits)
+    second = _modify(arguments[2:], bits)
     width = (_register(arguments[1]) or ("", bits))[1]
     compute = BINARY[name]
 
@@ -531,10 +531,10 @@ def _choice(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         chosen: Get = lambda _: 1 if mnemonic == "cset" else -1  # noqa: E731
         other: Get = lambda _: 0  # noqa: E731
     elif mnemonic in ("cinc", "cneg", "cinv"):
-        chosen, other = _changed(mnemonic[1:], _get(arguments[1])), _get(arguments[1])
+        chosen, other = _change(mnemonic[1:], _get(arguments[1])), _get(arguments[1])
     else:
         chosen = _get(arguments[1])
-        other = _changed(mnemonic[2:], _get(arguments[2]))
+        other = _change(mnemonic[2:], _get(arguments[2]))
 
     def choose(state: State) -> None:
         if state.flags is None:
@@ -562,7 +562,7 @@ CHANGES: dict[str, Callable[[int], int]] = {
 }
 
 
-def _changed(how: str, get: Get) -> Get:
+def _change(how: str, get: Get) -> Get:
     """How csel, csinc, csneg or csinv gets its second operand."""
     if how == "el":
         return get

@@ -217,7 +217,7 @@ class Interpreter:
         if name in state.registers:
             name = state.symbol_at(state.get(name)) or name
         if name in self._listing.functions:
-            self._pushed(lambda: self._run(self._listing.labels[name]))
+            self._push(lambda: self._run(self._listing.labels[name]))
             return
         arguments = [state.get(one) for one in isa.ARGUMENTS]
         result: int | None = None
@@ -250,11 +250,11 @@ class Interpreter:
         kept = {one: self._state.get(one) for one in self._state.registers}
         for place, argument in enumerate((0, environment, closure)):
             self._pass(place, argument)
-        self._pushed(lambda: self._run(self._entry(lambda_name)))
+        self._push(lambda: self._run(self._entry(lambda_name)))
         for one, value in kept.items():  # the callee's duty; some code there is not followed
             self._state.put(one, value)
 
-    def _pushed(self, run: Callable[[], None]) -> None:
+    def _push(self, run: Callable[[], None]) -> None:
         """Run with room on the stack for a return address."""
         pointer = self._isa.STACK_POINTER
         before = self._state.get(pointer)
@@ -349,18 +349,20 @@ class Interpreter:
         for name, value in now.registers.items():
             bits = 32 if name in now.narrow else WORD
             one, two = before.registers.get(name), last.registers.get(name)
-            moved = _moved(one, two, value, count, bits)
+            moved = _distance_moved(one, two, value, count, bits)
             if bits == 32:
                 state.put(name, moved, 32)
             else:
                 state.put(name, moved)
         for address, value in now.words.items():
-            state.words[address] = _moved(
+            state.words[address] = _distance_moved(
                 before.words.get(address), last.words.get(address), value, count, WORD
             )
 
 
-def _moved(one: int | None, two: int | None, now: int | None, count: int, bits: int) -> int | None:
+def _distance_moved(
+    one: int | None, two: int | None, now: int | None, count: int, bits: int
+) -> int | None:
     if now is None or two is None or one is None:
         return None
     step = signed(now - two, bits)

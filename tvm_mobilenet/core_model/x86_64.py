@@ -29,7 +29,7 @@ _POINTERS = ("si", "di", "bp", "sp")
 SIZES = (("", 64), ("d", 32), ("w", 16), ("b", 8))
 
 
-def _named() -> dict[str, tuple[str, int]]:
+def _register_names() -> dict[str, tuple[str, int]]:
     names = {f"r{i}{suffix}": (f"r{i}", bits) for i in range(8, 16) for suffix, bits in SIZES}
     for letter, whole in _OLD.items():
         parts = ((whole, 64), (f"e{letter}x", 32), (f"{letter}x", 16), (f"{letter}l", 8))
@@ -40,7 +40,7 @@ def _named() -> dict[str, tuple[str, int]]:
     return names
 
 
-SCALARS = _named()  # name → the whole register, bits
+SCALARS = _register_names()  # name → the whole register, bits
 VECTOR = re.compile(r"^([xyz])mm(\d+)$")
 VECTOR_BYTES = {"x": 16, "y": 32, "z": 64}
 MASK = re.compile(r"^k[0-7]$")

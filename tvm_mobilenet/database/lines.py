@@ -5,12 +5,13 @@ Only the standard library is imported here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tvm_mobilenet.scheduling.traces import check_trace, trace_key
 
 NEVER_SECONDS = 1e10  # what MetaSchedule writes as the time of a failure
 
@@ -109,7 +110,7 @@ def parse_provenance(text: str, workloads: int) -> tuple[str, RecordInfo] | Fail
 
 def line_key(text: str) -> str:
     """By what provenance refers to a record: a hash of its line."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return trace_key(text)
 
 
 def _json(text: str) -> Any:
@@ -118,19 +119,6 @@ def _json(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", None) or type(error).__name__
         raise ValueError(f"not valid JSON ({reason})") from None
-
-
-def check_trace(trace: Any) -> None:
-    """Raise ValueError for what is no trace in JSON; TVM itself would crash on some of it."""
-    good = isinstance(trace, list) and len(trace) == 2 and all(isinstance(v, list) for v in trace)
-    if not good or not all(isinstance(one, list) and len(one) == 4 for one in trace[0]):
-        raise ValueError("the trace is not [instructions, decisions]")
-    places = range(len(trace[0]))
-    for decision in trace[1]:
-        if not (isinstance(decision, list) and len(decision) == 2):
-            raise ValueError("a decision is not [place, value]")
-        if type(decision[0]) is not int or decision[0] not in places:
-            raise ValueError(f"a decision for instruction {decision[0]!r} of {len(places)}")
 
 
 def _is_time(value: Any) -> bool:

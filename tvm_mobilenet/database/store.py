@@ -1,4 +1,4 @@
-"""The tuning database: one folder for each target (``location`` says which).
+"""The tuning database: one folder for each target (``lookup`` says which).
 
 Three files that only ever grow, one JSON value a line:
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import shutil
@@ -39,6 +38,7 @@ from tvm_mobilenet.database.meta import META, LogTarget, identity
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.files import append_lines, hold_lock, read_lines, replace
 from tvm_mobilenet.provenance import now
+from tvm_mobilenet.scheduling.traces import canonical_json, trace_key
 
 if TYPE_CHECKING:
     import tvm
@@ -380,8 +380,6 @@ class Records:
 def _new_record(entry: Measured, workload: int, log_target: LogTarget) -> Record:
     from tvm.s_tir import meta_schedule as ms
 
-    from tvm_mobilenet.scheduling.space import canonical_json, trace_key
-
     arguments = [info.as_json() for info in ms.arg_info.ArgInfo.from_entry_func(entry.mod)]
     seconds = entry.info.latency_us / 1e6
     trace = json.loads(entry.trace_json)
@@ -448,7 +446,7 @@ def _read(directory: Path) -> _Contents:
             continue
         workload, trace_json, seconds, target = parsed
         info = infos.get(line_key(line)) or RecordInfo(latency_us=seconds * 1e6)
-        key = hashlib.sha256(trace_json.encode()).hexdigest()[:16]
+        key = trace_key(trace_json)
         contents.records.append(Record(workload, trace_json, key, seconds, target, line, info))
     return contents
 

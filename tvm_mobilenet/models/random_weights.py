@@ -62,7 +62,7 @@ def _fill_convolution(
 ) -> Moments:
     shape = (layer.out_channels, layer.in_channels // layer.groups, layer.kernel, layer.kernel)
     weight = rng.standard_normal(shape) * math.sqrt(2 / layer.fan_in)
-    out = _convolved(weight, given, depthwise=layer.op == "depthwise3x3")
+    out = _convolve(weight, given, depthwise=layer.op == "depthwise3x3")
 
     count = layer.out_channels
     scale = rng.uniform(*SCALE_RANGE, count)
@@ -80,7 +80,7 @@ def _fill_convolution(
     normalised = Moments(
         shift + scale * (out.mean - mean) / np.sqrt(variance), scale**2 * out.variance / variance
     )
-    return _rectified(normalised)
+    return _rectify(normalised)
 
 
 def _fill_classifier(
@@ -99,7 +99,7 @@ def _fill_classifier(
     _write(state, "classifier.bias", bias)
 
 
-def _convolved(weight: npt.NDArray[np.float64], given: Moments, depthwise: bool) -> Moments:
+def _convolve(weight: npt.NDArray[np.float64], given: Moments, depthwise: bool) -> Moments:
     """Moments of a convolution's output; ``weight`` is (out, in / groups, kh, kw)."""
     taps = weight.sum(axis=(2, 3))
     power = (weight**2).sum(axis=(2, 3))
@@ -108,7 +108,7 @@ def _convolved(weight: npt.NDArray[np.float64], given: Moments, depthwise: bool)
     return Moments(taps @ given.mean, power @ given.variance)
 
 
-def _rectified(given: Moments) -> Moments:
+def _rectify(given: Moments) -> Moments:
     """Moments of max(x, 0) for normally distributed x."""
     mean, std = given.mean, np.sqrt(given.variance)
     density = np.exp(-0.5 * (mean / std) ** 2) / math.sqrt(2 * math.pi)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.numerics import relative_error
 
 if TYPE_CHECKING:
     import onnx
@@ -92,7 +93,7 @@ def verify(model: onnx.ModelProto, module: nn.Module, x: Array) -> float:
     shapes_wanted, shapes_got = [a.shape for a in wanted], [a.shape for a in got]
     if shapes_wanted != shapes_got:
         raise RunFailed(f"ONNX model gives outputs {shapes_got}, PyTorch {shapes_wanted}")
-    error = max(_relative_error(a, b) for a, b in zip(got, wanted, strict=True))
+    error = max(relative_error(a, b) for a, b in zip(got, wanted, strict=True))
     # NaN compares false with everything, so ask for what is wanted
     if not error <= TOLERANCE:
         raise RunFailed(
@@ -138,12 +139,6 @@ def evaluate(model: onnx.ModelProto, x: Array) -> list[Array]:
     from onnx.reference import ReferenceEvaluator
 
     return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feed)]
-
-
-def _relative_error(a: Array, b: Array) -> float:
-    size = float(np.linalg.norm(b))
-    difference = float(np.linalg.norm(a - b))
-    return difference / size if size else difference
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import models
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network import onnx_export
 
 if TYPE_CHECKING:
@@ -44,11 +44,36 @@ class Source:
         return relax_import.import_onnx(self.onnx)
 
 
-def from_flags(args: argparse.Namespace) -> Source:
-    """The network that the model flags of a stage name. Raises BadInput as its parts do."""
-    if args.onnx is not None:
-        return from_onnx(args.onnx)
-    return from_config(models.config_from(args.model, args.alpha, args.resolution), args.batch)
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Which network: one of ours by its variant, or, where ``onnx`` is given, that file's."""
+
+    model: str = "mobilenet_v1"
+    alpha: float = 1.0
+    resolution: int = 224
+    batch: int = 1
+    onnx: Path | None = None
+
+    @property
+    def stem(self) -> str:
+        """What its files are called: mobilenet_v1-1-224, or the ONNX file's name."""
+        if self.onnx is not None:
+            return self.onnx.stem
+        batch = "" if self.batch == 1 else f"-b{self.batch}"
+        return f"{self.model}-{self.alpha:g}-{self.resolution}{batch}"
+
+    def check(self) -> None:
+        """Raise BadInput, before any work, for a file or a variant that there is not."""
+        if self.onnx is None:
+            models.config_from(self.model, self.alpha, self.resolution)
+        elif not self.onnx.is_file():
+            raise BadInput(f"ONNX file {self.onnx}: no such file")
+
+    def open(self) -> Source:
+        """Export or read the network. Raises BadInput and RunFailed as that does."""
+        if self.onnx is not None:
+            return from_onnx(self.onnx)
+        return from_config(models.config_from(self.model, self.alpha, self.resolution), self.batch)
 
 
 def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:

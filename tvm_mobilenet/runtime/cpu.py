@@ -37,7 +37,7 @@ class StaticExecutor:
         sizes = [manifest.parameters_bytes, manifest.workspace_bytes, *map(_bytes, tensors)]
         parameters, workspace, *blocks = _allocate(bundle, sizes)
         _read_into(bundle.parameters, parameters)
-        self.input, *outputs = map(_typed, blocks, tensors)
+        self.input, *outputs = map(_view_as, blocks, tensors)
         self.outputs = tuple(outputs)
         arguments = (self.input, parameters, workspace, *self.outputs)
         self.arguments = tuple(map(tvm_runtime.ffi().from_dlpack, arguments))
@@ -70,7 +70,7 @@ class VmExecutor:
         self._path = bundle.path
         tensors = (*manifest.inputs, *manifest.outputs)
         blocks = _allocate(bundle, [*map(_bytes, tensors)])
-        self.input, *outputs = map(_typed, blocks, tensors)
+        self.input, *outputs = map(_view_as, blocks, tensors)
         self.outputs = tuple(outputs)
         self.parameters = np.empty(0, np.uint8)
         self.arguments = (tvm_runtime.ffi().from_dlpack(self.input),)
@@ -135,7 +135,7 @@ def _bytes(tensor: TensorInfo) -> int:
     return int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
 
 
-def _typed(block: NDArray[np.uint8], tensor: TensorInfo) -> NDArray[Any]:
+def _view_as(block: NDArray[np.uint8], tensor: TensorInfo) -> NDArray[Any]:
     return block.view(tensor.dtype).reshape(tensor.shape)
 
 

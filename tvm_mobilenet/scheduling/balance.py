@@ -9,8 +9,8 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from schedules.cpu.sharing import stretch
 from schedules.primitives import ROWS
-from schedules.sharing import stretch
 
 
 def unrolled_statements(mod: tvm.IRModule) -> int:

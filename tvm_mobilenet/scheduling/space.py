@@ -9,9 +9,7 @@ finished trace: a rule may branch on what it sampled, and only the rule knows wh
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -27,24 +25,23 @@ from tvm.s_tir.meta_schedule import _ffi_api
 from tvm.s_tir.meta_schedule.logging import get_logging_func
 from tvm.target import Target
 
-from schedules.cuda import mma_intrinsics
-from schedules.sharing import EVEN, num_cores
-from tvm_mobilenet.database.lines import check_trace
+from schedules.cpu.sharing import EVEN, num_cores
 from tvm_mobilenet.errors import last_line
 from tvm_mobilenet.scheduling.balance import imbalance, shared_rows, unrolled_statements
+from tvm_mobilenet.scheduling.rules import check_rules
+from tvm_mobilenet.scheduling.traces import (
+    Option,
+    Point,
+    apply_trace,
+    canonical_json,
+    trace_key,
+    trace_point,
+)
 
 # Statements after unrolling. A tile that fits 32 registers, its reduction unrolled 16 times, has
 # about 500; what has more spills, and LLVM takes up to seconds to find that out. A kernel of two
 # such tiles has more by default, and that many are allowed.
 MAX_UNROLLED = 640
-
-TENSORIZE = '"Tensorize"'  # the instruction in a trace
-
-Option = int | tuple[int, ...]
-"""A decision: the index of a category, or the factors of a perfect tile."""
-
-Point = tuple[Option, ...]
-"""One decision for each ``sample_*`` call, in the order the rule makes them."""
 
 Chooser = Callable[[int, "Knob"], Option]
 """Answers the call at a position: takes its place and the knob, returns one of its options."""
@@ -103,10 +100,6 @@ class Unbalanced(Rejected):
     """The schedule leaves cores idle that the default keeps busy."""
 
 
-class NoRule(Exception):
-    """Nothing in the kernel names a schedule rule that its target has."""
-
-
 class KernelSpace:
     """The schedules of ``func`` on ``target``, by the rule its annotated block names.
 
@@ -115,7 +108,7 @@ class KernelSpace:
 
     def __init__(self, func: tirx.PrimFunc, target: Target, seed: int = 1) -> None:
         self.mod = workload_module(func)
-        check_rule(self.mod, target)
+        check_rules(self.mod["main"], target)
         self.context = _tune_context(self.mod, target, seed)
         self._target = target
         self._cores = num_cores(target)
@@ -152,7 +145,7 @@ class KernelSpace:
 
     def instantiate(self, choose: Chooser) -> Candidate:
         """Run the rule, ``choose`` answering its ``sample_*`` calls."""
-        with _answered(choose) as (point, knobs), self._target:
+        with _answer_samples(choose) as (point, knobs), self._target:
             try:
                 schedules = self.context.generate_design_space()
             except Exception as error:  # TVM's ScheduleError has no Python type of its own
@@ -202,70 +195,10 @@ def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
 
 def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
     """A schedule of ``mod`` by a trace in JSON. Raises RuleFailed where it does not apply."""
-    schedule = s_tir.Schedule(mod)
-    if TENSORIZE in trace_json:
-        mma_intrinsics.register()  # the rule that does may not have run in this process
     try:
-        trace = json.loads(trace_json)
-        check_trace(trace)
-        s_tir.schedule.Trace.apply_json_to_schedule(trace, schedule)
+        return apply_trace(mod, trace_json)
     except Exception as error:  # as in KernelSpace.instantiate
         raise RuleFailed(last_line(error)) from error
-    return schedule
-
-
-def canonical_json(value: Any) -> str:
-    """TVM's JSON-like objects, or Python's, as one line of JSON."""
-    return json.dumps(value, separators=(",", ":"), default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tirx.IntImm | tirx.FloatImm):
-        return value.value
-    if isinstance(value, tvm_ffi.Map):
-        return {str(key): one for key, one in value.items()}
-    if isinstance(value, tvm_ffi.Array):
-        return list(value)
-    raise TypeError(f"no JSON for a {type(value).__name__}")
-
-
-def trace_key(trace_json: str) -> str:
-    """A short name for a trace in canonical JSON."""
-    return hashlib.sha256(trace_json.encode()).hexdigest()[:16]
-
-
-def trace_point(trace_json: str) -> Point:
-    """The decisions of a trace in JSON, in order."""
-    _, decisions = json.loads(trace_json)
-    return tuple(tuple(one) if isinstance(one, list) else one for _, one in decisions)
-
-
-def rule_names(mod: tvm.IRModule) -> list[str]:
-    """The ``schedule_rule`` annotations in the module's ``main``."""
-    names: list[str] = []
-
-    def collect(block: s_tir.SBlock) -> None:
-        name = block.annotations.get("schedule_rule")
-        if name is not None:
-            names.append(str(name))
-
-    tvm_ffi.structural_walk(mod["main"].body, (s_tir.SBlock, collect))
-    return names
-
-
-def check_rule(mod: tvm.IRModule, target: Target) -> None:
-    """Raise NoRule unless each named rule is registered for one of the target's keys.
-
-    TVM would only warn, strip the annotation and go on with the kernel unscheduled.
-    """
-    names = rule_names(mod)
-    if not names:
-        raise NoRule("no block names a schedule rule")
-    keys = [str(key) for key in target.keys]
-    for name in names:
-        functions = [f"s_tir.meta_schedule.{key}.{name}" for key in keys]
-        if all(tvm.get_global_func(one, allow_missing=True) is None for one in functions):
-            raise NoRule(f"no schedule rule {name!r} for the target keys {', '.join(keys)}")
 
 
 def _tune_context(mod: tvm.IRModule, target: Target, seed: int) -> ms.TuneContext:
@@ -294,7 +227,7 @@ def _tune_context(mod: tvm.IRModule, target: Target, seed: int) -> ms.TuneContex
 
 
 @contextlib.contextmanager
-def _answered(choose: Chooser) -> Iterator[tuple[list[Option], list[Knob]]]:
+def _answer_samples(choose: Chooser) -> Iterator[tuple[list[Option], list[Knob]]]:
     """While inside, ``choose`` answers every ``sample_*`` call of a Schedule.
 
     TVM makes the Schedule that a rule gets, so the methods of the class are what can be replaced.

@@ -1,87 +1,67 @@
-"""The kernels that a tuning run is about: those of one network, of an ONNX file, of 16 variants."""
+"""The kernels that a tuning run is about: those of one network, or of all its variants."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.network.source import NetworkSpec
+
 if TYPE_CHECKING:
+    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Kernel
-    from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.network.source import Source
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Which networks: ``model`` at one variant, or with ``sweep`` at all 16, or an ONNX file.
+    """One network; with ``sweep`` all 16 published variants of that model in its place."""
 
-    ``strassen`` has the large 1x1 convolutions computed by Strassen's algorithm.
-    """
-
-    model: str = "mobilenet_v1"
-    alpha: float = 1.0
-    resolution: int = 224
-    batch: int = 1
-    onnx: Path | None = None
+    network: NetworkSpec = field(default_factory=NetworkSpec)
     sweep: bool = False
-    strassen: bool = True
 
     @property
     def title(self) -> str:
         """What a message calls them."""
-        if self.onnx is not None:
-            return str(self.onnx)
-        if self.sweep:
-            return f"{self.model}, all variants"
-        return f"{self.model} {self.alpha:g}-{self.resolution}"
+        network = self.network
+        if network.onnx is not None:
+            return str(network.onnx)
+        return f"{network.model}, all variants" if self.sweep else network.stem
+
+    def check(self) -> None:
+        """Raise BadInput, before any work, for a file or a variant that there is not."""
+        self.network.check()
+        if self.sweep and self.network.onnx is not None:
+            raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
+
+    def open(self) -> Iterator[Source]:
+        """The networks, each loaded when its turn comes."""
+        from tvm_mobilenet.models.variants import VARIANTS
+
+        if not self.sweep:
+            yield self.network.open()
+            return
+        for number, (alpha, resolution) in enumerate(VARIANTS, 1):
+            what = f"{self.network.model} {alpha}-{resolution}"
+            print(f"loading {what}, {number} of {len(VARIANTS)}", file=sys.stderr, flush=True)
+            yield replace(self.network, alpha=alpha, resolution=resolution).open()
 
 
-def load_kernels(networks: Networks, spec: TargetSpec, precision: str) -> list[Kernel]:
-    """The kernels of these networks for ``spec``, as many times as they occur.
+def load_kernels(networks: Networks, options: CompileOptions) -> list[Kernel]:
+    """The kernels of networks, those of one after those of the other.
 
     Raises BadInput and RunFailed as loading and legalizing a network does.
     """
-    return extract_kernels(load_sources(networks), spec, precision, strassen=networks.strassen)
+    return extract_kernels(networks.open(), options)
 
 
-def load_sources(networks: Networks) -> Iterator[Source]:
-    """The networks, each loaded when its turn comes."""
-    from tvm_mobilenet import models
-    from tvm_mobilenet.models.variants import VARIANTS
-    from tvm_mobilenet.network import source
-
-    if networks.onnx is not None:
-        yield source.from_onnx(networks.onnx)
-        return
-    chosen = VARIANTS if networks.sweep else [(networks.alpha, networks.resolution)]
-    for number, (alpha, resolution) in enumerate(chosen, 1):
-        if networks.sweep:
-            what = f"{networks.model} {alpha}-{resolution}"
-            print(f"loading {what}, {number} of {len(chosen)}", file=sys.stderr, flush=True)
-        config = models.config_from(networks.model, alpha, resolution)
-        yield source.from_config(config, networks.batch)
-
-
-def extract_kernels(
-    sources: Iterable[Source], spec: TargetSpec, precision: str = "fp32", *, strassen: bool = True
-) -> list[Kernel]:
-    """The kernels of networks, those of one after those of the other."""
+def extract_kernels(sources: Iterable[Source], options: CompileOptions) -> list[Kernel]:
+    """As ``load_kernels``, of networks that are loaded."""
     from tvm_mobilenet.compiler import pipeline
-    from tvm_mobilenet.compiler.graph import legalization
 
-    rules = pipeline.rules_of(spec.tvm_target(), strassen)
     return [
-        kernel
-        for one in sources
-        for kernel in pipeline.extract_kernels(
-            pipeline.lower_graph(
-                one.relax_module(),
-                spec.vector_width,
-                rules,
-                legalization=legalization.for_target(spec, precision),
-            )
-        )
+        kernel for one in sources for kernel in pipeline.kernels_of(one.relax_module(), options)
     ]

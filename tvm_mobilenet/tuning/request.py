@@ -10,6 +10,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.tuning.kernels import Networks
 
 if TYPE_CHECKING:
+    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.remote.tracker import TrackerAddress
 
@@ -46,13 +47,12 @@ class Conditions:
 class TuneRequest:
     """One tuning run.
 
-    ``work_dir`` gets its records, None stands for ``database.location``'s folder for the target.
+    ``work_dir`` gets its records, None stands for ``database.lookup``'s folder for the target.
     The records of ``transfer`` are tried first, and for that folder those that ship as well.
     """
 
-    target: TargetSpec
     networks: Networks
-    precision: str
+    options: CompileOptions
     budget: Budget
     work_dir: Path | None = None
     resume: bool = False
@@ -60,17 +60,9 @@ class TuneRequest:
     seed: int = 0
     conditions: Conditions = field(default_factory=Conditions)
 
-
-def check_networks(networks: Networks) -> None:
-    """Raise BadInput for networks that do not exist."""
-    from tvm_mobilenet import models
-
-    if networks.onnx is None:
-        models.config_from(networks.model, networks.alpha, networks.resolution)
-    elif networks.sweep:
-        raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
-    elif not networks.onnx.is_file():
-        raise BadInput(f"ONNX file {networks.onnx}: no such file")
+    @property
+    def target(self) -> TargetSpec:
+        return self.options.spec
 
 
 def check_conditions(conditions: Conditions, target: TargetSpec) -> None:

@@ -24,7 +24,7 @@ def make_settings(request: TuneRequest) -> Settings:
         link=find_linker(target, here=conditions.tracker is None),
         threads=conditions.threads,
         cold=not conditions.warm and target.gpu is None,
-        tolerance=TOLERANCES[request.precision],
+        tolerance=TOLERANCES[request.options.precision],
         seed=request.seed,
     )
 

@@ -10,14 +10,13 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet.database import location
+from tvm_mobilenet.database import lookup
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.tuning import kernels, progress, report, setup
 from tvm_mobilenet.tuning.request import (
     TuneRequest,
     check_conditions,
-    check_networks,
     check_toolchain,
 )
 
@@ -35,7 +34,7 @@ PACE = 4.0  # candidates a second on two busy Zen 5 cores, for the estimate of a
 
 def check(request: TuneRequest) -> None:
     """Raise BadInput, before any work, for a request that names or needs what is not there."""
-    check_networks(request.networks)
+    request.networks.check()
     check_conditions(request.conditions, request.target)
 
 
@@ -49,7 +48,7 @@ def tune(request: TuneRequest) -> None:
     check_toolchain(request)
     with ExitStack() as stack:
         transfer = {str(log): Records.open(log, None) for log in _logs_to_try(request)}
-        directory = request.work_dir or location.make_work_directory(request.target)
+        directory = request.work_dir or lookup.make_work_directory(request.target)
         records = stack.enter_context(
             Records.open(directory, request.target, writable=True, skip_bad_lines=request.resume)
         )
@@ -91,15 +90,15 @@ def _logs_to_try(request: TuneRequest) -> Sequence[Path]:
     """The logs whose best schedules are measured first."""
     if request.work_dir is not None:
         return request.transfer
-    own = location.work_directory(request.target)
+    own = lookup.work_directory(request.target)
     return [
         *request.transfer,
-        *(log for log in location.existing_logs(request.target) if log != own),
+        *(log for log in lookup.existing_logs(request.target) if log != own),
     ]
 
 
 def _load_kernels(request: TuneRequest) -> Sequence[Kernel]:
-    return kernels.load_kernels(request.networks, request.target, request.precision)
+    return kernels.load_kernels(request.networks, request.options)
 
 
 def _begin(request: TuneRequest, records: Records, transfer: Mapping[str, Records]) -> State:

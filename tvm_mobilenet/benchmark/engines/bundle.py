@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_mobilenet import run
 from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
+from tvm_mobilenet.runtime.session import load
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
@@ -24,7 +24,7 @@ class BundleEngine:
         self._threads = job.threads
 
     def load(self) -> None:
-        self._session = run.load(self._path, threads=self._threads)
+        self._session = load(self._path, threads=self._threads)
 
     def set_input(self, x: Array) -> None:
         self._session.input[...] = x

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tvm_mobilenet.compiler.precision import TOLERANCES
+from tvm_mobilenet.numerics import relative_error
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
@@ -27,7 +27,7 @@ def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -
     shapes, wanted = [a.shape for a in outputs], [b.shape for b in expected]
     if shapes != wanted:
         raise WrongResult(f"wrong result: output shapes {shapes} instead of {wanted}")
-    error = max(_relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
+    error = max(relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
     # Not "error > tolerance": a result of NaN is wrong as well.
     if not error <= TOLERANCES[precision]:
         raise WrongResult(
@@ -35,11 +35,3 @@ def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -
             f"allowed {TOLERANCES[precision]:.0e}"
         )
     return max(float(np.abs(a - b).max()) for a, b in zip(outputs, expected, strict=True))
-
-
-def _relative_error(a: Array, b: Array) -> float:
-    size = float(np.linalg.norm(b.astype(np.float64)))
-    distance = float(np.linalg.norm(a.astype(np.float64) - b))
-    if size == 0:
-        return 0.0 if distance == 0 else math.inf
-    return distance / size

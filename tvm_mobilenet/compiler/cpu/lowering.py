@@ -67,10 +67,10 @@ def keep_on_stack(
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.AllocBuffer, mark)))
 
 
-def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
-    """Generate code for every function of a scheduled CPU module.
+def lower_module(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """A scheduled CPU module → what LLVM takes.
 
-    Functions with a `global_symbol` become callable; the others are called by those.
+    Functions with a ``global_symbol`` become callable; the others are called by those.
     """
     passes = [
         tirx.transform.BindTarget(target.with_host(target)),
@@ -81,4 +81,14 @@ def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
         tirx.transform.LowerTVMBuiltin(),
         tirx.transform.LowerIntrin(),
     ]
-    return tvm.get_global_func("target.build.llvm")(tvm.transform.Sequential(passes)(mod), target)
+    return tvm.transform.Sequential(passes)(mod)
+
+
+def generate(lowered: tvm.IRModule, target: Target) -> tvm.runtime.Module:
+    """Machine code of a lowered module, by LLVM."""
+    return tvm.get_global_func("target.build.llvm")(lowered, target)
+
+
+def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
+    """A scheduled CPU module → machine code."""
+    return generate(lower_module(mod, target), target)

@@ -27,8 +27,8 @@ from tvm.runtime import DataType
 from tvm.sym import Analyzer, detect_linear_equation
 from tvm.tirx.transform import prim_func_pass
 
+from schedules.cpu.sharing import num_cores
 from schedules.primitives import ROWS
-from schedules.sharing import num_cores
 
 PREFETCH = "prefetch"
 WITHIN = "prefetch_within"
@@ -66,7 +66,7 @@ def with_panel_prefetch(
     load, inner = first_load(loop.body, name)
     index = load.indices[0]
     within = [outer for outer in enclosing if outer.annotations.get(WITHIN) == name]
-    panel = substitute(index, [loop, *within, *inner])
+    panel = start_of(index, [loop, *within, *inner])
     steps = int(loop.extent)
     step: Expr = loop.loop_var
     for outer in reversed(enclosing):
@@ -90,22 +90,22 @@ def with_panel_prefetch(
     ahead = panel + panel_elements + step * share
     lines = -(-share // line)
     hints = [prefetch(load.source, ahead + i * line) for i in range(lines)]
-    return preceded(loop, hints, PREFETCH)
+    return put_before(loop, hints, PREFETCH)
 
 
 def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.For:
     """`loop`, a tile of a band, its body preceded by its share of what the next band reads."""
     depths = [i for i, outer in enumerate(enclosing) if outer.kind == tirx.ForKind.PARALLEL]
     if not depths:  # the band is the whole image, its loop of one iteration gone
-        return preceded(loop, [], NEXT_BAND)
+        return put_before(loop, [], NEXT_BAND)
     band, tiles = enclosing[depths[-1]], [*enclosing[depths[-1] + 1 :], loop]
     try:
         load, inner = first_load(band.body, name)
         offsets, length = runs(load.indices[0], inner)
     except LookupError:  # a band of padding alone, or rows that no linear index gives
-        return preceded(loop, [], NEXT_BAND)
+        return put_before(loop, [], NEXT_BAND)
     following = {band.loop_var: band.loop_var + 1}
-    start = replaced(substitute(load.indices[0], inner), following)
+    start = substitute(start_of(load.indices[0], inner), following)
     step: Expr = tirx.IntImm("int32", 0)
     for tile in tiles:
         step = step * int(tile.extent) + tile.loop_var
@@ -117,10 +117,10 @@ def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> 
         for offset in offsets
         for i in range(lines)
     ]
-    return preceded(loop, hints, NEXT_BAND)
+    return put_before(loop, hints, NEXT_BAND)
 
 
-def preceded(loop: tirx.For, hints: list[tirx.Stmt], mark: str) -> tirx.For:
+def put_before(loop: tirx.For, hints: list[tirx.Stmt], mark: str) -> tirx.For:
     """`loop`, its body preceded by the hints, without the mark that asked for them."""
     # TVM refuses a sequence of one statement
     body = tirx.SeqStmt([*hints, loop.body]) if hints else loop.body
@@ -161,14 +161,14 @@ def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
     return loads[0], inner
 
 
-def substitute(index: Expr, loops: list[tirx.For]) -> Expr:
+def start_of(index: Expr, loops: list[tirx.For]) -> Expr:
     """`index` in the first iteration of `loops`."""
 
     zeros = {loop.loop_var: tirx.IntImm(loop.loop_var.ty.dtype, 0) for loop in loops}
-    return replaced(index, zeros)
+    return substitute(index, zeros)
 
 
-def replaced(expr: Expr, values: dict[Var, Expr]) -> Expr:
+def substitute(expr: Expr, values: dict[Var, Expr]) -> Expr:
     """`expr` with other values for some variables."""
 
     def value(var: Var) -> Expr:

@@ -161,7 +161,7 @@ def shared_region(region: tirx.AttrStmt, kernels: dict[GlobalVar, int]) -> tirx.
 
     Puts into `kernels` those it calls, with the most threads that share them by stealing.
     """
-    statements, thread, threads = numbering()
+    statements, thread, threads = number_threads()
 
     def rewrite(marked: tirx.AttrStmt) -> tirx.Stmt:
         if marked.attr_key != KERNEL:
@@ -185,7 +185,7 @@ def shared_region(region: tirx.AttrStmt, kernels: dict[GlobalVar, int]) -> tirx.
     return tirx.AttrStmt(region.node, LAUNCH, region.value, tirx.SeqStmt([*statements, body]))
 
 
-def numbering() -> tuple[list[tirx.Stmt], Var, Var]:
+def number_threads() -> tuple[list[tirx.Stmt], Var, Var]:
     """Statements after which two variables hold a thread's number and how many there are."""
     share = tirx.decl_buffer((2,), "int32", "share", scope="local")
     index, thread, threads = (Var(name, "int32") for name in ("index", "thread", "threads"))
@@ -234,9 +234,9 @@ def shared_kernel(func: tirx.PrimFunc, claim: GlobalVar, most: int) -> tirx.Prim
                 owner = owner_of(part, threads)
                 shared.append(tirx.IfThenElse(tirx.EQ(thread, owner), serial(part), None))
             elif part.same_as(loops[-1]):
-                shared += claimed(part, claim, [counters, thread, threads, number(most)])
+                shared += claim_chunks(part, claim, [counters, thread, threads, number(most)])
             else:
-                shared.append(divided(part, thread, threads))
+                shared.append(split_by_rows(part, thread, threads))
     done = tirx.Return(number(0))
     parameters = [*pointers, counters, thread, threads]
     body = on_cpu([*views, *shared, done])
@@ -274,7 +274,7 @@ def serial(
     )
 
 
-def divided(loop: tirx.For, thread: Var, threads: Var) -> tirx.Stmt:
+def split_by_rows(loop: tirx.For, thread: Var, threads: Var) -> tirx.Stmt:
     """`loop`, of which each thread does its run, in every round over the rows."""
     rows = tirx.Select(rows_of(loop) < threads, loop.extent, rows_of(loop))
     first, end = (tirx.truncdiv(one * rows, threads) for one in (thread, thread + 1))
@@ -301,7 +301,7 @@ def in_rounds(loop: tirx.For, rounds: Expr, rows: Expr, first: Expr, end: Expr) 
     return tirx.For(turn, number(0), rounds, tirx.ForKind.SERIAL, inner)
 
 
-def claimed(loop: tirx.For, claim: GlobalVar, arguments: list[Expr]) -> list[tirx.Stmt]:
+def claim_chunks(loop: tirx.For, claim: GlobalVar, arguments: list[Expr]) -> list[tirx.Stmt]:
     """`loop`, of which each thread does what it claims."""
     cursor = tirx.decl_buffer((CURSOR,), "int32", "cursor", scope="local")
     field = [tirx.BufferLoad(cursor, [number(i)]) for i in range(CURSOR)]

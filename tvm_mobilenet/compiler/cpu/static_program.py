@@ -1,4 +1,4 @@
-"""The static executor: the whole network as one function over one planned workspace.
+"""The static program: the whole network as one function over one planned workspace.
 
 A network of static shape needs no interpreter: `infer(input, parameters, workspace, output…)`
 runs one kernel after the other, each on pointers at fixed offsets. Nothing is allocated, checked
@@ -7,7 +7,7 @@ wait for each other.
 
 For `bench --profile` three more functions are exported: `profile(…, stamps)` runs the same code as
 `infer` and notes the cycle counter before the first kernel and after each; `fma_peak` and
-`stream_read` measure what the core can do at best (computes/probes.py).
+`stream_read` measure what the core can do at best (kernels/cpu/probes.py).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tvm_mobilenet.compiler.memory_plan import (
     PARAMETERS,
     WORKSPACE,
     KernelCall,
+    KernelStep,
     MemoryPlan,
-    Step,
     output,
     plan_memory,
 )
@@ -94,7 +94,7 @@ def argument_buffers(plan: MemoryPlan) -> dict[str, tirx.Buffer]:
 
 
 def call_kernel(
-    step: Step, buffers: dict[str, tirx.Buffer], counters: Counters, index: int
+    step: KernelStep, buffers: dict[str, tirx.Buffer], counters: Counters, index: int
 ) -> tirx.Stmt:
     """The kernel's call, for lowering to share among the threads."""
     pointers = [
@@ -128,12 +128,12 @@ def network_function(plan: MemoryPlan, counters: Counters) -> tirx.PrimFunc:
     ]
     done = tirx.Return(tirx.IntImm("int32", 0))
     result = PrimType("int32")  # not 0 where a thread failed, as TVM's launch says
-    body = on_cpu([*views, *cleared(counters, buffers), region, done])
+    body = on_cpu([*views, *clear_counters(counters, buffers), region, done])
     func = tirx.PrimFunc([*pointers, stamped], body, result)
     return func.with_attr("tirx.noalias", True)
 
 
-def cleared(counters: Counters, buffers: dict[str, tirx.Buffer]) -> list[tirx.Stmt]:
+def clear_counters(counters: Counters, buffers: dict[str, tirx.Buffer]) -> list[tirx.Stmt]:
     """Before a region: nothing has been taken from any thread."""
     zeros = tirx.decl_buffer((counters.elements,), "int32", "counters")
     i = tirx.Var("i", "int32")
@@ -149,15 +149,15 @@ def pointer_to(counters: Counters, buffers: dict[str, tirx.Buffer]) -> Expr:
 def infer(network: GlobalVar, plan: MemoryPlan) -> tirx.PrimFunc:
     buffers = argument_buffers(plan)
     # no stamps are written: any pointer will do
-    return calling(network, buffers, buffers[WORKSPACE], 0)
+    return call_network(network, buffers, buffers[WORKSPACE], 0)
 
 
 def profile(network: GlobalVar, plan: MemoryPlan) -> tirx.PrimFunc:
     buffers = argument_buffers(plan) | {"stamps": stamps_buffer(plan)}
-    return calling(network, buffers, buffers["stamps"], 1)
+    return call_network(network, buffers, buffers["stamps"], 1)
 
 
-def calling(
+def call_network(
     network: GlobalVar, buffers: dict[str, tirx.Buffer], stamps: tirx.Buffer, stamped: int
 ) -> tirx.PrimFunc:
     """A function over `buffers` that calls `network`."""

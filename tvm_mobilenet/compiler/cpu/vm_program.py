@@ -1,6 +1,6 @@
-"""The other executor: a program for Relax's virtual machine, which calls the same kernels.
+"""The other program: for Relax's virtual machine, which calls the same kernels.
 
-It runs what the static executor cannot, a graph with operators that are no kernels. What it costs
+It runs what the static program cannot, a graph with operators that are no kernels. What it costs
 is in every call: the kernel's arguments are packed and checked, its result allocated, and each
 kernel is a parallel region of its own.
 """
@@ -15,6 +15,7 @@ from tvm.s_tir.pipeline import finalize_device_passes, finalize_host_passes
 from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES, keep_on_stack
+from tvm_mobilenet.compiler.dump import NO_DUMP, IrDump
 from tvm_mobilenet.compiler.memory_plan import KernelCall, describe_call, kernel_calls
 
 PIPELINE = "tvm_mobilenet"  # our lowering's name among TVM's
@@ -47,16 +48,32 @@ class VmProgram:
     workspace_bytes: int = 0
 
 
-def build_vm(mod: tvm.IRModule, target: Target) -> tuple[tvm.runtime.Executable, VmProgram]:
+def build_vm(
+    mod: tvm.IRModule, target: Target, dump: IrDump = NO_DUMP
+) -> tuple[tvm.runtime.Executable, VmProgram]:
     """The virtual machine's program for a Relax module of scheduled kernels."""
     program = VmProgram(tuple(describe_call(mod, var, call) for var, call in kernel_calls(mod)))
+    instructions = tvm.transform.Sequential(GRAPH_PASSES)(mod)
+    dump("instructions", instructions)
+
+    def lowering() -> tuple[tvm.transform.Pass, object, object]:
+        """Our lowering of kernels as TVM's build wants it: passes, then what ends the host's."""
+        passes = [*CPU_PASSES, tirx.transform.MakePackedAPI(), keep_on_stack, _dumping(dump)]
+        return tvm.transform.Sequential(passes), finalize_host_passes, finalize_device_passes
+
     tirx.compilation_pipeline.register_tir_pipeline(PIPELINE, lowering)
-    graph = tvm.transform.Sequential(GRAPH_PASSES)
-    built = relax.build(mod, target, relax_pipeline=graph, tir_pipeline=PIPELINE)
+    nothing = tvm.transform.Sequential([])  # the graph's passes have run
+    built = relax.build(instructions, target, relax_pipeline=nothing, tir_pipeline=PIPELINE)
+    if dump.folder is not None:
+        (kernels,) = (one for one in built.mod.imports if one.kind == "llvm")
+        dump.text("assembly.s", kernels.inspect_source("s"))
     return built, program
 
 
-def lowering() -> tuple[tvm.transform.Pass, object, object]:
-    """Our lowering of kernels as TVM's build wants it: passes, then what ends host and device."""
-    passes = [*CPU_PASSES, tirx.transform.MakePackedAPI(), keep_on_stack]
-    return tvm.transform.Sequential(passes), finalize_host_passes, finalize_device_passes
+def _dumping(dump: IrDump) -> tvm.transform.Pass:
+    @tvm.transform.module_pass(opt_level=0, name="DumpLowered")
+    def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        dump("lowered", mod)
+        return mod
+
+    return run

@@ -13,7 +13,7 @@ from pathlib import Path
 from tvm.target import Target
 
 from tvm_mobilenet.compiler.cuda import nvcc
-from tvm_mobilenet.compiler.cuda.lowering import Kernel, lower
+from tvm_mobilenet.compiler.cuda.lowering import DeviceKernel, lower
 from tvm_mobilenet.compiler.cuda.program import GpuProgram, plan_header
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware.toolchain import package_of
@@ -25,7 +25,7 @@ class GpuCode:
 
     program: GpuProgram
     source: str
-    kernels: dict[str, Kernel]
+    kernels: dict[str, DeviceKernel]
     arch: str
     compiled: nvcc.Compiled
 

@@ -25,7 +25,7 @@ SUFFIX = "_kernel"  # what TVM appends to a function's name for its part on the 
 
 
 @dataclass(frozen=True)
-class Kernel:
+class DeviceKernel:
     """One kernel of the source: its name, grid and block, and the buffer behind each parameter.
 
     `parameters` are indices of the TensorIR function's buffers, in the order the kernel takes them.
@@ -153,7 +153,9 @@ DEVICE_PASSES = [
 ]
 
 
-def lower(functions: dict[str, tirx.PrimFunc], target: Target) -> tuple[str, dict[str, Kernel]]:
+def lower(
+    functions: dict[str, tirx.PrimFunc], target: Target
+) -> tuple[str, dict[str, DeviceKernel]]:
     """CUDA C++ of scheduled functions, all in one source, and the kernel of each by its name.
 
     Raises RunFailed for a function that is not one kernel.
@@ -179,7 +181,7 @@ def is_on_device(func: tirx.PrimFunc) -> bool:
     return bool(func.attrs.get("calling_conv", 0) == KERNEL_LAUNCH)
 
 
-def describe(name: str, kernel: tirx.PrimFunc, original: tirx.PrimFunc) -> Kernel:
+def describe(name: str, kernel: tirx.PrimFunc, original: tirx.PrimFunc) -> DeviceKernel:
     extents = dict.fromkeys(AXES, 1)
 
     def visit(node: tirx.AttrStmt) -> None:
@@ -189,7 +191,7 @@ def describe(name: str, kernel: tirx.PrimFunc, original: tirx.PrimFunc) -> Kerne
     tvm_ffi.structural_walk(kernel.body, (tirx.AttrStmt, visit))
     places = {f"{buffer.name}_ptr": place for place, buffer in enumerate(original.params)}
     sizes = [extents[axis] for axis in AXES]
-    return Kernel(
+    return DeviceKernel(
         name,
         (sizes[0], sizes[1], sizes[2]),
         (sizes[3], sizes[4], sizes[5]),

@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 
 from tvm_mobilenet.compiler import memory_plan
-from tvm_mobilenet.compiler.cuda.lowering import Kernel
+from tvm_mobilenet.compiler.cuda.lowering import DeviceKernel
 from tvm_mobilenet.compiler.memory_plan import KernelCall, nbytes, plan_memory
 
 ALIGNMENT = 256  # bytes: what cudaMalloc gives, and twice a 128-byte cache line
@@ -20,7 +20,7 @@ PARAMETERS, WORKSPACE, INPUT, OUTPUTS = range(4)  # as host.c numbers the buffer
 
 
 @dataclass(frozen=True)
-class Place:
+class HostPlace:
     """A buffer, as host.c numbers them, and a byte offset in it."""
 
     buffer: int
@@ -28,11 +28,11 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Step:
+class Launch:
     """One call of a kernel; `places` are its tensors in the order of its TensorIR function."""
 
     kernel: str
-    places: tuple[Place, ...]
+    places: tuple[HostPlace, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GpuProgram:
     """
 
     functions: dict[str, tirx.PrimFunc]
-    steps: tuple[Step, ...]
+    steps: tuple[Launch, ...]
     parameters: bytes
     buffer_bytes: tuple[int, ...]
     calls: tuple[KernelCall, ...]
@@ -66,9 +66,9 @@ def make_program(mod: tvm.IRModule) -> GpuProgram:
         **{memory_plan.output(index): OUTPUTS + index for index in range(len(plan.outputs))},
     }
     steps = tuple(
-        Step(
+        Launch(
             step.call.kernel,
-            tuple(Place(numbers[place.buffer], place.offset) for place in step.places),
+            tuple(HostPlace(numbers[place.buffer], place.offset) for place in step.places),
         )
         for step in plan.steps
     )
@@ -86,7 +86,7 @@ def make_program(mod: tvm.IRModule) -> GpuProgram:
     )
 
 
-def plan_header(program: GpuProgram, kernels: dict[str, Kernel], arch: str) -> str:
+def plan_header(program: GpuProgram, kernels: dict[str, DeviceKernel], arch: str) -> str:
     """plan.h, what host.c knows of this network."""
     capability = int(arch.removeprefix("sm_"))
     lines = []

@@ -21,18 +21,18 @@ from tvm_mobilenet.compiler.graph.layers import variables
 Array = NDArray[np.generic]
 
 
-def reshaped(array: Array, call: Call) -> Array:
+def reshape(array: Array, call: Call) -> Array:
     return array.reshape([int(dim) for dim in call.ty.shape])
 
 
-def transposed(array: Array, call: Call) -> Array:
+def transpose(array: Array, call: Call) -> Array:
     axes = call.attrs.axes
     return array.transpose(None if axes is None else [int(axis) for axis in axes])
 
 
 MOVES: dict[str, Callable[[Array, Call], Array]] = {
-    "relax.permute_dims": transposed,
-    "relax.reshape": reshaped,
+    "relax.permute_dims": transpose,
+    "relax.reshape": reshape,
 }
 
 

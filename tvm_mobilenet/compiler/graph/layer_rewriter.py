@@ -66,7 +66,7 @@ class LayerRewriter(ABC):
     def dense(self, layer: Dense) -> None: ...
 
     @abstractmethod
-    def unpacked(self, var: Var) -> Expr:
+    def unpack_var(self, var: Var) -> Expr:
         """Emit the plain tensor of one in the kernels' own layout."""
 
     def other(self, layer: Other) -> None:
@@ -74,7 +74,7 @@ class LayerRewriter(ABC):
 
     def as_plain(self, var: Var) -> Expr:
         if var not in self.plain:
-            self.plain[var] = self.unpacked(var)
+            self.plain[var] = self.unpack_var(var)
         return self.plain[var]
 
     def rewritten(self, value: Expr) -> Expr:

@@ -16,7 +16,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.compiler.graph.layer_rewriter import (
     Array,
     LayerRewriter,
@@ -232,7 +232,7 @@ class _Legalizer(LayerRewriter):
             self.blocked[var] = BlockedTensor(value, layout)
         return self.blocked[var]
 
-    def unpacked(self, var: Var) -> Expr:
+    def unpack_var(self, var: Var) -> Expr:
         tensor = self.blocked[var]
         layout = tensor.layout
         name = f"unpack_{layout.width}x{layout.height}x{layout.channels}"

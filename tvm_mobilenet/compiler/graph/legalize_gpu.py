@@ -17,7 +17,7 @@ from tvm.ir import Expr, Var
 from schedules.cuda import workload
 from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import Tile
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.compiler.graph.layer_rewriter import (
     Array,
     LayerRewriter,
@@ -102,7 +102,7 @@ class _Legalizer(LayerRewriter):
             image = (batch, channels, height, width)
             func = stem_conv2d(image, out, window, layer.activation)
             args = [self.plain[layer.source], pack_stem(layer.weight), bias]
-            self.image(layer, func, named("stem_conv2d", layer), args, out)
+            self.image(layer, func, name_of("stem_conv2d", layer), args, out)
             return
         x = self.as_image(layer.source)
         if layer.depthwise:
@@ -112,7 +112,7 @@ class _Legalizer(LayerRewriter):
             func = conv2d(x.image, out, window, layer.activation, self.tf32)
             weight = pack_conv2d(layer.weight, self.dtype, self.tf32)
             kind = "pointwise_conv2d" if window == Window() else "conv2d"
-        self.image(layer, func, named(kind, layer), [x.value, weight, bias], out)
+        self.image(layer, func, name_of(kind, layer), [x.value, weight, bias], out)
 
     def pair(self, first: Convolution, tile: Tile | None, second: Convolution) -> None:
         if tile is None:
@@ -132,7 +132,7 @@ class _Legalizer(LayerRewriter):
             pack_conv2d(second.weight, self.dtype, self.tf32),
             pack_bias(second.bias),
         ]
-        name = named("separable_conv2d", second) + stride_suffix(first)
+        name = name_of("separable_conv2d", second) + stride_suffix(first)
         self.image(second, func, name, args, out)
 
     def pointwise_depthwise(self, first: Convolution, second: Convolution, tile: Tile) -> None:
@@ -149,7 +149,7 @@ class _Legalizer(LayerRewriter):
             pack_depthwise(second.weight, self.dtype),
             pack_bias(second.bias),
         ]
-        name = named("pointwise_depthwise_conv2d", first) + stride_suffix(second)
+        name = name_of("pointwise_depthwise_conv2d", first) + stride_suffix(second)
         self.image(second, func, name, args, out)
 
     def pooling(self, layer: Pooling) -> None:
@@ -221,7 +221,7 @@ class _Legalizer(LayerRewriter):
             self.images[var] = ImageTensor(value, image)
         return self.images[var]
 
-    def unpacked(self, var: Var) -> Expr:
+    def unpack_var(self, var: Var) -> Expr:
         tensor = self.images[var]
         image = tensor.image
         name = f"unpack_{image.width}x{image.height}x{image.channels}"
@@ -280,7 +280,7 @@ def pooled_pairs(
     return pairs
 
 
-def named(kind: str, layer: Convolution) -> str:
+def name_of(kind: str, layer: Convolution) -> str:
     _, channels, height, width = shape_of(layer.result)
     size = f"{width}x{height}x{channels}"
     if not layer.depthwise:

@@ -15,7 +15,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from tvm import tirx
 from tvm.script import tirx as T
 
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu.fragments import (
     HALVES,

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from schedules.cuda.tiles import Tile
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu.conv2d import (
     gathered_rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.script import tirx as T
 
-from schedules.window import Window
+from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu.image import Image
 from tvm_mobilenet.kernels.parsing import parsed_once

@@ -16,7 +16,8 @@ from tvm_mobilenet.core_model.estimate import estimate
 from tvm_mobilenet.core_model.operation import Unmodelled
 from tvm_mobilenet.database.lines import How
 from tvm_mobilenet.hardware.core import Core
-from tvm_mobilenet.scheduling.space import replay, trace_key
+from tvm_mobilenet.scheduling.space import replay
+from tvm_mobilenet.scheduling.traces import trace_key
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Outcome, Statistics
 from tvm_mobilenet.tuning.workers.messages import Settings

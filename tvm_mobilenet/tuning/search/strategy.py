@@ -16,7 +16,8 @@ from typing import Any
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig
 
-from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Point, Rejected
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Rejected
+from tvm_mobilenet.scheduling.traces import Option, Point
 
 LISTED = 1 << 16  # a space up to this size is drawn from without repetition
 POOL = 64  # points the model ranks for a batch, half of them new; 4 ms each, 2 for features

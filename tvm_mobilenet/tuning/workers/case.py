@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.tuning.workers.messages import Argument
 
 if TYPE_CHECKING:
@@ -89,10 +90,8 @@ def wrong(
     for output, right in zip(outputs, expected, strict=True):
         if not np.isfinite(output).all():
             return "an output is left unwritten or not finite", 0.0
-        scale = float(np.linalg.norm(right.astype(np.float64))) or 1.0
-        difference = np.linalg.norm(output.astype(np.float64) - right.astype(np.float64))
-        worst = max(worst, float(difference) / scale)
-    if worst > tolerance:
+        worst = max(worst, relative_error(output, right))
+    if not worst <= tolerance:
         return f"relative error {worst:.1e}, at most {tolerance:.0e}", worst
     return "", worst
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.kernels.gpu.fragments import TF32
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.runtime import cuda
 from tvm_mobilenet.runtime.cuda import OutOfMemory
+from tvm_mobilenet.scheduling.rules import rule_of
 from tvm_mobilenet.tuning.workers import builder, case, runner
 from tvm_mobilenet.tuning.workers.arguments import arguments_of
 from tvm_mobilenet.tuning.workers.messages import Argument, Build, Done, MakeCase, Run, Settings
@@ -45,8 +45,8 @@ class Builder(builder.Builder):
             OUTPUTS,
             PARAMETERS,
             GpuProgram,
-            Place,
-            Step,
+            HostPlace,
+            Launch,
         )
 
         mod = self._workloads[job.task]
@@ -54,13 +54,13 @@ class Builder(builder.Builder):
         arguments = arguments_of(mod)
         offsets, size = pack(arguments)
         places = tuple(
-            Place(OUTPUTS) if one.role == "output" else Place(PARAMETERS, offset)
+            HostPlace(OUTPUTS) if one.role == "output" else HostPlace(PARAMETERS, offset)
             for one, offset in zip(arguments, offsets, strict=True)
         )
         (output,) = (nbytes(one) for one in arguments if one.role == "output")
         program = GpuProgram(
             {"main": scheduled["main"]},
-            (Step("main", places),),
+            (Launch("main", places),),
             b"",
             (size, 1, 1, output),
             (),
@@ -73,7 +73,7 @@ class Builder(builder.Builder):
 
         mod = self._workloads[job.task]
         values = case.random_values(job.arguments, self._settings.seed)
-        if (pipeline.rule_of(mod["main"]) or "").endswith(f"_{TF32.suffix}"):
+        if (rule_of(mod["main"]) or "").endswith(f"_{TF32.suffix}"):
             # its weights come rounded, as the network's do
             values = [
                 round_to_tf32(value) if one.role == "constant" else value

@@ -34,7 +34,8 @@ class Settings:
     """How to build and time; the same for a whole run. Times in seconds."""
 
     target: dict[str, object]
-    build_fn: str = "tvm_mobilenet.compiler.cpu.lowering:lower"  # X
+    # module:function(IRModule, Target) -> Module
+    build_fn: str = "tvm_mobilenet.compiler.cpu.lowering:lower"
     gpu: bool = False  # the candidates are for a GPU
     link: tuple[str, ...] = ("cc", "-shared")  # makes object files a shared library
     threads: int = 1

@@ -21,7 +21,7 @@ BLOCK_THREADS = 128
 MAX_TILE = 8  # outputs along a side
 
 
-def schedule_window(sch: Schedule, conv: SBlockRV, tile: tuple[int, int]) -> list[Schedule]:
+def schedule_thread_tile(sch: Schedule, conv: SBlockRV, tile: tuple[int, int]) -> list[Schedule]:
     """Schedule "inputs", "conv" and "epilogue"; `tile` is the default (rows, columns) a thread."""
     (inputs,) = sch.get_producers(conv)
     (epilogue,) = sch.get_consumers(conv)

@@ -10,7 +10,7 @@ import pytest
 from support import tuning_kernels
 from support.tuning_kernels import SPEC, Kernel, matmul
 
-from tvm_mobilenet.database import location
+from tvm_mobilenet.database import lookup
 from tvm_mobilenet.database.lines import RecordInfo
 from tvm_mobilenet.database.store import Measured, Records
 from tvm_mobilenet.errors import BadInput
@@ -24,7 +24,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with no records, and a folder of its own of those that ship."""
     tuning_kernels.register()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(location, "shipped_logs", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(lookup, "shipped_logs", lambda: tmp_path / "shipped")
     return tmp_path
 
 
@@ -42,38 +42,38 @@ def latency(records: Records | None, kernel: Kernel) -> float | None:
 
 
 def test_a_kernel_takes_the_first_record_it_has() -> None:
-    write(location.work_directory(SPEC), OWN, 30.0)
+    write(lookup.work_directory(SPEC), OWN, 30.0)
     write(Path("tuning_logs") / SPEC.name, OWN, 20.0)
-    write(location.shipped_logs() / SPEC.name, OTHER, 10.0)
-    records = location.open_records(SPEC, None)
+    write(lookup.shipped_logs() / SPEC.name, OTHER, 10.0)
+    records = lookup.open_records(SPEC, None)
     assert (latency(records, OWN), latency(records, OTHER)) == (30.0, 10.0)
     assert latency(records, LARGE) is None
-    only = location.open_records(SPEC, Path("tuning_logs") / SPEC.name)
+    only = lookup.open_records(SPEC, Path("tuning_logs") / SPEC.name)
     assert (latency(only, OWN), latency(only, OTHER)) == (20.0, None)
 
 
 def test_a_models_time_does_not_hide_a_measured_one() -> None:
-    write(location.work_directory(SPEC), OWN, 3.0, "modelled")
-    assert latency(location.open_records(SPEC, None), OWN) == 3.0
-    write(location.shipped_logs() / SPEC.name, OWN, 30.0)
-    assert latency(location.open_records(SPEC, None), OWN) == 30.0
+    write(lookup.work_directory(SPEC), OWN, 3.0, "modelled")
+    assert latency(lookup.open_records(SPEC, None), OWN) == 3.0
+    write(lookup.shipped_logs() / SPEC.name, OWN, 30.0)
+    assert latency(lookup.open_records(SPEC, None), OWN) == 30.0
 
 
 def test_no_records() -> None:
-    assert location.open_records(SPEC, None) is None
-    write(location.work_directory(SPEC), OWN, 30.0)
-    assert location.open_records(SPEC, Path("none")) is None
+    assert lookup.open_records(SPEC, None) is None
+    write(lookup.work_directory(SPEC), OWN, 30.0)
+    assert lookup.open_records(SPEC, Path("none")) is None
 
 
 def test_a_log_under_two_names_is_opened_once(elsewhere: Path) -> None:
-    write(location.shipped_logs() / SPEC.name, OWN, 30.0)
+    write(lookup.shipped_logs() / SPEC.name, OWN, 30.0)
     Path("tuning_logs").symlink_to("shipped")
-    assert location.existing_logs(SPEC) == [Path("tuning_logs") / SPEC.name]
+    assert lookup.existing_logs(SPEC) == [Path("tuning_logs") / SPEC.name]
 
 
 def test_git_ignores_the_work_directory() -> None:
     subprocess.run(["git", "init", "--quiet", "."], check=True)
-    write(location.make_work_directory(SPEC), OWN, 30.0)
+    write(lookup.make_work_directory(SPEC), OWN, 30.0)
     status = ["git", "status", "--porcelain", "--untracked-files=all"]
     assert not subprocess.run(status, check=True, capture_output=True).stdout
 
@@ -81,4 +81,4 @@ def test_git_ignores_the_work_directory() -> None:
 def test_a_working_directory_that_cannot_be_written() -> None:
     Path("tuning_records").write_text("")
     with pytest.raises(BadInput, match=r"tuning_records cannot be written here .*--work-dir"):
-        location.make_work_directory(replace(SPEC, name="any"))
+        lookup.make_work_directory(replace(SPEC, name="any"))

@@ -1,0 +1,1 @@
+"""What the schedules of x86 and ARM share."""

@@ -1,0 +1,47 @@
+"""The two ways to compile for a CPU: one static program, or one for Relax's virtual machine."""
+
+from __future__ import annotations
+
+import tvm
+
+from schedules.cpu.sharing import num_cores
+from tvm_mobilenet.compiler.backend import Finished
+from tvm_mobilenet.compiler.cpu.lowering import generate, lower_module
+from tvm_mobilenet.compiler.cpu.static_program import make_static
+from tvm_mobilenet.compiler.cpu.vm_program import build_vm
+from tvm_mobilenet.compiler.dump import IrDump
+from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.scheduling.rules import rules_of
+
+
+class _CpuBackend:
+    def __init__(self, options: CompileOptions) -> None:
+        self.target = options.spec.tvm_target()
+        self.vector_width = options.spec.vector_width
+        rules = rules_of(self.target)
+        self.rules = rules if options.strassen else rules - STRASSEN
+
+    def legalize(self) -> tvm.transform.Pass:
+        return legalize(self.vector_width, self.rules)
+
+
+class StaticBackend(_CpuBackend):
+    """The whole network as one function over planned memory."""
+
+    def finish(self, mod: tvm.IRModule, dump: IrDump) -> Finished:
+        program = make_static(mod, self.vector_width, num_cores(self.target))
+        dump("static", program.module)
+        lowered = lower_module(program.module, self.target)
+        dump("lowered", lowered)
+        code = generate(lowered, self.target)
+        dump.text("assembly.s", code.inspect_source("s") if dump.folder else "")
+        return Finished(code, program)
+
+
+class VmBackend(_CpuBackend):
+    """Instructions for Relax's virtual machine, which calls the same kernels."""
+
+    def finish(self, mod: tvm.IRModule, dump: IrDump) -> Finished:
+        code, program = build_vm(mod, self.target, dump)
+        return Finished(code, program)

@@ -1,0 +1,67 @@
+"""The way to compile for a GPU: CUDA C++ by nvcc, launched as one CUDA graph."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import dlight
+from tvm.target import Target
+
+from schedules.cuda import fusion
+from tvm_mobilenet.compiler.backend import Finished
+from tvm_mobilenet.compiler.cuda.library import generate
+from tvm_mobilenet.compiler.cuda.program import make_program
+from tvm_mobilenet.compiler.dump import IrDump
+from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
+from tvm_mobilenet.compiler.options import CompileOptions
+
+
+class CudaBackend:
+    """For one GPU architecture.
+
+    ``finish`` raises BadInput where nvcc is missing or too old, or the network has an operator that
+    no GPU kernel supports.
+    """
+
+    def __init__(self, options: CompileOptions) -> None:
+        self.target = options.spec.tvm_target()
+        self.name = options.spec.name
+        self.precision = options.precision
+
+    def legalize(self) -> tvm.transform.Pass:
+        asked = self.target, self.precision
+        pays = Fusion(partial(fusion.cheapest_pairs, *asked), partial(fusion.pooling_pays, *asked))
+        return legalize_gpu(self.precision, pays)
+
+    def finish(self, mod: tvm.IRModule, dump: IrDump) -> Finished:
+        scheduled = schedule_the_rest(mod, self.target)
+        dump("schedule-rest", scheduled)
+        code = generate(make_program(scheduled), self.target, self.name)
+        dump.text("kernels.cu", code.source)
+        dump.text("kernels.ptx", code.compiled.ptx)
+        return Finished(code, code.program)
+
+
+def schedule_the_rest(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """TVM's own fallback for what has no schedule of ours: an element a thread."""
+    ours = {gvar for gvar, func in mod.functions.items() if has_threads(func)}
+    with target:
+        fallback = dlight.ApplyDefaultSchedule(dlight.gpu.Fallback())(mod)
+    return tvm.IRModule({g: mod[g] if g in ours else f for g, f in fallback.functions.items()})
+
+
+def has_threads(func: object) -> bool:
+    """Whether it is a kernel that is bound to threads already."""
+    if not isinstance(func, tirx.PrimFunc):
+        return False
+    bound: list[tirx.For] = []
+
+    def visit(loop: tirx.For) -> None:
+        if loop.kind == tirx.ForKind.THREAD_BINDING:
+            bound.append(loop)
+
+    tvm_ffi.structural_walk(func.body, (tirx.For, visit))
+    return bool(bound)

@@ -1,0 +1,43 @@
+"""What a network is compiled for and how: one value from the command line to code generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from tvm_mobilenet.compiler import precision
+from tvm_mobilenet.compiler.precision import Precision
+from tvm_mobilenet.errors import BadInput
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.hardware.target import TargetSpec
+
+Executor = Literal["static", "vm"]
+EXECUTORS: tuple[str, ...] = get_args(Executor)  # of networks on CPUs
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile. Raises BadInput for a precision or an executor that the target lacks.
+
+    ``precision`` is fp32, or on a GPU tf32 or fp16: of activations and weights, or only of what is
+    multiplied; sums are float32 in any case. ``executor`` is static, or on a CPU vm. Without
+    ``strassen`` every 1x1 convolution is computed directly, as on a GPU in any case. With
+    ``require_records`` a kernel without a tuning record is an error.
+    """
+
+    spec: TargetSpec
+    precision: Precision = "fp32"
+    executor: Executor = "static"
+    strassen: bool = True
+    require_records: bool = False
+
+    def __post_init__(self) -> None:
+        precision.check(self.precision, self.spec)
+        if self.executor not in EXECUTORS:
+            raise BadInput(f"executor: expected {' or '.join(EXECUTORS)}, got {self.executor!r}")
+        if self.spec.gpu is not None and self.executor != "static":
+            raise BadInput(
+                f"target {self.spec.name}: on a GPU a network is one CUDA graph, not a program for "
+                "the virtual machine; leave out --executor"
+            )
