@@ -47,7 +47,7 @@ def parallel_rows(sch: Schedule, *loops: LoopRV, kept: bool = False) -> LoopRV:
     return fused
 
 
-def zero_halo(sch: Schedule, by_rows: bool = False) -> None:
+def zero_halo(sch: Schedule, *, by_rows: bool = False) -> None:
     """Write the halo's zeros one vector at a time, channel blocks or rows in parallel.
 
     By rows, those above the image are the first thread's and those below it the last one's.

@@ -23,6 +23,7 @@ from tvm_mobilenet.runtime.session import load
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Layer, Manifest
+    from tvm_mobilenet.compiler.dump import IrDump
     from tvm_mobilenet.compiler.memory_plan import KernelCall
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
@@ -54,9 +55,9 @@ def build_bundle(
     options: CompileOptions,
     output: Path,
     records: ScheduleSource | None = None,
-    dump_ir: Path | None = None,
+    dump: IrDump | None = None,
 ) -> Built:
-    """Compile ``source`` into the bundle ``output``; its phases are written to ``dump_ir``.
+    """Compile ``source`` into the bundle ``output``; ``dump`` gets the module after each phase.
 
     Raises BadInput for a path or network that cannot be used and RunFailed where the compiled
     network does not agree with its reference: then no bundle is left behind.
@@ -64,14 +65,13 @@ def build_bundle(
     import numpy as np
 
     from tvm_mobilenet import bundle
-    from tvm_mobilenet.compiler.dump import IrDump
+    from tvm_mobilenet.compiler.dump import NO_DUMP
     from tvm_mobilenet.compiler.linking import link
     from tvm_mobilenet.compiler.pipeline import compile_network
     from tvm_mobilenet.compiler.precision import TOLERANCES
 
     bundle.check_writable(output)
-    dump = IrDump(dump_ir)
-    compiled = compile_network(source.relax_module(), options, records, dump)
+    compiled = compile_network(source.relax_module(), options, records, dump or NO_DUMP)
     sample = source.sample_input()
     expected = source.reference(sample)
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
@@ -129,7 +129,9 @@ def layers(calls: Iterable[KernelCall], tuned: dict[str, RecordInfo]) -> Iterabl
     from tvm_mobilenet.bundle import Layer
 
     for index, call in enumerate(calls):
-        layer = Layer(f"{index:02d}", call.kernel, False, flops=call.flops, nbytes=call.nbytes)
+        layer = Layer(
+            f"{index:02d}", call.kernel, tuned=False, flops=call.flops, nbytes=call.nbytes
+        )
         record = tuned.get(call.kernel)
         if record is not None:
             layer = replace(

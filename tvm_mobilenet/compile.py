@@ -61,6 +61,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.bundle import check_writable
     from tvm_mobilenet.compiler import precision
+    from tvm_mobilenet.compiler.dump import IrDump
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
@@ -79,8 +80,9 @@ def _compile(args: argparse.Namespace) -> int:
     output = args.output or default_output(network, options)
     check_writable(output)
     records = open_records(spec, args.tuning_records)
+    dump = IrDump(args.dump_ir)
     source = network.open()
-    built = build_bundle(source, options, output, records, args.dump_ir)
+    built = build_bundle(source, options, output, records, dump)
     print_layers(built.manifest)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":

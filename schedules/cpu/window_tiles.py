@@ -30,7 +30,7 @@ MAX_TILE_HEIGHT = 8
 
 
 def schedule_window(
-    sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int, by_rows: bool = False
+    sch: Schedule, conv: SBlockRV, tile_h: int, tile_w: int, *, by_rows: bool = False
 ) -> list[Schedule]:
     """Schedule the whole function; the tile is the default decision.
 
@@ -43,7 +43,7 @@ def schedule_window(
     else:
         fuse_parallel(sch, n, o, h0)
     sum_window(sch, conv, w0)
-    zero_halo(sch, by_rows)
+    zero_halo(sch, by_rows=by_rows)
     return [sch]
 
 

@@ -58,6 +58,7 @@ def best_gemm_tile(
     heights: Iterable[int],
     widths: Iterable[int],
     blocks: Iterable[int],
+    *,
     shared_inputs: bool = False,
 ) -> tuple[int, int, int]:
     """(rows, columns, channel vectors) with the fewest cycles per FMA that spills nothing.

@@ -161,7 +161,7 @@ def _memory_access(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         memory,
         loads=count if loading else 0,
         stores=0 if loading else count,
-        effect=_access(mnemonic, registers, memory, moved, loading),
+        effect=_access(mnemonic, registers, memory, moved, loading=loading),
     )
 
 
@@ -176,6 +176,7 @@ def _access(
     registers: list[str],
     memory: Memory,
     moved: tuple[str, int] | None,
+    *,
     loading: bool,
 ) -> Effect | None:
     scalars = [None if _vector(one) else one for one in registers]
@@ -222,7 +223,7 @@ def _structure(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         memory,
         loads=len(names) if loading else 0,
         stores=0 if loading else len(names),
-        effect=_access(mnemonic, names, memory, moved, loading),
+        effect=_access(mnemonic, names, memory, moved, loading=loading),
     )
 
 

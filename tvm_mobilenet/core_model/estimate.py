@@ -44,7 +44,7 @@ class Estimate:
 
 
 def estimate(
-    mod: tvm.IRModule, target: Target, core: Core, threads: int = 1, cold: bool = True
+    mod: tvm.IRModule, target: Target, core: Core, threads: int = 1, *, cold: bool = True
 ) -> Estimate:
     """The estimate of a scheduled ``main``.
 

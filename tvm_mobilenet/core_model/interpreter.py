@@ -150,7 +150,8 @@ class Interpreter:
             if self._clock > MOST:
                 raise Unmodelled(f"its loops are not followed in {MOST} instructions")
             ran[place] = ran.get(place, 0) + 1
-            score.issue(step, *self._place(operation))
+            slot, afar = self._place(operation)
+            score.issue(step, slot, afar=afar)
             following = place + 1
             if operation.effect is not None or operation.condition:
                 self._compute(place, operation)

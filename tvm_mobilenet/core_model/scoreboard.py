@@ -84,7 +84,7 @@ class Scoreboard:
         self._window: deque[float] = deque([0.0] * (core.window or 1))
         self._free = dict.fromkeys(("fma", "vector", "scalar", "divide", "load", "store"), 0.0)
 
-    def issue(self, step: Step, slot: int | None, afar: bool) -> None:
+    def issue(self, step: Step, slot: int | None, *, afar: bool) -> None:
         """Take one instruction; ``slot`` is the address where that is on the stack.
 
         What is stored ``afar`` is not in L1 yet. Stores take effect in order, so that those to the

@@ -219,7 +219,7 @@ def _scalar(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         return _stack(text, mnemonic[:3] if mnemonic.startswith("pop") else "push", arguments[0])
     for prefix, wide in (("movs", True), ("movz", False)):
         if re.fullmatch(prefix + r"[bwl][wlq]", mnemonic):
-            return _extend(text, arguments, BITS[mnemonic[4]], BITS[mnemonic[5]], wide)
+            return _extend(text, arguments, BITS[mnemonic[4]], BITS[mnemonic[5]], sign=wide)
     base, bits = _split(mnemonic, arguments)
     if base in ("mov", "movabs"):
         return _mov(text, arguments, bits)
@@ -391,7 +391,7 @@ def _cmov(text: str, mnemonic: str, arguments: list[str]) -> Operation:
     get, reads, memory = _source(arguments[0], bits)
     keep, kept, _ = _source(arguments[1], bits)
     return _choice(
-        text, CONDITION_NAMES[name], get, keep, arguments[1], (*reads, *kept), memory, bits
+        text, CONDITION_NAMES[name], get, keep, arguments[1], (*reads, *kept), memory, bits=bits
     )
 
 
@@ -403,6 +403,7 @@ def _choice(
     destination: str,
     reads: tuple[str, ...] = (),
     memory: Memory | None = None,
+    *,
     bits: int = 8,
 ) -> Operation:
     put, register = _into(destination, bits)
@@ -463,7 +464,7 @@ def _extension(text: str, mnemonic: str) -> Operation:
     return Operation(text, "scalar", ("rax",), (into,), effect=extend)
 
 
-def _extend(text: str, arguments: list[str], narrow: int, wide: int, sign: bool) -> Operation:
+def _extend(text: str, arguments: list[str], narrow: int, wide: int, *, sign: bool) -> Operation:
     get, reads, memory = _source(arguments[0], narrow)
     put, register = _into(arguments[1], wide)
 

@@ -99,7 +99,7 @@ def _fill_classifier(
     _write(state, "classifier.bias", bias)
 
 
-def _convolve(weight: npt.NDArray[np.float64], given: Moments, depthwise: bool) -> Moments:
+def _convolve(weight: npt.NDArray[np.float64], given: Moments, *, depthwise: bool) -> Moments:
     """Moments of a convolution's output; ``weight`` is (out, in / groups, kh, kw)."""
     taps = weight.sum(axis=(2, 3))
     power = (weight**2).sum(axis=(2, 3))

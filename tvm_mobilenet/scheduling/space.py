@@ -189,7 +189,7 @@ class KernelSpace:
 
 def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
     """The module under which MetaSchedule's database knows ``func``: one function, ``main``."""
-    func = func.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
+    func = func.with_attr("global_symbol", "main").with_attrs({"tirx.noalias": True})
     return tvm.IRModule({"main": func})
 
 

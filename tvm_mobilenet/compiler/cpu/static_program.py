@@ -130,7 +130,7 @@ def network_function(plan: MemoryPlan, counters: Counters) -> tirx.PrimFunc:
     result = PrimType("int32")  # not 0 where a thread failed, as TVM's launch says
     body = on_cpu([*views, *clear_counters(counters, buffers), region, done])
     func = tirx.PrimFunc([*pointers, stamped], body, result)
-    return func.with_attr("tirx.noalias", True)
+    return func.with_attrs({"tirx.noalias": True})
 
 
 def clear_counters(counters: Counters, buffers: dict[str, tirx.Buffer]) -> list[tirx.Stmt]:
@@ -168,7 +168,7 @@ def call_network(
     failed = [StringImm("a thread of the network failed")]
     succeeded = tirx.AssertStmt(call == 0, StringImm("RuntimeError"), failed)
     func = tirx.PrimFunc(list(buffers.values()), succeeded)
-    return func.with_attr("tirx.noalias", True)
+    return func.with_attrs({"tirx.noalias": True})
 
 
 def first_thread(body: tirx.Stmt) -> tirx.Stmt:

@@ -109,8 +109,8 @@ class _Legalizer(LayerRewriter):
             func = depthwise_conv2d(x.image, out, window, layer.activation)
             weight, kind = pack_depthwise(layer.weight, self.dtype), "depthwise_conv2d"
         else:
-            func = conv2d(x.image, out, window, layer.activation, self.tf32)
-            weight = pack_conv2d(layer.weight, self.dtype, self.tf32)
+            func = conv2d(x.image, out, window, layer.activation, tf32=self.tf32)
+            weight = pack_conv2d(layer.weight, self.dtype, tf32=self.tf32)
             kind = "pointwise_conv2d" if window == Window() else "conv2d"
         self.image(layer, func, name_of(kind, layer), [x.value, weight, bias], out)
 
@@ -124,12 +124,12 @@ class _Legalizer(LayerRewriter):
         x = self.as_image(first.source)
         middle, out = self.image_of(first.result), self.image_of(second.result)
         window, activations = window_of(first), (first.activation, second.activation)
-        func = separable_conv2d(x.image, middle, out, window, *activations, self.tf32)
+        func = separable_conv2d(x.image, middle, out, window, *activations, tf32=self.tf32)
         args = [
             x.value,
             pack_depthwise(first.weight, self.dtype),
             pack_bias(first.bias),
-            pack_conv2d(second.weight, self.dtype, self.tf32),
+            pack_conv2d(second.weight, self.dtype, tf32=self.tf32),
             pack_bias(second.bias),
         ]
         name = name_of("separable_conv2d", second) + stride_suffix(first)
@@ -140,11 +140,11 @@ class _Legalizer(LayerRewriter):
         middle, out = self.image_of(first.result), self.image_of(second.result)
         activations = (first.activation, second.activation)
         func = pointwise_depthwise_conv2d(
-            x.image, middle, out, window_of(second), tile, *activations, self.tf32
+            x.image, middle, out, window_of(second), tile, *activations, tf32=self.tf32
         )
         args = [
             x.value,
-            pack_conv2d(first.weight, self.dtype, self.tf32),
+            pack_conv2d(first.weight, self.dtype, tf32=self.tf32),
             pack_bias(first.bias),
             pack_depthwise(second.weight, self.dtype),
             pack_bias(second.bias),
@@ -191,9 +191,9 @@ class _Legalizer(LayerRewriter):
         )
         weight = np.ascontiguousarray(layer.weight.T)[:, :, None, None]
         result = self.call(
-            conv2d(x, out, Window(), layer.activation, self.tf32),
+            conv2d(x, out, Window(), layer.activation, tf32=self.tf32),
             name,
-            [packed, pack_conv2d(weight, self.dtype, self.tf32), pack_bias(layer.bias)],
+            [packed, pack_conv2d(weight, self.dtype, tf32=self.tf32), pack_bias(layer.bias)],
             out.shape,
             "float32",
         )

@@ -321,7 +321,7 @@ def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:
     columns, v = out.padded_width, out.vector
 
     @T.inline
-    def write(result):  # type: ignore[no-untyped-def]
+    def write(result):
         if top > 0:
             for n, o, h, w, c in T.grid(batch, blocks, top, columns, v):
                 with T.sblock("halo_top"):

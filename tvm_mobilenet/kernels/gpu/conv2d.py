@@ -38,24 +38,24 @@ def reduction(x: Image, window: Window) -> int:
     return window.taps * x.stored
 
 
-def fragments_of(x: Image, tf32: bool) -> Fragments | None:
+def fragments_of(x: Image, *, tf32: bool) -> Fragments | None:
     """How a product of `x` is laid out for tensor cores; None where it runs on FMA units."""
     if x.dtype == "float16":
         return HALVES
     return TF32 if tf32 else None
 
 
-def weight_shape(x: Image, out: Image, window: Window, tf32: bool = False) -> tuple[int, ...]:
+def weight_shape(x: Image, out: Image, window: Window, *, tf32: bool = False) -> tuple[int, ...]:
     """Of the packed weights: (k, n), or for tensor cores fragments (n tiles, k tiles, lane, 8)."""
     inner = reduction(x, window)
-    if fragments_of(x, tf32) is not None:
+    if fragments_of(x, tf32=tf32) is not None:
         return (out.stored // TILE, inner // TILE, LANES, HELD)
     return (inner, out.stored)
 
 
 @parsed_once
 def conv2d(
-    x: Image, out: Image, window: Window, activation: Activation, tf32: bool = False
+    x: Image, out: Image, window: Window, activation: Activation, *, tf32: bool = False
 ) -> tirx.PrimFunc:
     """Dense convolution, 1x1 included; with `tf32` float32 is multiplied on tensor cores.
 
@@ -65,9 +65,9 @@ def conv2d(
     meet = functools.partial(meeting, x, out, window)
     rule = "pointwise_conv2d" if pointwise else "conv2d"
     fill = copied_rows(x) if pointwise else gathered_rows(x, out.rows, window.taps, meet)
-    multiply = product(x, out, window, activation, rule, tf32)
+    multiply = product(x, out, window, activation, rule, tf32=tf32)
     rows_shape = (out.rows, reduction(x, window))
-    packed = weight_shape(x, out, window, tf32)
+    packed = weight_shape(x, out, window, tf32=tf32)
 
     @T.prim_func(s_tir=True)
     def main(
@@ -92,6 +92,7 @@ def separable_conv2d(
     window: Window,
     activation: Activation,
     pointwise_activation: Activation,
+    *,
     tf32: bool = False,
 ) -> tirx.PrimFunc:
     """A depthwise convolution and the 1x1 convolution after it, in one kernel.
@@ -104,9 +105,9 @@ def separable_conv2d(
     dtype = x.dtype
     filter_shape = (window.taps, reduction(middle, one))
     filled = filtered_rows(x, middle, window, activation)
-    multiply = product(middle, out, one, pointwise_activation, "separable_conv2d", tf32)
+    multiply = product(middle, out, one, pointwise_activation, "separable_conv2d", tf32=tf32)
     rows_shape = (out.rows, reduction(middle, one))
-    packed = weight_shape(middle, out, one, tf32)
+    packed = weight_shape(middle, out, one, tf32=tf32)
 
     @T.prim_func(s_tir=True)
     def main(
@@ -237,11 +238,11 @@ class Results(Protocol):
 
 
 def product(
-    x: Image, out: Results, window: Window, activation: Activation, rule: str, tf32: bool
+    x: Image, out: Results, window: Window, activation: Activation, rule: str, *, tf32: bool
 ) -> Callable[..., None]:
     """Emits result = activation(rows · weight + bias) by the instructions that the dtype has."""
     shape = (out.rows, reduction(x, window))
-    fragments = fragments_of(x, tf32)
+    fragments = fragments_of(x, tf32=tf32)
     if fragments is not None:
         return product_on_tensor_cores(shape, x.dtype, out, activation, rule, fragments)
     return product_on_fma_units(shape, out, activation, rule)

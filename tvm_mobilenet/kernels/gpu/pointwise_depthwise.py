@@ -122,6 +122,7 @@ def pointwise_depthwise_conv2d(
     tile: Tile,
     activation: Activation,
     depthwise_activation: Activation,
+    *,
     tf32: bool = False,
 ) -> tirx.PrimFunc:
     """The kernel for tiles of so many outputs, which divide the depthwise result evenly.
@@ -133,9 +134,9 @@ def pointwise_depthwise_conv2d(
     dtype, channels = x.dtype, middle.stored
     held, count = tiled.held, window.taps
     fill = gathered_rows(x, tiled.rows, POINTWISE.taps, tiled.pixel)
-    multiply = product(x, tiled, POINTWISE, activation, "pointwise_depthwise_conv2d", tf32)
+    multiply = product(x, tiled, POINTWISE, activation, "pointwise_depthwise_conv2d", tf32=tf32)
     rows_shape = (tiled.rows, x.stored)
-    packed = weight_shape(x, middle, POINTWISE, tf32)
+    packed = weight_shape(x, middle, POINTWISE, tf32=tf32)
     outputs = (tiled.count, tile.pixels, channels)
 
     @T.prim_func(s_tir=True)

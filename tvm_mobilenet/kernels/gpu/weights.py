@@ -38,7 +38,7 @@ def pack_depthwise(weight: Array, dtype: str) -> Packed:
     return np.ascontiguousarray(channels.reshape(channels.shape[0], -1).T).astype(dtype)
 
 
-def pack_conv2d(weight: Array, dtype: str, tf32: bool = False) -> Packed:
+def pack_conv2d(weight: Array, dtype: str, *, tf32: bool = False) -> Packed:
     """(O, I, kh, kw) → the matrix (kh · kw · stored I, stored O), for tensor cores as fragments.
 
     With `tf32`, float32 weights become fragments rounded to tf32.

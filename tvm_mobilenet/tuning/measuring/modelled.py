@@ -99,7 +99,7 @@ class ModelMeasurer:
         settings = self._settings
         try:
             return estimate(
-                scheduled, self._target, self._core, settings.threads, settings.cold
+                scheduled, self._target, self._core, settings.threads, cold=settings.cold
             ).seconds
         except Unmodelled as reason:
             return str(reason)
