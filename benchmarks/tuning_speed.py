@@ -154,6 +154,7 @@ def measure_ours(
     measurer: LocalMeasurer,
     spaces: Sequence[KernelSpace],
     batches: Sequence[Sequence[Candidate]],
+    *,
     first: bool,
 ) -> float:
     """Seconds, the first time with starting the workers."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def info(latency_us: float, **other: Any) -> RecordInfo:
 
 
 @pytest.fixture
-def log(tmp_path: Path, space: KernelSpace, candidates: list[Candidate]) -> Iterator[Path]:
+def log(tmp_path: Path, space: KernelSpace, candidates: list[Candidate]) -> Path:
     """A folder with five records, 30 to 70 us, and a failure."""
     with Records.open(tmp_path / "log", SPEC, writable=True) as opened:
         opened.append(
@@ -66,7 +65,7 @@ def log(tmp_path: Path, space: KernelSpace, candidates: list[Candidate]) -> Iter
         )
         opened.append([Failed(space.mod, candidates[5].key, "run timeout", "it hung")])
         opened.add_runs([RUN])
-    yield tmp_path / "log"
+    return tmp_path / "log"
 
 
 def test_what_is_written_is_read_back(

@@ -225,7 +225,7 @@ def test_a_device_of_another_architecture(boards: Farm, space: KernelSpace) -> N
 
 @pytest.mark.parametrize(("version", "fits"), [("0.27.1", True), ("0.26.0", False)])
 def test_a_server_of_another_tvm_version(
-    boards: Farm, space: KernelSpace, tmp_path: Path, version: str, fits: bool
+    boards: Farm, space: KernelSpace, tmp_path: Path, version: str, *, fits: bool
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(f"import tvm\ntvm.__version__ = '{version}'\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])

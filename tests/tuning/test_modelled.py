@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def zen5() -> Core:
 
 
 @pytest.fixture
-def measured() -> Iterator[dict[str, list[Outcome]]]:
+def measured() -> dict[str, list[Outcome]]:
     """What becomes of the schedules of a rule that has a wrong one, by their last decision."""
     tuning_kernels.register()
     space = KernelSpace(matmul(8, 32, 16, rule="wrong_matmul").func, SPEC.tvm_target())
@@ -49,7 +48,7 @@ def measured() -> Iterator[dict[str, list[Outcome]]]:
                 for one in result.outcomes:
                     fault = tuning_kernels.fault_of(one.job.payload.schedule.mod)
                     found[fault].append(one)
-    yield found
+    return found
 
 
 def test_a_wrong_schedule_gets_no_time(measured: dict[str, list[Outcome]]) -> None:

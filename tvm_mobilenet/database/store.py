@@ -420,7 +420,7 @@ def _read(directory: Path) -> _Contents:
     contents = _Contents()
     for number, line, whole in read_lines(directory / WORKLOADS):
         try:
-            contents.workloads.append(_use(line, whole, parse_workload))
+            contents.workloads.append(_use(line, parse_workload, whole=whole))
         except ValueError as error:
             contents.workloads.append(None)
             contents.problems.append(Problem(directory / WORKLOADS, number, str(error)))
@@ -428,7 +428,7 @@ def _read(directory: Path) -> _Contents:
     infos: dict[str, RecordInfo] = {}
     for number, line, whole in read_lines(directory / PROVENANCE):
         try:
-            entry = _use(line, whole, lambda text: parse_provenance(text, count))
+            entry = _use(line, lambda text: parse_provenance(text, count), whole=whole)
         except ValueError as error:
             contents.problems.append(Problem(directory / PROVENANCE, number, str(error)))
             continue
@@ -438,7 +438,7 @@ def _read(directory: Path) -> _Contents:
             infos[entry[0]] = entry[1]
     for number, line, whole in read_lines(directory / RECORDS):
         try:
-            parsed = _use(line, whole, lambda text: parse_record(text, count))
+            parsed = _use(line, lambda text: parse_record(text, count), whole=whole)
             if contents.workloads[parsed[0]] is None:
                 raise ValueError(f"its workload, line {parsed[0] + 1} of {WORKLOADS}, is unusable")
         except ValueError as error:
@@ -451,7 +451,7 @@ def _read(directory: Path) -> _Contents:
     return contents
 
 
-def _use(line: str, whole: bool, parse: Callable[[str], T]) -> T:
+def _use(line: str, parse: Callable[[str], T], *, whole: bool) -> T:
     if not whole:
         raise ValueError("truncated: the last line does not end")
     return parse(line)

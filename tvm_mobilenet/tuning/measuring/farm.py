@@ -110,7 +110,7 @@ class FarmMeasurer(PoolMeasurer):
             "to another"
         )
 
-    def _wait_for_any(self, any_left: bool) -> None:
+    def _wait_for_any(self, *, any_left: bool) -> None:
         """Wait for a device where none is left, for as long as the timeout."""
         if any_left:
             self._gone_since = None

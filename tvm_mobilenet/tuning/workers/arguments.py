@@ -51,7 +51,7 @@ class Arguments:
     every weight from beyond L2, while the activations stay where the last call left them.
     """
 
-    def __init__(self, task: RunTask, cold: bool) -> None:
+    def __init__(self, task: RunTask, *, cold: bool) -> None:
         from tvm_mobilenet import tvm_runtime
         from tvm_mobilenet.runtime import arena
 
