@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -14,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError
 
@@ -39,38 +41,75 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
 def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a stage's body; an error becomes one line on stderr and its exit status.
 
-    SIGTERM ends it as Ctrl-C does: what it started is ended, its temporary files are removed.
+    SIGTERM ends it as Ctrl-C does, and nothing that it or a library put into the temporary folder
+    is left, however it ends.
     """
-    try:
-        with terminated_as_interrupted():
-            return main(args)
-    except TvmMobilenetError as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        if args.debug:
-            traceback.print_exc()
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    with watch_interrupts() as interrupted:
+        try:
+            with use_own_temporary_folder():
+                return main(args)
+        except (Exception, KeyboardInterrupt) as error:
+            if args.debug:
+                traceback.print_exc()
+            # TVM and torch make errors of their own of an interrupt that comes while they work
+            if interrupted.is_set() or isinstance(error, KeyboardInterrupt):
+                print("interrupted", file=sys.stderr)
+                return INTERRUPTED
+            if isinstance(error, TvmMobilenetError):
+                print(f"error: {error}", file=sys.stderr)
+                return error.exit_status
+            raise
 
 
 @contextlib.contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """While inside, SIGTERM raises KeyboardInterrupt; only the main thread may take signals."""
+def watch_interrupts() -> Iterator[threading.Event]:
+    """While inside, SIGTERM and Ctrl-C raise KeyboardInterrupt and set the event.
+
+    Only the main thread may take signals; in another nothing changes.
+    """
+    interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield interrupted
         return
 
     def interrupt(*_: object) -> None:
+        interrupted.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (SIGTERM, SIGINT)}
     try:
-        yield
+        yield interrupted
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def use_own_temporary_folder() -> Iterator[None]:
+    """While inside, temporary files of this process and its children are in one folder.
+
+    It goes with the block, whatever a library forgot there. Raises BadInput where it fails.
+    """
+    import tempfile
+
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="tvm-mobilenet-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise BadInput(
+            f"no temporary file can be made ({error.strerror}); name a folder for them by TMPDIR"
+        ) from None
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"], tempfile.tempdir = folder.name, None
+    try:
+        with folder:
+            yield
+    finally:
+        # a library may have kept a path into it for its next use
+        for name in [one for one, text in os.environ.items() if text.startswith(folder.name)]:
+            del os.environ[name]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+        tempfile.tempdir = None
 
 
 def alpha(text: str) -> float:
