@@ -56,7 +56,7 @@ def parse_workload(text: str) -> tuple[str, str]:
     """A line of the workload file: TVM's hash and the module, base64. Raises ValueError."""
     value = _json(text)
     if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)):
-        raise ValueError("not a workload: [hash, module] wanted")
+        raise ValueError("not a workload: expected [hash, module]")
     return value[0], value[1]
 
 
@@ -67,12 +67,12 @@ def parse_record(text: str, workloads: int) -> tuple[int, str, float, Mapping[st
     """
     value = _json(text)
     if not (isinstance(value, list) and len(value) == 2):
-        raise ValueError("not a tuning record: [workload, record] wanted")
+        raise ValueError("not a tuning record: expected [workload, record]")
     workload, record = value
     if not (type(workload) is int and 0 <= workload < workloads):
         raise ValueError(f"workload {workload!r} is not among the {workloads} known")
     if not (isinstance(record, list) and len(record) == 4):
-        raise ValueError("not a tuning record: [trace, seconds, target, arguments] wanted")
+        raise ValueError("not a tuning record: expected [trace, seconds, target, arguments]")
     trace, seconds, target, _ = record
     check_trace(trace)
     if not (isinstance(seconds, list) and seconds and all(_is_time(one) for one in seconds)):
@@ -90,7 +90,7 @@ def parse_provenance(text: str, workloads: int) -> tuple[str, RecordInfo] | Fail
     """
     value = _json(text)
     if not isinstance(value, dict):
-        raise ValueError("not provenance: an object is wanted")
+        raise ValueError("not provenance: expected an object")
     try:
         if "failed" in value:
             failed = value["failed"]

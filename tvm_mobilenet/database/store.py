@@ -315,10 +315,10 @@ class Records:
         """
         for record in self.records:
             info = record.info
-            came = (info.threads, info.cache, info.how)
-            if info.how != "unknown" and came != (threads, cache, how):
+            theirs = (info.threads, info.cache, info.how)
+            if info.how != "unknown" and theirs != (threads, cache, how):
                 raise BadInput(
-                    f"{self.directory} holds times measured with {_conditions(*came)}, not with "
+                    f"{self.directory} holds times measured with {_conditions(*theirs)}, not with "
                     f"{_conditions(threads, cache, how)}, which do not compare; name another "
                     "--work-dir"
                 )

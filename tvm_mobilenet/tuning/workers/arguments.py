@@ -105,8 +105,8 @@ def copies_of(values: Sequence[Any], arguments: Sequence[Argument], l2: int) -> 
     )
     if constant_bytes == 0:
         return 1
-    wanted = -(-2 * l2 // constant_bytes)
-    return max(1, min(wanted + 1, MAX_COPIES, MAX_COPIES_BYTES // constant_bytes))
+    enough = -(-2 * l2 // constant_bytes)
+    return max(1, min(enough + 1, MAX_COPIES, MAX_COPIES_BYTES // constant_bytes))
 
 
 def l2_bytes() -> int:

@@ -58,7 +58,8 @@ def make_worker(kind: str, settings: Settings) -> Builder | Runner:
     if settings.gpu:
         from tvm_mobilenet.tuning.workers import gpu_kernels
 
-        return gpu_kernels.Builder(settings) if kind == "builder" else gpu_kernels.Runner(settings)
+        is_builder = kind == "builder"
+        return gpu_kernels.GpuBuilder(settings) if is_builder else gpu_kernels.GpuRunner(settings)
     return Builder(settings) if kind == "builder" else Runner(settings)
 
 
