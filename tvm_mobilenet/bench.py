@@ -15,17 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 from tvm_mobilenet.benchmark.engines import PEERS, parse_peers
 from tvm_mobilenet.benchmark.request import BenchRequest
 from tvm_mobilenet.benchmark.rounds import PATIENCE, make_plan
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS, VARIANTS
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DEFAULT_PEERS = "pytorch,torch-compile,onnxruntime,openvino"
-DEVICE_PEERS = "onnxruntime"
+DEFAULT_PEERS, DEVICE_PEERS = "pytorch,torch-compile,onnxruntime,openvino", "onnxruntime"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +63,8 @@ def _make_parser() -> argparse.ArgumentParser:
     cli.add_target_flag(parser)
 
     add = parser.add_argument_group("sweep").add_argument
-    what = "compile and time all 16 variants: alpha 1, 0.75, 0.5, 0.25 by 224, 192, 160, 128"
+    alphas, resolutions = (", ".join(f"{one:g}" for one in some) for some in (ALPHAS, RESOLUTIONS))
+    what = f"compile and time all {len(VARIANTS)} variants: alpha {alphas} by {resolutions}"
     add("--sweep", action="store_true", help=what)
     add("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     what = "compile with these records instead of those that are found"
@@ -72,7 +73,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("device").add_argument
     what = "measure on a device of this RPC tracker, by the device's own clock"
     add("--rpc-tracker", type=tracker_address, metavar="HOST[:PORT]", help=what)
-    add("--rpc-key", metavar="KEY", help="the key the tracker has the device under")
+    what = "the key the tracker has the device under (default: rpc_key of the target's file)"
+    add("--rpc-key", metavar="KEY", help=what)
     what = "count what an emulated ARM core executes, in place of time (make arm-emulator)"
     add("--count-instructions", action="store_true", help=what)
     return parser
@@ -101,9 +103,11 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
 
 
 def _run(request: BenchRequest) -> int:
+    request.check()
+    extras.require_module("rich", "bench")  # peers that are missing are rows with a reason
+
     from rich.console import Console
 
-    request.check()
     (_profile if request.profile else _measure)(request, Console())
     if request.json is not None:
         print(f"wrote {request.json}")
@@ -129,18 +133,17 @@ def _measure(request: BenchRequest, out: Console) -> None:
 def _profile(request: BenchRequest, out: Console) -> None:
     from tvm_mobilenet.benchmark.profile.layers import to_json
     from tvm_mobilenet.benchmark.profile.titled import profile_bundle
-    from tvm_mobilenet.provenance import now
+    from tvm_mobilenet.files import write_text
+    from tvm_mobilenet.provenance import describe_machine, now
     from tvm_mobilenet.reporting.profile import print_profile
-    from tvm_mobilenet.results import schema
-    from tvm_mobilenet.results.machine import describe
 
     profiles = []
     for title, one in profile_bundle(request):
         print_profile(out, title, one)
         profiles.append((title, one))
         if request.json is not None:
-            text = to_json(profiles, describe(), request.command, now())
-            schema.write_text(request.json, text)
+            text = to_json(profiles, describe_machine(), request.command, now())
+            write_text(request.json, text)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from signal import SIGINT, SIGTERM
 
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError
+from tvm_mobilenet.extras import advice_for
 
 INTERRUPTED = 130  # the shell's status for a command that ended on Ctrl-C
 
@@ -41,7 +42,8 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
 def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a stage's body; an error becomes one line on stderr and its exit status.
 
-    SIGTERM ends it as Ctrl-C does, and nothing that it or a library put into the temporary folder
+    So does a module that is missing because its extra was not installed. SIGTERM ends it as Ctrl-C
+    does, and nothing that it or a library put into the temporary folder
     is left, however it ends.
     """
     with watch_interrupts() as interrupted:
@@ -55,6 +57,8 @@ def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespac
             if interrupted.is_set() or isinstance(error, KeyboardInterrupt):
                 print("interrupted", file=sys.stderr)
                 return INTERRUPTED
+            if isinstance(error, ModuleNotFoundError) and (advice := advice_for(error.name)):
+                error = BadInput(advice)
             if isinstance(error, TvmMobilenetError):
                 print(f"error: {error}", file=sys.stderr)
                 return error.exit_status

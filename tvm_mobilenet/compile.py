@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Manifest
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
+    extras.require("compile")
+
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.bundle import check_writable
     from tvm_mobilenet.compiler import precision
@@ -65,6 +67,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.network.source import NetworkSpec
 
     spec = target.resolve(args.target)
@@ -77,6 +80,7 @@ def _compile(args: argparse.Namespace) -> int:
     )
     network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     network.check()
+    link_command(spec)  # a missing compiler is said before anything is compiled
     output = args.output or default_output(network, options)
     check_writable(output)
     records = open_records(spec, args.tuning_records)

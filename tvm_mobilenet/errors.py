@@ -1,7 +1,4 @@
-"""The exceptions of this package: one base, two kinds, each with the exit status it stands for.
-
-And the one line of a foreign error, or of what a program printed, that says something.
-"""
+"""The exceptions of this package: one base, two kinds, each with the exit status it stands for."""
 
 from __future__ import annotations
 
@@ -24,12 +21,16 @@ class BadInput(TvmMobilenetError):
     exit_status = 2
 
 
-def last_line(said: BaseException | str, otherwise: str = "no message") -> str:
-    """The last line that is not blank, without blanks around it.
+METADATA = "# Metadata omitted"  # begins the last line of what TVM prints of IR
 
-    Of an error without a message its type's name, of an empty text ``otherwise``.
+
+def last_line(told: BaseException | str) -> str:
+    """The line that says something of an error, or of what a program printed: the last not blank.
+
+    Of an error without text its type's name; empty for empty text.
     """
-    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(told).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(METADATA)]
     if lines:
         return lines[-1]
-    return type(said).__name__ if isinstance(said, BaseException) else otherwise
+    return "" if isinstance(told, str) else type(told).__name__

@@ -91,7 +91,7 @@ class Child:
     def last_words(self) -> str:
         """The last line it printed into its log; empty where it printed none."""
         try:
-            return last_line(self._log.read_text(errors="replace"), "")[:WORDS] if self._log else ""
+            return last_line(self._log.read_text(errors="replace"))[:WORDS] if self._log else ""
         except OSError:
             return ""
 

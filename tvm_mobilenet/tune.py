@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument_group("budget").add_argument
     add("--trials", type=cli.positive_int, metavar="N", help="measure at most N")
-    add("--trials-per-task", type=cli.positive_int, metavar="N", help="at most N for each kernel")
+    what = "at most N for each kernel (default: the target's [tune] trials_per_task, if any)"
+    add("--trials-per-task", type=cli.positive_int, metavar="N", help=what)
     what = f"stop after 90s, 5m or 1h (default: {TIME_BUDGET_S:.0f}s, none with --trials)"
     add("--time-budget", type=cli.duration, metavar="T", help=what)
     what = "leave a kernel after N trials without a gain (default: %(default)s)"
@@ -64,9 +65,9 @@ def _add_measuring_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     what = (
         "seconds a candidate may take to build, and to run, and that devices over RPC may all be "
-        "away (default: %(default)g)"
+        f"away (default: the target's [tune] timeout_s, else {TIMEOUT_S:g})"
     )
-    add("--timeout", type=cli.duration, default=TIMEOUT_S, metavar="S", help=what)
+    add("--timeout", type=cli.duration, metavar="S", help=what)
     what = "threads a kernel is measured on (default: %(default)s)"
     add("--threads", type=cli.positive_int, default=1, metavar="N", help=what)
     what = "leave the weights in the cache between calls"
@@ -79,11 +80,12 @@ def _add_measuring_flags(group: argparse._ArgumentGroup) -> None:
     add("--measure", choices=("native", "rpc", "model"), help=what)
     what = "measure on the devices that this RPC tracker has"
     add("--rpc-tracker", type=tracker_address, metavar="HOST[:PORT]", help=what)
-    what = "the tracker's key of those devices, used all at once"
+    what = "the tracker's key of those devices, used all at once (default: the target's rpc_key)"
     add("--rpc-key", metavar="KEY", help=what)
 
 
 def _run(args: argparse.Namespace) -> int:
+    extras.require("compile", "tune")
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.tuning import tuner
 
@@ -97,7 +99,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
-    """The flags as values. Raises BadInput for a precision that the target does not have."""
+    """The flags as values; what they do not say, the target's file may.
+
+    Raises BadInput for a precision that the target does not have.
+    """
     from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.network.source import NetworkSpec
@@ -112,18 +117,23 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     return TuneRequest(
         networks=Networks(network, args.sweep),
         options=CompileOptions(spec, chosen, strassen=args.strassen),
-        budget=Budget(args.trials, args.trials_per_task, time_budget_s, args.early_stopping),
+        budget=Budget(
+            args.trials,
+            args.trials_per_task or spec.trials_per_task,
+            time_budget_s,
+            args.early_stopping,
+        ),
         work_dir=args.work_dir,
         resume=args.resume,
         transfer=tuple(args.tuning_records),
         seed=args.seed,
         conditions=Conditions(
             by=args.measure or ("native" if args.rpc_tracker is None else "rpc"),
-            timeout_s=args.timeout,
+            timeout_s=args.timeout or spec.timeout_s or TIMEOUT_S,
             threads=args.threads,
             warm=args.warm,
             tracker=args.rpc_tracker,
-            key=args.rpc_key,
+            key=args.rpc_key or (args.rpc_tracker and spec.rpc_key),
         ),
     )
 

@@ -32,34 +32,50 @@ def without(key: str) -> str:
     return json.dumps(data)
 
 
+EXPECTED = "expected a whole number of at least 0"
 FAULTS = {
     "not JSON": ("{", "not JSON"),
-    "not an object": ("[]", "wanted an object, came []"),
-    "empty": ("{}", "format_version: wanted 2, came nothing"),
+    "nested deeply": ("[" * 100_000, "nested too deeply"),
+    "no number": ('{"format_version": NaN}', "not JSON: NaN"),
+    "no files": (without("files"), "files: missing"),
+    "not an object": ("[]", "expected an object, got []"),
+    "empty": ("{}", "format_version: missing"),
     "newer": (changed("format_version", to=3), "3 is newer than this program reads (2); update"),
-    "version is a text": (changed("format_version", to="1"), 'wanted 2, came "1"'),
-    "version is true": (changed("format_version", to=True), "wanted 2, came true"),
-    "missing": (without("executor"), "executor is missing"),
-    "unknown": (changed("colour", to="red"), "colour is not a key of format 2"),
+    "version is a text": (changed("format_version", to="1"), 'format_version: expected 2, got "1"'),
+    "version is true": (changed("format_version", to=True), "expected 2, got true"),
+    "missing": (without("executor"), "executor: missing"),
+    "unknown": (changed("colour", to="red"), "colour: unknown key; there are target, "),
     "wrong type": (
         changed("workspace_bytes", to="9"),
-        "workspace_bytes: wanted a whole number, ca",
+        f"workspace_bytes: {EXPECTED}, got",
     ),
-    "a float": (changed("workspace_bytes", to=1.5), "workspace_bytes: wanted a whole number, came"),
-    "not an int": (changed("workspace_bytes", to=True), "wanted a whole number, came true"),
-    "negative": (changed("workspace_bytes", to=-1), "workspace_bytes: wanted 0 or more, came -1"),
-    "not a list": (changed("cpu_features", to="avx2"), 'cpu_features: wanted a list, came "avx2"'),
-    "deep": (changed("inputs", 0, "shape", 2, to="4"), "inputs[0].shape[2]: wanted a whole number"),
-    "deep, missing": (changed("target", to={"name": "x"}), "target.triple is missing"),
-    "deep, not an object": (changed("layers", 0, to=3), "layers[0]: wanted an object, came 3"),
-    "no hash": (changed("files", to={"model.so": 1}), "files.model.so: wanted a text, came 1"),
+    "a float": (
+        changed("workspace_bytes", to=1.5),
+        f"workspace_bytes: {EXPECTED}, got 1.5",
+    ),
+    "not an int": (
+        changed("workspace_bytes", to=True),
+        f"{EXPECTED}, got true",
+    ),
+    "negative": (
+        changed("workspace_bytes", to=-1),
+        f"workspace_bytes: {EXPECTED}, got -1",
+    ),
+    "not a list": (changed("cpu_features", to="avx2"), 'cpu_features: expected a list, got "avx2"'),
+    "deep": (
+        changed("inputs", 0, "shape", 2, to="4"),
+        "inputs[0].shape[2]: expected a whole number",
+    ),
+    "deep, missing": (changed("target", to={"name": "x"}), "target.triple: missing"),
+    "deep, not an object": (changed("layers", 0, to=3), "layers[0]: expected an object, got 3"),
+    "no hash": (changed("files", to={"model.so": 1}), "files.model.so: expected a string, got 1"),
     "no input": (
         changed("inputs", to=[]),
-        "wanted one input and at least one output, came 0 and 1",
+        "expected one input and at least one output, got 0 and 1",
     ),
-    "shape": (changed("inputs", 0, "shape", to=[1, 0]), "wanted a shape of positive numbers"),
-    "dtype": (changed("outputs", 0, "dtype", to="float99"), "wanted a dtype of float32"),
-    "null": (changed("precision", to=None), "precision: wanted a text, came nothing"),
+    "shape": (changed("inputs", 0, "shape", to=[1, 0]), "expected a shape of positive numbers"),
+    "dtype": (changed("outputs", 0, "dtype", to="float99"), "expected a dtype of float32"),
+    "null": (changed("precision", to=None), "precision: expected a string, got null"),
 }
 
 

@@ -59,7 +59,7 @@ def results(measurer: LocalMeasurer) -> list[BatchResult]:
     return ended
 
 
-def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
+def test_faults_are_counted_by_cause_and_lose_no_other_candidate(
     measurer: LocalMeasurer, space: KernelSpace
 ) -> None:
     # every fault between two candidates that are fine
@@ -72,7 +72,7 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
     for outcome in result.outcomes:
         assert (outcome.seconds is None) == (outcome.cause is not None)
         if outcome.seconds is not None:
-            assert 1e-7 < outcome.seconds < 1e-2 and outcome.error < 1e-6
+            assert outcome.seconds > 0 and outcome.error < 1e-6
         else:
             assert outcome.detail
     details = {one.job.payload: one.detail for one in result.outcomes}

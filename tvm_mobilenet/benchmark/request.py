@@ -20,9 +20,9 @@ class BenchRequest:
     """What is measured: ``bundles``, or a ``sweep`` of bundles compiled for it, beside ``against``.
 
     Each of ``threads`` is measured by itself. It happens on this machine, on a device that
-    ``tracker`` has under ``key``, or with ``count_instructions`` on an emulated core. With
-    ``profile`` the layers of one bundle are timed instead. ``json`` is where the results go,
-    ``command`` what they say they were made by.
+    ``tracker`` has under ``key`` (None: that of the target's file), or with ``count_instructions``
+    on an emulated core. With ``profile`` the layers of one bundle are timed instead. ``json`` is
+    where the results go, ``command`` what they say they were made by.
     """
 
     bundles: tuple[Path, ...]
@@ -40,10 +40,8 @@ class BenchRequest:
 
     def check(self) -> None:
         """Raise BadInput, before any work, for what cannot work."""
-        if (self.tracker is None) != (self.key is None):
-            raise BadInput(
-                "--rpc-tracker and --rpc-key go together: which tracker, and which device"
-            )
+        if self.key is not None and self.tracker is None:
+            raise BadInput("--rpc-key goes with --rpc-tracker: which tracker has the device")
         if self.count_instructions and (self.tracker or self.profile):
             raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
         if self.profile and (self.sweep or len(self.bundles) != 1):

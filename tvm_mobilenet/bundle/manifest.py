@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from tvm_mobilenet import strict
+from tvm_mobilenet.strict import AtLeast
 
 FORMAT_VERSION = 2  # 2: target.gpu_arch
 
@@ -100,9 +101,9 @@ class Manifest:
     outputs: tuple[TensorInfo, ...]
     precision: str
     executor: str
-    workspace_bytes: int
+    workspace_bytes: Annotated[int, AtLeast(0)]
     layers: tuple[Layer, ...] = ()
-    parameters_bytes: int = 0
+    parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     format_version: int = FORMAT_VERSION
@@ -116,96 +117,28 @@ def to_json(manifest: Manifest) -> str:
 def from_json(text: str) -> Manifest:
     """Read the text of a manifest.json. Raises ManifestError on anything unexpected in it."""
     try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ManifestError(f"not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ManifestError(f"wanted an object, came {_shown(data)}")
-    # before anything else: another version may have other keys
-    _check_format_version(data.get("format_version"))
-    manifest: Manifest = _read(Manifest, data, "")
+        data = strict.parse_json(text)
+        strict.check_version(data, FORMAT_VERSION)
+        manifest = strict.read(Manifest, data, complete=True)
+    except strict.Unexpected as error:
+        raise ManifestError(str(error)) from None
     _check_values(manifest)
     return manifest
-
-
-def _check_format_version(version: object) -> None:
-    if version == FORMAT_VERSION and type(version) is int:
-        return
-    if type(version) is int and version > FORMAT_VERSION:
-        raise ManifestError(
-            f"format version {version} is newer than this program reads ({FORMAT_VERSION}); "
-            "update tvm-mobilenet, or compile the bundle with this one"
-        )
-    raise ManifestError(f"format_version: wanted {FORMAT_VERSION}, came {_shown(version)}")
 
 
 def _check_values(manifest: Manifest) -> None:
     """What the types alone do not say."""
     if len(manifest.inputs) != 1 or not manifest.outputs:
         raise ManifestError(
-            "wanted one input and at least one output, "
-            f"came {len(manifest.inputs)} and {len(manifest.outputs)}"
+            "expected one input and at least one output, "
+            f"got {len(manifest.inputs)} and {len(manifest.outputs)}"
         )
     for tensor in (*manifest.inputs, *manifest.outputs):
         if not tensor.shape or min(tensor.shape) < 1:
             raise ManifestError(
-                f"{tensor.name}: wanted a shape of positive numbers, came {list(tensor.shape)}"
+                f"{tensor.name}: expected a shape of positive numbers, got {list(tensor.shape)}"
             )
         if tensor.dtype not in DTYPES:
             raise ManifestError(
-                f"{tensor.name}: wanted a dtype of {', '.join(DTYPES)}, came {tensor.dtype!r}"
+                f"{tensor.name}: expected a dtype of {', '.join(DTYPES)}, got {tensor.dtype!r}"
             )
-    for name in ("workspace_bytes", "parameters_bytes"):
-        if getattr(manifest, name) < 0:
-            raise ManifestError(f"{name}: wanted 0 or more, came {getattr(manifest, name)}")
-
-
-_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _read(wanted: Any, value: Any, where: str) -> Any:
-    """``value``, parsed from JSON, as the type ``wanted``; ``where`` is its path in the file."""
-    origin = typing.get_origin(wanted)
-    if dataclasses.is_dataclass(wanted):
-        return _read_dataclass(wanted, value, where)
-    if origin in (types.UnionType, typing.Union):  # the only unions here are "X | None"
-        inner = next(arg for arg in typing.get_args(wanted) if arg is not type(None))
-        return None if value is None else _read(inner, value, where)
-    if origin is tuple:
-        item = typing.get_args(wanted)[0]
-        _check(isinstance(value, list), "a list", value, where)
-        return tuple(_read(item, each, f"{where}[{i}]") for i, each in enumerate(value))
-    if origin is not None:  # Mapping[str, X]
-        item = typing.get_args(wanted)[1]
-        _check(isinstance(value, dict), "an object", value, where)
-        return {key: _read(item, each, f"{where}.{key}") for key, each in value.items()}
-    if wanted is Any:
-        return value
-    # JSON writes 1.0 as 1, and in Python True is an int
-    accepted = (int, float) if wanted is float else (wanted,)
-    _check(type(value) in accepted, _TYPE_NAMES[wanted], value, where)
-    return wanted(value)
-
-
-def _read_dataclass(wanted: Any, value: Any, where: str) -> Any:
-    _check(isinstance(value, dict), "an object", value, where)
-    hints = typing.get_type_hints(wanted)
-    prefix = f"{where}." if where else ""
-    for key in hints:
-        if key not in value:
-            raise ManifestError(f"{prefix}{key} is missing")
-    for key in value:
-        if key not in hints:
-            raise ManifestError(f"{prefix}{key} is not a key of format {FORMAT_VERSION}")
-    return wanted(**{key: _read(hint, value[key], prefix + key) for key, hint in hints.items()})
-
-
-def _check(ok: bool, wanted: str, value: object, where: str) -> None:
-    if not ok:
-        raise ManifestError(f"{where}: wanted {wanted}, came {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    """A JSON value, short enough for one line."""
-    text = "nothing" if value is None else json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -9,13 +9,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from tvm_mobilenet import strict
 from tvm_mobilenet.scheduling.traces import check_trace, trace_key
 
 NEVER_SECONDS = 1e10  # what MetaSchedule writes as the time of a failure
-
-How = Literal["native", "rpc", "emulated", "modelled"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class RecordInfo:
     final: bool = False  # measured again beside its rivals when the search had ended
     default: bool = False  # the schedule that needs no tuning
 
+    reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
+
     @property
     def modelled(self) -> bool:
         """Whether no device was asked: any measured record is worth more."""
         return self.how == "modelled"
-
-    reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,26 @@ class Failure:
     detail: str
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """A line of the provenance file about a record, named by its key."""
+
+    record: str
+    info: RecordInfo
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """One about a schedule without a record."""
+
+    failed: Failure
+
+
 def parse_workload(text: str) -> tuple[str, str]:
     """A line of the workload file: TVM's hash and the module, base64. Raises ValueError."""
     value = _json(text)
     if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)):
-        raise ValueError("not a workload: expected [hash, module]")
+        raise ValueError("not a workload: [hash, module] wanted")
     return value[0], value[1]
 
 
@@ -67,12 +81,12 @@ def parse_record(text: str, workloads: int) -> tuple[int, str, float, Mapping[st
     """
     value = _json(text)
     if not (isinstance(value, list) and len(value) == 2):
-        raise ValueError("not a tuning record: expected [workload, record]")
+        raise ValueError("not a tuning record: [workload, record] wanted")
     workload, record = value
     if not (type(workload) is int and 0 <= workload < workloads):
         raise ValueError(f"workload {workload!r} is not among the {workloads} known")
     if not (isinstance(record, list) and len(record) == 4):
-        raise ValueError("not a tuning record: expected [trace, seconds, target, arguments]")
+        raise ValueError("not a tuning record: [trace, seconds, target, arguments] wanted")
     trace, seconds, target, _ = record
     check_trace(trace)
     if not (isinstance(seconds, list) and seconds and all(_is_time(one) for one in seconds)):
@@ -89,23 +103,18 @@ def parse_provenance(text: str, workloads: int) -> tuple[str, RecordInfo] | Fail
     Raises ValueError, saying why.
     """
     value = _json(text)
-    if not isinstance(value, dict):
-        raise ValueError("not provenance: expected an object")
     try:
-        if "failed" in value:
-            failed = value["failed"]
-            failure = Failure(
-                failed["workload"], failed["trace_key"], failed["cause"], failed["detail"]
-            )
-            if not (type(failure.workload) is int and 0 <= failure.workload < workloads):
-                raise ValueError(f"workload {failure.workload!r} is not among the {workloads}")
+        if isinstance(value, dict) and "failed" in value:
+            failure = strict.read(_Failed, value).failed
+            if not 0 <= failure.workload < workloads:
+                raise ValueError(f"workload {failure.workload} is not among the {workloads}")
             return failure
-        info = RecordInfo(**value["info"])
-        if not _is_time(info.latency_us):
-            raise ValueError(f"no usable latency: {info.latency_us!r}")
-        return str(value["record"]), info
-    except (KeyError, TypeError) as error:
+        entry = strict.read(_Measured, value)
+    except strict.Unexpected as error:
         raise ValueError(f"not provenance: {error}") from None
+    if not _is_time(entry.info.latency_us):
+        raise ValueError(f"no usable latency: {entry.info.latency_us!r}")
+    return entry.record, entry.info
 
 
 def line_key(text: str) -> str:
@@ -115,10 +124,9 @@ def line_key(text: str) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or type(error).__name__
-        raise ValueError(f"not valid JSON ({reason})") from None
+        return strict.parse_json(text)
+    except strict.Unexpected as error:
+        raise ValueError(str(error)) from None
 
 
 def _is_time(value: Any) -> bool:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, last_line
 
 if TYPE_CHECKING:
     import onnx
@@ -39,11 +39,11 @@ def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
             warnings.filterwarnings("ignore", "Renaming name", UserWarning)
             module: tvm.IRModule = from_onnx(model, keep_params_in_input=False)
     except tvm.error.OpNotImplemented as error:
-        raise BadInput(f"ONNX model not supported: {_last_line(str(error))}") from error
+        raise BadInput(f"ONNX model not supported: {last_line(error)}") from error
     except Exception as error:
         # the importer prints which operator it failed on, and raises all kinds of exceptions
-        where = _last_line(talk.getvalue())
-        reason = "; ".join(part for part in (where, _last_line(str(error))) if part)
+        where = last_line(talk.getvalue())
+        reason = "; ".join(part for part in (where, last_line(error)) if part)
         raise BadInput(f"ONNX model cannot be imported: {reason}") from error
     return module
 
@@ -119,8 +119,3 @@ def _clip(value: relax.Expr, low: float | None, high: float | None) -> relax.Exp
 
 def _number(bound: relax.Expr | None) -> float | None:
     return None if bound is None else float(bound.value.numpy())
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""

@@ -98,8 +98,9 @@ def _check_place(conditions: Conditions, target: TargetSpec) -> None:
         )
     if by == "model" and target.core is None:
         raise BadInput(
-            f"target {target.name} cannot be modelled: its file has no [core] table; "
-            "--rpc-tracker and --rpc-key measure on a device"
+            f"target {target.name} cannot be modelled: [core] of its file would have to say "
+            f"{', '.join(target.missing_core_facts())}; --rpc-tracker and --rpc-key measure on a "
+            "device"
         )
 
 

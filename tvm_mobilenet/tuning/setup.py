@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet.hardware.toolchain import linker_flags
+
 if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.tuning.measuring.measurer import Measurer
@@ -19,7 +21,7 @@ def make_settings(request: TuneRequest) -> Settings:
 
     target, conditions = request.target, request.conditions
     return Settings(
-        target=dict(target.target),
+        target=target.tvm_config(),
         gpu=target.gpu is not None,
         link=find_linker(target, here=conditions.tracker is None),
         threads=conditions.threads,
@@ -36,9 +38,9 @@ def find_linker(target: TargetSpec, *, here: bool) -> tuple[str, ...]:
     """
     if here and target.gpu is not None:
         return ("cc", "-shared")  # which also compiles the host's half, for this machine
-    if here and shutil.which("ld"):
+    if here and target.linker is None and shutil.which("ld"):
         return ("ld", "-shared", "-z", "noexecstack")
-    return (target.cross_compiler or "cc", "-shared")
+    return (target.cross_compiler or "cc", "-shared", *linker_flags(target))
 
 
 def make_measurer(request: TuneRequest, settings: Settings) -> Measurer:

@@ -77,5 +77,5 @@ def convert(config: dict[str, Any], shape: tuple[int, ...], path: Path) -> None:
         [sys.executable, "-c", CONVERT, what], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     if done.returncode != 0:
-        reason = last_line(done.stderr.decode(errors="replace"))
+        reason = last_line(done.stderr.decode(errors="replace")) or "no message"
         raise EngineUnavailable(f"litert_torch cannot convert this network: {reason}")

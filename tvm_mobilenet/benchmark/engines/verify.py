@@ -26,9 +26,7 @@ def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -
     """
     shapes, expected_shapes = [a.shape for a in outputs], [b.shape for b in expected]
     if shapes != expected_shapes:
-        raise WrongResult(
-            f"wrong result: expected outputs of shapes {expected_shapes}, got {shapes}"
-        )
+        raise WrongResult(f"wrong result: expected output shapes {expected_shapes}, got {shapes}")
     error = max(relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
     # Not "error > tolerance": a result of NaN is wrong as well.
     if not error <= TOLERANCES[precision]:

@@ -23,8 +23,8 @@ from tvm_mobilenet.emulation.emulator import EMULATOR_NAME, Emulator
 from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE, Count
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
-from tvm_mobilenet.results import machine as machines
-from tvm_mobilenet.results.schema import Device, Machine, ResultRow
+from tvm_mobilenet.provenance import Device, Machine, describe_machine
+from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.cases import Case
@@ -44,7 +44,7 @@ class EmulatedCore:
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
-        self.described = dataclasses.replace(machines.describe(), device=describe(emulator))
+        self.described = dataclasses.replace(describe_machine(), device=describe(emulator))
 
     def machine(self) -> Machine:
         return self.described

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvm_mobilenet import provenance
 from tvm_mobilenet.benchmark.engines import OURS, onnx_worker_file
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.process import EngineFailed
@@ -21,12 +22,11 @@ from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.provenance import How, Machine, describe_machine
 from tvm_mobilenet.remote.device import About, Device, open_device
 from tvm_mobilenet.remote.session import RemoteSession
 from tvm_mobilenet.remote.tracker import TrackerAddress, connect
-from tvm_mobilenet.results import machine as machines
-from tvm_mobilenet.results import schema
-from tvm_mobilenet.results.schema import How, ResultRow
+from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.cases import Case
@@ -79,9 +79,9 @@ class HeldDevice:
         self.plan, self.progress, self.device = plan, progress, device
         self.architecture: str | None = cpu.architecture_of(target.triple)
         self.first_about = self.last_about = device.about()
-        self.described = machines.describe()
+        self.described = describe_machine()
 
-    def machine(self) -> schema.Machine:
+    def machine(self) -> Machine:
         device = describe(self.first_about, self.last_about)
         return dataclasses.replace(self.described, device=device)
 
@@ -140,11 +140,11 @@ class RemoteOpener:
         return RemoteOnnxRuntime(self.device, network, threads)
 
 
-def describe(first: About, last: About) -> schema.Device:
+def describe(first: About, last: About) -> provenance.Device:
     """The device, for the results, as it was before and after."""
     temperatures = (first.temperature_c, last.temperature_c)
     versions = {"python": first.python, "tvm": first.tvm_version}
-    return schema.Device(
+    return provenance.Device(
         cpu=first.cpu or "unknown",
         emulated=first.emulated,
         cores=first.cores,

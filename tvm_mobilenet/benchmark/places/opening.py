@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.benchmark.places.this_machine import ThisMachine
-from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
+from tvm_mobilenet.benchmark.targets import find_rpc_key, find_target, read_targets
 from tvm_mobilenet.bundle.manifest import Target
 
 if TYPE_CHECKING:
@@ -29,8 +27,8 @@ def open_place(request: BenchRequest, progress: PlainProgress) -> AbstractContex
     if request.tracker is not None:
         from tvm_mobilenet.benchmark.places.held_device import hold_device
 
-        assert request.key is not None, "checked before"
-        return hold_device(request.tracker, request.key, targets[0], request.plan, progress)
+        key = request.key or find_rpc_key(targets[0])
+        return hold_device(request.tracker, key, targets[0], request.plan, progress)
     from tvm_mobilenet.benchmark.places.emulated_core import EmulatedCore, find_emulator
 
     return nullcontext(EmulatedCore(find_emulator([target.name for target in targets])))
@@ -41,20 +39,3 @@ def list_targets(request: BenchRequest) -> list[Target]:
     if request.sweep is not None:
         return [find_target(request.sweep.target)]
     return read_targets(request.bundles)
-
-
-def read_targets(bundles: Sequence[Path]) -> list[Target]:
-    """What each bundle was compiled for. Raises BadInput for one that is damaged."""
-    found = []
-    for path in bundles:
-        with open_bundle(path, ANY_ARCHITECTURE) as bundle:
-            found.append(bundle.manifest.target)
-    return found
-
-
-def find_target(name: str) -> Target:
-    """The target that ``--target`` names. Raises BadInput where it is not known."""
-    from tvm_mobilenet.hardware import target
-
-    spec = target.resolve(name)
-    return Target(spec.name, str(spec.target["mtriple"]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from tvm_mobilenet.results.schema import Machine, ResultRow
+from tvm_mobilenet.provenance import Machine
+from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.cases import Case

@@ -16,7 +16,8 @@ from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
 from tvm_mobilenet.benchmark.sentinel import Sentinel
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.results.schema import How, ResultRow
+from tvm_mobilenet.provenance import How
+from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array

@@ -15,8 +15,8 @@ from tvm_mobilenet.benchmark.places.side_by_side import SideBySide
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.results import machine as machines
-from tvm_mobilenet.results.schema import How, Machine, ResultRow
+from tvm_mobilenet.provenance import How, Machine, describe_machine
+from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.cases import Case
@@ -31,9 +31,9 @@ class ThisMachine:
 
     def __init__(self, plan: Plan, threads: Sequence[int], progress: PlainProgress) -> None:
         self.plan, self.progress = plan, progress
-        self.described = machines.describe()
+        self.described = describe_machine()
         # what will disturb the measurement is said beforehand
-        if machines.busy(self.described):
+        if self.described.busy:
             progress.note(
                 f"the machine is busy (load average {self.described.load_average[0]:.2f} on "
                 f"{self.described.cores} cores)"

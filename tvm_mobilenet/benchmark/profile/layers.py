@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS
+from tvm_mobilenet.provenance import Machine, head
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Layer, Manifest
-    from tvm_mobilenet.results.schema import Machine
 
 TURN = 10  # inferences between two looks at the peaks
 
@@ -119,26 +119,18 @@ def to_json(
     profiles: Sequence[tuple[str, Profile]], machine: Machine, command: str, created: str
 ) -> str:
     """The text of a file with these titles and profiles; times in ms."""
-    return json.dumps(
+    measured = [
         {
-            "format_version": 1,
-            "command": command,
-            "created": created,
-            "machine": dataclasses.asdict(machine),
-            "profiles": [
-                {
-                    "title": title,
-                    "threads": one.threads,
-                    "network_ms": one.network_s * 1e3,
-                    "floor_ms": one.floor_s * 1e3,
-                    "core": dataclasses.asdict(one.peaks),
-                    "layers": [
-                        {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
-                        for timed in one.layers
-                    ],
-                }
-                for title, one in profiles
+            "title": title,
+            "threads": one.threads,
+            "network_ms": one.network_s * 1e3,
+            "floor_ms": one.floor_s * 1e3,
+            "core": dataclasses.asdict(one.peaks),
+            "layers": [
+                {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
+                for timed in one.layers
             ],
-        },
-        indent=2,
-    )
+        }
+        for title, one in profiles
+    ]
+    return json.dumps({**head(machine, command, created), "profiles": measured}, indent=2)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.benchmark.profile.layers import Profile, profile
+from tvm_mobilenet.benchmark.targets import find_rpc_key, read_targets
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.request import BenchRequest
@@ -35,10 +36,11 @@ def _profile_there(request: BenchRequest) -> Iterator[tuple[str, Profile]]:
     from tvm_mobilenet.benchmark.profile.remote import RemoteNetwork
     from tvm_mobilenet.remote.session import load
 
-    assert request.tracker is not None and request.key is not None, "checked before"
+    assert request.tracker is not None, "checked before"
     (bundle,) = request.bundles
+    key = request.key or find_rpc_key(*read_targets(request.bundles))
     for threads in request.threads:
-        with load(bundle, request.tracker, request.key, threads) as session:
+        with load(bundle, request.tracker, key, threads) as session:
             session.set_input(session.bundle.sample_input())
             title = f"{bundle} on {session.about.cpu}, threads: {threads}"
             yield title, profile(RemoteNetwork(session), request.plan.min_runs)

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet.database.lines import How
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.tuning.measuring.batches import BatchState, TaskState
 from tvm_mobilenet.tuning.measuring.builders import Builders
 from tvm_mobilenet.tuning.measuring.lanes import Lane
