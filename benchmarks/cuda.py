@@ -29,12 +29,12 @@ import numpy as np
 
 from tvm_mobilenet import models
 from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
 from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.provenance import describe_machine, now, this_command
 from tvm_mobilenet.results import schema, statistics
 from tvm_mobilenet.runtime import session
 
-ALPHAS, RESOLUTIONS = (1.0, 0.75, 0.5, 0.25), (224, 192, 160, 128)
 ROUNDS = statistics.BLOCKS
 END_TO_END_RUNS, DEVICE_RUNS = 20, 40  # in a round
 WARM_UP_RUNS = 50

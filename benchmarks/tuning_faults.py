@@ -138,9 +138,9 @@ def killed_workers(space: KernelSpace, settings: Settings) -> Iterator[Row]:
             measurer.add_task(0, space.mod)
             measurer.submit(Batch(0, make_jobs(space, *[None] * GOOD)))
             (worker,) = (one for one in measurer.workers if one.kind == kind)
-            while worker.process is None or not measurer.statistics.run:
+            while worker.pid is None or not measurer.statistics.run:
                 measurer.poll(0.05)
-            os.kill(worker.process.pid, signal.SIGKILL)
+            os.kill(worker.pid, signal.SIGKILL)
             outcomes = [one for result in wait(measurer) for one in result.outcomes]
             lost = [one for one in outcomes if one.seconds is None]
             told = "; ".join(f"{one.cause}: {one.detail}" for one in lost)

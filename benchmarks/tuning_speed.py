@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import tvm
 
     from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.network.source import Source
     from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
     from tvm_mobilenet.tuning.search.state import State, Task
@@ -58,32 +59,37 @@ def main() -> int:
 
 
 def body(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import provenance, tune
+    from tvm_mobilenet import provenance
     from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.tuning.setup import find_linker
     from tvm_mobilenet.tuning.workers.messages import Settings
 
-    args.rpc_tracker = None
     spec = target.resolve(args.target)
-    settings = Settings(target=spec.tvm_config(), link=tune.linker(args, spec))
+    settings = Settings(target=spec.tvm_config(), link=find_linker(spec, here=True))
     result = (endurance if args.endurance else side_by_side)(args, spec, settings)
     if args.json:
         provenance.write_results(args.json, result)
     return 0
 
 
+def source_of(args: argparse.Namespace) -> Source:
+    """The network that the model flags name."""
+    from tvm_mobilenet.network.source import NetworkSpec
+
+    return NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx).open()
+
+
 # ---- both sides
 
 
 def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
-    from tvm_mobilenet import tune
     from tvm_mobilenet.compiler.options import CompileOptions
-    from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.tuning.kernels import extract_kernels
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
     from tvm_mobilenet.tuning.search.tasks import distinct
 
     wanted = args.kernel or KERNELS
-    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
-    kernels = tune.kernels_of([network.open()], CompileOptions(spec, strassen=False))
+    kernels = extract_kernels([source_of(args)], CompileOptions(spec, strassen=False))
     found, _ = distinct(kernels, spec.tvm_target())
     spaces = [one.space for one in found if one.kernel.name in wanted]
     if len(spaces) < len(wanted):
@@ -212,7 +218,7 @@ class Watch:
             row["kernels_us"] = round(state.network_s * 1e6, 1)
         row["tuner"] = rss_of(os.getpid())
         for worker in self._measurer.workers:
-            row[worker.kind] = rss_of(worker.process.pid) if worker.process else 0
+            row[worker.kind] = rss_of(worker.pid) if worker.pid else 0
         row["restarts"] = self._measurer.statistics.restarts
         self.rows.append(row)
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
@@ -234,17 +240,16 @@ def rss_of(pid: int) -> int:
 
 
 def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
-    from tvm_mobilenet import tune
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.store import Records
-    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.tuning import loop
+    from tvm_mobilenet.tuning.kernels import extract_kernels
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
-    from tvm_mobilenet.tuning.search.state import Budget, State
+    from tvm_mobilenet.tuning.request import Budget
+    from tvm_mobilenet.tuning.search.state import State
     from tvm_mobilenet.tuning.search.tasks import make_tasks
 
-    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
-    kernels = tune.kernels_of([network.open()], CompileOptions(spec))
+    kernels = extract_kernels([source_of(args)], CompileOptions(spec))
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
         log = args.work_dir or Path(folder, "log")
         with Records.open(log, spec, writable=True) as records:

@@ -21,11 +21,12 @@ ROOMS = (
     "numerics",
     "extras",
     "chatter",  # what TVM says of a failure
+    "strict",
+    "files",
     "ending",  # how a command ends, whatever was raised
     "cli",
     "tvm_runtime",
-    "strict",
-    "files",
+    "processes",
     "hardware",
     "provenance",
     "models",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tvm_mobilenet import ending
+from tvm_mobilenet import ending, files
 from tvm_mobilenet.ending import INTERRUPTED as INTERRUPTED
 from tvm_mobilenet.errors import BadInput
 
@@ -33,8 +33,16 @@ def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
 
 
 def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a stage's body; whatever it raises becomes one line on stderr and an exit status."""
-    return ending.run(lambda: main(args), debug=args.debug)
+    """Run a stage's body; whatever it raises becomes one line on stderr and an exit status.
+
+    Nothing that it or a library put into the temporary folder is left, however it ends.
+    """
+
+    def body() -> int:
+        with files.own_temporary_folder():
+            return main(args)
+
+    return ending.run(body, debug=args.debug)
 
 
 def alpha(text: str) -> float:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         metavar="DIR",
         help="the folder of records to use, or none for default schedules "
-        "(default: tuning_logs/<target>, where there is one)",
+        "(default: what `tune` left in tuning_records/<target>, then what ships)",
     )
     parser.add_argument(
         "--on-untuned",
@@ -61,14 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "The bundle keeps it for 'run'. Without these flags the network's own: that of an ONNX "
         "file is not known.",
     )
-    return cli.run_stage(_compile_leaving_nothing, cli.parse(parser, argv))
-
-
-def _compile_leaving_nothing(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import files
-
-    with files.own_temporary_folder():
-        return _compile(args)
+    return cli.run_stage(_compile, cli.parse(parser, argv))
 
 
 @contextlib.contextmanager

@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, Any
 from tvm_mobilenet import cli, models
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.stages import Layer, MobileNetConfig, Op, layers
+from tvm_mobilenet.models.variants import VARIANTS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT_VERSION = 1
-PAPER_ALPHAS = (1.0, 0.75, 0.5, 0.25)
-PAPER_RESOLUTIONS = (224, 192, 160, 128)
 
 OP_TITLES: dict[Op, str] = {
     "pointwise": "conv 1x1",
@@ -110,11 +109,7 @@ def paper_top1(config: MobileNetConfig) -> float | None:
 
 def paper_variants() -> list[MobileNetConfig]:
     """The paper's 16 variants, then its two relatives."""
-    grid = [
-        models.config_from("mobilenet_v1", alpha, resolution)
-        for alpha in PAPER_ALPHAS
-        for resolution in PAPER_RESOLUTIONS
-    ]
+    grid = [models.config_from("mobilenet_v1", alpha, resolution) for alpha, resolution in VARIANTS]
     return grid + [models.config_from(name) for name in models.MODELS if name != "mobilenet_v1"]
 
 

@@ -125,7 +125,7 @@ def test_an_interrupted_run_does_not_keep_the_process(tmp_path: Path) -> None:
     def interrupted_while_it_runs() -> None:
         with process:
             process.load()
-            process._pipe.send(("first_run", (X,)))
+            process.begin("first_run", X)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

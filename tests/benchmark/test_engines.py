@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from tvm_mobilenet import models
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS, PEERS, networks, verify
 from tvm_mobilenet.benchmark.engines.process import EngineFailed, EngineProcess, Timeouts
 from tvm_mobilenet.benchmark.engines.protocol import Job
-from tvm_mobilenet.errors import RunFailed
 
 # Up to stride 8 only, since torch.compile takes its time for each block.
 CONFIG = models.config_from("mobilenet_v1", alpha=0.25, resolution=32, feature_strides=(8,))
@@ -105,8 +103,3 @@ def test_without_an_onnx_file_the_bundle_is_the_reference(network: networks.Netw
     alone = networks.from_onnx(None, "file", network.input, network.expected, "fp32")
     assert alone.reference == "expected_output"
     assert alone.expected is network.expected
-
-
-def test_a_preparation_that_dies_is_one_line() -> None:
-    with pytest.raises(RunFailed, match="the process for abort died"):
-        networks.in_own_process(importlib.import_module("os").abort)

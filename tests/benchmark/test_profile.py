@@ -11,6 +11,7 @@ import pytest
 from tvm_mobilenet import bench, models
 from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.benchmark.profile.layers import Peaks, profile
+from tvm_mobilenet.benchmark.profile.local import LocalNetwork
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
@@ -28,7 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_layer_is_timed_and_the_result_stays_right(bundle: Path) -> None:
     with load(bundle) as session:
         session.input[...] = session.bundle.sample_input()
-        result = profile(session, runs=3)
+        result = profile(LocalNetwork(session), runs=3)
         (expected,) = session.bundle.expected_outputs()
         np.testing.assert_allclose(session.output, expected, rtol=1e-3, atol=1e-4)
         assert [one.layer for one in result.layers] == list(session.manifest.layers)

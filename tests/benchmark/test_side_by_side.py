@@ -12,6 +12,7 @@ from tvm_mobilenet.benchmark.engines import EngineEntry
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.process import Timeouts
 from tvm_mobilenet.benchmark.places.side_by_side import Candidate, SideBySide
+from tvm_mobilenet.benchmark.places.this_machine import ProcessOpener
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.provenance import Machine
 from tvm_mobilenet.results import schema
@@ -61,7 +62,7 @@ def measure(
     *candidates: Candidate, heard: Heard | None = None, network: Network = NETWORK
 ) -> list[ResultRow]:
     heard = heard or Heard()
-    return SideBySide(candidates, network, 1, heard, QUICK, TIMEOUTS).measure()
+    return SideBySide(candidates, network, 1, ProcessOpener(TIMEOUTS), heard, QUICK).measure()
 
 
 def test_rows_are_complete_and_fit_the_schema() -> None:

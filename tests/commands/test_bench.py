@@ -12,8 +12,8 @@ import pytest
 from support import tiny_bundle
 from support.result_rows import row
 
-from tvm_mobilenet import bench, models
-from tvm_mobilenet.benchmark import cases, rows, sweep
+from tvm_mobilenet import bench, models, processes
+from tvm_mobilenet.benchmark import cases, engines, rows, sweep
 from tvm_mobilenet.benchmark.engines import ENGINES
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.places import side_by_side
@@ -136,8 +136,8 @@ def test_an_unknown_engine_lists_those_known(
 
 
 def test_engine_names_are_taken_once() -> None:
-    assert bench.peer_names("openvino,pytorch,openvino") == ("openvino", "pytorch")
-    assert bench.peer_names("none") == ()
+    assert engines.parse_peers("openvino,pytorch,openvino") == ("openvino", "pytorch")
+    assert engines.parse_peers("none") == ()
 
 
 @pytest.fixture
@@ -162,29 +162,22 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return measured
 
 
-def compiles(monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
-    def compiled(
-        target: str,
-        config: Any,
-        batch: int,
-        records: Path | None,
-        output: Path,
-        architecture: str | None,
-    ) -> rows.Candidate:
-        if fails:
-            raise BadInput(f"unknown target {target!r}")
-        return rows.Candidate("bundle", ENGINES["bundle"], target)
+@pytest.fixture
+def compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variant, at once."""
 
-    monkeypatch.setattr(sweep, "_compiled", compiled)
+    def compile_variant(self: sweep.Sweep, *_: object) -> rows.Candidate:
+        return rows.Candidate("bundle", ENGINES["bundle"], self.target)
+
+    monkeypatch.setattr(sweep.Sweep, "compile", compile_variant)
 
 
 def test_the_sweep_measures_16_variants_and_sums_up(
     folder: Path,
     no_measuring: list[int],
-    monkeypatch: pytest.MonkeyPatch,
+    compiles: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    compiles(monkeypatch)
     assert run("--sweep", "--against", "onnxruntime", "--json", "r.json") == 0
     assert len(no_measuring) == 16
     rows = schema.load(Path("r.json")).results
@@ -197,10 +190,10 @@ def test_the_sweep_measures_16_variants_and_sums_up(
 def test_an_interrupted_sweep_keeps_its_finished_rows(
     folder: Path,
     no_measuring: list[int],
+    compiles: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    compiles(monkeypatch)
     measure = side_by_side.SideBySide.measure
 
     def interrupted(self: side_by_side.SideBySide) -> list[schema.ResultRow]:
@@ -220,11 +213,11 @@ def test_a_variant_that_does_not_compile_is_a_row(
     def refuse(*arguments: object) -> Iterator[Path]:
         raise BadInput("unknown target 'x87'")
 
-    monkeypatch.setattr(sweep, "in_own_process", refuse)
+    monkeypatch.setattr(processes, "call", refuse)
     from rich.console import Console
 
     progress = PlainProgress(Console(quiet=True))
-    first = next(sweep.sweep("x87", 1, None, ("pytorch",), tmp_path, progress))
+    first = next(sweep.Sweep("x87").cases(("pytorch",), tmp_path, progress))
     ours, pytorch = first.candidates
     assert ours.absent == "does not compile: unknown target 'x87'"
     assert pytorch.absent is None

@@ -9,6 +9,7 @@ import pytest
 
 from tvm_mobilenet import cost, models
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.models.variants import RESOLUTIONS
 
 # alpha: (millions of multiply-adds at 224, 192, 160, 128; millions of parameters)
 PAPER = {
@@ -24,7 +25,7 @@ def test_paper_variants(alpha: float) -> None:
     multiply_adds, parameters = PAPER[alpha]
     costs = [
         cost.cost_of(MobileNetConfig(alpha=alpha, resolution=resolution))
-        for resolution in cost.PAPER_RESOLUTIONS
+        for resolution in RESOLUTIONS
     ]
     assert tuple(round(one.multiply_adds / 1e6) for one in costs) == multiply_adds
     assert {round(one.parameters / 1e6, 2) for one in costs} == {parameters}

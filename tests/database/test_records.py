@@ -25,6 +25,7 @@ from tvm_mobilenet.database.lines import (
     parse_record,
     parse_workload,
 )
+from tvm_mobilenet.database.meta import LogTarget
 from tvm_mobilenet.database.store import Failed, Measured, Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
@@ -283,11 +284,22 @@ def test_commands(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     merged = Records.open(tmp_path / "best", SPEC)
     assert (len(merged.records), len(merged.failures)) == (5, 1)
     assert merged.meta["runs"] == [RUN] and merged.meta["cpu"] == "a CPU"
+    assert LogTarget.from_meta(merged.meta) == LogTarget.of(SPEC)
     capsys.readouterr()
     assert records.main(["list", str(log)]) == 0
     assert "5 schedules, best 30.0 us (spread 1.0%), default 70.0 us, 1 failed" in (
         capsys.readouterr().out
     )
+
+
+def test_logs_of_two_targets_are_not_merged(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Records.open(tmp_path / "other", OTHER, writable=True).close()
+    assert records.main(["merge", str(tmp_path / "new"), str(log), str(tmp_path / "other")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is of target tuning-test" in line and "of other: records of one target only" in line
+    assert not (tmp_path / "new").exists()
 
 
 # ---------------------------------------------------------------- the parsers, on anything

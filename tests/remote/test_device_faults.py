@@ -22,6 +22,7 @@ import tvm
 from support import tiny_bundle
 
 from tvm_mobilenet import bench
+from tvm_mobilenet.benchmark.places import held_device
 from tvm_mobilenet.bundle import Target
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote import local_farm, session
@@ -73,6 +74,23 @@ def test_a_good_one(bundle: Path, board: TrackerAddress) -> None:
         assert loaded.about.tvm_version == tvm.__version__
         assert loaded.about.features, "read from /proc/cpuinfo, whose size is said to be 0"
         assert loaded.about.onnxruntime and not loaded.about.emulated
+
+
+@pytest.mark.parametrize("name", ["x", "1234567", "of more than seven bytes"])
+def test_its_files_are_read_however_short_their_path(
+    bundle: Path, farm: Farm, tmp_path: Path, name: str
+) -> None:
+    """TVM passes a text of up to seven bytes in another form."""
+    key, paths = f"files-{len(name)}", os.pathsep.join(filter(None, sys.path))
+    before = ["env", "-C", str(tmp_path)]
+    with (
+        farm.server(key, {"PYTHONPATH": paths}, before),
+        session.load(bundle, farm.address, key) as loaded,
+    ):
+        assert loaded.device.run_python(f"open({name!r}, 'w').write('what it says')")
+        assert loaded.device.read_file(name) == "what it says"
+        assert loaded.device.read_file("none") is None
+        assert loaded.device.read_file("/nowhere/at/all") is None
 
 
 def test_a_wrong_key(bundle: Path, board: TrackerAddress) -> None:
@@ -225,6 +243,31 @@ def test_bench_without_onnxruntime_there(
     ours, onnxruntime = schema.load(file).results
     assert ours.status == "ok"
     assert onnxruntime.reason is not None and "pip install onnxruntime" in onnxruntime.reason
+
+
+HANGING_PEER = """
+import time
+input()
+print('{"version": "1", "load_ms": 1}', flush=True)
+time.sleep(3600)
+"""
+
+
+def test_a_peer_that_hangs_there_is_killed(
+    network: tuple[Path, Path],
+    board: TrackerAddress,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, script = tmp_path / "r.json", tmp_path / "peer.py"
+    script.write_text(HANGING_PEER)
+    monkeypatch.setattr(held_device, "onnx_worker_file", lambda: script)
+    monkeypatch.setattr(held_device, "FIRST_RUN_S", 3.0)
+    against = ["--against", "onnxruntime", "--json", str(file)]
+    assert bench.main([*arguments(network, board, KEY), *against]) == 0
+    ours, hanging = schema.load(file).results
+    assert ours.status == "ok"
+    assert hanging.reason == "ONNX Runtime on the device: no answer in 3 s; process killed"
 
 
 @pytest.mark.parametrize("asked_s", [0, 0.3], ids=["at any moment", "while it is asked"])

@@ -17,8 +17,7 @@ from tvm_mobilenet.emulation import emulator, instruction_count
 from tvm_mobilenet.emulation.emulator import Emulator
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu
-from tvm_mobilenet.remote.device import About
-from tvm_mobilenet.remote.session import check_features
+from tvm_mobilenet.remote.device import About, check_features
 
 needs_qemu = pytest.mark.skipif(shutil.which(emulator.QEMU) is None, reason="no qemu-user here")
 
@@ -130,8 +129,9 @@ def test_features_a_device_lacks(tmp_path: Path) -> None:
     with open_bundle(path, "aarch64") as bundle:
         old = About("Cortex-A53", frozenset({"fp", "asimd"}), None, None)
         with pytest.raises(BadInput, match=r"the device \(Cortex-A53\) has no asimddp"):
-            check_features(bundle, old)
-        check_features(bundle, About(None, frozenset(), None, None))
+            check_features(old, bundle.manifest.cpu_features, "made for it", "compile it anew")
+        unknown = About(None, frozenset(), None, None)
+        check_features(unknown, bundle.manifest.cpu_features, "made for it", "compile it anew")
 
 
 # The counter

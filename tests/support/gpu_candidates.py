@@ -82,7 +82,7 @@ class Candidates:
         of: KernelSpace | None = None,
     ) -> None:
         self._folder, self._objects, self._space = folder, objects, of or space()
-        self._builder = gpu_kernels.Builder(settings)
+        self._builder = gpu_kernels.GpuBuilder(settings)
         mod = self._space.mod
         self._builder.handle(BuildTask(0, tvm.ir.save_json(mod)))
         self.task = RunTask(0, arguments_of(mod), str(folder / "case.npz"))

@@ -5,7 +5,6 @@ PyTorch and ONNX are left out: 16 exports would take a minute. tests/test_varian
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -24,14 +23,11 @@ from tvm_mobilenet.compiler.graph.legalize_cpu import legalize, panel_of
 from tvm_mobilenet.kernels.cpu.conv2d import fusing_pays
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.strassen import pays
-from tvm_mobilenet.models import MobileNetConfig, stages
+from tvm_mobilenet.models import MobileNetConfig, stages, variants
 from tvm_mobilenet.models.stages import Layer
 
-ALPHAS = (1.0, 0.75, 0.5, 0.25)
-RESOLUTIONS = (224, 192, 160, 128)
 VARIANTS = tuple(
-    models.config_from("mobilenet_v1", alpha, resolution)
-    for alpha, resolution in itertools.product(ALPHAS, RESOLUTIONS)
+    models.config_from("mobilenet_v1", alpha, resolution) for alpha, resolution in variants.VARIANTS
 )
 
 

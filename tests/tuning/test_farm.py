@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,11 +27,9 @@ from tvm_mobilenet.remote import local_farm
 from tvm_mobilenet.remote.local_farm import Farm
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.measuring import farm, pool
+from tvm_mobilenet.tuning.measuring import farm, lanes, pool
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
-from tvm_mobilenet.tuning.workers import device_worker
-from tvm_mobilenet.tuning.workers.messages import DeviceAddress
 
 KEY = "board"
 SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
@@ -104,9 +103,8 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
         ended = results(measurer)
         assert all(lane.sentinels for lane in measurer.lanes), "each of the four measured"
         assert len(measurer.lanes) == 4 and measurer.how == "rpc"
-        processes = [lane.worker.process for lane in measurer.lanes]
     # a server may not survive a session that is cut off
-    assert [one.returncode for one in processes if one is not None] == [0] * 4
+    assert [lane.worker.status for lane in measurer.lanes] == [0] * 4
     outcomes = [outcome for result in ended for outcome in result.outcomes]
     assert Counter(id(one.job) for one in outcomes) == Counter(map(id, every))
     for outcome in outcomes:
@@ -137,7 +135,7 @@ def test_faults_are_counted_by_cause_and_lose_no_other_candidate(
 def test_a_lost_device_is_replaced_and_rejoins(
     boards: Farm, space: KernelSpace, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(farm, "GRACE_S", 0.5)
+    monkeypatch.setattr(lanes, "GRACE_S", 0.5)
     key = f"{KEY}-{number}"
     boards.add_servers(2, key)
     *_, victim, _ = boards.servers
@@ -205,7 +203,7 @@ def test_a_device_without_the_targets_features(boards: Farm, space: KernelSpace)
     with FarmMeasurer(SETTINGS, 1.0, boards.address, KEY, ("asimd", "fp")) as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, jobs(space, "none")))
-        with pytest.raises(BadInput, match=r"a device of key 'board' \(.+\) has no asimd, fp"):
+        with pytest.raises(BadInput, match=r"a device of key 'board': .* \(.+\) has no asimd, fp"):
             results(measurer)
 
 
@@ -223,17 +221,22 @@ def test_a_device_of_another_architecture(boards: Farm, space: KernelSpace) -> N
 
 
 @pytest.mark.parametrize(("version", "fits"), [("0.27.1", True), ("0.26.0", False)])
-def test_a_server_of_another_tvm_version(version: str, fits: bool) -> None:
-    files = {
-        "/proc/self/maps": "7f00-7f01 r-xp 0 08:01 42 /usr/lib/python3/tvm/lib/libtvm_runtime.so\n",
-        "/usr/lib/python3/tvm/_version.py": f"__version__ = version = '{version}'\n",
-    }
-    worker = device_worker.DeviceWorker(SETTINGS, DeviceAddress("", 0, KEY, (), ""))
-    if fits:
-        worker._check("a CPU", frozenset(), files.__getitem__)
-    else:
-        with pytest.raises(BadInput, match=r"\(a CPU\) runs TVM 0.26.0, this is 0.27"):
-            worker._check("a CPU", frozenset(), files.__getitem__)
+def test_a_server_of_another_tvm_version(
+    boards: Farm, space: KernelSpace, tmp_path: Path, version: str, fits: bool
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import tvm\ntvm.__version__ = '{version}'\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    key = f"{KEY}-{version}"
+    boards.add_servers(1, key, {"PYTHONPATH": path})
+    with FarmMeasurer(SETTINGS, 10.0, boards.address, key) as measurer:
+        measurer.add_task(0, space.mod)
+        measurer.submit(Batch(0, jobs(space, "none")))
+        if fits:
+            assert causes(results(measurer)) == [None]
+            return
+        says = rf"a device of key '{key}': the device's RPC server is TVM 0\.26\.0, candidates are"
+        with pytest.raises(BadInput, match=says):
+            results(measurer)
 
 
 def test_the_command_measures_over_rpc(
@@ -241,8 +244,8 @@ def test_the_command_measures_over_rpc(
 ) -> None:
     tuning_kernels.register()
     monkeypatch.setattr(target, "resolve", lambda _: SPEC)
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [matmul(8, 32, 16)])
-    monkeypatch.setattr(tune, "_settings", lambda *_: SETTINGS)
+    monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: [matmul(8, 32, 16)])
+    monkeypatch.setattr("tvm_mobilenet.tuning.setup.make_settings", lambda *_: SETTINGS)
     where = ["--rpc-tracker", str(boards.address), "--rpc-key", KEY]
     assert tune.main(["--work-dir", str(tmp_path), "--trials", "6", *where]) == 0
     records = Records.open(tmp_path, SPEC).records

@@ -89,7 +89,7 @@ def kernels() -> list[Kernel]:
 
 @pytest.fixture
 def tuned(boards: Farm, kernels: list[Kernel], monkeypatch: pytest.MonkeyPatch) -> Tuned:
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: kernels)
+    monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: kernels)
 
     def run(key: str, folder: Path, *flags: str) -> int:
         what = ["--target", SPEC.name, "--precision", "fp16", "--timeout", "60"]
@@ -142,8 +142,8 @@ def test_a_gpu_that_is_no_good_is_one_line(
 
 def test_each_fault_over_rpc_is_its_own_cause(boards: Farm, tmp_path: Path) -> None:
     with FarmMeasurer(SETTINGS, PATIENCE_S, boards.address, KEY) as measurer:
-        candidates = Candidates(tmp_path, objects=measurer._objects)
-        device = GpuDeviceWorker(SETTINGS, measurer._address)
+        candidates = Candidates(tmp_path, objects=measurer.builders.objects)
+        device = GpuDeviceWorker(SETTINGS, measurer.address)
         device.connect()
         device.handle(candidates.task)
         for fault, cause, goes_on in (
@@ -179,7 +179,7 @@ def test_the_host_of_a_jetson_is_compiled_for(boards: Farm, tmp_path: Path) -> N
     settings = replace(SETTINGS, link=("aarch64-linux-gnu-gcc", "-shared"))
     triple = "aarch64-linux-gnu"
     with FarmMeasurer(settings, 1.0, boards.address, KEY, triple=triple) as measurer:
-        candidates = Candidates(tmp_path, settings, measurer._objects)
+        candidates = Candidates(tmp_path, settings, measurer.builders.objects)
         header = Path(candidates.build("none")).read_bytes()[:20]
         assert header[:4] == b"\x7fELF" and header[18] == 183  # EM_AARCH64
         measurer.add_task(0, space().mod)

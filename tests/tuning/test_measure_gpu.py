@@ -57,7 +57,7 @@ def test_a_candidate_is_built_checked_and_timed(
     settings = Settings(target=spec.tvm_config(), gpu=True, cold=False, tolerance=tolerance)
 
     builder = worker.make_worker("builder", settings)
-    assert isinstance(builder, gpu_kernels.Builder)
+    assert isinstance(builder, gpu_kernels.GpuBuilder)
     builder.handle(BuildTask(0, tvm.ir.save_json(mod)))
     arguments = arguments_of(mod)
     values, library = str(tmp_path / "case.npz"), str(tmp_path / "candidate.so")
@@ -78,7 +78,7 @@ def test_a_candidate_is_built_checked_and_timed(
         cuda_emulator.emulated_driver(text, folder)
         with gpu_networks.emulated_gpu(monkeypatch, folder / cuda_emulator.LIBRARY):
             runner = worker.make_worker("runner", settings)
-            assert isinstance(runner, gpu_kernels.Runner)
+            assert isinstance(runner, gpu_kernels.GpuRunner)
             runner.handle(RunTask(0, arguments, values))
             done = runner.handle(Run(1, 0, library, None, 10.0))
         assert isinstance(done, Done) and done.cause == wanted, done

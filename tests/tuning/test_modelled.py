@@ -65,7 +65,7 @@ def test_tunes_for_a_board_that_is_not_there(
     spec = target.resolve("arm-rpi4")
     network = network_kernels.network(SMALL, spec.vector_width)
     kernel = pipeline.Kernel("depthwise", network[DEPTHWISE].func, 1, 2 * 16 * 16 * 64 * 9)
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [kernel])
+    monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: [kernel])
     flags = ["--target", "arm-rpi4", "--measure", "model", "--work-dir", str(tmp_path)]
     assert tune.main([*flags, "--trials", "4", "--timeout", "60"]) == 0
     assert "records written to" in capsys.readouterr().out

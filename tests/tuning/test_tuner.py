@@ -21,16 +21,19 @@ from support import tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, tune
+from tvm_mobilenet.database import lookup, store
 from tvm_mobilenet.database import meta as record_meta
-from tvm_mobilenet.database import store
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.tuning import loop, progress
+from tvm_mobilenet.tuning import kernels, loop, progress, report, setup
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job, Outcome, Statistics
-from tvm_mobilenet.tuning.search.state import Budget, State, Task
+from tvm_mobilenet.tuning.request import Budget
+from tvm_mobilenet.tuning.search.state import State, Task
 from tvm_mobilenet.tuning.search.tasks import SEEDS, make_tasks
+
+AUTHOR = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
 
 
 class Quiet:
@@ -89,7 +92,7 @@ def test_a_whole_space_is_measured_and_the_winner_found(tmp_path: Path) -> None:
         assert schedule is not None and info is not None
         assert info.final and info.how == "native" and info.cache == "cold"
         assert info.latency_us == pytest.approx(task.best_s * 1e6, rel=store.NOISE)
-    summary = "\n".join(progress.summary(state, Statistics()))
+    summary = "\n".join(report.summarize(state, Statistics()))
     assert "all kernels of an inference" in summary and "the last quarter" in summary
 
 
@@ -153,7 +156,7 @@ def test_without_resume_the_records_are_tried_first(tmp_path: Path) -> None:
     seeds = [one.trace_key for one in source.ranked(0)[:SEEDS]]
     tried = [key for _, key in keys(tmp_path / "b")[:6]]
     assert set(seeds) <= set(tried)
-    (line,) = tune._transfer_report(state.tasks)
+    (line,) = report.report_transfer(state.tasks)
     assert "4 of 4 records measured here" in line and ("kept" in line or "beaten by" in line)
 
 
@@ -183,7 +186,7 @@ def test_nothing_measured_is_a_failure(tmp_path: Path) -> None:
 def hopeless() -> Kernel:
     """Its reference does not even build."""
     kernel = matmul(8, 32, 16)
-    func = kernel.func.with_attr("unbuildable", True)
+    func = kernel.func.with_attrs({"unbuildable": True})
     return Kernel("hopeless", func, 1, 1)
 
 
@@ -292,8 +295,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     tuning_kernels.register()
     monkeypatch.setattr(target, "resolve", lambda _: SPEC)
     kernel = matmul(8, 32, 16)
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [kernel])
-    monkeypatch.setattr(tune, "_settings", lambda *_: SETTINGS)
+    monkeypatch.setattr(kernels, "load_kernels", lambda *_: [kernel])
+    monkeypatch.setattr(setup, "make_settings", lambda *_: SETTINGS)
 
     def run(*flags: str) -> int:
         return tune.main(["--work-dir", str(tmp_path / "log"), *flags])
@@ -311,12 +314,59 @@ def test_the_command(command: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     assert meta["tvm_version"] and meta["cpu"]
 
 
+def test_plain_tune_leaves_a_checkout_clean(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of what git tracks, with a shipped log of the target: its schedules are tried first,
+    and nothing of it changes."""
+    shipped = tmp_path / "checkout" / "tuning_logs"
+    tune_into(shipped / SPEC.name, [matmul(8, 32, 16)], budget=Budget(trials=6))
+    monkeypatch.chdir(shipped.parent)
+    for step in (["init", "--quiet"], ["add", "."], [*AUTHOR, "commit", "--quiet", "-m", "all"]):
+        subprocess.run(["git", *step], check=True)
+    assert tune.main(["--trials", "6"]) == 0
+    status = ["git", "status", "--porcelain", "--untracked-files=all"]
+    assert not subprocess.run(status, check=True, capture_output=True).stdout
+    records = Records.open(lookup.work_directory(SPEC), SPEC)
+    best = [one.trace_key for one in Records.open(shipped / SPEC.name, SPEC).ranked(0)[:SEEDS]]
+    assert set(best) <= {one.trace_key for one in records.records}
+    opened = lookup.open_records(SPEC, None)
+    assert opened is not None and opened.directory == lookup.work_directory(SPEC)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([], "mobilenet_v1-1-224: no operator of it becomes a kernel of ours on tuning-test"),
+        (
+            [matmul(8, 32, 16, "unheard_of"), matmul(4, 64, 16, "unheard_of")],
+            "no kernel can be tuned for tuning-test: matmul_8x32x16: no schedule rule",
+        ),
+    ],
+    ids=["none", "none with a rule"],
+)
+def test_a_network_without_a_kernel_of_ours(
+    command: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    found: list[Kernel],
+    says: str,
+) -> None:
+    monkeypatch.setattr(kernels, "load_kernels", lambda *_: found)
+    assert command(*flags) == 2
+    output = capsys.readouterr()
+    assert not output.out and output.err.startswith("error: ") and says in output.err
+    assert output.err.count("\n") == 1
+
+
 def test_times_that_do_not_compare_are_not_mixed(
     command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("--trials", "4") == 0
     capsys.readouterr()
-    monkeypatch.setattr(tune, "_settings", lambda *_: replace(SETTINGS, threads=2, cold=False))
+    monkeypatch.setattr(setup, "make_settings", lambda *_: replace(SETTINGS, threads=2, cold=False))
     assert command("--trials", "4", "--resume") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "1 thread, weights cold, native, not with 2 threads, weights warm, native" in line
@@ -333,7 +383,7 @@ def test_dry_run_measures_nothing(
 def test_nothing_measured_exits_1(
     command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tune, "load_kernels", lambda *_: [hopeless()])
+    monkeypatch.setattr(kernels, "load_kernels", lambda *_: [hopeless()])
     assert command("--trials", "4") == 1
     assert "error: nothing could be measured" in capsys.readouterr().err
 

@@ -15,6 +15,9 @@ from typing import Protocol
 
 from tvm_mobilenet.errors import RunFailed
 
+ROUNDS = 25
+PATIENCE = 10  # times the time that an engine is measured for
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -22,7 +25,7 @@ class Plan:
 
     min_runs: int = 100
     min_time_s: float = 3.0
-    rounds: int = 25
+    rounds: int = ROUNDS
     # After another engine's turn caches and branch history are not this engine's own.
     unrecorded: int = 3
     steady_within: float = 0.02
@@ -30,6 +33,17 @@ class Plan:
     max_chunks: int = 20
     patience_s: float = 30.0  # how long a machine that others slow down is waited for, in all
     seed: int = 0
+
+
+def make_plan(min_runs: int, min_time_s: float, patience_s: float | None = None) -> Plan:
+    """The plan for so many runs and so much time of each engine; patience grows with the time."""
+    return Plan(
+        min_runs,
+        min_time_s,
+        rounds=min(ROUNDS, min_runs),
+        chunk_s=min_time_s / 10,
+        patience_s=PATIENCE * min_time_s if patience_s is None else patience_s,
+    )
 
 
 class Runner(Protocol):

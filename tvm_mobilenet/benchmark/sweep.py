@@ -2,79 +2,71 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark import cases
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
-from tvm_mobilenet.benchmark.engines.networks import in_own_process
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.errors import BadInput, RunFailed
-
-ALPHAS = (1.0, 0.75, 0.5, 0.25)
-RESOLUTIONS = (224, 192, 160, 128)
+from tvm_mobilenet.models.variants import VARIANTS
 
 
-def sweep(
-    target: str,
-    batch: int,
-    records: Path | None,
-    against: Sequence[str],
-    scratch: Path,
-    progress: PlainProgress,
-    architecture: str | None = None,
-) -> Iterator[cases.Case]:
-    """The cases of all variants, each compiled when its turn comes.
+@dataclass(frozen=True)
+class Sweep:
+    """What is compiled: for which target, for how many images, with which records.
 
-    ``architecture`` is that of the device that will run them, None for this machine.
-
-    ``records`` is the folder of tuning records to compile with, None for those that ship. A
-    variant that does not compile still gives its case, with the reason in the row of ours.
+    ``records`` is a folder, None for the records that ``database.lookup`` finds.
     """
-    for alpha, resolution in itertools.product(ALPHAS, RESOLUTIONS):
-        config = models.config_from("mobilenet_v1", alpha, resolution)
-        progress.heading(f"mobilenet_v1 {alpha}-{resolution}: compiling")
-        output = scratch / f"{alpha}-{resolution}.tar"
-        ours = _compiled(target, config, batch, records, output, architecture)
-        network = cases.of_model(config, batch, "fp32", against, scratch)
-        peers = cases.peer_candidates(against, network, architecture)
-        yield cases.Case(network, (ours, *peers))
+
+    target: str
+    batch: int = 1
+    records: Path | None = None
+
+    def cases(
+        self,
+        against: Sequence[str],
+        scratch: Path,
+        progress: PlainProgress,
+        architecture: str | None = None,
+    ) -> Iterator[cases.Case]:
+        """The cases of all variants, each compiled when its turn comes.
+
+        ``architecture`` is that of the device that will run them, None for this machine. A variant
+        that does not compile still gives its case, with the reason in the row of ours.
+        """
+        for alpha, resolution in VARIANTS:
+            config = models.config_from("mobilenet_v1", alpha, resolution)
+            progress.heading(f"mobilenet_v1 {alpha}-{resolution}: compiling")
+            ours = self.compile(config, scratch / f"{alpha}-{resolution}.tar", architecture)
+            network = cases.of_model(config, self.batch, "fp32", against, scratch)
+            peers = cases.peer_candidates(against, network, architecture)
+            yield cases.Case(network, (ours, *peers))
+
+    def compile(
+        self, config: models.MobileNetConfig, output: Path, architecture: str | None
+    ) -> Candidate:
+        """A variant as one that takes part, or one that is absent because it does not compile."""
+        try:
+            processes.call(_compile, self, config, output)
+            return cases.bundle_candidate(output, architecture=architecture)
+        except (BadInput, RunFailed) as error:
+            reason = f"does not compile: {error}"
+            return Candidate(OURS, ENGINES[OURS], architecture or platform.machine(), absent=reason)
 
 
-def _compiled(
-    target: str,
-    config: models.MobileNetConfig,
-    batch: int,
-    records: Path | None,
-    output: Path,
-    architecture: str | None,
-) -> Candidate:
-    try:
-        path = in_own_process(_compile, target, config, batch, output, records)
-        return cases.bundle_candidate(path, architecture=architecture)
-    except (BadInput, RunFailed) as error:
-        reason = f"does not compile: {error}"
-        where = architecture or platform.machine()
-        return Candidate(OURS, ENGINES[OURS], where, absent=reason)
-
-
-def _compile(
-    target: str,
-    config: models.MobileNetConfig,
-    batch: int,
-    output: Path,
-    records: Path | None,
-) -> Path:
+def _compile(sweep: Sweep, config: models.MobileNetConfig, output: Path) -> None:
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target as targets
     from tvm_mobilenet.network import source
 
-    spec = targets.resolve(target)
-    network, opened = source.from_config(config, batch), open_records(spec, records)
-    return build_bundle(network, CompileOptions(spec), output, opened).path
+    spec = targets.resolve(sweep.target)
+    network = source.from_config(config, sweep.batch)
+    records = open_records(spec, sweep.records)
+    build_bundle(network, CompileOptions(spec), output, records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,29 @@ META = "meta.json"
 TARGET_KEYS = ("kind", "mcpu", "mattr", "mtriple", "keys", "arch")
 
 
-def read(directory: Path, spec: TargetSpec | None, *, required: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LogTarget:
+    """The target that a log's records are of: its name, TVM's dict of it, its device's name."""
+
+    name: str
+    target: Mapping[str, Any]
+    device: str
+
+    @classmethod
+    def of(cls, spec: TargetSpec | LogTarget) -> LogTarget:
+        return cls(spec.name, spec.target, spec.device)
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> LogTarget:
+        """As a log's ``meta.json`` has it."""
+        name = meta["target_name"]
+        return cls(name, meta["target"], meta.get("device", name))
+
+
+def read(directory: Path, target: LogTarget | None, *, required: bool) -> dict[str, Any]:
     """What the folder's file says; empty where there is none and none is ``required``.
 
-    Raises BadInput for a file that cannot be used, or of another target than ``spec``.
+    Raises BadInput for a file that cannot be used, or of another target than ``target``.
     """
     path = directory / META
     try:
@@ -44,22 +64,22 @@ def read(directory: Path, spec: TargetSpec | None, *, required: bool) -> dict[st
             f"{path}: format_version {meta.get('format_version')!r}, "
             f"this version reads {FORMAT_VERSION}"
         )
-    if spec is not None and identity(meta["target"]) != identity(spec.target):
+    if target is not None and identity(meta["target"]) != identity(target.target):
         raise BadInput(
-            f"{directory} holds records of target {meta.get('target_name')}, not {spec.name}; "
+            f"{directory} holds records of target {meta.get('target_name')}, not {target.name}; "
             "records of another target go in through 'tune --tuning-records', "
             "which measures them again"
         )
     return meta
 
 
-def new(meta: Mapping[str, Any], spec: TargetSpec) -> dict[str, Any]:
+def new(meta: Mapping[str, Any], target: LogTarget) -> dict[str, Any]:
     """``meta`` brought up to date by who opens the folder for writing; at first it is empty."""
     return {
         "format_version": FORMAT_VERSION,
-        "target_name": spec.name,
-        "target": dict(spec.target),
-        "device": meta.get("device", spec.device),
+        "target_name": target.name,
+        "target": dict(target.target),
+        "device": meta.get("device", target.device),
         "cpu": meta.get("cpu", "unknown"),  # until something is measured
         "tvm_version": tvm_runtime.version(),
         "created": meta.get("created", now()),

@@ -1,4 +1,4 @@
-"""The tuning database: ``tuning_logs/<target>/``.
+"""The tuning database: one folder for each target (``lookup`` says which).
 
 Three files that only ever grow, one JSON value a line:
 
@@ -36,7 +36,7 @@ from tvm_mobilenet.database.lines import (
     parse_record,
     parse_workload,
 )
-from tvm_mobilenet.database.meta import META, identity
+from tvm_mobilenet.database.meta import META, LogTarget, identity
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.files import append_lines, hold_lock, read_lines, replace
 from tvm_mobilenet.provenance import now
@@ -117,17 +117,19 @@ class Records:
     def __init__(
         self,
         directory: Path,
-        spec: TargetSpec | None,
+        target: LogTarget | None,
         meta: dict[str, Any],
         contents: _Contents,
-        lock: int | None,
+        lock: int | None = None,
+        fallback: Records | None = None,
     ) -> None:
         self.directory = directory
-        self.spec = spec
+        self.target = target
         self.meta = meta
         self.problems = contents.problems
         self._contents = contents
         self._lock = lock
+        self._fallback = fallback
         self._modules: dict[int, tvm.IRModule] = {}
         self._by_workload: dict[int, list[Record]] = {}
         for record in contents.records:
@@ -137,22 +139,25 @@ class Records:
     def open(
         cls,
         directory: Path | str,
-        spec: TargetSpec | None,
+        spec: TargetSpec | LogTarget | None,
         *,
         writable: bool = False,
         skip_bad_lines: bool = False,
+        fallback: Records | None = None,
     ) -> Records:
         """Open ``directory``; where writable it is made, and locked until ``close``.
 
         ``spec`` None takes the records of whatever target they are. Lines that cannot be used are
         an error, or with ``skip_bad_lines`` listed in ``problems``; a writable folder is then
-        cleared of them, the files as they were kept beside it. Raises BadInput for a folder that is
+        cleared of them, the files as they were kept beside it. ``fallback`` has the schedules of
+        kernels that this log has none for. Raises BadInput for a folder that is
         missing, unwritable, locked, of another target or format, or with unusable lines.
         """
         directory = Path(directory)
+        target = None if spec is None else LogTarget.of(spec)
         lock = hold_lock(directory) if writable else None
         try:
-            meta = record_meta.read(directory, spec, required=not writable)
+            meta = record_meta.read(directory, target, required=not writable)
             if not meta and (directory / RECORDS).exists():
                 raise BadInput(f"{directory} has records but no {META}: of which target?")
             contents = _read(directory)
@@ -166,13 +171,13 @@ class Records:
                 contents = _read(directory)
                 contents.problems = problems
             if writable:
-                assert spec is not None, "a writable database needs its target"
-                record_meta.write(directory, meta := record_meta.new(meta, spec))
+                assert target is not None, "a writable database needs its target"
+                record_meta.write(directory, meta := record_meta.new(meta, target))
         except BaseException:
             if lock is not None:
                 os.close(lock)
             raise
-        return cls(directory, spec, meta, contents, lock)
+        return cls(directory, target, meta, contents, lock, fallback)
 
     def close(self) -> None:
         """Let others write."""
@@ -278,9 +283,26 @@ class Records:
     ) -> tuple[s_tir.Schedule, RecordInfo] | tuple[None, None]:
         """The best record's schedule of ``func`` and where it comes from; None, None without one.
 
+        Where this log has none, or none but a model's, its fallback may have a better one.
+        """
+        own = self._own_schedule_for(func)
+        if self._fallback is None or (own[1] is not None and not own[1].modelled):
+            return own
+        other = self._fallback.schedule_for(func)
+        if own[1] is None or (other[1] is not None and not other[1].modelled):
+            return other
+        return own
+
+    def _own_schedule_for(
+        self, func: tirx.PrimFunc
+    ) -> tuple[s_tir.Schedule, RecordInfo] | tuple[None, None]:
+        """As ``schedule_for``, of this log alone.
+
         A trace that does not apply (the rules of another version wrote it) gives way to the next,
         and so does one made for fewer cores that leaves some of this target's idle.
         """
+        from tvm.target import Target
+
         from tvm_mobilenet.scheduling.space import (
             KernelSpace,
             Rejected,
@@ -292,8 +314,9 @@ class Records:
         workload = self.find(mod)
         ranked = [] if workload is None else self.ranked(workload)
         check_balance = None
-        if ranked and self.spec is not None and not self._same_cores(self.spec):
-            check_balance = KernelSpace(func, self.spec.tvm_target()).check_balance
+        if ranked and self.target is not None and not self._same_cores(self.target):
+            tvm_target = Target(dict(self.target.target))
+            check_balance = KernelSpace(func, tvm_target).check_balance
         for record in ranked:
             with contextlib.suppress(Rejected):
                 schedule = replay(mod, record.trace_json)
@@ -302,9 +325,9 @@ class Records:
                 return schedule, record.info
         return None, None
 
-    def _same_cores(self, spec: TargetSpec) -> bool:
+    def _same_cores(self, target: LogTarget) -> bool:
         """Whether the records were made for as many cores."""
-        return bool(self.meta["target"].get("num-cores") == spec.target.get("num-cores"))
+        return bool(self.meta["target"].get("num-cores") == target.target.get("num-cores"))
 
     def check_conditions(self, threads: int, cache: str, how: str) -> None:
         """Raise BadInput where the records' times were not measured like this: they do not compare.
@@ -331,7 +354,7 @@ class Records:
         """
         if not entries:
             return
-        assert self._lock is not None and self.spec is not None, "not opened for writing"
+        assert self._lock is not None and self.target is not None, "not opened for writing"
         numbers = self._workload_numbers([entry.mod for entry in entries])
         records, provenance = [], []
         for entry, number in zip(entries, numbers, strict=True):
@@ -340,7 +363,7 @@ class Records:
                 self._contents.failures.append(failure)
                 provenance.append(json.dumps({"failed": asdict(failure)}))
             else:
-                record = _new_record(entry, number, self.spec)
+                record = _new_record(entry, number, self.target)
                 records.append(record)
                 provenance.append(
                     json.dumps({"record": line_key(record.text), "info": asdict(record.info)})
@@ -375,13 +398,13 @@ class Records:
         return numbers
 
 
-def _new_record(entry: Measured, workload: int, spec: TargetSpec) -> Record:
+def _new_record(entry: Measured, workload: int, log_target: LogTarget) -> Record:
     from tvm.s_tir import meta_schedule as ms
 
     arguments = [info.as_json() for info in ms.arg_info.ArgInfo.from_entry_func(entry.mod)]
     seconds = entry.info.latency_us / 1e6
     trace = json.loads(entry.trace_json)
-    target = dict(spec.target)
+    target = dict(log_target.target)
     text = canonical_json([workload, [trace, [seconds], target, arguments]])
     key = trace_key(entry.trace_json)
     return Record(workload, entry.trace_json, key, seconds, target, text, entry.info)
@@ -418,7 +441,7 @@ def _read(directory: Path) -> _Contents:
     contents = _Contents()
     for number, line, whole in read_lines(directory / WORKLOADS):
         try:
-            contents.workloads.append(_use(line, whole, parse_workload))
+            contents.workloads.append(_use(line, parse_workload, whole=whole))
         except ValueError as error:
             contents.workloads.append(None)
             contents.problems.append(Problem(directory / WORKLOADS, number, str(error)))
@@ -426,7 +449,7 @@ def _read(directory: Path) -> _Contents:
     infos: dict[str, RecordInfo] = {}
     for number, line, whole in read_lines(directory / PROVENANCE):
         try:
-            entry = _use(line, whole, lambda text: parse_provenance(text, count))
+            entry = _use(line, lambda text: parse_provenance(text, count), whole=whole)
         except ValueError as error:
             contents.problems.append(Problem(directory / PROVENANCE, number, str(error)))
             continue
@@ -436,7 +459,7 @@ def _read(directory: Path) -> _Contents:
             infos[entry[0]] = entry[1]
     for number, line, whole in read_lines(directory / RECORDS):
         try:
-            parsed = _use(line, whole, lambda text: parse_record(text, count))
+            parsed = _use(line, lambda text: parse_record(text, count), whole=whole)
             if contents.workloads[parsed[0]] is None:
                 raise ValueError(f"its workload, line {parsed[0] + 1} of {WORKLOADS}, is unusable")
         except ValueError as error:
@@ -449,7 +472,7 @@ def _read(directory: Path) -> _Contents:
     return contents
 
 
-def _use(line: str, whole: bool, parse: Callable[[str], T]) -> T:
+def _use(line: str, parse: Callable[[str], T], *, whole: bool) -> T:
     if not whole:
         raise ValueError("truncated: the last line does not end")
     return parse(line)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_mobilenet import cli
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 
 FOLDER = Path("build/arm-emulator")
 READY = "ready"  # written last, with what it was made of
@@ -241,8 +241,7 @@ def run(command: Sequence[str]) -> None:
         command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, env=environment, check=False
     )
     if result.returncode:
-        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
-        raise RunFailed(f"{command[0]} failed: {lines[-1]}")
+        raise RunFailed(f"{command[0]} failed: {last_line(result.stderr or result.stdout)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

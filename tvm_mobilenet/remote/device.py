@@ -10,7 +10,7 @@ import contextlib
 import json
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,12 @@ from tvm_mobilenet.hardware.toolchain import compile_c
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle.manifest import Target
 
-NATIVE = Path(__file__).resolve().parent / "native"
+DEVICE_SOURCE = Path(__file__).resolve().parent / "native" / "device.c"
 CPUINFO = "/proc/cpuinfo"
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 NO_PYTHON = -2  # of native/device.c
+BIG_CORES = 1  # runtime.config_threadpool's affinity mode: one thread a core, the fast ones first
 
 # Runs inside the device's RPC server, in its working directory.
 ABOUT = """
@@ -45,6 +46,10 @@ json.dump({
 
 class DeviceLost(RunFailed):
     """A device went while something was asked of it."""
+
+
+class NotLoaded(RunFailed):
+    """A device does not load a library: it is for another machine."""
 
 
 @dataclass(frozen=True)
@@ -72,36 +77,22 @@ class About:
 
 
 class Device:
-    """An RPC session with our library loaded on the other side."""
+    """An RPC session with our library loaded on the other side. Close it."""
 
-    def __init__(self, rpc: Any, target: Target) -> None:
-        """``target`` is what a bundle for the device was made for.
+    def __init__(self, rpc: Any, library: Path) -> None:
+        """``library`` is native/device.c, and maybe more, compiled for the device.
 
-        Raises BadInput where the device runs no code of that architecture, or no compiler for it
-        is installed here; RunFailed where it has no room. The session then has ended.
+        Raises RunFailed where the device has no room for it or does not load it, DeviceLost where
+        it goes. The session then has ended.
         """
         self.rpc = rpc
         self._names: list[str] = []
         try:
-            module = self._send_library(target)
+            self.library = self.load_module(self.upload(library.read_bytes(), library.name))
         except BaseException:
             self.close()
             raise
-        self._read_file, self._run_python = module["read_file"], module["run_python"]
-
-    def _send_library(self, target: Target) -> Any:
-        with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-            library = compile_library(Path(folder, "device.so"), target)
-            name = self.upload(library.read_bytes(), "device.so")
-        try:
-            return self.load_module(name)
-        except DeviceLost:
-            raise
-        except RunFailed as error:
-            raise BadInput(
-                f"the device runs no code for {cpu.architecture_of(target.triple)} "
-                f"({target.name}): {error}; compile for the device's own target"
-            ) from error
+        self._read_file, self._run_python = self.library["read_file"], self.library["run_python"]
 
     def upload(self, data: bytes, suffix: str) -> str:
         """Put a file into the server's working directory; its name there.
@@ -135,17 +126,33 @@ class Device:
     def load_module(self, name: str) -> Any:
         """A library of the server's working directory, loaded there.
 
-        Raises RunFailed where it does not load.
+        Raises NotLoaded where it does not load.
         """
-        with device_errors(f"it does not load {name}"):
-            return self.rpc.load_module(name)
+        try:
+            with device_errors(f"it does not load {name}"):
+                return self.rpc.load_module(name)
+        except DeviceLost:
+            raise
+        except RunFailed as error:
+            raise NotLoaded(str(error)) from error
 
     def read_file(self, path: str) -> str | None:
-        """A text file of the device, also of /proc and /sys; None where it cannot be read."""
+        """A text file of the device, also of /proc and /sys; None where it cannot be read.
+
+        Raises DeviceLost where the device goes.
+        """
         try:
-            return bytes(self._read_file(path)).decode(errors="replace")
-        except RuntimeError:
+            with device_errors(f"it did not give {path}"):
+                return bytes(self._read_file(path)).decode(errors="replace")
+        except DeviceLost:
+            raise
+        except RunFailed:
             return None
+
+    def use_threads(self, threads: int) -> None:
+        """Run on so many threads from now on, one a core, the fast ones first."""
+        with device_errors(f"it does not use {threads} threads"):
+            self.rpc.get_function("runtime.config_threadpool")(BIG_CORES, threads)
 
     def run_python(self, code: str) -> bool:
         """Run code in the RPC server's Python; False where that server is no Python.
@@ -174,6 +181,14 @@ class Device:
             **told,
         )
 
+    def alive(self) -> bool:
+        """Whether it still answers."""
+        try:
+            self.rpc.get_function("tvm.rpc.server.workpath")
+        except RuntimeError:
+            return False
+        return True
+
     def path(self, name: str) -> str:
         """The absolute path, on the device, of a file in the server's working directory."""
         with device_errors("it does not name its working directory"):
@@ -192,7 +207,24 @@ class Device:
         with contextlib.suppress(RuntimeError):
             # not left to when nothing refers to it any more: an error's traceback does, for long
             self.rpc.get_function("CloseRPCConnection")()
-        self.rpc = self._read_file = self._run_python = None
+        self.rpc = self.library = self._read_file = self._run_python = None
+
+
+def open_device(rpc: Any, target: Target) -> Device:
+    """The device behind an RPC session; ``target`` is what a bundle for it was made for.
+
+    Raises BadInput where the device runs no code of that architecture, or no compiler for it is
+    installed here; RunFailed where it has no room. The session then has ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
+        library = compile_library(Path(folder, "device.so"), target)
+        try:
+            return Device(rpc, library)
+        except NotLoaded as error:
+            raise BadInput(
+                f"the device runs no code for {cpu.architecture_of(target.triple)} "
+                f"({target.name}): {error}; compile for the device's own target"
+            ) from error
 
 
 def compile_library(library: Path, target: Target) -> Path:
@@ -206,16 +238,26 @@ def compile_library(library: Path, target: Target) -> Path:
     # a target of the user's own: compilers of Debian are named after the triple
     compiler = compiler or f"{target.triple}-gcc"
     flags = ["-shared", "-fPIC", f"-I{tvm_ffi.libinfo.find_include_path()}", "-ldl"]
-    return compile_c(NATIVE / "device.c", library, compiler, flags)
+    return compile_c(DEVICE_SOURCE, library, compiler, flags)
 
 
-def check_tvm(about: About, wanted: str) -> None:
-    """Raise BadInput where the device's TVM is of another version than made the bundle."""
-    came = about.tvm_version
-    if came is not None and came.split(".")[:2] != wanted.split(".")[:2]:
+def check_tvm(about: About, version: str, what: str = "the bundle was") -> None:
+    """Raise BadInput where the device's TVM is of another version than ``what`` is compiled by."""
+    theirs = about.tvm_version
+    if theirs is not None and theirs.split(".")[:2] != version.split(".")[:2]:
         raise BadInput(
-            f"the device's RPC server is TVM {came}, the bundle was compiled by TVM {wanted}; "
-            f"on the device: pip install apache-tvm=={wanted}"
+            f"the device's RPC server is TVM {theirs}, {what} compiled by TVM {version}; "
+            f"on the device: pip install apache-tvm=={version}"
+        )
+
+
+def check_features(about: About, features: Sequence[str], what: str, advice: str) -> None:
+    """Raise BadInput where the device's CPU is known to lack one that ``what`` may use."""
+    missing = sorted(set(features) - about.features)
+    if missing and about.features:
+        raise BadInput(
+            f"{what}, the device ({about.cpu or 'unknown CPU'}) has no {', '.join(missing)}; "
+            f"{advice}"
         )
 
 

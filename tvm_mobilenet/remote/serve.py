@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from tvm_mobilenet import tvm_runtime
-from tvm_mobilenet.remote.tracker import tracker_address
+from tvm_mobilenet.remote.tracker import TrackerAddress, tracker_address
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,27 +26,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--tracker", type=tracker_address, required=True)
     flags.add_argument("--key", required=True)
     args = parser.parse_args(argv)
-    (serve_tracker if args.kind == "tracker" else serve_device)(args)
+    serve = serve_tracker if args.kind == "tracker" else serve_device
+    serve(args.host, range(args.port, args.port_end), args.tracker, args.key)
     return 1  # it does not end by itself
 
 
-def serve_tracker(args: argparse.Namespace) -> None:
+def serve_tracker(host: str, ports: range, tracker: TrackerAddress, key: str) -> None:
+    """A tracker on the first of ``ports`` that is free; it is the tracker, and has no key."""
     with tvm_runtime.torch_left_out():
         from tvm.rpc.tracker import PopenTrackerServerState
 
-    PopenTrackerServerState(args.host, args.port, args.port_end, silent=True).thread.join()
+    PopenTrackerServerState(host, ports.start, ports.stop, silent=True).thread.join()
 
 
-def serve_device(args: argparse.Namespace) -> None:
+def serve_device(host: str, ports: range, tracker: TrackerAddress, key: str) -> None:
+    """This machine as a device of ``key``, on the first of ``ports`` that is free."""
     with tvm_runtime.torch_left_out():
         from tvm.rpc.server import PopenRPCServerState
 
     PopenRPCServerState(
-        args.host,
-        args.port,
-        args.port_end,
-        tracker_addr=tuple(args.tracker),
-        key=args.key,
+        host,
+        ports.start,
+        ports.stop,
+        tracker_addr=tuple(tracker),
+        key=key,
         silent=True,
         # otherwise of two servers that start at once both may bind a port, and one cannot listen
         reuse_addr=False,

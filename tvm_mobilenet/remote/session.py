@@ -16,15 +16,20 @@ from typing import TYPE_CHECKING, Any
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.remote import tracker as trackers
-from tvm_mobilenet.remote.device import About, Device, check_tvm, device_errors
+from tvm_mobilenet.remote.device import (
+    About,
+    Device,
+    check_features,
+    check_tvm,
+    device_errors,
+    open_device,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tvm_mobilenet.bundle import Bundle
     from tvm_mobilenet.remote.tracker import TrackerAddress
-
-BIG_CORES = 1  # runtime.config_threadpool's affinity mode: one thread a core, the fast ones first
 
 
 class RemoteSession:
@@ -35,7 +40,12 @@ class RemoteSession:
         self.device, self.about = device, about
         check_executor(bundle)
         check_tvm(about, bundle.manifest.tvm_version)
-        check_features(bundle, about)
+        check_features(
+            about,
+            bundle.manifest.cpu_features,
+            f"{bundle.path}: made for {bundle.manifest.target.name}",
+            "compile it for the device's target",
+        )
         self._cpu = device.rpc.cpu(0)
         self._library = device.upload(bundle.library.read_bytes(), "model.so")
         self.module = device.load_module(self._library)
@@ -71,8 +81,7 @@ class RemoteSession:
     def use_threads(self, threads: int) -> None:
         """Run on so many threads from now on."""
         self.threads = threads
-        with device_errors(f"it does not use {threads} threads"):
-            self.device.rpc.get_function("runtime.config_threadpool")(BIG_CORES, threads)
+        self.device.use_threads(threads)
 
     def run(self, x: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
         """The network's output for ``x``, which has the manifest's input shape and dtype.
@@ -142,7 +151,7 @@ def load(
     device has; RunFailed where the tracker or the device does not answer, or has no room.
     """
     with open_bundle(path, for_architecture=ANY_ARCHITECTURE) as bundle:
-        device = Device(trackers.connect(tracker, key), bundle.manifest.target)
+        device = open_device(trackers.connect(tracker, key), bundle.manifest.target)
         try:
             with RemoteSession(bundle, device, device.about(), threads) as session:
                 yield session
@@ -156,15 +165,4 @@ def check_executor(bundle: Bundle) -> None:
         raise BadInput(
             f"{bundle.path}: only bundles of the static executor run over RPC; compile it with "
             "--executor static"
-        )
-
-
-def check_features(bundle: Bundle, about: About) -> None:
-    """Raise BadInput before the library is loaded where the device would meet unknown code."""
-    missing = sorted(set(bundle.manifest.cpu_features) - about.features)
-    if missing and about.features:
-        raise BadInput(
-            f"{bundle.path}: made for {bundle.manifest.target.name}, the device "
-            f"({about.cpu or 'unknown CPU'}) has no {', '.join(missing)}; compile it for the "
-            "device's target"
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tvm_mobilenet import tvm_runtime
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 
 EMULATED_KEY = "arm-emulated"  # of the devices that `devices --emulate` starts
 TRACKER_PORT = 9190  # what tvm.exec.rpc_tracker listens on unless told otherwise
@@ -123,15 +123,14 @@ def connect(tracker: TrackerAddress, key: str) -> Any:
         with _socket_timeout(DEVICE_TIMEOUT_S):  # TVM's client would wait for ever
             return rpc.connect_tracker(*tracker).request(key, max_retry=1)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        if any("protocol version mismatch" in line for line in reason):
+        if "protocol version mismatch" in str(error):
             raise RunFailed(
                 f"device {key!r} of the tracker at {tracker} has a TVM that speaks another RPC "
                 f"protocol; install the same apache-tvm there as here"
             ) from error
         raise RunFailed(
             f"no device {key!r} of the tracker at {tracker} was free and answered in "
-            f"{DEVICE_TIMEOUT_S:.0f} s: {reason[-1].strip()}"
+            f"{DEVICE_TIMEOUT_S:.0f} s: {last_line(error)}"
         ) from error
 
 

@@ -85,7 +85,19 @@ class Candidate:
 
 
 class Rejected(Exception):
-    """The rule, or TVM's own checks, refused a point."""
+    """A point has no schedule; the subclass says which check refused it."""
+
+
+class RuleFailed(Rejected):
+    """The rule itself, or a check of TVM's while it ran or its trace was replayed, refused."""
+
+
+class TooManyStatements(Rejected):
+    """The schedule unrolls to more statements than fit the registers."""
+
+
+class Unbalanced(Rejected):
+    """The schedule leaves cores idle that the default keeps busy."""
 
 
 class KernelSpace:
@@ -137,14 +149,14 @@ class KernelSpace:
             try:
                 schedules = self.context.generate_design_space()
             except Exception as error:  # TVM's ScheduleError has no Python type of its own
-                raise Rejected(last_line(error)) from error
+                raise RuleFailed(last_line(error)) from error
         if len(schedules) != 1:
-            raise Rejected(f"expected one schedule of the rule, got {len(schedules)}")
+            raise RuleFailed(f"expected one schedule from the rule, got {len(schedules)}")
         (schedule,) = schedules
         statements = unrolled_statements(schedule.mod)
         if statements > self._most_statements:
             allowed = self._most_statements
-            raise Rejected(f"{statements} statements after unrolling, {allowed} allowed")
+            raise TooManyStatements(f"{statements} statements after unrolling, {allowed} allowed")
         self.check_balance(schedule)
         return Candidate(tuple(point), tuple(knobs), schedule)
 
@@ -155,7 +167,7 @@ class KernelSpace:
         return Candidate(trace_point(trace_json), (), schedule)
 
     def check_balance(self, schedule: s_tir.Schedule) -> None:
-        """Raise Rejected for what leaves cores idle that the default would not.
+        """Raise Unbalanced for what leaves cores idle that the default would not.
 
         Candidates are timed on one core, beside which others are built: there a parallel loop too
         short for all cores loses nothing, and may win. So does one whose threads would read what
@@ -163,15 +175,15 @@ class KernelSpace:
         """
         found = imbalance(schedule.mod, self._cores)
         if found > self._most_imbalance:
-            raise Rejected(
+            raise Unbalanced(
                 f"the busiest of {self._cores} cores has {found:.2f} times an even part, "
                 f"{self._most_imbalance:.2f} allowed"
             )
         rows = shared_rows(schedule.mod)
         if rows < self._least_rows:
-            raise Rejected(
-                f"expected {self._least_rows} bands of rows to share among {self._cores} cores, "
-                f"got {rows}"
+            raise Unbalanced(
+                f"expected at least {self._least_rows} bands of rows to share among "
+                f"{self._cores} cores, got {rows}"
             )
 
 
@@ -182,11 +194,11 @@ def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
 
 
 def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
-    """A schedule of ``mod`` by a trace in JSON. Raises Rejected where it does not apply."""
+    """A schedule of ``mod`` by a trace in JSON. Raises RuleFailed where it does not apply."""
     try:
         return apply_trace(mod, trace_json)
     except Exception as error:  # as in KernelSpace.instantiate
-        raise Rejected(last_line(error)) from error
+        raise RuleFailed(last_line(error)) from error
 
 
 def _tune_context(mod: tvm.IRModule, target: Target, seed: int) -> ms.TuneContext:

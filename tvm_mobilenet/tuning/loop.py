@@ -106,7 +106,7 @@ class _Loop:
         """Put a batch's outcomes into the records, then into the search and the state."""
         task = self.state.tasks[result.batch.task]
         final = result.batch.final
-        self.records.append([self._entry(task, one, final) for one in result.outcomes])
+        self.records.append([self._entry(task, one, final=final) for one in result.outcomes])
         self.state.records += sum(one.seconds is not None for one in result.outcomes)
         if final:
             self._take_final(task, result.outcomes)
@@ -173,7 +173,7 @@ class _Loop:
 
     # ---- learning
 
-    def _entry(self, task: Task, outcome: Outcome, final: bool) -> Measured | Failed:
+    def _entry(self, task: Task, outcome: Outcome, *, final: bool) -> Measured | Failed:
         candidate: Candidate = outcome.job.payload
         if outcome.seconds is None:
             assert outcome.cause is not None

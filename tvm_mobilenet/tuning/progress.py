@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from tvm_mobilenet.tuning.measuring.measurer import Statistics
     from tvm_mobilenet.tuning.search.state import Progress, State, Task
 
 REFRESH_S = 0.25
@@ -117,73 +115,14 @@ def task_table(state: State) -> Table:
             str(task.count),
             str(task.trials),
             str(task.space.size),
-            _us(task.default_s),
-            _us(task.best_s),
+            microseconds(task.default_s),
+            microseconds(task.best_s),
             f"{task.gflops:.1f}" if task.best_s else "-",
             f"{task.gain:.2f}x" if task.gain else "-",
             str(sum(task.failures.values()) or ""),
             task.ended or ("measuring" if task.in_flight else ""),
         )
     return table
-
-
-def summary(state: State, statistics: Statistics) -> Iterator[str]:
-    """The end of a run, line by line: the tasks, the failures, the noise, the curve."""
-    width = max([len(task.name) for task in state.tasks] + [4])
-    yield f"{'task':{width}} calls  tried    of  default us  best us  GFLOP/s   gain  knobs"
-    for task in state.tasks:
-        covered, options = task.search.explored
-        gain = f"{task.gain:.2f}x" if task.gain else "-"
-        yield (
-            f"{task.name:{width}} {task.count:5d} {task.trials:6d} {task.space.size:5d} "
-            f"{_us(task.default_s):>11} {_us(task.best_s):>8} {task.gflops:8.1f} {gain:>6} "
-            f" {covered}/{options}"
-            + (f"  {failures_text(task)}" if task.failures else "")
-            + (f"  ({task.ended})" if task.ended else "")
-        )
-    if state.network_s is not None:
-        total = f"all kernels of an inference: {state.network_s * 1e3:.3f} ms"
-        if state.default_s is not None:
-            total += f", by default {state.default_s * 1e3:.3f} ms"
-            total += f" ({state.default_s / state.network_s:.2f}x)"
-        yield total
-    elif state.tasks:
-        missing = sum(task.best_s is None for task in state.tasks)
-        yield f"{missing} of {len(state.tasks)} kernels have no time yet: no total, and no curve"
-    yield _noise(statistics)
-    yield from _curve(state)
-
-
-def _noise(statistics: Statistics) -> str:
-    """How much slower than its best the sentinel was around the batches."""
-    drifts = sorted(statistics.drifts)
-    if not drifts:
-        return "noise: not known, no batch had a sentinel"
-    return (
-        f"noise: a sentinel beside {len(drifts)} batches was {median(drifts):.1%} slower than its "
-        f"best (median), {drifts[-1]:.1%} (worst); {statistics.repeated_batches} batches measured "
-        "again"
-    )
-
-
-def _curve(state: State) -> Iterator[str]:
-    """Best latency against time at each eighth of the search, and the last quarter's gain.
-
-    Without the winners' second measurement, which nothing else disturbs: that would look like a
-    gain.
-    """
-    if len(state.curve) < 2:
-        return
-    first, end = state.curve[0][0], state.curve[-1][0]
-
-    def at(moment: float) -> float:
-        return min((one for when, one in state.curve if when <= moment), default=state.curve[0][1])
-
-    moments = [first + (end - first) * step / 8 for step in range(9)]
-    points = ", ".join(f"{clock(one)} {at(one) * 1e3:.4g}" for one in moments)
-    yield f"best latency (ms) against minutes of search: {points}"
-    gained = 1 - at(end) / at(end - (end - first) / 4)
-    yield f"the last quarter of the search gained {gained:.1%}"
 
 
 def failures_text(task: Task) -> str:
@@ -195,5 +134,6 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _us(seconds: float | None) -> str:
+def microseconds(seconds: float | None) -> str:
+    """A time for a table; ``-`` where there is none."""
     return "-" if seconds is None else f"{seconds * 1e6:.1f}"

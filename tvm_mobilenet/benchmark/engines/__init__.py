@@ -5,6 +5,7 @@ Only the standard library is imported here: an engine's module is imported by it
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,17 @@ ENGINES: dict[str, EngineEntry] = {
 
 OURS = "bundle"
 PEERS = tuple(name for name in ENGINES if name != OURS)
+
+
+def parse_peers(text: str) -> tuple[str, ...]:
+    """Engine names as in ``onnxruntime,openvino``, each once; ``none`` for none. For argparse."""
+    names = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"unknown engine {unknown[0]!r}; known: {', '.join(PEERS)}, or none"
+        )
+    return names
 
 
 def onnx_worker_file() -> Path:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ai_edge_litert.interpreter import Interpreter
 
 from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
+from tvm_mobilenet.errors import last_line
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
@@ -76,5 +77,5 @@ def convert(config: dict[str, Any], shape: tuple[int, ...], path: Path) -> None:
         [sys.executable, "-c", CONVERT, what], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     if done.returncode != 0:
-        *_, reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        reason = last_line(done.stderr.decode(errors="replace")) or "no message"
         raise EngineUnavailable(f"litert_torch cannot convert this network: {reason}")

@@ -6,27 +6,18 @@ benchmark's own process stays small and quiet.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES
-from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 INPUT_SEED = 0
 
@@ -59,7 +50,7 @@ def from_config(
     The export goes to ``onnx_path``; None where no engine wants it. Raises RunFailed where the
     export does not agree with PyTorch.
     """
-    x, expected = in_own_process(_run_pytorch, config, batch, onnx_path)
+    x, expected = processes.call(_run_pytorch, config, batch, onnx_path)
     return Network(
         model=models.name_of(config),
         alpha=config.alpha,
@@ -88,7 +79,7 @@ def from_onnx(
     """
     reference = "expected_output"
     if path is not None and ENGINES["onnxruntime"].missing() is None:
-        expected, reference = in_own_process(_run_onnxruntime, path, sample), "onnxruntime"
+        expected, reference = processes.call(_run_onnxruntime, path, sample), "onnxruntime"
     return Network(
         model=name,
         alpha=None,
@@ -101,21 +92,6 @@ def from_onnx(
         expected=expected,
         reference=reference,
     )
-
-
-def in_own_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function in a fresh process that ends with it; RunFailed where the process dies."""
-    with ProcessPoolExecutor(
-        1,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
-        try:
-            return pool.submit(function, *args, **kwargs).result()
-        except BrokenProcessPool:
-            name = function.__name__.strip("_")
-            raise RunFailed(f"the process for {name} died; is memory short?") from None
 
 
 def _run_pytorch(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import re
-import signal
 import time
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet.benchmark.engines import worker
 from tvm_mobilenet.benchmark.engines.protocol import Job
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.processes import Child, ChildDied, NoAnswer
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
+
+
+LOG = "log.txt"  # in an engine's scratch folder: what it prints
 
 
 class EngineFailed(RunFailed):
@@ -48,18 +49,21 @@ class EngineProcess:
     def __init__(self, engine_path: str, job: Job, scratch: Path, timeouts: Timeouts) -> None:
         """``scratch`` is an empty directory for what the engine prints and its temporary files."""
         self._timeouts = timeouts
-        self._log = scratch / worker.LOG
-        context = multiprocessing.get_context("spawn")
-        self._pipe, childs_end = context.Pipe()
-        self._process: SpawnProcess = context.Process(
-            target=worker.serve, args=(childs_end, engine_path, job, scratch)
+        self._child = Child(
+            "tvm_mobilenet.benchmark.engines.worker",
+            log=scratch / LOG,
+            environment={
+                "TMPDIR": str(scratch),  # so that nothing is left behind where it is killed
+                # for thread pools that read the environment; engines set their own as well
+                "OMP_NUM_THREADS": str(job.threads),
+                "OPENBLAS_NUM_THREADS": "1",  # NumPy only moves arrays there
+            },
         )
-        self._process.start()
-        childs_end.close()  # else the end of the child would not end the pipe
+        self._child.send((engine_path, job))
 
     @property
-    def pid(self) -> int | None:
-        return self._process.pid
+    def pid(self) -> int:
+        return self._child.pid
 
     def load(self) -> tuple[float, str]:
         """(load time in ms with the runtime's import, the runtime's version)."""
@@ -90,20 +94,15 @@ class EngineProcess:
 
     def close(self) -> None:
         """End the process: asked first, killed where that does not help."""
-        if self._process.is_alive():
-            try:
-                self._ask("close", (), self._timeouts.close)
-            except EngineFailed:
-                pass  # it ends below all the same
-        self._pipe.close()
-        self._process.join(self._timeouts.close)
+        with contextlib.suppress(EngineFailed):  # it ends below all the same
+            self._ask("close", (), self._timeouts.close)
+        self._child.close_pipe()
+        self._child.wait(self._timeouts.close)
         self.kill()
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        self._child.kill()
 
     def __enter__(self) -> EngineProcess:
         return self
@@ -114,38 +113,26 @@ class EngineProcess:
         else:
             self.kill()  # on Ctrl-C a run may have minutes to go
 
+    def begin(self, request: str, *arguments: Any) -> None:
+        """Send a request, and do not wait for its answer."""
+        self._child.send((request, arguments))
+
     def _ask(self, request: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
+        self.begin(request, *arguments)
         try:
-            self._pipe.send((request, arguments))
-            if not self._pipe.poll(timeout_s):
-                self.kill()
-                raise EngineFailed(f"no answer to {request!r} in {timeout_s:g} s; process killed")
-            status, value = self._pipe.recv()
-        except (EOFError, ConnectionError):
-            raise EngineFailed(self._death(request)) from None
+            status, value = self._child.receive(timeout_s)
+        except NoAnswer:
+            self.kill()
+            raise EngineFailed(
+                f"no answer to {request!r} in {timeout_s:g} s; process killed"
+            ) from None
+        except ChildDied as died:
+            said = self._child.last_words()
+            how = f"its process {died} during {request!r}" + (f": {said}" if said else "")
+            raise EngineFailed(how) from None
         if status != "ok":
             raise EngineFailed(value)
         return value
-
-    def _death(self, request: str) -> str:
-        self._process.join(self._timeouts.close)
-        code = self._process.exitcode
-        if code is None:
-            how = "closed its pipe"
-        elif code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
-        else:
-            how = f"ended with status {code}"
-        said = self._last_words()
-        return f"its process {how} during {request!r}" + (f": {said}" if said else "")
-
-    def _last_words(self) -> str:
-        """The last line the engine printed."""
-        try:
-            lines = self._log.read_text(errors="replace").split("\n")
-        except OSError:
-            return ""
-        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "")
 
 
 _POLL_S = 0.002

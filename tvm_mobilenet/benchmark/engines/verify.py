@@ -24,9 +24,9 @@ def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -
     Raises WrongResult where a shape, the number of outputs or a relative error ‖a - b‖ / ‖b‖ is
     not what ``precision`` allows.
     """
-    shapes, wanted = [a.shape for a in outputs], [b.shape for b in expected]
-    if shapes != wanted:
-        raise WrongResult(f"wrong result: output shapes {shapes} instead of {wanted}")
+    shapes, expected_shapes = [a.shape for a in outputs], [b.shape for b in expected]
+    if shapes != expected_shapes:
+        raise WrongResult(f"wrong result: expected output shapes {expected_shapes}, got {shapes}")
     error = max(relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
     # Not "error > tolerance": a result of NaN is wrong as well.
     if not error <= TOLERANCES[precision]:

@@ -1,41 +1,34 @@
 """The child process of one engine: requests come over a pipe, answers go back.
 
-A request is ``(name, arguments)``; an answer is ``(status, value)`` with the status ``ok``,
-``unavailable`` or ``failed``, the last two with a reason. The end of the pipe ends the process.
+The first message is ``(engine_path, job)``. A request is ``(name, arguments)``; an answer is
+``(status, value)`` with the status ``ok``, ``unavailable`` or ``failed``, the last two with a
+reason. The end of the pipe ends the process.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import os
 import resource
-import signal
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.benchmark.engines.protocol import Engine, EngineUnavailable, Job
 from tvm_mobilenet.errors import TvmMobilenetError
+from tvm_mobilenet.processes import connect_to_parent
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
 
-LOG = "log.txt"
 _NS_PER_MS = 1e6
 
 
-def serve(pipe: Connection, engine_path: str, job: Job, scratch: Path) -> None:
-    """Answer requests until the pipe ends.
-
-    What the engine prints goes to ``LOG`` in ``scratch``, where its temporary files go too.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ["TMPDIR"] = str(scratch)  # so that nothing is left behind where it is killed
-    _redirect_output(scratch / LOG)
-    _set_threads(job.threads)
+def main() -> None:
+    """Answer requests until the pipe ends."""
+    pipe = connect_to_parent()
+    engine_path, job = pipe.recv()
     server = _Server(engine_path, job)
     requests: dict[str, Callable[..., Any]] = {
         "load": server.load,
@@ -66,19 +59,6 @@ def _answer(request: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[st
         # Whatever a runtime raises is one row's reason, not the end of the benchmark.
         first_line = str(error).strip().partition("\n")[0]
         return "failed", f"{type(error).__name__}: {first_line}"
-
-
-def _redirect_output(log: Path) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-
-
-def _set_threads(threads: int) -> None:
-    """For thread pools that read the environment when they load; engines set their own as well."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy only moves arrays here
 
 
 def peak_rss_mb() -> float:
@@ -138,3 +118,7 @@ class _Server:
 
     def close(self) -> None:
         self._engine.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,27 +1,26 @@
-"""Measure several engines on one network: each verified, then timed in turns; rows come back."""
+"""Measure several engines on one network: each verified, then timed in turns; rows come back.
+
+The flow is the same wherever the engines run; an ``Opener`` starts them there.
+"""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tvm_mobilenet.benchmark.engines import verify
 from tvm_mobilenet.benchmark.engines.networks import Network
-from tvm_mobilenet.benchmark.engines.process import (
-    EngineFailed,
-    EngineProcess,
-    Timeouts,
-    wait_until_asleep,
-)
-from tvm_mobilenet.benchmark.engines.protocol import Job
 from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
 from tvm_mobilenet.benchmark.sentinel import Sentinel
+from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.results.schema import ResultRow
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 
 class Progress(Protocol):
@@ -37,11 +36,55 @@ class Progress(Protocol):
         """Something that makes the figures less certain."""
 
 
+class OpenEngine(Protocol):
+    """An engine with the network loaded. Every method may raise RunFailed.
+
+    ``version`` is the runtime's, ``load_ms`` what loading took, None where that is not known.
+    """
+
+    version: str | None
+    load_ms: float | None
+
+    def first_run(self, x: Array) -> tuple[float, Sequence[Array]]:
+        """Milliseconds of the first inference, of ``x``, and its outputs."""
+
+    def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
+        """Milliseconds of each of ``runs`` inferences after ``unrecorded`` ones."""
+
+    def outputs(self) -> Sequence[Array]:
+        """The outputs of the last inference."""
+
+    def peak_rss_mb(self) -> float | None:
+        """Its process's peak resident memory in 10^6 bytes, where that is its own."""
+
+    def settle(self) -> bool:
+        """Let its threads fall asleep; whether they did."""
+
+
+class Opener(Protocol):
+    """Starts engines in one place.
+
+    ``how`` is what a row says of its times. ``shared`` says that others may use the machine: it is
+    watched then, by one of the engines, and measured again at the end.
+    """
+
+    how: How
+    shared: bool
+
+    def open(
+        self, candidate: Candidate, network: Network, threads: int
+    ) -> AbstractContextManager[OpenEngine]:
+        """The engine with the network loaded, for as long as the block runs.
+
+        Raises BadInput or RunFailed with the reason for its row where it cannot run there.
+        """
+
+
 @dataclass
 class _Attempt(Measured):
     """What is known so far of one candidate, and what measures it."""
 
-    process: EngineProcess | None = None
+    engine: OpenEngine | None = None
     timed: Timed | None = None
 
 
@@ -52,86 +95,78 @@ class SideBySide:
     candidates: Sequence[Candidate]
     network: Network
     threads: int
+    opener: Opener
     progress: Progress
     plan: Plan = field(default_factory=Plan)
-    timeouts: Timeouts = field(default_factory=Timeouts)
 
     def measure(self) -> list[ResultRow]:
         """One row for each candidate, in their order. Engines that fail give ``not run``."""
-        with ExitStack() as processes:
-            attempts = [self._prepare(candidate, processes) for candidate in self.candidates]
+        with ExitStack() as engines:
+            attempts = [self._prepare(candidate, engines) for candidate in self.candidates]
             self._take_turns(attempts)
-            self._measure_drift(attempts)
+            if self.opener.shared:
+                self._measure_drift(attempts)
             for attempt in attempts:
                 self._finish(attempt)
-        return [result_row(a, self.network, self.threads, "native") for a in attempts]
+        return [result_row(a, self.network, self.threads, self.opener.how) for a in attempts]
 
-    def _prepare(self, candidate: Candidate, processes: ExitStack) -> _Attempt:
-        """Load an engine in its own process, verify its first output and warm it up."""
-        attempt = _Attempt(candidate)
-        job = Job(self.threads, candidate.bundle, self.network.config, self.network.onnx)
-        attempt.reason = candidate.absent or candidate.entry.missing() or _lacks(candidate, job)
-        if attempt.reason is not None:
-            self.progress.step(candidate.name, f"not run: {attempt.reason}")
-            return attempt
-        with _reason_of_failure(attempt):
-            attempt.process = self._start(candidate, job, processes)
-            self.progress.step(candidate.name, "loading")
-            attempt.load_ms, attempt.version = attempt.process.load()
-            self.progress.step(candidate.name, "first run")
-            attempt.first_run_ms, outputs = attempt.process.first_run(self.network.input)
-            attempt.max_abs_diff = verify.check(
-                outputs, self.network.expected, self.network.precision
-            )
-            self.progress.step(candidate.name, "warming up")
-            attempt.timed = Timed(attempt.process)
-            warm_up(attempt.timed, attempt.first_run_ms, self.plan)
-            if not attempt.timed.steady:
-                self.progress.note(f"{candidate.name} did not become steady in its warm-up")
-            wait_until_asleep(attempt.process.pid)
+    def _prepare(self, candidate: Candidate, engines: ExitStack) -> _Attempt:
+        """Load an engine, verify its first output and warm it up."""
+        attempt = _Attempt(candidate, reason=candidate.absent)
+        if attempt.reason is None:
+            with _reason_of_failure(attempt):
+                self._load(attempt, engines)
         if attempt.reason is not None:
             self.progress.step(candidate.name, f"not run: {attempt.reason}")
         return attempt
 
-    def _start(self, candidate: Candidate, job: Job, processes: ExitStack) -> EngineProcess:
-        scratch = tempfile.TemporaryDirectory(prefix="tvm-mobilenet-", ignore_cleanup_errors=True)
-        folder = Path(processes.enter_context(scratch))
-        process = EngineProcess(candidate.entry.path, job, folder, self.timeouts)
-        return processes.enter_context(process)
+    def _load(self, attempt: _Attempt, engines: ExitStack) -> None:
+        name = attempt.candidate.name
+        self.progress.step(name, "loading")
+        opened = self.opener.open(attempt.candidate, self.network, self.threads)
+        engine = engines.enter_context(opened)
+        attempt.engine, attempt.version = engine, engine.version
+        attempt.load_ms = engine.load_ms
+        self.progress.step(name, "first run")
+        attempt.first_run_ms, outputs = engine.first_run(self.network.input)
+        attempt.max_abs_diff = self._verify(outputs)
+        self.progress.step(name, "warming up")
+        attempt.timed = Timed(engine)
+        warm_up(attempt.timed, attempt.first_run_ms, self.plan)
+        if not attempt.timed.steady:
+            self.progress.note(f"{name} did not become steady in its warm-up")
+        engine.settle()
 
     def _take_turns(self, attempts: Sequence[_Attempt]) -> None:
-        running = {
-            attempt.candidate.name: attempt for attempt in attempts if attempt.reason is None
-        }
+        running = {a.candidate.name: a for a in attempts if a.reason is None}
         restless: set[str] = set()
 
         def settle(name: str) -> None:
-            process = running[name].process
-            if process is not None and not wait_until_asleep(process.pid):
+            engine = running[name].engine
+            if engine is not None and not engine.settle():
                 restless.add(name)
 
-        timed = {name: attempt.timed for name, attempt in running.items() if attempt.timed}
-        sentinel = self._sentinel(attempts, settle)
+        sentinel = self._make_sentinel(attempts, settle) if self.opener.shared else None
 
-        def before(done: int, name: str) -> None:
+        def begin_turn(done: int, name: str) -> None:
             self.progress.turn(name, done, self.plan.rounds)
             if sentinel is not None:
-                with suppress(EngineFailed):  # its own next turn says why
+                with suppress(RunFailed):  # its own next turn says why
                     sentinel.wait()
 
-        take_turns(timed, self.plan, settle, before)
+        timed = {name: attempt.timed for name, attempt in running.items() if attempt.timed}
+        take_turns(timed, self.plan, settle, begin_turn)
         if sentinel is not None and sentinel.waited_s > 0:
             self.progress.note(f"waited {sentinel.waited_s:.1f} s for a machine at full speed")
         for name in sorted(restless):
             self.progress.note(f"threads of {name} kept running while others were measured")
-        for attempt in running.values():
-            if attempt.timed is not None:
-                attempt.reason = attempt.timed.failure
+        for name, one in timed.items():
+            running[name].reason = one.failure
 
-    def _sentinel(
+    def _make_sentinel(
         self, attempts: Sequence[_Attempt], settle: Callable[[str], None]
     ) -> Sentinel | None:
-        found = _reference(attempts)
+        found = _find_reference(attempts)
         if found is None:
             return None
         candidate, timed = found
@@ -139,29 +174,32 @@ class SideBySide:
 
     def _measure_drift(self, attempts: Sequence[_Attempt]) -> None:
         """Measure the reference again, and say how far it moved since the first rounds."""
-        found = _reference(attempts)
+        found = _find_reference(attempts)
         if found is None:
             return
         candidate, reference = found
         self.progress.step(candidate.name, "measured again for drift")
         try:
             moved = drift(reference, self.plan)
-        except EngineFailed as error:
+        except RunFailed as error:
             self.progress.note(f"{candidate.name} failed when it was measured again: {error}")
         else:
             self.progress.note(f"drift of {candidate.name} from start to end: {moved:+.1%}")
 
     def _finish(self, attempt: _Attempt) -> None:
         """Verify the output once more: the timed runs must have left the right one."""
-        if attempt.reason is not None or attempt.process is None:
+        if attempt.reason is not None or attempt.engine is None or attempt.timed is None:
             return
         with _reason_of_failure(attempt):
-            verify.check(attempt.process.outputs(), self.network.expected, self.network.precision)
-            attempt.peak_rss_mb = attempt.process.peak_rss_mb()
-            attempt.samples_ms = attempt.timed.samples_ms if attempt.timed else []
+            self._verify(attempt.engine.outputs())
+            attempt.peak_rss_mb = attempt.engine.peak_rss_mb()
+            attempt.samples_ms = attempt.timed.samples_ms
+
+    def _verify(self, outputs: Sequence[Array]) -> float:
+        return verify.check(outputs, self.network.expected, self.network.precision)
 
 
-def _reference(attempts: Sequence[_Attempt]) -> tuple[Candidate, Timed] | None:
+def _find_reference(attempts: Sequence[_Attempt]) -> tuple[Candidate, Timed] | None:
     """What tells of the machine: the first peer that runs, else the first of ours."""
     timed = [(a.candidate, a.timed) for a in attempts if a.reason is None and a.timed]
     return min(timed, key=lambda pair: pair[0].ours, default=None)
@@ -171,14 +209,5 @@ def _reference(attempts: Sequence[_Attempt]) -> tuple[Candidate, Timed] | None:
 def _reason_of_failure(attempt: _Attempt) -> Iterator[None]:
     try:
         yield
-    except (EngineFailed, verify.WrongResult) as error:
+    except (BadInput, RunFailed, verify.WrongResult) as error:
         attempt.reason = str(error)
-
-
-def _lacks(candidate: Candidate, job: Job) -> str | None:
-    """Why the network has no form that this engine loads, if so."""
-    if getattr(job, candidate.entry.needs) is not None:
-        return None
-    if candidate.entry.needs == "onnx":
-        return "there is no ONNX file of this network: pass --onnx FILE"
-    return "this bundle was compiled from an ONNX file, and PyTorch needs one of our models"

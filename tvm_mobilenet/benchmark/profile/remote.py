@@ -1,4 +1,4 @@
-"""As ``profile.layers``, of a bundle on a device: its layers against its core's own peaks.
+"""The layers of a bundle that is loaded on a device, for ``layers.profile``.
 
 Everything is timed by the device's clock and counter: on aarch64 the virtual counter, which Linux
 lets every program read.
@@ -6,56 +6,67 @@ lets every program read.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tvm_mobilenet.benchmark.profile.layers import FLOAT_BYTES, LayerTime, Peaks, Profile
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
-from tvm_mobilenet.remote.session import RemoteSession
+from tvm_mobilenet.kernels.probe_sizes import FLOAT_BYTES, SCRATCH_FLOATS, STREAM_ROW
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.bundle import Manifest
+    from tvm_mobilenet.remote.session import RemoteSession
 
 # ARMv7's cycle counter belongs to the kernel: reading it ends the process
 WITHOUT_COUNTER = ("armv7",)
+WARM_UP_RUNS = 3
 
 
-def profile(session: RemoteSession, runs: int) -> Profile:
-    """Time every layer of ``session`` over ``runs`` inferences of what its input holds.
+class RemoteNetwork:
+    """A session's network on its device.
 
-    Raises BadInput where programs on the device may read no counter, RunFailed where it is lost.
+    Raises BadInput where programs there may read no counter. Its methods raise RunFailed where the
+    device is lost.
     """
-    manifest = session.manifest
-    if manifest.target.triple.startswith(WITHOUT_COUNTER):
-        raise BadInput(f"{session.bundle.path}: ARMv7 lets no program count cycles; no --profile")
-    layers = manifest.layers
-    stamps = session.empty((len(layers) + 1,), "int64")
-    ticks = np.empty((runs, len(layers)), np.int64)
-    elapsed_ms, counted = 0.0, 0
-    for run in range(runs):
-        (ms,) = session.time_function("profile", [*session.arguments, stamps], 1, warmup=0)
-        noted = stamps.numpy()
-        elapsed_ms += ms
-        ticks[run] = np.diff(noted)
-        counted += int(noted[-1] - noted[0])
-    # no document tells the counter's rate, but both counted the same time
-    seconds = np.median(ticks, axis=0) * (elapsed_ms * 1e-3 / counted)
-    measured = tuple(LayerTime(layer, float(s)) for layer, s in zip(layers, seconds, strict=True))
-    network_s = float(np.median(session.time(runs))) * 1e-3
-    return Profile(measured, network_s, peaks(session, runs), session.threads)
 
+    def __init__(self, session: RemoteSession) -> None:
+        self._session = session
+        if self.manifest.target.triple.startswith(WITHOUT_COUNTER):
+            raise BadInput(
+                f"{session.bundle.path}: ARMv7 lets no program count cycles; no --profile"
+            )
+        self._stamps = session.empty((len(self.manifest.layers) + 1,), "int64")
+        # x·0.5 + 0.5 stays at 1: no overflow, no denormal
+        self._scratch = session.tensor(np.full(SCRATCH_FLOATS, 0.5, np.float32))
+        self._rows = self.manifest.parameters_bytes // (STREAM_ROW * FLOAT_BYTES)
+        self._weights = session.tensor(np.ones((self._rows, STREAM_ROW), np.float32))
+        self._sums = session.empty((STREAM_ROW,), "float32")
 
-def peaks(session: RemoteSession, runs: int) -> Peaks:
-    """Run both probes of the bundle on the device; medians, as of the layers."""
+    @property
+    def manifest(self) -> Manifest:
+        return self._session.manifest
 
-    def median_s(name: str, arguments: list[Any]) -> float:
-        return float(np.median(session.time_function(name, arguments, runs))) * 1e-3
+    @property
+    def threads(self) -> int:
+        return self._session.threads
 
-    # x·0.5 + 0.5 stays at 1: no overflow, no denormal
-    scratch = session.tensor(np.full(SCRATCH_FLOATS, 0.5, np.float32))
-    rows = session.manifest.parameters_bytes // (STREAM_ROW * FLOAT_BYTES)
-    weights = session.tensor(np.ones((rows, STREAM_ROW), np.float32))
-    sums = session.empty((STREAM_ROW,), "float32")
-    return Peaks(
-        FMA_FLOPS / median_s("fma_peak", [scratch]),
-        rows * STREAM_ROW * FLOAT_BYTES / median_s("stream_read", [weights, sums]),
-    )
+    def warm_up(self) -> None:
+        self._session.time(WARM_UP_RUNS)
+
+    def time_layers(self) -> tuple[float, NDArray[np.int64]]:
+        arguments = [*self._session.arguments, self._stamps]
+        (milliseconds,) = self._session.time_function("profile", arguments, 1, warmup=0)
+        stamps: NDArray[np.int64] = self._stamps.numpy()
+        return milliseconds * 1e-3, stamps
+
+    def time_network(self, runs: int) -> list[float]:
+        return [one * 1e-3 for one in self._session.time(runs)]
+
+    def time_arithmetic(self, runs: int) -> list[float]:
+        times = self._session.time_function("fma_peak", [self._scratch], runs)
+        return [one * 1e-3 for one in times]
+
+    def time_reading(self, runs: int) -> tuple[list[float], int]:
+        times = self._session.time_function("stream_read", [self._weights, self._sums], runs)
+        return [one * 1e-3 for one in times], self._rows * STREAM_ROW * FLOAT_BYTES

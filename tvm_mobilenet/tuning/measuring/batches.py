@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job, Outcome
 from tvm_mobilenet.tuning.workers.messages import Argument, Cause, Done
-from tvm_mobilenet.tuning.workers.worker_process import WorkerProcess
 
 MAX_DRIFT = 0.03  # of the sentinel, before or after a batch, over its best time so far
 MAX_PASSES = 3  # over one batch, when the sentinel drifts
@@ -24,18 +23,6 @@ class Sentinel:
 
     library: str
     best_s: float
-
-
-@dataclass
-class Lane:
-    """Where batches are measured, one at a time: the worker, and the sentinels it has, by task."""
-
-    worker: WorkerProcess
-    batch: BatchState | None = None
-    sentinels: dict[int, Sentinel] = field(default_factory=dict)
-
-    def keeps(self, library: str) -> bool:
-        return any(sentinel.library == library for sentinel in self.sentinels.values())
 
 
 @dataclass
@@ -56,7 +43,7 @@ class TaskState:
 
 @dataclass
 class BatchState:
-    """A batch, its lane once it has one, and its jobs by number."""
+    """A batch and its jobs by number; ``sentinels`` are its lane's, None while it has no lane."""
 
     batch: Batch
     number: int
@@ -69,7 +56,7 @@ class BatchState:
     results: dict[int, list[Done]] = field(default_factory=dict)
     failures: dict[int, Outcome] = field(default_factory=dict)
     lost: Counter[int] = field(default_factory=Counter)  # devices, by the job that ran there
-    lane: Lane | None = None
+    sentinels: dict[int, Sentinel] | None = None
     cpu: str = ""  # of the device it was measured on
     before: float | None = None  # the sentinel's time
     after: float | None = None
@@ -79,9 +66,14 @@ class BatchState:
     @property
     def sentinel(self) -> Sentinel | None:
         """What guards the batch where it is; a final one is guarded by its rounds."""
-        if self.lane is None or self.batch.final:
+        if self.sentinels is None or self.batch.final:
             return None
-        return self.lane.sentinels.get(self.batch.task)
+        return self.sentinels.get(self.batch.task)
+
+    @property
+    def builds(self) -> bool:
+        """Whether a builder has, or is about to get, something to do for it."""
+        return bool((self.to_build and not self.task.broken) or self.building)
 
     @property
     def all_run(self) -> bool:
@@ -114,12 +106,17 @@ class BatchState:
         self.results.pop(number, None)
         self.to_run = deque(one for one in self.to_run if one != number)
 
-    def take_built(self, done: Done, library: str) -> None:
+    def library(self, job: int) -> str:
+        """Where a job's shared library is built."""
+        return str(self.task.folder / f"b{self.number}j{job}.so")
+
+    def take_built(self, done: Done) -> None:
+        """A builder's answer; a final batch's rounds begin when all of it is built."""
         self.building.discard(done.job)
         if done.cause is not None:
             self.fail(done.job, done.cause, done.detail)
         else:
-            self.libraries[done.job] = library
+            self.libraries[done.job] = self.library(done.job)
             self.to_run.append(done.job)
         if self.batch.final and not self.to_build and not self.building:
             self._line_up_rounds()
@@ -133,8 +130,8 @@ class BatchState:
         seconds = min(done.medians)
         if self.batch.best_s is None or seconds < self.batch.best_s:
             self.batch.best_s = seconds
-        if self.lane is not None and self.batch.task not in self.lane.sentinels:
-            self.lane.sentinels[self.batch.task] = Sentinel(self.libraries[done.job], seconds)
+        if self.sentinels is not None and self.batch.task not in self.sentinels:
+            self.sentinels[self.batch.task] = Sentinel(self.libraries[done.job], seconds)
             self.before = seconds
 
     def take_sentinel(self, sentinel: Sentinel, done: Done) -> None:
@@ -148,7 +145,7 @@ class BatchState:
     def leave_lane(self, detail: str) -> None:
         """Its device went: what has no time yet is for another, unless it takes too many along."""
         number, self.running = self.running, None
-        self.lane = self.before = self.after = None
+        self.sentinels = self.before = self.after = None
         if number is not None and number != SENTINEL:
             self.lost[number] += 1
             if self.lost[number] >= MAX_LOST:
@@ -160,8 +157,8 @@ class BatchState:
             self.results.clear()
             self._line_up_rounds()
 
-    def again(self) -> bool:
-        """Begin another pass where the sentinel says that the machine was busy."""
+    def begin_another_pass(self) -> bool:
+        """Begin one where the sentinel says that the machine was busy; whether it was."""
         sentinel = self.sentinel
         if self.task.broken or sentinel is None or self.before is None or self.after is None:
             return False

@@ -15,17 +15,19 @@ from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.hardware.toolchain import check_installed
 from tvm_mobilenet.provenance import How
+from tvm_mobilenet.remote.device import DEVICE_SOURCE
 from tvm_mobilenet.remote.tracker import (
     EMULATED_KEY,
     DeviceQueue,
     TrackerAddress,
     query_tracker,
 )
-from tvm_mobilenet.tuning.measuring.batches import BatchState, Lane
+from tvm_mobilenet.tuning.measuring.builders import Builders
+from tvm_mobilenet.tuning.measuring.lanes import DeviceLane, Lane
 from tvm_mobilenet.tuning.measuring.measurer import BatchResult
 from tvm_mobilenet.tuning.measuring.pool import PoolMeasurer
 from tvm_mobilenet.tuning.workers.messages import DeviceAddress, Done, Settings
-from tvm_mobilenet.tuning.workers.worker_process import Died, WorkerProcess
+from tvm_mobilenet.tuning.workers.worker_process import WorkerProcess
 
 HARNESS = Path(__file__).parents[1] / "workers" / "harness.c"
 GPU_HARNESS = HARNESS.with_name("gpu_harness.c")
@@ -33,7 +35,6 @@ CFLAGS = ("-std=gnu11", "-O2", "-fPIC")
 MAX_BUILDERS = 8
 QUERY_S = 2.0  # between looks at the tracker while a device is missing
 LOOK_S = 15.0  # and otherwise: for devices that are new
-GRACE_S = 5.0  # for the answer of a device whose own alarm ended the candidate
 
 
 class FarmMeasurer(PoolMeasurer):
@@ -60,16 +61,17 @@ class FarmMeasurer(PoolMeasurer):
         how: How = "emulated" if key == EMULATED_KEY else "rpc"
         super().__init__(settings, timeout_s, how, f"device {key!r}")
         try:
-            self._objects, library = self._compile_harness()
+            objects, library = self._compile_harness()
         except BaseException:
             self.close()
             raise
         self._tracker, self._key = tracker, key
         triple = triple or str(settings.target.get("mtriple", "this machine"))
-        self._address = DeviceAddress(tracker.host, tracker.port, key, features, library, triple)
+        self.address = DeviceAddress(tracker.host, tracker.port, key, features, library, triple)
         self._cores = usable_cores()
         builders = min(len(self._cores), MAX_BUILDERS)
-        self._builders = [self._worker("builder", self._cores, i) for i in range(builders)]
+        workers = [self.make_worker("builder", self._cores, i) for i in range(builders)]
+        self.builders = Builders(workers, timeout_s, self.statistics, objects)
         for _ in range(count):
             self._add_lane()
         self._looked = time.monotonic()
@@ -89,28 +91,27 @@ class FarmMeasurer(PoolMeasurer):
     # ---- devices that come and go
 
     def _watch(self) -> None:
-        have = sum(lane.worker.ready for lane in self._lanes)
+        have = sum(lane.worker.ready for lane in self.lanes)
         if have > self._told:
             self._told = have
             self.notes.append(f"devices of key {self._key!r} that measure: {have}")
-        pause = LOOK_S if have == len(self._lanes) else QUERY_S
+        pause = LOOK_S if have == len(self.lanes) else QUERY_S
         if time.monotonic() - self._looked < pause:
             return
         self._looked = time.monotonic()
         registered = self._registered()
-        for _ in range(registered - len(self._lanes)):
+        for _ in range(registered - len(self.lanes)):
             self._add_lane().worker.start()
-        self._bear_with(any_left=have > 0 or registered > 0)
+        self._wait_for_any(any_left=have > 0 or registered > 0)
 
-    def _lose(self, lane: Lane, state: BatchState, done: Done) -> None:
-        super()._lose(lane, state, done)
-        self._told = sum(lane.worker.ready for lane in self._lanes)
+    def note_lost(self, done: Done) -> None:
+        self._told = sum(lane.worker.ready for lane in self.lanes)
         self.notes.append(
             f"a device of key {self._key!r} went in the middle ({done.detail}); its candidates go "
             "to another"
         )
 
-    def _bear_with(self, any_left: bool) -> None:
+    def _wait_for_any(self, *, any_left: bool) -> None:
         """Wait for a device where none is left, for as long as the timeout."""
         if any_left:
             self._gone_since = None
@@ -136,45 +137,30 @@ class FarmMeasurer(PoolMeasurer):
         return sum(len(queue.servers) for queue in held if queue.key == self._key)
 
     def _add_lane(self) -> Lane:
-        lane = Lane(
-            WorkerProcess(
-                "device",
-                self._settings,
-                self._cores,
-                self._scratch.path / f"device{len(self._lanes)}.log",
-                self._address,
-            )
-        )
-        self._lanes.append(lane)
-        return lane
-
-    def _patience(self, timeout_s: float) -> float:
-        return timeout_s + GRACE_S
-
-    def _answer_of_dead(self, kind: str, job: int, death: Died) -> Done:
-        if kind != "device":
-            return super()._answer_of_dead(kind, job, death)
-        # a device that does not answer is as good as gone
-        return Done(job, cause="device lost", detail=death.detail, lost=True)
+        log = self.folder / f"device{len(self.lanes)}.log"
+        worker = WorkerProcess("device", self._settings, self._cores, log, self.address)
+        self.lanes.append(DeviceLane(worker, self.statistics))
+        return self.lanes[-1]
 
     def _compile_harness(self) -> tuple[tuple[str, ...], str]:
-        """The object that every candidate is linked with, and a library of it alone."""
-        library = self._scratch.path / "harness.so"
-        harness = self._compile(HARNESS)
+        """The object that every candidate is linked with, and a library to try a device with."""
+        library = self.folder / "harness.so"
+        device = self._compile(DEVICE_SOURCE)
         if not self._settings.gpu:
-            self._call([*self._settings.link, "-o", str(library), harness])
+            harness = self._compile(HARNESS)
+            self._call([*self._settings.link, "-o", str(library), device, harness, "-ldl"])
             return (harness,), str(library)
         from tvm_mobilenet.compiler.cuda import library as gpu_library
 
         face, arch = self._compile(GPU_HARNESS), str(self._settings.target["arch"])
         nothing = gpu_library.without_kernels(arch)
-        gpu_library.link(nothing, library, f"cuda-{arch}", self._settings.link, [harness, face])
+        gpu_library.link(nothing, library, f"cuda-{arch}", self._settings.link, [device, face])
         return (face,), str(library)
 
     def _compile(self, source: Path) -> str:
         import tvm_ffi
 
-        compiled = str(self._scratch.path / f"{source.stem}.o")
+        compiled = str(self.folder / f"{source.stem}.o")
         include = f"-I{tvm_ffi.libinfo.find_include_path()}"
         self._call([self._settings.link[0], *CFLAGS, include, "-c", "-o", compiled, str(source)])
         return compiled

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.hardware.cores import share_cores
-from tvm_mobilenet.tuning.measuring.batches import Lane
+from tvm_mobilenet.tuning.measuring.builders import Builders
+from tvm_mobilenet.tuning.measuring.lanes import Lane
 from tvm_mobilenet.tuning.measuring.pool import PoolMeasurer
 from tvm_mobilenet.tuning.workers.messages import Settings
 
@@ -20,8 +21,9 @@ class LocalMeasurer(PoolMeasurer):
         device = gpu.describe_present() if settings.gpu else cpu.host_model()
         super().__init__(settings, timeout_s, "native", device)
         build_cores, run_cores = share_cores(settings.threads)
-        self._builders = [self._worker("builder", build_cores)]
-        self._lanes = [Lane(self._worker("runner", run_cores))]
+        builder = self.make_worker("builder", build_cores)
+        self.builders = Builders([builder], timeout_s, self.statistics)
+        self.lanes = [Lane(self.make_worker("runner", run_cores), self.statistics)]
 
     def __enter__(self) -> LocalMeasurer:
         return self

@@ -1,4 +1,4 @@
-"""A tuning run as it stands: its budget, its tasks and what came of them."""
+"""A tuning run as it stands: its tasks and what came of them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
+from tvm_mobilenet.tuning.request import Budget
 from tvm_mobilenet.tuning.search.strategy import Search
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When to stop; None means no such limit. ``time_s`` counts from the start of the loop."""
-
-    trials: int | None = None
-    trials_per_task: int | None = None
-    time_s: float | None = None
-    early_stopping: int | None = None  # trials of a task without a gain
 
 
 @dataclass

@@ -51,7 +51,7 @@ class Arguments:
     every weight from beyond L2, while the activations stay where the last call left them.
     """
 
-    def __init__(self, task: RunTask, cold: bool) -> None:
+    def __init__(self, task: RunTask, *, cold: bool) -> None:
         from tvm_mobilenet import tvm_runtime
         from tvm_mobilenet.runtime import arena
 
@@ -105,8 +105,8 @@ def copies_of(values: Sequence[Any], arguments: Sequence[Argument], l2: int) -> 
     )
     if constant_bytes == 0:
         return 1
-    wanted = -(-2 * l2 // constant_bytes)
-    return max(1, min(wanted + 1, MAX_COPIES, MAX_COPIES_BYTES // constant_bytes))
+    enough = -(-2 * l2 // constant_bytes)
+    return max(1, min(enough + 1, MAX_COPIES, MAX_COPIES_BYTES // constant_bytes))
 
 
 def l2_bytes() -> int:

@@ -47,7 +47,7 @@ def fill(
     places = [place for place, one in enumerate(arguments) if one.role == "output"]
     try:
         if len(places) != 1 or places[0] != len(arguments) - 1:
-            raise NoReference("one output, which comes last, is wanted")
+            raise NoReference("expected one output, the last argument")
         values[-1] = reference(func, values[:-1], values[-1])
         return INDEPENDENT
     except NoReference:

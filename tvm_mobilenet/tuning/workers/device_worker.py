@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import re
 import secrets
 import signal
 import time
@@ -17,8 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError, last_line
-from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.memory import resident_bytes
+from tvm_mobilenet.remote.device import (
+    Device,
+    DeviceLost,
+    NotLoaded,
+    check_features,
+    check_tvm,
+)
 from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.arguments import L2_DEFAULT, L2_OF_CORE, copies_of, parse_size
 from tvm_mobilenet.tuning.workers.messages import (
@@ -40,10 +45,6 @@ RETRY_S = 1.0
 KEPT_TASKS = 4  # whose arguments a device keeps in memory
 KEPT_LIBRARIES = 8  # sentinels
 MAX_COPIES = 128  # of one kernel's weights: each is an argument of a remote call
-BIG_CORES = 1  # runtime.config_threadpool's affinity mode: one thread a core, the fast ones first
-MAPS = "/proc/self/maps"
-RUNTIME = re.compile(r"(/\S*)/lib/libtvm_runtime\.so")
-STATED = re.compile(r"version = ['\"]([^'\"]+)")
 
 
 def serve(connection: Connection, worker: DeviceWorker) -> None:
@@ -93,15 +94,14 @@ class DeviceWorker:
         self._tvm, self._client = tvm, rpc
         self._settings, self._address = settings, address
         self._tasks: dict[int, RunTask] = {}
-        self._rpc: Any = None
+        self._device: Device | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self._device: Any = None
-        self._harness: Any = None
         self._prepared: OrderedDict[int, Any] = OrderedDict()
         self._libraries: OrderedDict[str, Any] = OrderedDict()
         self._last_task: int | None = None
+        self._cpu: Any = None
         self._l2 = L2_DEFAULT
         self._runs = 0
         self._since = time.monotonic()
@@ -109,80 +109,63 @@ class DeviceWorker:
     # ---- the session
 
     def connect(self) -> Ready:
-        """Wait for a device and begin a session. Raises BadInput where it is no good."""
+        """Wait for a device, begin a session. Raises BadInput or RunFailed where it is no good."""
         while True:
             try:
                 return self._begin()
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, DeviceLost) as error:
                 if "protocol version mismatch" in str(error):
                     raise BadInput(
-                        f"a device of key {self._address.key!r} speaks another RPC protocol; "
+                        f"{self._who} speaks another RPC protocol; "
                         f"install apache-tvm {self._tvm.__version__} there"
                     ) from error
                 self.disconnect()
                 time.sleep(RETRY_S)
+            except TvmMobilenetError:
+                self.disconnect()
+                raise
 
     def disconnect(self) -> None:
-        """End the session: that needs every reference into it gone."""
+        """End the session; what refers into it goes first."""
         self._reset()
-        self._rpc = None
         gc.collect()
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+    @property
+    def _who(self) -> str:
+        return f"a device of key {self._address.key!r}"
 
     def _begin(self) -> Ready:
         address = self._address
         tracker = self._client.connect_tracker(address.host, address.port)
         try:
-            self._rpc = tracker.request(address.key, session_timeout=SESSION_S, max_retry=1)
+            rpc = tracker.request(address.key, session_timeout=SESSION_S, max_retry=1)
         finally:
             tracker.close()
         self._reset()
-        name = "harness.so"
-        self._rpc.upload(bytearray(Path(address.library).read_bytes()), name)
         try:
-            self._harness = self._rpc.load_module(name)
-        except RuntimeError as error:
-            if not self._alive():
-                raise
+            self._device = Device(rpc, Path(address.library))
+        except NotLoaded as error:
             raise BadInput(
-                f"a device of key {address.key!r} runs no code for {address.triple}: "
-                f"{last_line(error)}; name its own --target, or another --rpc-key"
+                f"{self._who} runs no code for {address.triple}: {error}; name its own --target, "
+                "or another --rpc-key"
             ) from error
-        cpuinfo = self._text(str(cpu.CPUINFO))
-        model = cpu.parse_model(cpuinfo) or "unknown"
-        self._check(model, cpu.parse_features(cpuinfo), self._text)
+        about = self._device.about()
+        try:
+            check_features(about, address.features, "the target", "name its own --target")
+            check_tvm(about, self._tvm.__version__, "candidates are")
+        except BadInput as error:
+            raise BadInput(f"{self._who}: {error}") from None
         with contextlib.suppress(ValueError):
-            self._l2 = parse_size(self._text(L2_OF_CORE.format(0)))
-        self._device = self._rpc.cpu(0)
-        configure = self._rpc.get_function("runtime.config_threadpool")
-        configure(BIG_CORES, self._settings.threads)
-        return Ready(resident_bytes(), model)
-
-    def _text(self, path: str) -> str:
-        """A file of the device, empty where it has none."""
-        return bytes(self._harness["read_file"](path)).decode(errors="replace")
-
-    def _check(self, model: str, features: frozenset[str], text: Any) -> None:
-        key = self._address.key
-        missing = [name for name in self._address.features if name not in features]
-        if missing and features:
-            raise BadInput(
-                f"a device of key {key!r} ({model}) has no {', '.join(missing)}, which the target "
-                "may use; name its own --target"
-            )
-        version = _tvm_version(text)
-        ours = self._tvm.__version__
-        if version is not None and version.split(".")[:2] != ours.split(".")[:2]:
-            raise BadInput(
-                f"a device of key {key!r} ({model}) runs TVM {version}, this is {ours}; "
-                "install the same apache-tvm on both"
-            )
+            self._l2 = parse_size(self._device.read_file(L2_OF_CORE.format(0)) or "")
+        self._cpu = self._device.rpc.cpu(0)
+        self._device.use_threads(self._settings.threads)
+        return Ready(resident_bytes(), about.cpu or "unknown")
 
     def _alive(self) -> bool:
-        try:
-            self._rpc.get_function("tvm.rpc.server.workpath")
-        except RuntimeError:
-            return False
-        return True
+        return self._device is not None and self._device.alive()
 
     # ---- jobs
 
@@ -245,10 +228,12 @@ class DeviceWorker:
     def _load(self, job: Run) -> Any:
         if job.library in self._libraries:
             return self._libraries[job.library]
-        name = f"{secrets.token_hex(4)}.so"
-        self._rpc.upload(bytearray(Path(job.library).read_bytes()), name)
-        module = self._rpc.load_module(name)
-        self._rpc.remove(name)  # it is mapped
+        assert self._device is not None
+        # not by Device.upload, which reads everything back: a broken library does not load
+        rpc, name = self._device.rpc, f"{secrets.token_hex(4)}.so"
+        rpc.upload(bytearray(Path(job.library).read_bytes()), name)
+        module = rpc.load_module(name)
+        rpc.remove(name)  # it is mapped
         if job.keep:
             self._libraries[job.library] = module
             while len(self._libraries) > KEPT_LIBRARIES:
@@ -290,10 +275,10 @@ class DeviceWorker:
         )
 
     def _tensor(self, value: Any) -> Any:
-        return self._tvm.runtime.tensor(value, self._device)
+        return self._tvm.runtime.tensor(value, self._cpu)
 
     def _copy(self, tensor: Any) -> Any:
-        copy = self._tvm.runtime.empty(tensor.shape, tensor.dtype, self._device)
+        copy = self._tvm.runtime.empty(tensor.shape, tensor.dtype, self._cpu)
         tensor.copyto(copy)
         return copy
 
@@ -307,12 +292,3 @@ class _Caught(Exception):
         name = signal.Signals(number).name
         self.detail = "no end in time" if timeout else f"killed by {name}"
         super().__init__(self.detail)
-
-
-def _tvm_version(text: Any) -> str | None:
-    """The version of the TVM that the device's server runs; None where it is no Python package."""
-    found = RUNTIME.search(text(MAPS))
-    if found is None:
-        return None
-    stated = STATED.search(text(f"{found[1]}/_version.py"))
-    return stated[1] if stated else None

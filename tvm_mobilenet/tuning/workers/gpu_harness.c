@@ -9,12 +9,12 @@
  * jumped out of: after limit_s the process ends, and its memory on the GPU and the kernel with it.
  * It is one of the RPC server's for this session alone, and the server survives a status of 0.
  */
-#include <signal.h>
 #include <string.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <tvm/ffi/c_api.h>
+
+#include "guard.h"
 
 /* of cuda/host.c */
 typedef struct Session Session;
@@ -33,35 +33,9 @@ static const char DRIVER[] = "libcuda.so.1";
 static Session* session;
 static char message[512];
 
-/* what a driver or an emulated GPU may crash with, and the end of limit_s */
-static const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGALRM};
-enum { SIGNAL_COUNT = sizeof(SIGNALS) / sizeof(SIGNALS[0]) };
-static struct sigaction before[SIGNAL_COUNT];
-
 static void leave(int number) {
   (void)number;
   _exit(0);
-}
-
-static void set_alarm(double seconds) {
-  struct itimerval timer;
-  memset(&timer, 0, sizeof(timer));
-  timer.it_value.tv_sec = (time_t)seconds;
-  timer.it_value.tv_usec = (suseconds_t)((seconds - (double)timer.it_value.tv_sec) * 1e6);
-  setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-static void begin_guard(double limit_s) {
-  struct sigaction action;
-  memset(&action, 0, sizeof(action));
-  action.sa_handler = leave;
-  for (int i = 0; i < SIGNAL_COUNT; ++i) sigaction(SIGNALS[i], &action, &before[i]);
-  set_alarm(limit_s);
-}
-
-static void end_guard(void) {
-  set_alarm(0);
-  for (int i = 0; i < SIGNAL_COUNT; ++i) sigaction(SIGNALS[i], &before[i], NULL);
 }
 
 static int answer(TVMFFIAny* result, int status) {
@@ -92,7 +66,8 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_message(void* self, const TVMFFIAny* args, int3
 TVM_FFI_DLL_EXPORT int __tvm_ffi_open(void* self, const TVMFFIAny* args, int32_t count,
                                       TVMFFIAny* result) {
   (void)self, (void)count;
-  begin_guard(args[1].v_float64);
+  begin_guard(leave);
+  set_alarm(args[1].v_float64);
   int status = tvm_mobilenet_open(DRIVER, FIRST_GPU, tensor_of(&args[0])->data, &session, message,
                                   sizeof(message));
   if (status) end_guard();

@@ -5,7 +5,7 @@ against the unscheduled kernel, which runs on the CPU, where ``gpu_reference`` k
 It is timed by the GPU's own clock, launches back to back. Weights stay in the L2 cache between
 calls, where those of a MobileNet stay between inferences too.
 
-``measure`` is the same for this machine's GPU and for one over RPC (``gpu_device``).
+``measure`` is the same for this machine's GPU and for one over RPC (``gpu_worker``).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.runtime import cuda
 from tvm_mobilenet.runtime.cuda import OutOfMemory
 from tvm_mobilenet.scheduling.rules import rule_of
-from tvm_mobilenet.tuning.workers import builder, case, runner
+from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.arguments import arguments_of
+from tvm_mobilenet.tuning.workers.builder import Builder
 from tvm_mobilenet.tuning.workers.messages import Argument, Build, Done, MakeCase, Run, Settings
+from tvm_mobilenet.tuning.workers.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,7 @@ CALLS = 20  # launches in a repeat; the GPU's clock counts in half microseconds
 HERE = "this machine's GPU"
 
 
-class Builder(builder.Builder):
+class GpuBuilder(Builder):
     """Compiles candidates by nvcc, and says what they must compute."""
 
     def _compile(self, job: Build) -> None:
@@ -89,21 +91,21 @@ class Builder(builder.Builder):
         return source
 
 
-class Runner(runner.Runner):
+class GpuRunner(Runner):
     """Checks and times candidates on this machine's first GPU."""
 
     def _run(self, job: Run) -> Done:
         task = self._descriptions[job.task]
         values = case.load(task.case)
 
-        def load() -> Kernel:
+        def load() -> GpuKernel:
             block = packed(task.arguments, values)
             return cuda.OpenLibrary(Path(job.library), block, HERE)
 
         return measure(job, load, output_of(task.arguments, values), self._settings)
 
 
-class Kernel(Protocol):
+class GpuKernel(Protocol):
     """A candidate on a GPU, its arguments there; as ``cuda_executor.OpenLibrary``."""
 
     def infer(self) -> None: ...
@@ -115,7 +117,9 @@ class Kernel(Protocol):
     def close(self) -> None: ...
 
 
-def measure(job: Run, load: Callable[[], Kernel], right: NDArray[Any], settings: Settings) -> Done:
+def measure(
+    job: Run, load: Callable[[], GpuKernel], right: NDArray[Any], settings: Settings
+) -> Done:
     """Check the candidate that ``load`` opens against ``right``, its only output, and time it.
 
     ``right`` is NaN where a kernel need not write.
@@ -136,7 +140,7 @@ def measure(job: Run, load: Callable[[], Kernel], right: NDArray[Any], settings:
         return Done(job.job, cause="run error", detail=str(error)[-200:], ready=False)
 
 
-def _measure(job: Run, kernel: Kernel, right: NDArray[Any], settings: Settings) -> Done:
+def _measure(job: Run, kernel: GpuKernel, right: NDArray[Any], settings: Settings) -> Done:
     kernel.infer()
     output = kernel.pinned(1, right.nbytes).view(right.dtype).reshape(right.shape)
     written = ~np.isnan(right)  # what fills an image up to whole tiles may be anything

@@ -16,7 +16,7 @@ from tvm import ir, tirx
 
 from schedules.cuda.fragments import HALVES, HELD, TF32, Fragments
 from tvm_mobilenet.kernels.gpu.image import TILE
-from tvm_mobilenet.tuning.workers.reference import FORM_ERRORS, Array, Kernel, NoReference
+from tvm_mobilenet.tuning.workers.reference import FORM_ERRORS, Array, KernelForm, NoReference
 
 OPERATORS: dict[type, Callable[..., Any]] = {
     tirx.Add: np.add,
@@ -42,7 +42,7 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
 
     Raises NoReference for a kernel of another kind or another form.
     """
-    kernel = Kernel(func)
+    kernel = KernelForm(func)
     rule, _, suffix = kernel.rule.rpartition("_")
     fragments = FRAGMENTS.get(suffix)
     reference = REFERENCES.get(rule if fragments is not None else kernel.rule)
@@ -143,7 +143,7 @@ REFERENCES: dict[str, Callable[..., Array]] = {
 class _Layer:
     """A kernel's indices and conditions, evaluated."""
 
-    def __init__(self, kernel: Kernel, fragments: Fragments | None) -> None:
+    def __init__(self, kernel: KernelForm, fragments: Fragments | None) -> None:
         self.kernel, self._fragments = kernel, fragments
 
     def matrix(self, weight: Array) -> Array:

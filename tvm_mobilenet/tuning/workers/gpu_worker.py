@@ -38,20 +38,18 @@ class GpuDeviceWorker(DeviceWorker):
 
     def _check_gpu(self) -> str:
         """The GPU and its driver. Raises BadInput where it is not the target's."""
-        status, told = int(self._harness["about"]()), message_of(self._harness)
+        assert self._device is not None
+        library = self._device.library
+        status, told = int(library["about"]()), message_of(library)
         cuda.raise_for(status, f"{self._who}: {told}; name another --rpc-key")
-        present, wanted = gpu.parse(told), self._settings.target["arch"]
+        present, expected = gpu.parse(told), self._settings.target["arch"]
         # a newer one would run the code, but its times would not be those of the target
-        if present.arch != wanted:
+        if present.arch != expected:
             raise BadInput(
-                f"{self._who}: its GPU ({present.name}) is {present.arch}, the target's {wanted}; "
-                f"name --target cuda-{present.arch}, or another --rpc-key"
+                f"{self._who}: its GPU ({present.name}) is {present.arch}, the target's "
+                f"{expected}; name --target cuda-{present.arch}, or another --rpc-key"
             )
-        return present.described(self._text(gpu.DRIVER_VERSION))
-
-    @property
-    def _who(self) -> str:
-        return f"a device of key {self._address.key!r}"
+        return present.described(self._device.read_file(gpu.DRIVER_VERSION) or "")
 
     def _run(self, job: Run) -> Done:
         prepared: _Prepared = self._arguments(job.task)
@@ -77,7 +75,7 @@ class GpuDeviceWorker(DeviceWorker):
         )
 
     def _empty(self, size: int, dtype: str) -> Any:
-        return self._tvm.runtime.empty((size,), dtype, self._device)
+        return self._tvm.runtime.empty((size,), dtype, self._cpu)
 
 
 class RemoteKernel:

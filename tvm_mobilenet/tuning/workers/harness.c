@@ -4,31 +4,23 @@
  *
  * calls(calls, first, parameters, limit_s, tensors...) -> seconds of one call, or -(signal's number).
  * The tensors are one list of the kernel's parameters for each copy.
- *
- * read_file(path) -> bytes, of the device's own files: TVM's file transfer asks for a file's size
- * first, which is 0 for every file in /proc.
  */
 #include <pthread.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <tvm/ffi/c_api.h>
 
-enum { HEAD = 4, LARGEST_FILE = 1 << 20 };
+#include "guard.h"
+
+enum { HEAD = 4 };
 
 /* weak: the library that only tries whether a device can load one has no kernel */
 extern int __tvm_ffi_main(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result)
     __attribute__((weak));
-
-static const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGALRM};
-enum { SIGNAL_COUNT = sizeof(SIGNALS) / sizeof(SIGNALS[0]) };
 
 static sigjmp_buf back;
 static pthread_t caller;
@@ -38,14 +30,6 @@ static void leave(int number) {
    * of the session that the server survives */
   if (!pthread_equal(pthread_self(), caller)) _exit(0);
   siglongjmp(back, number);
-}
-
-static void set_alarm(double seconds) {
-  struct itimerval timer;
-  memset(&timer, 0, sizeof(timer));
-  timer.it_value.tv_sec = (time_t)seconds;
-  timer.it_value.tv_usec = (suseconds_t)((seconds - (double)timer.it_value.tv_sec) * 1e6);
-  setitimer(ITIMER_REAL, &timer, NULL);
 }
 
 static double now(void) {
@@ -59,16 +43,13 @@ int __tvm_ffi_calls(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny*
   const int32_t parameters = (int32_t)args[2].v_int64;
   const double limit_s = args[3].v_float64;
   const int32_t copies = (count - HEAD) / parameters;
-  struct sigaction action, before[SIGNAL_COUNT];
   volatile int status = 0;
   volatile double seconds = 0;
   int caught;
 
   (void)self;
   caller = pthread_self();
-  memset(&action, 0, sizeof(action));
-  action.sa_handler = leave;
-  for (int i = 0; i < SIGNAL_COUNT; ++i) sigaction(SIGNALS[i], &action, &before[i]);
+  begin_guard(leave);
   caught = sigsetjmp(back, 1);
   if (caught == 0) {
     double start;
@@ -82,38 +63,9 @@ int __tvm_ffi_calls(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny*
     }
     seconds = (now() - start) / (double)calls;
   }
-  set_alarm(0);
-  for (int i = 0; i < SIGNAL_COUNT; ++i) sigaction(SIGNALS[i], &before[i], NULL);
+  end_guard();
   result->type_index = kTVMFFIFloat;
   result->zero_padding = 0;
   result->v_float64 = caught ? -(double)caught : seconds;
-  return status;
-}
-
-/* The text of a path, NULL where the argument is none. */
-static const char* path_of(const TVMFFIAny* any) {
-  switch (any->type_index) {
-    case kTVMFFIRawStr:
-      return any->v_c_str;
-    case kTVMFFIStr:
-      return ((const TVMFFIByteArray*)(any->v_obj + 1))->data;
-    default:
-      return NULL;
-  }
-}
-
-int __tvm_ffi_read_file(void* self, const TVMFFIAny* args, int32_t count, TVMFFIAny* result) {
-  const char* path = count == 1 ? path_of(args) : NULL;
-  FILE* file = path ? fopen(path, "rb") : NULL;
-  char* data = malloc(LARGEST_FILE);
-  TVMFFIByteArray bytes;
-  int status;
-
-  (void)self;
-  bytes.data = data;
-  bytes.size = data && file ? fread(data, 1, LARGEST_FILE, file) : 0;
-  status = TVMFFIBytesFromByteArray(&bytes, result);
-  if (file) fclose(file);
-  free(data);
   return status;
 }

@@ -60,7 +60,7 @@ class DeviceAddress:
     port: int
     key: str
     features: tuple[str, ...]  # the CPU features that the target's code may use
-    library: str  # one for the target, of the harness alone, to try a device with
+    library: str  # to try a device with, and to ask it what it is
     triple: str = ""  # of the CPU that this library is for
 
 

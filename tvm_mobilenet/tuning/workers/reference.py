@@ -36,7 +36,7 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
 
     Raises NoReference for a kernel of another kind or another form.
     """
-    kernel = Kernel(func)
+    kernel = KernelForm(func)
     reference = REFERENCES.get(kernel.rule)
     if reference is None:
         raise NoReference(f"no reference for {kernel.rule or 'a kernel without a rule'}")
@@ -53,7 +53,7 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
 # ---- the layers
 
 
-def conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Dense convolution, 1x1 included: weights (O/v/panel, kh, kw, I, panel, v)."""
     data, weight, bias = inputs
     _, kernel_h, kernel_w, channels, _, _ = weight.shape
@@ -64,12 +64,12 @@ def conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
     return kernel.finish(summed + bias.reshape(-1), shape)
 
 
-def depthwise_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution: weights (C/v, kh, kw, v)."""
     return kernel.finish(filtered(kernel, "conv", inputs, kernel.size()), shape)
 
 
-def depthwise_operands(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def depthwise_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution whose result is left as Strassen's left operands."""
     batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
     size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
@@ -83,7 +83,7 @@ def depthwise_operands(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -
     return vectors.transpose(1, 2, 0, 4, 3, 5)
 
 
-def strassen_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def strassen_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
     operands, weight, bias = inputs
     batch, rows, products, blocks, columns, v = operands.shape
@@ -99,7 +99,7 @@ def strassen_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> A
     return kernel.finish(summed + bias.reshape(-1), shape)
 
 
-def separable_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def separable_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
     *first, weight, bias = inputs
     summed = filtered(kernel, "filter", first, kernel.size("filter"))
@@ -110,7 +110,7 @@ def separable_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> 
 
 
 def filtered(
-    kernel: Kernel,
+    kernel: KernelForm,
     block: str,
     inputs: Sequence[Array],
     size: tuple[int, int],
@@ -125,7 +125,7 @@ def filtered(
     return summed
 
 
-def stem_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Convolution of a plain (N, C, H, W) image, padded here: weights (O/v, C, kh, kw, v)."""
     data, weight, bias = inputs
     _, channels, kernel_h, kernel_w, _ = weight.shape
@@ -139,7 +139,7 @@ def stem_conv2d(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array
     return kernel.finish(summed + bias.reshape(-1), shape)
 
 
-def global_avg_pool2d(kernel: Kernel, shape: tuple[int, ...], data: Array) -> Array:
+def global_avg_pool2d(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
     """Mean over the image: blocked → (N, C)."""
     image = channels_last(data)
     rows, columns = kernel.extents("sum")[3:]
@@ -149,14 +149,14 @@ def global_avg_pool2d(kernel: Kernel, shape: tuple[int, ...], data: Array) -> Ar
     return mean
 
 
-def dense(kernel: Kernel, shape: tuple[int, ...], *inputs: Array) -> Array:
+def dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Fully connected: weights (O/v/panel, I, panel, v), the last filled up past the outputs."""
     data, weight, bias = inputs
     matrix = weight.transpose(1, 0, 2, 3).reshape(weight.shape[1], -1)
     return kernel.clamp(data @ matrix[:, : shape[1]] + bias)
 
 
-def layout(kernel: Kernel, shape: tuple[int, ...], data: Array) -> Array:
+def layout(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
     """Between (N, C, H, W) and blocked: pack with a halo of zeros, or unpack."""
     if data.ndim == 5:
         top, left = kernel.origin("unpack", (2, 3))
@@ -205,7 +205,7 @@ def channels_last(blocked: Array) -> Array:
     return planes.transpose(0, 2, 3, 1, 4).reshape(batch, rows, columns, blocks * v)
 
 
-class Kernel:
+class KernelForm:
     """The numbers of a layer, read off its unscheduled function."""
 
     def __init__(self, func: tirx.PrimFunc) -> None:

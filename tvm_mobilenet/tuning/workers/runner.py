@@ -70,6 +70,6 @@ class Runner:
             while len(self._prepared) >= KEPT_TASKS:
                 self._prepared.popitem(last=False)
             description = self._descriptions[task]
-            self._prepared[task] = Arguments(description, self._settings.cold)
+            self._prepared[task] = Arguments(description, cold=self._settings.cold)
         self._prepared.move_to_end(task)
         return self._prepared[task]

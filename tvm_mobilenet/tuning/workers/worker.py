@@ -9,16 +9,14 @@ candidate may hang or crash it: the tuner then kills it and starts another.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
-import signal
 import sys
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.errors import TvmMobilenetError
 from tvm_mobilenet.hardware.memory import resident_bytes
+from tvm_mobilenet.processes import connect_to_parent
 from tvm_mobilenet.tuning.workers.builder import Builder
 from tvm_mobilenet.tuning.workers.messages import Done, Hello, Ready, Refused, Settings, refused
 from tvm_mobilenet.tuning.workers.runner import Runner
@@ -26,13 +24,9 @@ from tvm_mobilenet.tuning.workers.runner import Runner
 if TYPE_CHECKING:
     from tvm_mobilenet.tuning.workers.device_worker import DeviceWorker
 
-PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
-    kind, descriptor = sys.argv[1], int(sys.argv[2])
-    _die_with_parent()
-    connection = Connection(descriptor)
+    kind, connection = sys.argv[1], connect_to_parent()
     hello = connection.recv()
     assert isinstance(hello, Hello)
     if hasattr(os, "sched_setaffinity"):
@@ -64,7 +58,8 @@ def make_worker(kind: str, settings: Settings) -> Builder | Runner:
     if settings.gpu:
         from tvm_mobilenet.tuning.workers import gpu_kernels
 
-        return gpu_kernels.Builder(settings) if kind == "builder" else gpu_kernels.Runner(settings)
+        is_builder = kind == "builder"
+        return gpu_kernels.GpuBuilder(settings) if is_builder else gpu_kernels.GpuRunner(settings)
     return Builder(settings) if kind == "builder" else Runner(settings)
 
 
@@ -78,12 +73,6 @@ def make_device_worker(hello: Hello) -> DeviceWorker:
     from tvm_mobilenet.tuning.workers.device_worker import DeviceWorker
 
     return DeviceWorker(hello.settings, hello.device)
-
-
-def _die_with_parent() -> None:
-    """Not even kill -9 of the tuner may leave a worker behind, looping in some candidate."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

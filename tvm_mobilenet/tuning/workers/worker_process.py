@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.processes import Child, ChildDied, NoAnswer
 from tvm_mobilenet.tuning.workers.messages import (
     Build,
     BuildTask,
@@ -30,9 +27,11 @@ from tvm_mobilenet.tuning.workers.messages import (
     Waiting,
 )
 
+WORKER = "tvm_mobilenet.tuning.workers.worker"
 START_TIMEOUT_S = 120.0  # importing TVM on a busy machine
 DEVICE_TIMEOUT_S = 120.0  # for a device; after that another attempt
 MAX_FAILED_STARTS = 2
+MAX_GROWTH = 256 << 20  # bytes: the loader never returns a library's memory
 
 Kind = Literal["builder", "runner", "device"]
 
@@ -44,6 +43,15 @@ class Died(Exception):
         super().__init__(detail)
         self.cause: Cause = cause
         self.detail = detail
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A worker's answer to a job of ``assignment``, or what stands for it where it ``died``."""
+
+    assignment: Any
+    done: Done
+    died: bool = False
 
 
 class WorkerProcess:
@@ -65,66 +73,54 @@ class WorkerProcess:
         self._hello = Hello(settings, cores, device)
         self._log = log
         self._failed_starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._ready = False
         self._waiting = False  # for its device
-        self._first_rss = 0
+        self._dismissed = False
+        self.status: int | None = None  # its exit status, where it ended by itself
+        self._first_rss = self._last_rss = 0
 
     def start(self) -> None:
         """Start the process, in the place of the one before."""
         self.kill()
-        ours, theirs = socket.socketpair()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "TVM_NUM_THREADS": str(self._hello.settings.threads),
-        }
-        module = "tvm_mobilenet.tuning.workers.worker"
-        with theirs, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, self.kind, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the tuner
-            )
-        self.connection = Connection(ours.detach())
-        self.connection.send(self._hello)
+        threads = {"TVM_NUM_THREADS": str(self._hello.settings.threads)}
+        self._child = Child(WORKER, [self.kind], self._log, threads)
+        self._child.send(self._hello)
         self.tasks = set()
         self.assignment = self.job = None
-        self._ready = self._waiting = False
-        self._first_rss = 0
+        self._ready = self._waiting = self._dismissed = False
+        self._first_rss = self._last_rss = 0
         self.deadline = time.monotonic() + START_TIMEOUT_S
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            self.connection.close()
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
         self._ready = False
 
     def dismiss(self) -> None:
         """Let it end by itself; ``kill`` is to follow."""
-        if self._process is not None:
-            self.connection.close()
+        if self._child is not None:
+            self._child.close_pipe()
+            self._dismissed = True
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait so long at most for the process to end."""
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(timeout_s, 0.0))
-
-    @property
-    def process(self) -> subprocess.Popen[bytes] | None:
-        """The process while there is one."""
-        return self._process
+    def wait_for_dismissed(self, timeout_s: float) -> None:
+        """Wait so long at most for one that was dismissed to end; ``status`` then says how."""
+        if self._child is not None and self._dismissed:
+            self.status = self._child.wait(timeout_s)
 
     @property
     def started(self) -> bool:
-        return self._process is not None
+        return self._child is not None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    @property
+    def connection(self) -> Connection:
+        assert self._child is not None, "not started"
+        return self._child.connection
 
     @property
     def ready(self) -> bool:
@@ -138,19 +134,40 @@ class WorkerProcess:
     @property
     def expecting(self) -> bool:
         """Whether it owes an answer: to a job, or to its Hello."""
-        return self._process is not None and (not self._ready or self.assignment is not None)
+        return self._child is not None and (not self._ready or self.assignment is not None)
 
     def tell(self, message: BuildTask | RunTask, task: int) -> None:
-        with contextlib.suppress(OSError):  # receive() finds out what became of it
-            self.connection.send(message)
+        self._send(message)
         self.tasks.add(task)
 
     def ask(self, message: Build | MakeCase | Run, timeout_s: float, assignment: object) -> None:
-        with contextlib.suppress(OSError):  # as in tell()
-            self.connection.send(message)
+        self._send(message)
         self.assignment = assignment
         self.job = message.job
         self.deadline = time.monotonic() + timeout_s
+
+    def hear(self, explain: Callable[[int, Died], Done] | None = None) -> Heard | None:
+        """Its answer if there is one; where it died, ``explain`` says, and another is started.
+
+        Raises RunFailed and BadInput as ``receive`` does.
+        """
+        if not self.expecting:
+            return None
+        try:
+            done = self.receive()
+        except Died as death:
+            assignment, job = self.assignment, self.job
+            self.start()
+            if assignment is None or job is None:
+                return None
+            answer = Done(job, cause=death.cause, detail=death.detail)
+            return Heard(assignment, explain(job, death) if explain else answer, died=True)
+        if done is None:
+            return None
+        assignment, self.assignment = self.assignment, None
+        self._first_rss = self._first_rss or done.rss
+        self._last_rss = done.rss
+        return Heard(assignment, done)
 
     def receive(self) -> Done | None:
         """Its answer to a job if there is one.
@@ -158,20 +175,25 @@ class WorkerProcess:
         Raises Died; RunFailed where it does not start or its device has no room, BadInput where
         that is no good.
         """
+        assert self._child is not None, "not started"
         try:
-            if self.connection.poll():
-                return self._take(self.connection.recv())
-        except (EOFError, OSError):
-            raise self._death(self._exit()) from None
-        if time.monotonic() < self.deadline:
-            return None
+            return self._take(self._child.receive(0))
+        except ChildDied as died:
+            raise self._death(str(died)) from None
+        except NoAnswer:
+            if time.monotonic() < self.deadline:
+                return None
         cause: Cause = "build timeout" if self.kind == "builder" else "run timeout"
-        raise self._death("no answer in time", cause)
+        raise self._death("did not answer in time", cause)
 
-    def grown_by(self, rss: int) -> int:
-        """How far it has grown since its first job."""
-        self._first_rss = self._first_rss or rss
-        return rss - self._first_rss
+    @property
+    def outgrown(self) -> bool:
+        """Whether it holds so much more memory than after its first job that it must be renewed."""
+        return self._last_rss - self._first_rss > MAX_GROWTH
+
+    def _send(self, message: object) -> None:
+        assert self._child is not None, "not started"
+        self._child.send(message)  # receive() finds out what became of it
 
     def _take(self, message: object) -> Done | None:
         if isinstance(message, Refused):
@@ -192,29 +214,14 @@ class WorkerProcess:
         self._ready, self._waiting = False, True
         self.deadline = time.monotonic() + DEVICE_TIMEOUT_S
 
-    def _exit(self) -> str:
-        assert self._process is not None
-        try:
-            status = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "it closed its connection"
-        if status < 0:
-            return f"killed by {signal.Signals(-status).name}"
-        return f"exit status {status}"
-
     def _death(self, how: str, cause: Cause | None = None) -> Died:
         if not self._ready and not self._waiting:
             self._failed_starts += 1
             if self._failed_starts >= MAX_FAILED_STARTS:
+                said = self._child.last_words() if self._child is not None else ""
                 raise RunFailed(
-                    f"the {self.kind} process does not start ({how}): {self._last_words()}"
+                    f"the {self.kind} process does not start, it {how}: "
+                    f"{said or 'it printed nothing'}"
                 )
         fallback: Cause = "build error" if self.kind == "builder" else "run error"
         return Died(cause or fallback, f"{self.kind} {how}")
-
-    def _last_words(self) -> str:
-        try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "it said nothing"

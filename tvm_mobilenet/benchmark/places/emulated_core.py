@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,8 +23,11 @@ from tvm_mobilenet.emulation.emulator import EMULATOR_NAME, Emulator
 from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE, Count
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
-from tvm_mobilenet.provenance import Device
+from tvm_mobilenet.provenance import Device, Machine, describe_machine
 from tvm_mobilenet.results.schema import ResultRow
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.benchmark.cases import Case
 
 # targets' mcpu that QEMU emulates by that name; "max" has every instruction that it knows
 CORES = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1")
@@ -33,7 +37,23 @@ PEERS_ON_DEVICE = ("onnxruntime",)
 PYTHON_RUNS = (1, 11)
 
 
-def emulated(target_names: Sequence[str]) -> Emulator:
+class EmulatedCore:
+    """An emulated ARM core, whose instructions are counted."""
+
+    architecture: str | None = ARCHITECTURE
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self.described = dataclasses.replace(describe_machine(), device=describe(emulator))
+
+    def machine(self) -> Machine:
+        return self.described
+
+    def measure(self, case: Case, threads: int) -> list[ResultRow]:
+        return Counting(case.candidates, case.network, threads, self.emulator).measure()
+
+
+def find_emulator(target_names: Sequence[str]) -> Emulator:
     """The emulator with the core that all these targets, by name, are for.
 
     Raises BadInput where they are not for one core, or for none of ARCHITECTURE.

@@ -1,0 +1,63 @@
+"""What `bench` is asked to measure, as plain values, and what of it cannot be."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvm_mobilenet.benchmark.rounds import Plan
+from tvm_mobilenet.errors import BadInput
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.benchmark.sweep import Sweep
+    from tvm_mobilenet.remote.tracker import TrackerAddress
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What is measured: ``bundles``, or a ``sweep`` of bundles compiled for it, beside ``against``.
+
+    Each of ``threads`` is measured by itself. It happens on this machine, on a device that
+    ``tracker`` has under ``key`` (None: that of the target's file), or with ``count_instructions``
+    on an emulated core. With ``profile`` the layers of one bundle are timed instead. ``json`` is
+    where the results go, ``command`` what they say they were made by.
+    """
+
+    bundles: tuple[Path, ...]
+    against: tuple[str, ...] = ()
+    threads: tuple[int, ...] = (1,)
+    plan: Plan = field(default_factory=Plan)
+    onnx: Path | None = None
+    sweep: Sweep | None = None
+    profile: bool = False
+    tracker: TrackerAddress | None = None
+    key: str | None = None
+    count_instructions: bool = False
+    json: Path | None = None
+    command: str = ""
+
+    def check(self) -> None:
+        """Raise BadInput, before any work, for what cannot work."""
+        if self.key is not None and self.tracker is None:
+            raise BadInput("--rpc-key goes with --rpc-tracker: which tracker has the device")
+        if self.count_instructions and (self.tracker or self.profile):
+            raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
+        if self.profile and (self.sweep or len(self.bundles) != 1):
+            raise BadInput("--profile takes one BUNDLE, and no --sweep")
+        if self.sweep and (self.bundles or self.onnx):
+            raise BadInput("--sweep compiles its own bundles; drop BUNDLE and --onnx")
+        if not self.sweep and not self.bundles:
+            raise BadInput(
+                "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), or --sweep"
+            )
+        if self.onnx is not None and not self.onnx.is_file():
+            raise BadInput(f"--onnx {self.onnx}: no such file")
+        if self.json is not None and not is_writable(self.json):
+            raise BadInput(f"--json {self.json}: not a file that can be written")
+
+
+def is_writable(path: Path) -> bool:
+    """Whether a file of this name can be written, as far as that can be known before."""
+    return not path.is_dir() and os.access(path.absolute().parent, os.W_OK)
