@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 from tvm_mobilenet import cli, extras
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.bundle import Manifest
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.network.source import NetworkSpec
 
 EXECUTORS = ("static", "vm")  # compiler.options.Executor, which a parser cannot wait for
-TABLE_WIDTH = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +92,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.models import normalisation
     from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.reporting.layers import print_layers
 
     spec = target.resolve(args.target)
     options = CompileOptions(
@@ -137,27 +136,6 @@ def default_output(network: NetworkSpec, options: CompileOptions) -> Path:
     """mobilenet_v1-1-224-<target>, or the ONNX file's name with the target's."""
     precision = "" if options.precision == "fp32" else f"-{options.precision}"
     return Path(f"{network.stem}{precision}-{options.spec.name}")
-
-
-def print_layers(manifest: Manifest) -> None:
-    """A table: every kernel call, tuned or default, and the record's time."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("layer", "kernel", "schedule", "recorded µs", "measured"):
-        right = heading.endswith("µs")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
-    for layer in manifest.layers:
-        latency = "" if layer.latency_us is None else f"{layer.latency_us:.1f}"
-        day = layer.date.partition("T")[0] if layer.date else None
-        how = " ".join(part for part in (layer.how, day) if part)
-        table.add_row(
-            layer.name, layer.workload, "tuned" if layer.tuned else "default", latency, how
-        )
-    console = Console()
-    console.width = max(console.width, TABLE_WIDTH)  # a cut-off kernel name says nothing
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tvm_mobilenet.bundle.manifest import TensorInfo
-    from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.runtime.session import Session
 
     Arrays = tuple[NDArray[Any], ...]
@@ -53,21 +52,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from tvm_mobilenet.models import normalisation
+    from tvm_mobilenet.runtime.classes import check_classifier, read_labels, top_classes
+    from tvm_mobilenet.runtime.inputs import is_array, read_input
     from tvm_mobilenet.runtime.session import load
 
     given = normalisation.of_flags(args.mean, args.std, args.scale)
-    if given is not None and (args.input is None or _is_array(args.input)):
+    if given is not None and (args.input is None or is_array(args.input)):
         raise BadInput("--mean, --std and --scale are for a picture; expected --input IMAGE")
     with load(args.bundle, args.threads) as session:
         outputs = session.manifest.outputs
         # everything that can be wrong with the request, before the inference
         top = args.top or (5 if args.labels else None)
         if top:
-            _check_classifier(session)
-        names = _labels(args.labels, outputs[0]) if args.labels else None
+            check_classifier(session)
+        if args.labels:
+            cli.existing_file(args.labels, "--labels")
+        names = read_labels(args.labels, outputs[0]) if args.labels else None
         if args.output:
             _check_output(args.output, len(outputs))
-        x = _read_input(args.input, session, given) if args.input else session.bundle.sample_input()
+        if args.input:
+            cli.existing_file(args.input, "--input")
+        x = read_input(args.input, session, given) if args.input else session.bundle.sample_input()
 
         results = _as_tuple(session.run(x))
         if not args.input:
@@ -78,7 +83,8 @@ def _run(args: argparse.Namespace) -> int:
         if args.output:
             _write_output(args.output, outputs, results)
         if top:
-            _print_top(top, results[0], outputs[0].scores, names)
+            for line in top_classes(top, results[0], outputs[0].scores, names):
+                print(line)
             if session.manifest.weights == "random":
                 print("the network's weights are random: its classes mean nothing")
     return 0
@@ -86,36 +92,6 @@ def _run(args: argparse.Namespace) -> int:
 
 def _as_tuple(result: Any) -> Arrays:
     return result if isinstance(result, tuple) else (result,)
-
-
-def _is_array(path: Path) -> bool:
-    return path.suffix.lower() == ".npy"
-
-
-def _read_input(path: Path, session: Session, normalisation: Normalisation | None) -> NDArray[Any]:
-    """The array in a .npy, or a picture, checked against what the network takes."""
-    import numpy as np
-
-    from tvm_mobilenet.runtime import image
-    from tvm_mobilenet.runtime.session import mismatch
-
-    expected = session.manifest.inputs[0]
-    cli.existing_file(path, "--input")
-    if not _is_array(path):
-        return image.read(path, expected, normalisation)
-    try:
-        x: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"--input {path}: not a readable .npy: {error}") from error
-    if x.shape != expected.shape or x.dtype != expected.dtype:
-        raise BadInput(f"--input {path}: {mismatch(x, expected)}")
-    if not np.isfinite(x).all():
-        bad = int(np.count_nonzero(~np.isfinite(x)))
-        raise BadInput(
-            f"--input {path}: expected finite values, got {bad} of {x.size} that are nan or "
-            "infinite; check how it was made"
-        )
-    return x
 
 
 def _check_sample(session: Session, results: Arrays) -> None:
@@ -157,54 +133,6 @@ def _write_output(path: Path, infos: Sequence[TensorInfo], results: Arrays) -> N
     except OSError as error:
         raise RunFailed(f"--output {path}: cannot be written: {error.strerror or error}") from error
     print(f"wrote {path}")
-
-
-def _check_classifier(session: Session) -> None:
-    outputs = session.manifest.outputs
-    if len(outputs) > 1 or len(outputs[0].shape) != 2:
-        shapes = ", ".join("x".join(map(str, output.shape)) for output in outputs)
-        raise BadInput(f"--top: expected a classifier (one N x classes output), got {shapes}")
-
-
-def _labels(path: Path, output: TensorInfo) -> list[str]:
-    cli.existing_file(path, "--labels")
-    try:
-        names = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--labels {path}: cannot be read: {error}") from error
-    if len(names) != output.shape[-1]:
-        raise BadInput(
-            f"--labels {path}: expected {output.shape[-1]} lines, one a class, got {len(names)}"
-        )
-    return names
-
-
-def _print_top(
-    count: int, values: NDArray[Any], scores: str | None, names: list[str] | None
-) -> None:
-    """One line per class: index, score, name; a blank line between images.
-
-    The score is a probability wherever the bundle says what ``values`` are, else the value itself.
-    """
-    for number, row in enumerate(softmax(values) if scores == "logits" else values):
-        if number:
-            print()
-        for index in row.argsort()[::-1][:count]:
-            name = f"  {names[index]}" if names else ""
-            score = f"{row[index]:.6g}" if scores is None else f"{row[index]:.2%}"
-            print(f"{index:5d}  {score:>7}{name}")
-    if scores is None:
-        print("the bundle does not say what the scores are: they are shown as they are")
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[Any]:
-    """Probabilities over the last axis, in float64."""
-    import numpy as np
-
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    probabilities: NDArray[Any] = np.exp(shifted)
-    probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    return probabilities
 
 
 if __name__ == "__main__":

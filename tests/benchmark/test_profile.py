@@ -44,7 +44,7 @@ def test_every_layer_is_timed_and_the_result_stays_right(bundle: Path) -> None:
 
 def test_flops_of_the_manifest_are_those_of_the_cost_table(bundle: Path) -> None:
     """Kernels do all the network's multiply-adds, and what filling up vectors adds: some more."""
-    from tvm_mobilenet.cost import cost_of
+    from tvm_mobilenet.models.cost import cost_of
 
     with load(bundle) as session:
         layers = session.manifest.layers

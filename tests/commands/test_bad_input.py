@@ -31,6 +31,7 @@ from tvm_mobilenet import api, bundle, cli, compile, cost, devices, files, repor
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.models.normalisation import IMAGENET
 from tvm_mobilenet.network import onnx_export, source
+from tvm_mobilenet.runtime.classes import softmax
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
@@ -476,7 +477,7 @@ def test_percentages_of_a_network_with_a_head(
     assert status_of(run, out, "--input", tmp_path / "x.npy", "--top", "4") == 0
     lines = [line.split() for line in capfd.readouterr().out.splitlines()]
     (values,) = onnx_export.evaluate(made, x)
-    expected = (run.softmax(values) if head == "logits" else values)[0]
+    expected = (softmax(values) if head == "logits" else values)[0]
     for index, percentage in lines:
         assert float(percentage.rstrip("%")) / 100 == pytest.approx(expected[int(index)], abs=1e-4)
     assert len(lines) == 4

@@ -9,6 +9,7 @@ import pytest
 
 from tvm_mobilenet import cost, models
 from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.models import cost as costs
 from tvm_mobilenet.models.variants import RESOLUTIONS
 
 # alpha: (millions of multiply-adds at 224, 192, 160, 128; millions of parameters)
@@ -24,7 +25,7 @@ PAPER = {
 def test_paper_variants(alpha: float) -> None:
     multiply_adds, parameters = PAPER[alpha]
     costs = [
-        cost.cost_of(MobileNetConfig(alpha=alpha, resolution=resolution))
+        costs.cost_of(MobileNetConfig(alpha=alpha, resolution=resolution))
         for resolution in RESOLUTIONS
     ]
     assert tuple(round(one.multiply_adds / 1e6) for one in costs) == multiply_adds
@@ -42,19 +43,19 @@ def test_paper_variants(alpha: float) -> None:
     ],
 )
 def test_table_2_shares(op: Any, multiply_adds: float, weights: float) -> None:
-    found = cost.cost_of(MobileNetConfig()).by_op()[op]
+    found = costs.cost_of(MobileNetConfig()).by_op()[op]
     assert round(100 * found.multiply_adds_share, 2) == multiply_adds
     assert round(100 * found.weights_share, 2) == weights
 
 
 def test_shares_add_up() -> None:
-    found = cost.cost_of(MobileNetConfig()).by_op().values()
+    found = costs.cost_of(MobileNetConfig()).by_op().values()
     assert sum(one.multiply_adds_share for one in found) == pytest.approx(1)
     assert sum(one.weights_share for one in found) == pytest.approx(1)
 
 
 def test_full_convolution() -> None:
-    found = cost.cost_of(models.config_from("mobilenet_v1_full_convolution"))
+    found = costs.cost_of(models.config_from("mobilenet_v1_full_convolution"))
     classifier = found.layers[-1].multiply_adds
     # the paper's 4866 M leaves the classifier out, its other rows do not
     assert round((found.multiply_adds - classifier) / 1e6) == 4866
@@ -63,12 +64,12 @@ def test_full_convolution() -> None:
 
 
 def test_shallow() -> None:
-    found = cost.cost_of(models.config_from("mobilenet_v1_shallow"))
+    found = costs.cost_of(models.config_from("mobilenet_v1_shallow"))
     assert round(found.multiply_adds / 1e6) == 307
     assert round(found.parameters / 1e6, 1) == 2.9
 
 
-@pytest.mark.parametrize("layer", cost.cost_of(MobileNetConfig()).layers[1:-1:2], ids=str)
+@pytest.mark.parametrize("layer", costs.cost_of(MobileNetConfig()).layers[1:-1:2], ids=str)
 def test_separable_saves_what_section_3_1_says(layer: Any) -> None:
     m, size = layer.in_channels, layer.out_size
     n = m * 2
@@ -79,8 +80,8 @@ def test_separable_saves_what_section_3_1_says(layer: Any) -> None:
 
 
 def test_features_cost_less_than_the_whole() -> None:
-    trunk = cost.cost_of(MobileNetConfig(feature_strides=(16,)))
-    whole = cost.cost_of(MobileNetConfig())
+    trunk = costs.cost_of(MobileNetConfig(feature_strides=(16,)))
+    whole = costs.cost_of(MobileNetConfig())
     assert trunk.multiply_adds < whole.multiply_adds
     assert "fully_connected" not in trunk.by_op()
 
@@ -95,7 +96,7 @@ def test_prints_table_and_papers_accuracy(capsys: pytest.CaptureFixture[str]) ->
 def test_no_accuracy_where_the_paper_has_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert cost.main(["--alpha", "0.35"]) == 0
     assert "top-1" not in capsys.readouterr().out
-    assert cost.paper_top1(MobileNetConfig(num_classes=10)) is None
+    assert costs.paper_top1(MobileNetConfig(num_classes=10)) is None
 
 
 def test_prints_the_papers_variants(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def test_its_death_is_one_line(small_config: MobileNetConfig) -> None:
     process = process_of(small_config)
     process.onnx()
     os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RunFailed, match="was ended by SIGKILL; is memory short") as caught:
+    with pytest.raises(RunFailed, match="was ended by SIGKILL: is memory short") as caught:
         process.run(source.sample_of((1, *small_config.input_shape)))
     assert "\n" not in str(caught.value)
 

@@ -8,24 +8,20 @@ the network while this one imports TVM, and then answers what the network makes 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
+import shutil
 import weakref
-from dataclasses import asdict
-from multiprocessing.connection import Connection, Pipe
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import models
+from tvm_mobilenet import files, models
 from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
+from tvm_mobilenet.processes import Child, ChildDied, connect_to_parent
 
 Array = NDArray[np.float32]
+LOG = "pytorch.log"  # what the process prints
 
 
 class TorchProcess:
@@ -38,25 +34,14 @@ class TorchProcess:
     def __init__(
         self, config: models.MobileNetConfig, sample: Array, *, export: bool = True
     ) -> None:
-        ours, theirs = Pipe()
-        self._pipe = ours
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the parent, whose end is its own
-            )
-        self._end = weakref.finalize(self, _end, self._process, ours, self._said)
-        self._send((json.dumps(asdict(config)), sample if export else None))
+        folder = files.make_temporary_folder()
+        self._child = Child(__name__, log=folder / LOG)
+        self._end = weakref.finalize(self, _end, self._child, folder)
+        self._child.send((config, sample if export else None))
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._child.pid
 
     def onnx(self) -> bytes:
         """The exported model, serialized; call it once, first, where it is to be exported.
@@ -68,47 +53,36 @@ class TorchProcess:
 
     def run(self, x: Array) -> tuple[Array, ...]:
         """The network's outputs for ``x`` (N, C, H, W). Raises RunFailed where the process dies."""
-        self._send(x)
+        self._child.send(x)
         outputs: tuple[Array, ...] = self._receive()
         return outputs
 
-    def _send(self, message: object) -> None:
-        with contextlib.suppress(OSError):  # what became of it is told where it should answer
-            self._pipe.send(message)
-
     def _receive(self) -> Any:
         try:
-            answer = self._pipe.recv()
-        except (EOFError, OSError):
-            raise RunFailed(f"the process that runs PyTorch {self._death()}") from None
+            answer = self._child.receive()
+        except ChildDied as died:
+            words = self._child.last_words() or "it said nothing"
+            said = "is memory short?" if "SIGKILL" in str(died) else words
+            raise RunFailed(f"the process that runs PyTorch {died}: {said}") from None
         if isinstance(answer, TvmMobilenetError):
             raise answer
         return answer
 
-    def _death(self) -> str:
-        status = self._process.wait()
-        if status < 0:
-            return f"was ended by {signal.Signals(-status).name}; is memory short?"
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return f"ended with status {status}: {lines[-1] if lines else 'it said nothing'}"
+
+def _end(child: Child, folder: Path) -> None:
+    child.kill()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end(process: subprocess.Popen[bytes], pipe: Connection, said: IO[bytes]) -> None:
-    pipe.close()
-    process.kill()
-    process.wait()
-    said.close()
-
-
-def serve(pipe: Connection) -> None:
+def serve() -> None:
     """The process itself: one network, exported, then run on whatever comes, until nothing does."""
     import torch
 
     from tvm_mobilenet.network import onnx_export
 
+    pipe = connect_to_parent()
     config, sample = pipe.recv()
-    network = models.build(models.MobileNetConfig.from_dict(json.loads(config)))
+    network = models.build(config)
     if sample is not None:
         try:
             exported = onnx_export.export(network, sample.shape)
@@ -126,5 +100,5 @@ def serve(pipe: Connection) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(EOFError, ConnectionError), Connection(int(sys.argv[1])) as connection:
-        serve(connection)
+    with contextlib.suppress(EOFError, ConnectionError):
+        serve()

@@ -1,0 +1,28 @@
+"""The layers of a bundle as a table: which schedule each kernel has, and its record's time."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from tvm_mobilenet.bundle import Manifest
+
+TABLE_WIDTH = 100
+
+
+def print_layers(manifest: Manifest) -> None:
+    """A table: every kernel call, tuned or default, and the record's time."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("layer", "kernel", "schedule", "recorded µs", "measured"):
+        right = heading.endswith("µs")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for layer in manifest.layers:
+        latency = "" if layer.latency_us is None else f"{layer.latency_us:.1f}"
+        day = layer.date.partition("T")[0] if layer.date else None
+        how = " ".join(part for part in (layer.how, day) if part)
+        table.add_row(
+            layer.name, layer.workload, "tuned" if layer.tuned else "default", latency, how
+        )
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)  # a cut-off kernel name says nothing
+    console.print(table)
