@@ -26,13 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--tracker", type=tracker_address, required=True)
     flags.add_argument("--key", required=True)
     args = parser.parse_args(argv)
-    serve = serve_tracker if args.kind == "tracker" else serve_device
-    serve(args.host, range(args.port, args.port_end), args.tracker, args.key)
+    ports = range(args.port, args.port_end)
+    if args.kind == "tracker":
+        serve_tracker(args.host, ports)
+    else:
+        serve_device(args.host, ports, args.tracker, args.key)
     return 1  # it does not end by itself
 
 
-def serve_tracker(host: str, ports: range, tracker: TrackerAddress, key: str) -> None:
-    """A tracker on the first of ``ports`` that is free; it is the tracker, and has no key."""
+def serve_tracker(host: str, ports: range) -> None:
+    """A tracker on the first of ``ports`` that is free."""
     with tvm_runtime.torch_left_out():
         from tvm.rpc.tracker import PopenTrackerServerState
 
