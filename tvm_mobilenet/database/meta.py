@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet import strict, tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.files import replace
 from tvm_mobilenet.provenance import now
@@ -22,6 +22,21 @@ META = "meta.json"
 
 # What makes a target another one for a record; the number of cores does not.
 TARGET_KEYS = ("kind", "mcpu", "mattr", "mtriple", "keys", "arch")
+
+
+@dataclass(frozen=True)
+class LogMeta:
+    """What the file holds; each of ``runs`` tells how a run of ``tune`` went."""
+
+    format_version: int
+    target_name: str
+    target: Mapping[str, Any]
+    device: str
+    cpu: str
+    tvm_version: str | None
+    created: str
+    updated: str
+    runs: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -50,20 +65,19 @@ def read(directory: Path, target: LogTarget | None, *, required: bool) -> dict[s
     """
     path = directory / META
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if required:
             raise BadInput(f"no tuning records in {directory}: {META} is missing") from None
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from None
-    if not (isinstance(meta, dict) and isinstance(meta.get("target"), dict)):
-        raise BadInput(f"{path}: not the {META} of a tuning log")
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise BadInput(
-            f"{path}: format_version {meta.get('format_version')!r}, "
-            f"this version reads {FORMAT_VERSION}"
-        )
+    try:
+        meta: dict[str, Any] = strict.parse_json(text)
+        strict.check_version(meta, FORMAT_VERSION)
+        strict.read(LogMeta, meta)
+    except strict.Unexpected as error:
+        raise BadInput(f"{path}: {error}") from None
     if target is not None and identity(meta["target"]) != identity(target.target):
         raise BadInput(
             f"{directory} holds records of target {meta.get('target_name')}, not {target.name}; "
