@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: arm-emulator clean demo lint test
+.PHONY: arm-emulator clean demo docs lint test
 
 test: $(VENV)/ready lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -26,6 +26,11 @@ demo: $(VENV)/ready
 	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.html
 	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.md
 
+# The pages of docs/ as a site, in build/site. Reads nothing from the network.
+docs: $(VENV)/ready
+	$(BIN)/python docs/import_graph.py --check
+	$(BIN)/mkdocs build --strict
+
 # An arm64 userland under QEMU, for the tests marked arm_emulator and `devices --emulate arm N`.
 arm-emulator: $(VENV)/ready
 	$(BIN)/python -m tvm_mobilenet.emulation.emulator -o build/arm-emulator
@@ -33,7 +38,7 @@ arm-emulator: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev,peers,report]'
+	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:

@@ -20,24 +20,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import aarch64_loops
-from aarch64_loops import Loop
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from schedules.arm_cpu.cores import CORES
 from tvm_mobilenet import cli
-from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.cpu.lowering import lower
-from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.network.source import NetworkSpec
-from tvm_mobilenet.scheduling.rules import default_schedule
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tvm_mobilenet.core_model.loops import Loop
+    from tvm_mobilenet.hardware.target import TargetSpec
 
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
 MODELS = {  # of llvm-mca, by the target's mcpu
@@ -63,6 +56,8 @@ def main() -> int:
 
 
 def report(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
     mca = find_mca(args.llvm_mca)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if mca is None:
@@ -71,13 +66,17 @@ def report(args: argparse.Namespace) -> int:
         spec = target.resolve(name)
         mcpu = str(spec.target["mcpu"])
         if spec.family != "arm" or mcpu not in MODELS:
-            raise BadInput(f"--target {name}: wanted one of {', '.join(TARGETS)}")
+            raise BadInput(f"--target {name}: expected one of {', '.join(TARGETS)}")
         console.print(table(args, spec, mcpu, mca))
     return 0
 
 
 def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None) -> Table:
-    width = CORES[mcpu].fmas_per_cycle
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    width = spec.facts["fmas"]
     modelled = f"; llvm-mca's model of {MODELS[mcpu]}" if mca else ""
     title = f"{spec.name}: {mcpu}, {width} FMA{'s' * (width > 1)} a cycle{modelled}"
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
@@ -94,17 +93,24 @@ def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None
 
 def hot_loops(args: argparse.Namespace, spec: TargetSpec) -> Iterator[tuple[str, Loop]]:
     """Every kernel that multiplies, with its hot loop; a fused one with both of its own."""
+    from tvm_mobilenet.compiler import pipeline
+    from tvm_mobilenet.compiler.cpu.lowering import lower
+    from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.core_model import loops
+    from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.scheduling.rules import default_schedule
+
     machine = spec.tvm_target()
     network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     for kernel in pipeline.kernels_of(network.open().relax_module(), CompileOptions(spec)):
         func = kernel.func.with_attr("global_symbol", "main")
         scheduled = default_schedule(func, machine).mod
         assembly = str(lower(scheduled, machine).inspect_source("asm"))
-        loop = aarch64_loops.hot_loop(assembly)
+        loop = loops.hot_loop(assembly, "aarch64")
         if kernel.name.startswith("separable"):
-            loops = aarch64_loops.innermost_loops(assembly)
-            yield f"{kernel.name}, 1x1", max(loops, key=lambda one: one.by_element_fmas)
-            filters = [one for one in loops if not one.by_element_fmas]
+            found = loops.innermost_loops(assembly, "aarch64")
+            yield f"{kernel.name}, 1x1", max(found, key=lambda one: one.by_element_fmas)
+            filters = [one for one in found if not one.by_element_fmas]
             yield f"{kernel.name}, depthwise", max(filters, key=lambda one: one.fmas)
         elif loop.fmas:
             yield kernel.name, loop
@@ -114,7 +120,7 @@ def find_mca(path: str | None) -> str | None:
     """The llvm-mca to ask; None where there is none new enough. Raises BadInput for a bad path."""
     if path is not None:
         if version_of(path) < LEAST_LLVM:
-            raise BadInput(f"--llvm-mca {path}: wanted LLVM {LEAST_LLVM} or newer")
+            raise BadInput(f"--llvm-mca {path}: expected LLVM {LEAST_LLVM} or newer")
         return path
     names = ["llvm-mca", *(f"llvm-mca-{n}" for n in range(LEAST_LLVM, NEWEST_LLVM))]
     found = [name for name in names if shutil.which(name)]

@@ -12,7 +12,6 @@ other at that time (handover.py).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -22,10 +21,8 @@ import numpy as np
 from handover import Handover
 from numpy.typing import NDArray
 
-from tvm_mobilenet import cli, tvm_runtime
+from tvm_mobilenet import cli, provenance
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.hardware import cpu
-from tvm_mobilenet.provenance import now
 from tvm_mobilenet.results import statistics
 from tvm_mobilenet.runtime.session import Session, load
 
@@ -60,15 +57,8 @@ def report(args: argparse.Namespace) -> int:
             f"[{low:.4f}, {high:.4f}] times as long as {args.bundles[1]}, {row['pairs']} pairs"
         )
     if args.json:
-        about = {
-            "format_version": 1,
-            "command": " ".join(["python", *sys.argv]),
-            "date": now(),
-            "cpu": cpu.host_model(),
-            "tvm_version": tvm_runtime.version(),
-            "what": "latency of the first bundle over that of the second, pair by pair",
-        }
-        args.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+        what = "latency of the first bundle over that of the second, pair by pair"
+        provenance.write_results(args.json, {"what": what, "rows": rows})
     return 0
 
 
@@ -102,7 +92,7 @@ def compare(
     kinds = {"near": (sides < FAR_NS).all(0), "far": (sides >= FAR_NS).all(0)}
     if not any(chosen.sum() >= statistics.MIN_BLOCKS for chosen in kinds.values()):
         raise RunFailed(
-            f"of {len(pairs)} pairs too few had CPUs near or far throughout; wanted "
+            f"of {len(pairs)} pairs too few had CPUs near or far throughout; expected "
             f"{statistics.MIN_BLOCKS}; take more --seconds"
         )
     return [

@@ -19,19 +19,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import cli, models
-from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
 from tvm_mobilenet.files import replace
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.network import source
-from tvm_mobilenet.results import machine
-from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
-from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
-from tvm_mobilenet.tuning.measuring.measurer import Batch, Job, Outcome
-from tvm_mobilenet.tuning.workers.messages import Settings
+from tvm_mobilenet.provenance import describe_machine, head, now, this_command
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
+    from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.measuring.measurer import Outcome
 
 FORMAT_VERSION = 1
 CANDIDATES = 40  # of each kernel, where its space has so many
@@ -124,9 +122,9 @@ def main() -> None:
 
 
 def new_file() -> dict[str, Any]:
+    first = head(describe_machine(), this_command(), now(), FORMAT_VERSION)
     return {
-        "format_version": FORMAT_VERSION,
-        "machine": dataclasses.asdict(machine.describe()),
+        **first,
         "seed": SEED,
         "workloads": [],
     }
@@ -152,6 +150,11 @@ def runs(times: dict[str, Any], group: Group, name: str) -> int:
 
 def spaces(group: Group) -> Iterator[tuple[str, KernelSpace]]:
     """The group's kernels, in the group's order."""
+    from tvm_mobilenet.compiler import pipeline
+    from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+    from tvm_mobilenet.network import source
+    from tvm_mobilenet.scheduling.space import KernelSpace
+
     spec = target.resolve(group.target)
     config = models.config_from("mobilenet_v1", group.alpha, group.resolution)
     module = source.from_config(config).relax_module()
@@ -163,6 +166,8 @@ def spaces(group: Group) -> Iterator[tuple[str, KernelSpace]]:
 
 def draw(space: KernelSpace) -> list[Candidate]:
     """The default and random others, every one another schedule."""
+    from tvm_mobilenet.scheduling.space import Rejected
+
     points = list(space.points())
     random.Random(SEED).shuffle(points)
     found = {space.default.structure: space.default}
@@ -181,8 +186,11 @@ def measure_group(
     group: Group, missing: list[str], times: dict[str, Any], file: Path, end: float
 ) -> None:
     """Time the missing kernels' candidates; FILE is written after each kernel."""
+    from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.workers.messages import Settings
+
     # never cut off: a slow candidate's time counts here as much as a fast one's
-    settings = Settings(target=dict(target.resolve(group.target).target), cut_off=float("inf"))
+    settings = Settings(target=target.resolve(group.target).tvm_config(), cut_off=float("inf"))
     with LocalMeasurer(settings) as measurer:
         for number, (name, space) in enumerate(spaces(group)):
             if name not in missing or time.monotonic() > end:
@@ -199,6 +207,8 @@ def measure_group(
 def measure(
     measurer: LocalMeasurer, number: int, space: KernelSpace, candidates: list[Candidate]
 ) -> list[Outcome]:
+    from tvm_mobilenet.tuning.measuring.measurer import Batch, Job
+
     measurer.add_task(number, space.mod)
     batches = [
         Batch(number, [Job(one.trace_json, one) for one in candidates[i : i + BATCH]])

@@ -30,7 +30,8 @@ import numpy as np
 from tvm_mobilenet import models
 from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
 from tvm_mobilenet.numerics import relative_error
-from tvm_mobilenet.results import machine, schema, statistics
+from tvm_mobilenet.provenance import describe_machine, now, this_command
+from tvm_mobilenet.results import schema, statistics
 from tvm_mobilenet.runtime import session
 
 ALPHAS, RESOLUTIONS = (1.0, 0.75, 0.5, 0.25), (224, 192, 160, 128)
@@ -56,6 +57,7 @@ def main() -> int:
     run.add_argument("--json", type=Path, default=Path("cuda-results.json"))
     run.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS))
     run.add_argument("--rounds", type=int, default=ROUNDS)
+    run.add_argument("--launches", action="store_true", help="print what each of ours takes alone")
     run.set_defaults(step=run_bundles)
     args = parser.parse_args()
     try:
@@ -223,8 +225,10 @@ def run_bundles(args: argparse.Namespace) -> int:
         for path in sorted(Path(folder).iterdir()):
             with session.load(path) as loaded:
                 rows += side_by_side(loaded, args.peers, args.rounds)
+                if args.launches:
+                    print_launches(path.name, loaded)
             print_network(path.name, rows)
-            results = schema.Results(machine.describe(), tuple(rows), " ".join(sys.argv))
+            results = schema.Results(describe_machine(), tuple(rows), this_command(), now())
             schema.dump(results, args.json)  # after every network: a lease may end
     if not any(row.status == "ok" for row in rows):
         raise RunFailed(f"{args.bundles}: nothing was measured")
@@ -312,6 +316,14 @@ def print_network(name: str, rows: list[schema.ResultRow]) -> None:
         if dataclasses.astuple(one)[:5] == key:
             us = "not run" if one.latency_ms is None else f"{1e3 * one.latency_ms.p50:9.1f} µs"
             print(f"{name:24s} {one.engine:24s} {us}  {one.reason or ''}", flush=True)
+
+
+def print_launches(name: str, loaded: session.Session) -> None:
+    """Of every launch by itself, once: with a pause around it that the graph does not have."""
+    layers, executor = loaded.manifest.layers, loaded.executor
+    assert isinstance(executor, session.CudaExecutor)
+    for layer, ms in zip(layers, executor.launch_milliseconds(len(layers)), strict=True):
+        print(f"{name:24s} {layer.workload:40s} {1e3 * ms:9.1f} µs alone")
 
 
 if __name__ == "__main__":

@@ -12,45 +12,65 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+from typing import TYPE_CHECKING
 
-from schedules.cuda.device import DEVICES
-from schedules.cuda.fusion import Pair, cheapest
-from schedules.cuda.kernel_times import KernelTimes
-from schedules.cuda.tiles import Tile
-from schedules.cuda.workload import Convolution
-from schedules.filter_window import Window
+from tvm_mobilenet import cli
 from tvm_mobilenet.models import MobileNetConfig, stages
+
+if TYPE_CHECKING:
+    from schedules.cuda.fusion import Pair
+    from schedules.cuda.kernel_times import KernelTimes
+    from schedules.cuda.workload import Convolution
 
 PRECISIONS = ("fp32", "tf32", "fp16")
 NO_TF32 = "sm_75"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def main() -> int:
+    parser = cli.make_parser("cuda_pairs", "Which layers of 1.0-224 are one kernel on each GPU.")
     parser.add_argument("--target", help="one of them; all where not given")
-    parser.add_argument("--batches", default="1,8,64", help="numbers of images")
-    args = parser.parse_args()
-    for arch in [args.target.removeprefix("cuda-")] if args.target else sorted(DEVICES):
+    parser.add_argument("--batches", type=cli.thread_counts, default=(1, 8, 64), metavar="N,...")
+    return cli.run_stage(body, parser.parse_args())
+
+
+def body(args: argparse.Namespace) -> int:
+    from tvm_mobilenet.hardware import target
+
+    known = [name for name in target.known() if name.startswith("cuda-")]
+    for arch in [name.removeprefix("cuda-") for name in ([args.target] if args.target else known)]:
         for precision in PRECISIONS[:: 2 if arch == NO_TF32 else 1]:
-            for batch in map(int, args.batches.split(",")):
+            for batch in args.batches:
                 print(f"{arch} {precision} batch {batch:>2}: {line(arch, precision, batch)}")
+    return 0
 
 
 def line(arch: str, precision: str, batch: int) -> str:
+    from schedules.cuda.device import device_of
+    from schedules.cuda.fusion import cheapest
+    from schedules.cuda.kernel_times import KernelTimes
+    from tvm_mobilenet.hardware import target
+
     chain = chain_of(MobileNetConfig(), batch)
-    time, pairs = cheapest(KernelTimes(DEVICES[arch], precision), chain)
-    without, _ = cheapest(WithoutPointwiseDepthwise(DEVICES[arch], precision), chain)
+    device = device_of(target.resolve(f"cuda-{arch}").tvm_target())
+    times = KernelTimes(device, precision)
+    time, pairs = cheapest(times, chain)
+    without, _ = cheapest(without_pointwise_depthwise(times), chain)
     gain = 100 * (1 - time / without)
     return f"{kernels(pairs, len(chain)):26} {time:8.1f} without P {without:8.1f} ({gain:4.1f} %)"
 
 
-class WithoutPointwiseDepthwise(KernelTimes):
-    """Under which that kernel is never chosen."""
+def without_pointwise_depthwise(times: KernelTimes) -> KernelTimes:
+    """The same times, under which a 1x1→depthwise kernel is never chosen."""
+    from schedules.cuda.kernel_times import KernelTimes
 
-    def pointwise_depthwise(
-        self, first: Convolution, second: Convolution
-    ) -> tuple[float, Tile | None]:
-        return math.inf, None
+    class Without(KernelTimes):
+        def pointwise_depthwise(
+            self, first: Convolution, second: Convolution
+        ) -> tuple[float, None]:
+            return math.inf, None
+
+    return Without(times.device, times.precision)
 
 
 def kernels(pairs: list[Pair], layers: int) -> str:
@@ -63,6 +83,9 @@ def kernels(pairs: list[Pair], layers: int) -> str:
 
 def chain_of(config: MobileNetConfig, batch: int) -> list[Convolution]:
     """The depthwise and 1x1 convolutions of a network, in order."""
+    from schedules.cuda.workload import Convolution
+    from schedules.filter_window import Window
+
     chain = []
     for layer in stages.trunk_layers(config)[1:]:
         depthwise = layer.op == "depthwise3x3"
@@ -74,4 +97,4 @@ def chain_of(config: MobileNetConfig, batch: int) -> list[Convolution]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

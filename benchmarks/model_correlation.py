@@ -19,20 +19,19 @@ import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from candidate_times import GROUPS, Group, find, spaces
-from scipy.stats import spearmanr
+from numpy.typing import ArrayLike
 
-from tvm_mobilenet import cli
-from tvm_mobilenet.core_model.estimate import estimate
+from tvm_mobilenet import cli, provenance
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.core import Core
-from tvm_mobilenet.results import machine
-from tvm_mobilenet.scheduling.space import KernelSpace
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from tvm_mobilenet.scheduling.space import KernelSpace
 
 
 def main() -> int:
@@ -48,7 +47,7 @@ def main() -> int:
 def body(args: argparse.Namespace) -> int:
     core = target.resolve(args.core).core
     if core is None:
-        raise BadInput(f"target {args.core} has no [core] table")
+        raise BadInput(f"target {args.core} cannot be modelled: its [core] says too little")
     times = json.loads(cli.existing_file(args.times, "times").read_text())
     with multiprocessing.get_context("fork").Pool(args.processes) as pool:
         rows = [row for found in pool.imap(model_group, jobs(times, core)) for row in found]
@@ -69,14 +68,12 @@ def body(args: argparse.Namespace) -> int:
         )
     if args.json:
         result = {
-            "format_version": FORMAT_VERSION,
-            "machine": dataclasses.asdict(machine.describe()),
             "measured_on": times["machine"],
             "core": dataclasses.asdict(core),
             "summary": summary,
             "kernels": rows,
         }
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        provenance.write_results(args.json, result)
     return 0
 
 
@@ -104,6 +101,8 @@ def model_kernel(
     group: Group, workload: dict[str, Any], space: KernelSpace, core: Core
 ) -> dict[str, Any]:
     """The row of one kernel: what was measured and modelled of each candidate."""
+    from tvm_mobilenet.core_model.estimate import estimate
+
     tvm_target = target.resolve(group.target).tvm_target()
     measured, modelled = [], []
     for one in workload["candidates"]:
@@ -120,7 +119,7 @@ def model_kernel(
         "alpha": group.alpha,
         "resolution": group.resolution,
         "kernel": workload["kernel"],
-        "rho": round(float(spearmanr(modelled, measured).statistic), 4),
+        "rho": round(spearman(modelled, measured), 4),
         "rho_of_runs": round(rho_of_runs(workload["candidates"]), 4),
         "measured_us": [round(one, 2) for one in measured],
         "modelled_us": [round(one, 2) for one in modelled],
@@ -130,7 +129,18 @@ def model_kernel(
 def rho_of_runs(candidates: list[dict[str, Any]]) -> float:
     """Between the first and the last run."""
     first, last = ([one["seconds"][i] for one in candidates] for i in (0, -1))
-    return float(spearmanr(first, last).statistic)
+    return spearman(first, last)
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's rank correlation: Pearson's of the ranks."""
+    return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
+
+
+def ranks(values: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """From 0; equal values share the mean of theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[place]
 
 
 def as_point(values: list[Any]) -> tuple[Any, ...]:
@@ -141,14 +151,14 @@ def summed(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def relative(name: str) -> list[float]:
         return [one / median(row[name]) for row in rows for one in row[name]]
 
-    pooled = spearmanr(relative("modelled_us"), relative("measured_us")).statistic
+    pooled = spearman(relative("modelled_us"), relative("measured_us"))
     return {
         "kernels": len(rows),
         "candidates": sum(len(row["measured_us"]) for row in rows),
         "mean": round(fmean(row["rho"] for row in rows), 4),
         "mean_of_runs": round(fmean(row["rho_of_runs"] for row in rows), 4),
         "least": min(row["rho"] for row in rows),
-        "pooled": round(float(pooled), 4),
+        "pooled": round(pooled, 4),
     }
 
 

@@ -3,13 +3,14 @@
     python benchmarks/tuning_faults.py [--json FILE]
 
 Candidates that fail in every way go between ones that are fine; then the builder, the runner, an
-RPC server and the tuner itself are killed with SIGKILL in the middle of their work.
+RPC server and the tuner itself are killed with SIGKILL in the middle of their work. Exit status 1
+where something good was lost.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import os
 import signal
 import subprocess
@@ -18,38 +19,25 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from tvm_mobilenet import cli
+from tvm_mobilenet.errors import RunFailed
 
-from rich.console import Console
-from rich.table import Table
-from support import rpc_farm, tuning_kernels
-from support.tuning_kernels import FAULTS, SETTINGS, SPEC, jobs, matmul
+if TYPE_CHECKING:
+    from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.scheduling.space import KernelSpace
+    from tvm_mobilenet.tuning.measuring.measurer import BatchResult, Measurer
+    from tvm_mobilenet.tuning.workers.messages import Settings
 
-from tvm_mobilenet import tvm_runtime
-from tvm_mobilenet.database.store import RECORDS, Records
-from tvm_mobilenet.hardware import cpu
-from tvm_mobilenet.provenance import now
-from tvm_mobilenet.scheduling.space import KernelSpace
-from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
-from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
-from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Measurer
-
-SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1)
 TIMEOUT_S = 5.0
 PATIENCE_S = 120.0
 GOOD = 24  # candidates around a killed process
 KEY = "faults"
-
-TUNE = """
-import sys
-from pathlib import Path
-import test_tuner
-from support.tuning_kernels import matmul
-test_tuner.tune_into(Path(sys.argv[1]), [matmul(8, 32, 16)], resume=len(sys.argv) > 2)
-"""
+TRIALS, BEFORE_KILL = 60, 12  # of the tuner
+NETWORK = ("--alpha", "0.25", "--resolution", "32")
 
 
 @dataclass(frozen=True)
@@ -70,52 +58,90 @@ class Row:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = cli.make_parser("tuning_faults", "What goes wrong while tuning, and what survives.")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
-    tuning_kernels.register()
-    space = KernelSpace(matmul(16, 96, 32, "faulty_matmul").func, SPEC.tvm_target())
-    rows = [*bad_candidates(space), *killed_workers(space), killed_server(space), killed_tuner()]
+    return cli.run_stage(body, parser.parse_args())
+
+
+def body(args: argparse.Namespace) -> int:
+    rows = play_faults()
+    show(rows)
+    if args.json:
+        from tvm_mobilenet import provenance
+
+        what = "faults while tuning, and what survived"
+        content = {"what": what, "faults": [asdict(row) for row in rows]}
+        provenance.write_results(args.json, content)
+    return 0 if all(row.survived for row in rows) else 1
+
+
+def play_faults() -> list[Row]:
+    """Every fault, one after the other."""
+    import small_kernel
+
+    from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.tuning.workers.messages import Settings
+
+    spec = target.resolve("x86")
+    space = small_kernel.make_space(spec)
+    settings = Settings(
+        target=dict(spec.target),
+        build_fn=small_kernel.BUILD,
+        repeats=2,
+        samples=2,
+        sample_s=2e-4,
+    )
+    slow = dataclasses.replace(settings, build_fn=small_kernel.BUILD_SLOWLY, repeats=1)
+    return [
+        *bad_candidates(space, settings),
+        *killed_workers(space, settings),
+        killed_server(space, slow),
+        killed_tuner(spec),
+    ]
+
+
+def show(rows: Sequence[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("fault", "told as", "good candidates", "measured", box=None)
     for row in rows:
         table.add_row(row.fault, row.told or "NOT NOTICED", str(row.good), str(row.measured))
     Console().print(table)
-    if args.json:
-        result = {
-            "format_version": 1,
-            "what": "faults while tuning, and what survived",
-            "command": " ".join(["python", *sys.argv]),
-            "date": now(),
-            "cpu": cpu.host_model(),
-            "tvm_version": tvm_runtime.version(),
-            "faults": [asdict(row) for row in rows],
-        }
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
-    return 0 if all(row.survived for row in rows) else 1
 
 
-def bad_candidates(space: KernelSpace) -> Iterator[Row]:
+def bad_candidates(space: KernelSpace, settings: Settings) -> Iterator[Row]:
     """Each fault between two candidates that are fine."""
-    with LocalMeasurer(SETTINGS, TIMEOUT_S) as measurer:
+    from small_kernel import FAULTS, make_jobs
+
+    from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.measuring.measurer import Batch
+
+    with LocalMeasurer(settings, TIMEOUT_S) as measurer:
         measurer.add_task(0, space.mod)
-        for fault in FAULTS[1:]:
-            measurer.submit(Batch(0, jobs(space, "none", fault, "none")))
-            first, bad, last = (one for result in ended(measurer) for one in result.outcomes)
+        for fault in FAULTS:
+            measurer.submit(Batch(0, make_jobs(space, None, fault, None)))
+            first, bad, last = (one for result in wait(measurer) for one in result.outcomes)
             measured = sum(one.seconds is not None for one in (first, last))
             told = f"{bad.cause}: {bad.detail}" if bad.seconds is None else ""
             yield Row(f"a candidate: {fault}", told, 2, measured)
 
 
-def killed_workers(space: KernelSpace) -> Iterator[Row]:
+def killed_workers(space: KernelSpace, settings: Settings) -> Iterator[Row]:
+    from small_kernel import make_jobs
+
+    from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.measuring.measurer import Batch
+
     for kind in ("builder", "runner"):
-        with LocalMeasurer(SETTINGS, TIMEOUT_S) as measurer:
+        with LocalMeasurer(settings, TIMEOUT_S) as measurer:
             measurer.add_task(0, space.mod)
-            measurer.submit(Batch(0, jobs(space, *["none"] * GOOD)))
-            (worker,) = (one for one in measurer._workers if one.kind == kind)
-            while worker._process is None or not measurer.statistics.run:
+            measurer.submit(Batch(0, make_jobs(space, *[None] * GOOD)))
+            (worker,) = (one for one in measurer.workers if one.kind == kind)
+            while worker.process is None or not measurer.statistics.run:
                 measurer.poll(0.05)
-            os.kill(worker._process.pid, signal.SIGKILL)
-            outcomes = [one for result in ended(measurer) for one in result.outcomes]
+            os.kill(worker.process.pid, signal.SIGKILL)
+            outcomes = [one for result in wait(measurer) for one in result.outcomes]
             lost = [one for one in outcomes if one.seconds is None]
             told = "; ".join(f"{one.cause}: {one.detail}" for one in lost)
             if measurer.statistics.restarts and not told:
@@ -124,52 +150,64 @@ def killed_workers(space: KernelSpace) -> Iterator[Row]:
         yield Row(f"kill -9 of the {kind}", told, GOOD - 1, len(outcomes) - len(lost))
 
 
-def killed_server(space: KernelSpace) -> Row:
+def killed_server(space: KernelSpace, settings: Settings) -> Row:
     """One of two RPC servers, while both measure."""
+    from small_kernel import make_jobs
+
+    from tvm_mobilenet.remote import local_farm
+    from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
+    from tvm_mobilenet.tuning.measuring.measurer import Batch
+
     with (
-        rpc_farm.running(2, KEY) as boards,
-        FarmMeasurer(SLOW, TIMEOUT_S, boards.address, KEY) as measurer,
+        local_farm.running(2, KEY) as boards,
+        FarmMeasurer(settings, TIMEOUT_S, boards.address, KEY) as measurer,
     ):
         measurer.add_task(0, space.mod)
-        waiting = jobs(space, *["none"] * 2)
-        while not all(lane.sentinels for lane in measurer._lanes) or not measurer._lanes:
+        waiting = make_jobs(space, None, None)
+        while not measurer.lanes or not all(lane.sentinels for lane in measurer.lanes):
             while measurer.hungry:
                 measurer.submit(Batch(0, waiting))
             measurer.poll(0.1)
-        ended(measurer)
-        for _ in range(3):
-            measurer.submit(Batch(0, jobs(space, *["none"] * (GOOD // 3))))
+        wait(measurer)
+        jobs = make_jobs(space, *[None] * GOOD)
+        for start in range(0, GOOD, GOOD // 3):
+            measurer.submit(Batch(0, jobs[start : start + GOOD // 3]))
         measurer.poll(0.2)
         boards.signal(boards.servers[-1], signal.SIGKILL)
-        outcomes = [one for result in ended(measurer) for one in result.outcomes]
+        outcomes = [one for result in wait(measurer) for one in result.outcomes]
         told = next((note for note in measurer.notes if "went" in note), "")
     measured = sum(one.seconds is not None for one in outcomes)
     return Row("kill -9 of an RPC server", told, GOOD, measured)
 
 
-def killed_tuner() -> Row:
-    """The tuner as a whole, then resumed: every one of the 30 schedules has a record at the end."""
+def killed_tuner(spec: TargetSpec) -> Row:
+    """The command as a whole, then resumed: it keeps what it had and measures none of it again."""
+    from tvm_mobilenet.database.store import RECORDS
+
     with tempfile.TemporaryDirectory(prefix="tuning-faults-") as folder:
         log = Path(folder, "log")
-        with tuner(log) as process:
-            records = log / RECORDS
-            rpc_farm.wait_for(lambda: records.exists() and records.read_bytes().count(b"\n") >= 12)
+        with tune(log, spec) as process:
+            deadline = time.monotonic() + PATIENCE_S
+            while lines(log / RECORDS) < BEFORE_KILL:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RunFailed(f"tune made no {BEFORE_KILL} records in {PATIENCE_S:.0f} s")
+                time.sleep(0.02)
             process.kill()
-        before = keys(log)
-        with tuner(log, "resume") as process:
-            process.wait(PATIENCE_S)
-        searched = [one for one in Records.open(log, SPEC).records if not one.info.final]
-        after = {one.trace_key for one in searched}
-        kept, again = len(before & after), len(searched) - len(after)
-        told = f"{kept} of {len(before)} records kept, {again} measured again"
-        return Row("kill -9 of the tuner, --resume", told, 30, 0 if again else len(after))
+        before = searched(log, spec)
+        with tune(log, spec, "--resume") as process:
+            process.wait()
+        after = searched(log, spec)
+    kept, again = len(set(before) & set(after)), len(after) - len(set(after))
+    told = f"{kept} of {len(before)} records kept, {again} measured again"
+    return Row("kill -9 of the tuner, --resume", told, len(before), 0 if again else kept)
 
 
 @contextmanager
-def tuner(log: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
-    paths = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, "-c", TUNE, str(log), *flags]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
+def tune(log: Path, spec: TargetSpec, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, tuning a small network; it ends with the block."""
+    command = [sys.executable, "-m", "tvm_mobilenet.tune", "--target", spec.name, *NETWORK]
+    command += ["--work-dir", str(log), "--trials", str(TRIALS), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -177,16 +215,25 @@ def tuner(log: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def keys(log: Path) -> set[str]:
-    return {one.trace_key for one in Records.open(log, SPEC).records}
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def ended(measurer: Measurer) -> Sequence[BatchResult]:
+def searched(log: Path, spec: TargetSpec) -> list[tuple[int, str]]:
+    """The schedules that have a record from the search, as often as they have one."""
+    from tvm_mobilenet.database.store import Records
+
+    records = Records.open(log, spec).records
+    return [(one.workload, one.trace_key) for one in records if not one.info.final]
+
+
+def wait(measurer: Measurer) -> list[BatchResult]:
+    """All batches submitted, once they are through. Raises RunFailed after some patience."""
     found: list[BatchResult] = []
     deadline = time.monotonic() + PATIENCE_S
     while measurer.pending:
         if time.monotonic() > deadline:
-            raise SystemExit(f"nothing ended for {PATIENCE_S:.0f} s: {measurer.notes}")
+            raise RunFailed(f"nothing ended for {PATIENCE_S:.0f} s: {measurer.notes}")
         found += measurer.poll(0.1)
     return found
 

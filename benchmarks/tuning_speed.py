@@ -16,7 +16,6 @@ stay there.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -24,26 +23,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tvm
-from tvm.s_tir import meta_schedule as ms
+from tvm_mobilenet import cli
+from tvm_mobilenet.errors import BadInput, last_line
 
-from tvm_mobilenet import cli, tune, tvm_runtime
-from tvm_mobilenet.compiler.options import CompileOptions
-from tvm_mobilenet.database.store import Records
-from tvm_mobilenet.hardware import cpu, target
-from tvm_mobilenet.hardware.memory import resident_bytes
-from tvm_mobilenet.hardware.target import TargetSpec
-from tvm_mobilenet.network.source import NetworkSpec
-from tvm_mobilenet.provenance import now
-from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Rejected
-from tvm_mobilenet.tuning import loop
-from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
-from tvm_mobilenet.tuning.measuring.measurer import Batch, Job
-from tvm_mobilenet.tuning.search.state import Budget, State, Task
-from tvm_mobilenet.tuning.search.tasks import distinct, make_tasks
-from tvm_mobilenet.tuning.workers.messages import Settings
+if TYPE_CHECKING:
+    import tvm
+
+    from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
+    from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.search.state import State, Task
+    from tvm_mobilenet.tuning.workers.messages import Settings
 
 BATCH = 12
 TIMEOUT_S = 300
@@ -52,7 +44,7 @@ KERNELS = ("depthwise_conv2d_14x14x512", "pointwise_conv2d_14x14x512_512")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = cli.make_parser("tuning_speed", "Candidates per second, beside MetaSchedule's own.")
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
     parser.add_argument("--rounds", type=cli.positive_int, default=2, help="(default: %(default)s)")
@@ -62,22 +54,20 @@ def main() -> int:
     parser.add_argument("--time-budget", type=cli.duration, metavar="T", help="of --endurance")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="of --endurance")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    args = parser.parse_args()
+    return cli.run_stage(body, parser.parse_args())
+
+
+def body(args: argparse.Namespace) -> int:
+    from tvm_mobilenet import provenance, tune
+    from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.tuning.workers.messages import Settings
+
     args.rpc_tracker = None
     spec = target.resolve(args.target)
-    settings = Settings(target=dict(spec.target), link=tune.linker(args, spec))
+    settings = Settings(target=spec.tvm_config(), link=tune.linker(args, spec))
     result = (endurance if args.endurance else side_by_side)(args, spec, settings)
     if args.json:
-        about = {
-            "format_version": 1,
-            "command": " ".join(["python", *sys.argv]),
-            "date": now(),
-            "cpu": cpu.host_model(),
-            "cores": len(os.sched_getaffinity(0)),
-            "load_average": os.getloadavg()[0],
-            "tvm_version": tvm_runtime.version(),
-        }
-        args.json.write_text(json.dumps({**about, **result}, indent=2) + "\n")
+        provenance.write_results(args.json, result)
     return 0
 
 
@@ -85,6 +75,12 @@ def main() -> int:
 
 
 def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
+    from tvm_mobilenet import tune
+    from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.search.tasks import distinct
+
     wanted = args.kernel or KERNELS
     network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     kernels = tune.kernels_of([network.open()], CompileOptions(spec, strassen=False))
@@ -92,7 +88,7 @@ def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings)
     spaces = [one.space for one in found if one.kernel.name in wanted]
     if len(spaces) < len(wanted):
         names = ", ".join(one.kernel.name for one in found)
-        raise SystemExit(f"wanted {', '.join(wanted)}; this network has {names}")
+        raise BadInput(f"expected {', '.join(wanted)}; this network has {names}")
     chosen = [draw(space, args.rounds * BATCH) for space in spaces]
     ours = theirs = 0.0
     count = failed = 0
@@ -131,6 +127,8 @@ def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings)
 
 def draw(space: KernelSpace, count: int) -> list[Candidate]:
     """The default and random others."""
+    from tvm_mobilenet.scheduling.space import Rejected
+
     points = list(space.points())
     random.Random(0).shuffle(points)
     candidates = [space.default]
@@ -148,9 +146,12 @@ def measure_ours(
     measurer: LocalMeasurer,
     spaces: Sequence[KernelSpace],
     batches: Sequence[Sequence[Candidate]],
+    *,
     first: bool,
 ) -> float:
     """Seconds, the first time with starting the workers."""
+    from tvm_mobilenet.tuning.measuring.measurer import Batch, Job
+
     start = time.perf_counter()
     waiting = []
     for number, (space, candidates) in enumerate(zip(spaces, batches, strict=True)):
@@ -168,6 +169,8 @@ def measure_theirs(
     batches: Sequence[Sequence[Candidate]], tvm_target: tvm.target.Target
 ) -> tuple[float, int]:
     """Seconds, and how many had no time at the end."""
+    from tvm.s_tir import meta_schedule as ms
+
     start = time.perf_counter()
     failed = 0
     # with their own 30 s limit every build times out on a busy machine, still starting up
@@ -185,7 +188,7 @@ def measure_theirs(
         results = [future.result() for future in runner.run(inputs)]
         failed += len(batch) - sum(result.run_secs is not None for result in results)
         for error in [one.error_msg for one in (*built, *results) if one.error_msg][:1]:
-            print(f"  theirs: {error.strip().splitlines()[-1]}")
+            print(f"  theirs: {last_line(error)}")
         for one in inputs:
             Path(one.artifact_path).unlink(missing_ok=True)
     return time.perf_counter() - start, failed
@@ -207,9 +210,9 @@ class Watch:
         row = {"candidates": state.trials, "seconds": round(state.elapsed, 1)}
         if state.network_s is not None:
             row["kernels_us"] = round(state.network_s * 1e6, 1)
-        row["tuner"] = resident_bytes() >> 20
-        for worker in self._measurer._workers:
-            row[worker.kind] = rss_of(worker._process.pid) if worker._process else 0
+        row["tuner"] = rss_of(os.getpid())
+        for worker in self._measurer.workers:
+            row[worker.kind] = rss_of(worker.process.pid) if worker.process else 0
         row["restarts"] = self._measurer.statistics.restarts
         self.rows.append(row)
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
@@ -231,6 +234,15 @@ def rss_of(pid: int) -> int:
 
 
 def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
+    from tvm_mobilenet import tune
+    from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.database.store import Records
+    from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.tuning import loop
+    from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.search.state import Budget, State
+    from tvm_mobilenet.tuning.search.tasks import make_tasks
+
     network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     kernels = tune.kernels_of([network.open()], CompileOptions(spec))
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:

@@ -68,12 +68,6 @@ def zero_halo(sch: Schedule, *, by_rows: bool = False) -> None:
             parallel_rows(sch, n, o, h)
 
 
-def vectorize_divisor(sch: Schedule, loop: LoopRV, lanes: int) -> None:
-    """Vectorize `loop` by the largest power of two up to `lanes` that divides it."""
-    _, inner = sch.split(loop, [None, powers_of_two_dividing(extent(sch, loop), lanes)[-1]])
-    sch.vectorize(inner)
-
-
 def unroll(sch: Schedule, *loops: LoopRV) -> None:
     for loop in loops:
         sch.unroll(loop)

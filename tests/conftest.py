@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import shutil
@@ -10,10 +9,11 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -32,12 +32,19 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parent.parent
 
+TIMEOUT_S = 240  # of a process, on a loaded machine too
+
+# A loaded machine may take any time for one example.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
 # Of torch, whose idle threads spin on cores that other tests need.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Files of few tests that take minutes. They go first, that no core waits for the last of them.
 LONG_FILES = (
-    "test_readme_board.py",
+    "test_raspberry_pi.py",
+    "test_docs.py",
     "test_variants.py",
     "test_arm_tuning.py",
     "test_arm_emulator.py",
@@ -166,32 +173,11 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=TIMEOUT_S,
             check=False,
         )
 
     return run
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_table_of_operators() -> Iterator[None]:
-    """torch.onnx makes its table of operators for each export; here once in a process."""
-    export = onnx_export.export
-
-    @functools.cache
-    def keep_table() -> None:
-        from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-        table = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
-        patch.setattr(ONNXRegistry, "from_torchlib", table)
-
-    def with_kept_table(*args: Any, **options: Any) -> onnx.ModelProto:
-        keep_table()
-        return export(*args, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_export, "export", with_kept_table)
-        yield
 
 
 @pytest.fixture(scope="session")

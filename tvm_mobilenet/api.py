@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import chatter, ending, files
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
     from tvm_mobilenet.database.lines import RecordInfo
     from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.network.source import Array, Source
 
-__all__ = ["Built", "build_bundle", "check_bundle", "load"]
+__all__ = ["Built", "build_bundle", "check_bundle", "compile_bundle", "load"]
 
 # for the object file and the library; weights go there too where they are part of the library
 TEMPORARY_BYTES = 32 * 2**20
@@ -53,6 +54,48 @@ class Built:
     difference: float | None
 
 
+def compile_bundle(
+    output: str | Path,
+    *,
+    onnx: str | Path | None = None,
+    target: str = "x86",
+    batch: int = 1,
+    tuning_records: str | Path | None = None,
+    normalisation: Normalisation | None = None,
+    **model: Any,
+) -> Path:
+    """Compile a network into the bundle ``output``, a folder or a .tar, and return its path.
+
+    The network is the one in the file ``onnx``, or one of ours: ``model`` may hold ``name`` (one of
+    ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of ``MobileNetConfig``, and
+    its weights are random. ``target`` is a family, a name in ``targets/`` or a TOML file, as on the
+    command line; ``tuning_records`` is a folder of records, ``"none"`` for default schedules, or
+    None for the target's records where there are any; ``normalisation`` is how pixels become the
+    input, which no ONNX file says. Raises BadInput for arguments that cannot be
+    used, RunFailed where the compiled network does not agree with its reference, and
+    ModuleNotFoundError where the extra ``compile`` is not installed.
+    """
+    from tvm_mobilenet import models
+    from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.database.lookup import open_records
+    from tvm_mobilenet.hardware import target as targets
+    from tvm_mobilenet.network import source
+
+    options = CompileOptions(targets.resolve(target))
+    if onnx is None:
+        name = model.pop("name", "mobilenet_v1")
+        network = source.from_config(models.config_from(name, **model), batch)
+    elif model or batch != 1:
+        unused = ", ".join([*model, *(["batch"] if batch != 1 else [])])
+        raise BadInput(f"{unused}: for a network of ours; that of {onnx} has its own, drop it")
+    else:
+        network = source.from_onnx(Path(onnx))
+    if normalisation is not None:
+        network = network.normalised(normalisation)
+    records = open_records(options.spec, None if tuning_records is None else Path(tuning_records))
+    return build_bundle(network, options, Path(output), records).path
+
+
 def build_bundle(
     source: Source,
     options: CompileOptions,
@@ -71,8 +114,10 @@ def build_bundle(
     from tvm_mobilenet.compiler.dump import NO_DUMP
     from tvm_mobilenet.compiler.linking import link
     from tvm_mobilenet.compiler.precision import TOLERANCES
+    from tvm_mobilenet.hardware.toolchain import link_command
 
     bundle.check_writable(output)
+    link_command(options.spec)  # what is missing at the end is said first
     files.check_temporary_room(TEMPORARY_BYTES + 3 * source.onnx.ByteSize())
     sample = source.sample_input()
     expected = source.reference(sample)

@@ -20,9 +20,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, files
+from tvm_mobilenet import cli, extras, files
 from tvm_mobilenet.benchmark.engines import PEERS
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS, VARIANTS
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.remote.tracker import tracker_address
 
@@ -94,11 +95,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_sweep_flags(parser: argparse.ArgumentParser) -> None:
+    alphas = ", ".join(f"{alpha:g}" for alpha in ALPHAS)
+    resolutions = ", ".join(map(str, RESOLUTIONS))
     group = parser.add_argument_group("sweep")
     group.add_argument(
         "--sweep",
         action="store_true",
-        help="compile and time all 16 variants: alpha 1, 0.75, 0.5, 0.25 by 224, 192, 160, 128",
+        help=f"compile and time all {len(VARIANTS)} variants: alpha {alphas} by {resolutions}",
     )
     group.add_argument("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     group.add_argument(
@@ -117,7 +120,11 @@ def _add_device_flags(parser: argparse.ArgumentParser) -> None:
         metavar="HOST[:PORT]",
         help="measure on a device of this RPC tracker, by the device's own clock",
     )
-    group.add_argument("--rpc-key", metavar="KEY", help="the key the tracker has the device under")
+    group.add_argument(
+        "--rpc-key",
+        metavar="KEY",
+        help="the key the tracker has the device under (default: rpc_key of the target's file)",
+    )
     group.add_argument(
         "--count-instructions",
         action="store_true",
@@ -138,6 +145,8 @@ def peer_names(text: str) -> tuple[str, ...]:
 
 def _body(args: argparse.Namespace) -> int:
     _check(args)
+    extras.require_module("rich", "bench")  # peers that are missing are rows with a reason
+
     from rich.console import Console
 
     if args.profile:
@@ -158,15 +167,15 @@ def _body(args: argparse.Namespace) -> int:
 
 def _profile(args: argparse.Namespace, out: Console) -> int:
     from tvm_mobilenet.benchmark.profile.layers import print_profile, to_json
-    from tvm_mobilenet.results import schema
-    from tvm_mobilenet.results.machine import describe
+    from tvm_mobilenet.files import write_text
+    from tvm_mobilenet.provenance import describe_machine
 
     profiles: list[tuple[str, Profile]] = []
     for title, one in (_profiles_on_device if args.rpc_tracker else _profiles_here)(args):
         print_profile(out, title, one)
         profiles.append((title, one))
         if args.json:
-            schema.write_text(args.json, to_json(profiles, describe(), args.command, now()))
+            write_text(args.json, to_json(profiles, describe_machine(), args.command, now()))
     if args.json:
         print(f"wrote {args.json}")
     return 0
@@ -184,12 +193,14 @@ def _profiles_here(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
 
 
 def _profiles_on_device(args: argparse.Namespace) -> Iterator[tuple[str, Profile]]:
+    from tvm_mobilenet.benchmark.places import places
     from tvm_mobilenet.benchmark.profile.remote import profile
     from tvm_mobilenet.remote.session import load
 
     (bundle,) = args.bundles
+    key = args.rpc_key or places.rpc_key_of(places.targets_of(args.bundles)[0])
     for threads in args.threads:
-        with load(bundle, args.rpc_tracker, args.rpc_key, threads) as session:
+        with load(bundle, args.rpc_tracker, key, threads) as session:
             session.set_input(session.bundle.sample_input())
             title = f"{bundle} on {session.about.cpu}, threads: {threads}"
             yield title, profile(session, args.min_runs)
@@ -197,8 +208,8 @@ def _profiles_on_device(args: argparse.Namespace) -> Iterator[tuple[str, Profile
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work, before any work."""
-    if (args.rpc_tracker is None) != (args.rpc_key is None):
-        raise BadInput("--rpc-tracker and --rpc-key go together: which tracker, and which device")
+    if args.rpc_key is not None and args.rpc_tracker is None:
+        raise BadInput("--rpc-key goes with --rpc-tracker: which tracker has the device")
     if args.count_instructions and (args.rpc_tracker or args.profile):
         raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
     if args.against is None:
@@ -230,7 +241,8 @@ def _open_place(args: argparse.Namespace, progress: PlainProgress) -> AbstractCo
         return nullcontext(places.Here(plan, args.threads, progress))
     targets = [places.named_target(args.target)] if args.sweep else places.targets_of(args.bundles)
     if args.rpc_tracker:
-        return places.on_a_device(args.rpc_tracker, args.rpc_key, targets[0], plan, progress)
+        key = args.rpc_key or places.rpc_key_of(targets[0])
+        return places.on_a_device(args.rpc_tracker, key, targets[0], plan, progress)
 
     from tvm_mobilenet.benchmark.places import instructions
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Manifest
@@ -69,7 +71,25 @@ def _compile_leaving_nothing(args: argparse.Namespace) -> int:
         return _compile(args)
 
 
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Meanwhile Python does not search for garbage in cycles: a few MB of it here.
+
+    Each search goes through all that importing TVM made, a twentieth of the time in all.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@without_collector()
 def _compile(args: argparse.Namespace) -> int:
+    extras.require("compile")
+
     from tvm_mobilenet import files
     from tvm_mobilenet.api import TEMPORARY_BYTES, build_bundle
     from tvm_mobilenet.bundle import check_writable
@@ -78,6 +98,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.models import normalisation
     from tvm_mobilenet.network.source import NetworkSpec
 
@@ -92,6 +113,7 @@ def _compile(args: argparse.Namespace) -> int:
     network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
     network.check()
     given = normalisation.of_flags(args.mean, args.std, args.scale)
+    link_command(spec)  # a missing compiler is said before anything is compiled
     output = args.output or default_output(network, options)
     check_writable(output)
     files.check_temporary_room(TEMPORARY_BYTES)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TextIO, cast
 
+from tvm_mobilenet import extras
 from tvm_mobilenet.chatter import reason
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 
@@ -98,9 +99,16 @@ def run(body: Callable[[], int], *, debug: bool) -> int:
         except Exception as error:
             if interruption.asked:
                 return _tell("interrupted", INTERRUPTED, error, debug=debug)
-            status = error.exit_status if isinstance(error, TvmMobilenetError) else FAILED
-            return _tell(f"error: {describe(error)}", status, error, debug=debug)
+            return _tell(f"error: {describe(error)}", status_of(error), error, debug=debug)
     return status
+
+
+def status_of(error: Exception) -> int:
+    """The exit status that an error stands for."""
+    if isinstance(error, TvmMobilenetError):
+        return error.exit_status
+    missing = isinstance(error, ModuleNotFoundError) and extras.advice_for(error.name)
+    return BAD_INPUT if missing else FAILED
 
 
 def describe(error: Exception) -> str:
@@ -111,7 +119,8 @@ def describe(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return one_line("out of memory" if text == "MemoryError" else f"out of memory: {text}")
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return one_line(f"the package {error.name} is not installed, and this stage needs it")
+        advice = extras.advice_for(error.name)
+        return one_line(advice or f"{error.name} is not installed, and this stage needs it")
     if isinstance(error, OSError) and error.filename is not None:
         return one_line(f"{os.fsdecode(error.filename)}: {error.strerror}")
     kind = type(error).__name__

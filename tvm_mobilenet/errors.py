@@ -21,7 +21,16 @@ class BadInput(TvmMobilenetError):
     exit_status = 2
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text; where it has none, the name of its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+METADATA = "# Metadata omitted"  # begins the last line of what TVM prints of IR
+
+
+def last_line(told: BaseException | str) -> str:
+    """The line that says something of an error, or of what a program printed: the last not blank.
+
+    Of an error without text its type's name; empty for empty text.
+    """
+    lines = [line.strip() for line in str(told).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(METADATA)]
+    if lines:
+        return lines[-1]
+    return "" if isinstance(told, str) else type(told).__name__

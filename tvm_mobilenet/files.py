@@ -82,6 +82,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str, bool]]:
             yield number, line.decode("utf-8", errors="replace"), whole
 
 
+def write_text(path: Path, text: str) -> None:
+    """``replace``, for a file that people named: RunFailed where it cannot be written."""
+    try:
+        replace(path, text)
+    except OSError as error:
+        raise RunFailed(f"cannot write {path}: {error.strerror}") from None
+
+
 def replace(path: Path, text: str) -> None:
     """Put a new file in the place of ``path`` at once, so that a kill leaves the old or the new."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:

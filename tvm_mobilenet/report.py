@@ -6,13 +6,12 @@ Reads JSON only, so it runs where no engine, neither torch nor tvm, is installed
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, files
+from tvm_mobilenet import cli, extras, files
 from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,13 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     if args.output is not None:
         _check_output(args.output)
+    from tvm_mobilenet.files import write_text
     from tvm_mobilenet.results import schema
 
     files = [(str(path), schema.load(path)) for path in args.results]
     if args.output is None:
         _print(files)
         return 0
-    schema.write_text(args.output, _render(args.output, files))
+    write_text(args.output, _render(args.output, files))
     print(f"wrote {args.output}")
     return 0
 
@@ -54,10 +54,8 @@ def _check_output(path: Path) -> None:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise BadInput(f"-o {path}: not a file in an existing directory")
     files.check_replaceable(path, "-o")
-    if path.suffix == ".html" and importlib.util.find_spec("matplotlib") is None:
-        raise BadInput(
-            "-o report.html needs matplotlib for its plots: pip install 'tvm-mobilenet[report]'"
-        )
+    if path.suffix == ".html":
+        extras.require("report")
 
 
 def _render(output: Path, files: Sequence[tuple[str, Results]]) -> str:

@@ -17,8 +17,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, extras
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
+from tvm_mobilenet.hardware.toolchain import linker_flags
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("budget")
     group.add_argument("--trials", type=cli.positive_int, metavar="N", help="measure at most N")
     group.add_argument(
-        "--trials-per-task", type=cli.positive_int, metavar="N", help="at most N for each kernel"
+        "--trials-per-task",
+        type=cli.positive_int,
+        metavar="N",
+        help="at most N for each kernel (default: the target's [tune] trials_per_task, if any)",
     )
     group.add_argument(
         "--time-budget",
@@ -93,10 +97,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--timeout",
         type=cli.duration,
-        default=TIMEOUT_S,
         metavar="S",
         help="seconds a candidate may take to build, and to run, and that devices over RPC may all "
-        "be away (default: %(default)g)",
+        f"be away (default: the target's [tune] timeout_s, else {TIMEOUT_S:g})",
     )
     group.add_argument(
         "--threads",
@@ -122,7 +125,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="measure on the devices that this RPC tracker has",
     )
     group.add_argument(
-        "--rpc-key", metavar="KEY", help="the tracker's key of those devices, used all at once"
+        "--rpc-key",
+        metavar="KEY",
+        help="the tracker's key of those devices, used all at once (default: the target's rpc_key)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show the tasks and an estimate, measure nothing"
@@ -130,9 +135,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _body(args: argparse.Namespace) -> int:
+    extras.require("compile", "tune")
     from tvm_mobilenet.hardware import target
 
     spec = target.resolve(args.target)
+    fill_in(args, spec)
     _check(args, spec)
     directory = args.work_dir or Path("tuning_logs") / spec.name
     if args.dry_run:
@@ -152,6 +159,13 @@ def _body(args: argparse.Namespace) -> int:
         measurer = stack.enter_context(_measurer(args, spec, settings))
         records.check_conditions(settings.threads, settings.cache, measurer.how)
         return _tune(args, spec, records, transfer, settings, measurer)
+
+
+def fill_in(args: argparse.Namespace, spec: TargetSpec) -> None:
+    """What flags do not say, the target's file may."""
+    args.trials_per_task = args.trials_per_task or spec.trials_per_task
+    args.timeout = args.timeout or spec.timeout_s or TIMEOUT_S
+    args.rpc_key = args.rpc_key or (args.rpc_tracker and spec.rpc_key)
 
 
 def _check(args: argparse.Namespace, spec: TargetSpec) -> None:
@@ -216,7 +230,8 @@ def _check_measure(args: argparse.Namespace, spec: TargetSpec) -> None:
         )
     if by == "model" and spec.core is None:
         raise BadInput(
-            f"target {spec.name} cannot be modelled: its file has no [core] table; "
+            f"target {spec.name} cannot be modelled: [core] of its file would have to say "
+            f"{', '.join(spec.missing_core_facts())}; "
             "--rpc-tracker and --rpc-key measure on a device"
         )
 
@@ -299,7 +314,7 @@ def _settings(args: argparse.Namespace, spec: TargetSpec) -> Settings:
     from tvm_mobilenet.tuning.workers.messages import Settings
 
     return Settings(
-        target=dict(spec.target),
+        target=spec.tvm_config(),
         gpu=spec.gpu is not None,
         link=linker(args, spec),
         threads=args.threads,
@@ -314,9 +329,9 @@ def linker(args: argparse.Namespace, spec: TargetSpec) -> tuple[str, ...]:
     15 ms sooner."""
     if args.rpc_tracker is None and spec.gpu is not None:
         return ("cc", "-shared")  # which also compiles the host's half, for this machine
-    if args.rpc_tracker is None and shutil.which("ld"):
+    if args.rpc_tracker is None and spec.linker is None and shutil.which("ld"):
         return ("ld", "-shared", "-z", "noexecstack")
-    return (spec.cross_compiler or "cc", "-shared")
+    return (spec.cross_compiler or "cc", "-shared", *linker_flags(spec))
 
 
 def _network(args: argparse.Namespace) -> NetworkSpec:

@@ -58,6 +58,19 @@ def ffi() -> Any:
     return tvm_ffi
 
 
+@functools.cache
+def compiler() -> Any:
+    """The ``tvm`` module, the compiler. Raises RunFailed where it is not installed."""
+    ffi()
+    try:
+        with torch_left_out():
+            import tvm
+            import tvm.relax.frontend.onnx
+    except ImportError as error:
+        raise RunFailed(f"tvm cannot be imported ({error}); pip install apache-tvm") from error
+    return tvm
+
+
 def find_library() -> Path:
     """Where ``libtvm_runtime`` lies. Raises RunFailed, naming the folders searched."""
     folders = []

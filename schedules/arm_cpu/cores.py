@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tvm.target import Target
+
+from schedules.facts import read_facts
 
 LANES = 4  # floats of a 128-bit NEON register; by-element FMAs take one of four as their factor
 SPARE = 2  # registers: with fewer, LLVM neither pairs the loads nor avoids spilling
@@ -16,44 +18,42 @@ FLOAT_BYTES = 4
 class Core:
     """128-bit instructions a core starts per cycle, and the FMA's latency into an accumulator.
 
-    ``issue`` counts all instructions; a core that is ``in_order`` waits for each load it uses.
-    ``registers`` is the number of vector registers: 32 on aarch64, 16 on armv7. ``l1_bytes`` is the
-    data cache, ``l2_bytes`` the last cache that weights can stay in between two bands of
-    rows.
+    ``vector_issue`` counts 128-bit instructions of all kinds; with a ``window`` of 0 a core starts
+    everything in order, and waits for each load it uses. ``l1_bytes`` is the data cache,
+    ``l2_bytes`` the last cache that weights can stay in between two bands of rows. ``registers`` is
+    the number of vector registers: 32 on aarch64, 16 on armv7.
     """
 
-    fmas_per_cycle: int
+    fmas: int
     fma_latency: int
-    loads_per_cycle: int
-    issue: int
-    l1_bytes: int = 32 * 1024
-    l2_bytes: int = 512 * 1024
+    loads: int
+    vector_issue: int
+    window: int
+    l1_bytes: int
+    l2_bytes: int
     registers: int = 32
-    in_order: bool = False
+
+    @property
+    def in_order(self) -> bool:
+        return self.window == 0
 
 
-# Approximate, and not measured here. A53 and A7 pair no instruction with a 128-bit one.
-CORES = {
-    "cortex-a7": Core(1, 8, 1, 1, registers=16, in_order=True),
-    "cortex-a53": Core(1, 4, 1, 1, in_order=True),
-    "cortex-a72": Core(1, 3, 1, 3, l2_bytes=1024 * 1024),
-    "cortex-a76": Core(2, 2, 2, 4, 64 * 1024),
-    "cortex-a78ae": Core(2, 2, 2, 4, 64 * 1024),
-    "neoverse-n1": Core(2, 2, 2, 4, 64 * 1024),
-    "neoverse-v1": Core(4, 2, 3, 8, 64 * 1024),
-    "apple-m1": Core(4, 3, 3, 8, 128 * 1024),
-}
-DEFAULT_CORE = CORES["cortex-a72"]
+# What a target must say of its core.
+FACTS = tuple(field.name for field in fields(Core) if field.name != "registers")
 
 
 def current_core() -> Core:
-    """The core of the target in whose scope the rule runs; an A72 where it is not in the table."""
-    target = Target.current(allow_none=True)
-    return DEFAULT_CORE if target is None else CORES.get(mcpu(target), DEFAULT_CORE)
+    """The core of the target in whose scope the rule runs."""
+    return core_of(Target.current(allow_none=True))
 
 
-def mcpu(target: Target) -> str:
-    return str(target.attrs.get("mcpu", ""))
+def core_of(target: Target | None) -> Core:
+    """Raises ValueError where the target does not carry its core's facts."""
+    facts = read_facts(target, FACTS)
+    assert target is not None
+    architecture = str(target.attrs.get("mtriple", "")).partition("-")[0]
+    is_32_bit = architecture.startswith("arm") and not architecture.startswith("arm64")
+    return Core(**facts, registers=16 if is_32_bit else 32)
 
 
 def gemm_loads(pixels: int, vectors: int, panel: int) -> float:
@@ -69,9 +69,9 @@ def gemm_cycles(core: Core, fmas: int, loads: float) -> float:
     """Cycles per FMA of a step of so many FMAs and loads."""
     return (
         max(
-            fmas / core.fmas_per_cycle,
-            loads / core.loads_per_cycle,
-            (fmas + loads) / core.issue,
+            fmas / core.fmas,
+            loads / core.loads,
+            (fmas + loads) / core.vector_issue,
             LANES * core.fma_latency,
         )
         / fmas

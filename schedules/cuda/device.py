@@ -1,37 +1,43 @@
-"""What the analytic models behind the default decisions know of a GPU, by its architecture.
-
-Multiprocessors, memory, L2 cache and boost clock are those of the card that most people have of
-that architecture; the rest is the same for all cards of it. Sources: the CUDA programming guide's
-table of technical specifications, and NVIDIA's white papers and data sheets.
-"""
+"""What the analytic models behind the default decisions know of a GPU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from tvm.target import Target
 
+from schedules.facts import read_facts
+
 MAX_BLOCK_THREADS = 1024
-MB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Device:
-    """`capability` is 10 · major + minor; cycles and bytes are of one multiprocessor."""
+    """`capability` is 10 · major + minor; what a target says, and what is so of every GPU.
+
+    `max_threads`, `fma_lanes` (float32) and `registers` (of 32 bits) are of one multiprocessor;
+    `mma_cycles` lie between two m16n8k16 of one tensor core.
+    """
 
     capability: int
     multiprocessors: int
     max_threads: int
     fma_lanes: int
-    mma_cycles: float  # between two m16n8k16 of one tensor core
-    clock_ghz: float
-    memory_gb_s: float
+    mma_cycles: int
+    registers: int
+    clock_mhz: int
+    memory_gb_s: int
     l2_bytes: int
-    registers: int = 65536
-    shared_bytes: int = 48 * 1024  # what a block has without asking for more
-    tensor_cores: int = 4
-    l2_bytes_per_cycle: int = 64
-    latency_cycles: int = 600  # a load from L2 and the wait for it
+
+    shared_bytes: ClassVar[int] = 48 * 1024  # what a block has without asking for more
+    tensor_cores: ClassVar[int] = 4  # of a multiprocessor
+    l2_bytes_per_cycle: ClassVar[int] = 64
+    latency_cycles: ClassVar[int] = 600  # a load from L2 and the wait for it
+
+    @property
+    def clock_ghz(self) -> float:
+        return self.clock_mhz / 1000
 
     def resident_blocks(self, threads: int) -> int:
         """Blocks of so many threads that a multiprocessor holds, at 64 registers a thread."""
@@ -45,19 +51,11 @@ class Device:
             raise ValueError(f"{shared_bytes} bytes of shared memory, {self.shared_bytes} allowed")
 
 
-DEVICES = {
-    "sm_75": Device(75, 40, 1024, 64, 16.0, 1.59, 320, 4 * MB),  # T4
-    "sm_80": Device(80, 108, 2048, 64, 8.0, 1.41, 1555, 40 * MB),  # A100
-    "sm_86": Device(86, 72, 1536, 128, 16.0, 1.695, 600, 6 * MB),  # A10
-    "sm_87": Device(87, 16, 1536, 128, 8.0, 1.3, 205, 4 * MB),  # Jetson AGX Orin
-    "sm_89": Device(89, 58, 1536, 128, 16.0, 2.04, 300, 48 * MB),  # L4
-    "sm_90": Device(90, 132, 2048, 128, 8.0, 1.98, 3350, 50 * MB),  # H100 SXM, H200
-}
+# What a target must say of its GPU.
+FACTS = tuple(field.name for field in fields(Device) if field.name != "capability")
 
 
 def device_of(target: Target) -> Device:
-    """Raises ValueError for an architecture that has no entry."""
-    arch = str(target.attrs["arch"])
-    if arch not in DEVICES:
-        raise ValueError(f"no schedules for {arch}; there are some for {', '.join(DEVICES)}")
-    return DEVICES[arch]
+    """Raises ValueError where the target does not carry its GPU's facts."""
+    capability = int(str(target.attrs["arch"]).removeprefix("sm_"))
+    return Device(capability=capability, **read_facts(target, FACTS))

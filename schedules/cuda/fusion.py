@@ -19,7 +19,8 @@ from tvm.target import Target
 
 from schedules.cuda import dense, pooled_dense
 from schedules.cuda.device import device_of
-from schedules.cuda.kernel_times import LAUNCH_US, TILE, KernelTimes
+from schedules.cuda.fragments import TILE
+from schedules.cuda.kernel_times import LAUNCH_US, KernelTimes
 from schedules.cuda.tiles import Tile
 from schedules.cuda.workload import Convolution
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from schedules.cuda import fma_product, mma_product
 from schedules.cuda.depthwise_half import ALONE, After, Before, Half, depthwise_cycles
 from schedules.cuda.device import Device
+from schedules.cuda.fragments import TILE
 from schedules.cuda.mma_intrinsics import HALF, TF32
 from schedules.cuda.tiles import Tile, tiles_of
 from schedules.cuda.workload import Convolution
 
-TILE = 16
 # Between two kernels of a graph: an assumption. With 0.5 the pairs of many images are much the
 # same; of one image fewer layers are paired where the GPU is large.
 LAUNCH_US = 1.3

@@ -8,7 +8,6 @@ the instruction reads. A tile is 16 x 16 x 16: of float16 two m16n8k16 (sm_80 on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,7 +16,8 @@ from tvm import tirx
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
-TILE, LANES, HELD = 16, 32, 8
+from schedules.cuda import fragments
+from schedules.cuda.fragments import HELD, LANES, TILE, Fragments, c_place
 
 FILL = "tvm_mobilenet.mma_fill"
 MMA_K16 = "tvm_mobilenet.mma_m16n8k16"
@@ -35,26 +35,6 @@ __device__ __forceinline__ float round_to_tf32(float x) {
 """
 
 
-def a_place(m: Any, k: Any) -> tuple[Any, Any]:
-    return 4 * (m % 8) + k % 8 // 2, 4 * (k // 8) + 2 * (m // 8) + k % 2
-
-
-def b_place(k: Any, n: Any) -> tuple[Any, Any]:
-    return 4 * (n % 8) + k % 8 // 2, 4 * (n // 8) + 2 * (k // 8) + k % 2
-
-
-def c_place(m: Any, n: Any) -> tuple[Any, Any]:
-    return 4 * (m % 8) + n % 8 // 2, 4 * (n // 8) + 2 * (m // 8) + n % 2
-
-
-def tf32_a_place(m: Any, k: Any) -> tuple[Any, Any]:
-    return 4 * (m % 8) + k % 4, 4 * (k // 8) + 2 * (k % 8 // 4) + m // 8
-
-
-def tf32_b_place(k: Any, n: Any) -> tuple[Any, Any]:
-    return 4 * (n % 8) + k % 4, 4 * (n // 8) + 2 * (k // 8) + k % 8 // 4
-
-
 @dataclass(frozen=True)
 class Operand:
     """What is multiplied: `dtype` is TVM's name of it, `ptx_type` that of PTX as TVM spells it."""
@@ -63,12 +43,11 @@ class Operand:
     ptx_type: str
     bytes: int
     load_a: str
-    a_place: Callable[[Any, Any], tuple[Any, Any]]
-    b_place: Callable[[Any, Any], tuple[Any, Any]]
+    fragments: Fragments
 
 
-HALF = Operand("float16", "fp16", 2, "tvm_mobilenet.ldmatrix_a", a_place, b_place)
-TF32 = Operand("float32", "tf32", 4, "tvm_mobilenet.ldmatrix_a_tf32", tf32_a_place, tf32_b_place)
+HALF = Operand("float16", "fp16", 2, "tvm_mobilenet.ldmatrix_a", fragments.HALVES)
+TF32 = Operand("float32", "tf32", 4, "tvm_mobilenet.ldmatrix_a_tf32", fragments.TF32)
 MMA_TF32 = "tvm_mobilenet.mma_m16n8k8_tf32"
 
 
@@ -128,7 +107,7 @@ def load_floats(warp, shared, row, lane):  # type: ignore[no-untyped-def]
 
 def load_a(operand: Operand, load: Any) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     """A tile of A from shared memory to the lanes."""
-    dtype, a_place = operand.dtype, operand.a_place
+    dtype, a_place = operand.dtype, operand.fragments.a_place
     aligned = 16 // operand.bytes  # what ldmatrix asks of a row's start
 
     @T.prim_func(s_tir=True)
@@ -237,7 +216,7 @@ def multiply(
 ) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     """C += A · B by instructions of `shape`; a step is where each operand starts in its eight."""
     dtype, ptx_type = operand.dtype, operand.ptx_type
-    a_place, b_place = operand.a_place, operand.b_place
+    a_place, b_place = operand.fragments.a_place, operand.fragments.b_place
 
     @T.prim_func(s_tir=True)
     def description(a: T.handle, b: T.handle, c: T.handle) -> None:

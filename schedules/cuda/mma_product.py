@@ -23,7 +23,8 @@ from tvm.target import Target
 from schedules.cuda import mma_intrinsics, slices
 from schedules.cuda.depthwise_half import ALONE, ROW_PADDING, Half
 from schedules.cuda.device import Device, device_of
-from schedules.cuda.mma_intrinsics import HALF, LANES, TF32, Operand, c_place
+from schedules.cuda.fragments import HELD, LANES, TILE, c_place
+from schedules.cuda.mma_intrinsics import HALF, TF32, Operand
 from schedules.cuda.rows import (
     VECTOR_BYTES,
     Grid,
@@ -38,7 +39,6 @@ MAX_FRAGMENT_BYTES = 24 * 16  # a lane's, of A and B in flight: 96 registers
 MAX_GIVEN_TILES = 8  # of a warp, along rows that a block must have
 SUM_BYTES = 4
 PAIR = 2  # neighbouring channels, of which a lane holds so many results
-TILE, HELD = mma_intrinsics.TILE, mma_intrinsics.HELD
 
 
 def schedule_product(

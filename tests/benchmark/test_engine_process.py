@@ -120,13 +120,16 @@ def test_a_hang_is_killed(start: Start) -> None:
 
 def test_an_interrupted_run_does_not_keep_the_process(tmp_path: Path) -> None:
     path = fake_engines.entry(fake_engines.Hangs).path
-    with (
-        pytest.raises(KeyboardInterrupt),
-        EngineProcess(path, Job(1), tmp_path, PATIENT) as process,
-    ):
-        process.load()
-        process._pipe.send(("first_run", (X,)))  # Ctrl-C comes while it runs
-        raise KeyboardInterrupt
+    process = EngineProcess(path, Job(1), tmp_path, PATIENT)
+
+    def interrupted_while_it_runs() -> None:
+        with process:
+            process.load()
+            process._pipe.send(("first_run", (X,)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_while_it_runs()
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid or 0, 0)
 

@@ -93,7 +93,7 @@ def test_a_bundle(two_outputs: bool, tmp_path: Path) -> None:
 
 def test_an_onnx_file_is_its_own_reference(network: networks.Network) -> None:
     if ENGINES["onnxruntime"].missing() is not None:
-        pytest.skip("needs onnxruntime: pip install 'tvm-mobilenet[peers]'")
+        pytest.skip("needs onnxruntime: pip install 'tvm-mobilenet[bench]'")
     wrong = tuple(np.zeros_like(output) for output in network.expected)
     again = networks.from_onnx(network.onnx, "file", network.input, wrong, "fp32")
     assert (again.model, again.alpha, again.resolution, again.batch) == ("file", None, 32, 2)

@@ -13,6 +13,7 @@ from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.process import Timeouts
 from tvm_mobilenet.benchmark.places.side_by_side import Candidate, SideBySide
 from tvm_mobilenet.benchmark.rounds import Plan
+from tvm_mobilenet.provenance import Machine
 from tvm_mobilenet.results import schema
 from tvm_mobilenet.results.schema import ResultRow
 
@@ -77,7 +78,7 @@ def test_rows_are_complete_and_fit_the_schema() -> None:
     assert rows[0].tuned and rows[0].artifact_mb == 1.5
     assert sorted(heard.turns[:2]) == ["bundle", "peer"]
     assert any(note.startswith("drift of peer from start to end") for note in heard.notes)
-    results = schema.Results(schema.Machine("x", 1, None, (), "x", "3", {}), tuple(rows))
+    results = schema.Results(Machine("x", 1, None, (), "x", "3", {}), tuple(rows))
     assert schema.loads(schema.dumps(results), "x") == results
 
 

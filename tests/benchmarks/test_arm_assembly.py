@@ -2,81 +2,76 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import re
+import subprocess
 from pathlib import Path
 
-import aarch64_loops
-import arm_assembly
 import pytest
+from support import benchmark_scripts
 
-from tvm_mobilenet.errors import BadInput, RunFailed
-
-LISTING = """
-main:
-.LBB0_1:
-\tldp\tq0, q1, [x8], #32
-\tldr\tq2, [x9, :lo12:table]
-\tfmla\tv16.4s, v2.4s, v0.s[0]
-\tfmla\tv17.4s, v2.4s, v1.s[0]
-\tsubs\tx10, x10, #1
-\tb.ne\t.LBB0_1
-\tret
-"""
+SMALL = ("--alpha", "0.25", "--resolution", "32")
+REFUSAL = "echo 'error: unknown cpu' >&2; echo more >&2; exit 1"
 
 
-def fake_mca(tmp_path: Path, version: int, cycles: int) -> str:
-    """A program that answers as llvm-mca does, and refuses a relocation as it does."""
-    program = tmp_path / f"llvm-mca-{version}"
+def fake_mca(folder: Path, version: int, answer: str, name: str = "") -> str:
+    """A program that says a version as llvm-mca does, and refuses a relocation as it does."""
+    program = folder / (name or f"llvm-mca-{version}")
     program.write_text(
         "#!/bin/sh\n"
         f'if [ "$1" = --version ]; then echo "Debian LLVM version {version}.1.7"; exit; fi\n'
         "if grep -q :lo12: ; then echo 'error: invalid operand' >&2; exit 1; fi\n"
-        f"echo 'Total Cycles:      {cycles}'\n"
+        f"{answer}\n"
     )
     program.chmod(0o755)
     return str(program)
 
 
-def test_utilisation(tmp_path: Path) -> None:
-    loop = aarch64_loops.hot_loop(LISTING)
-    assert (loop.fmas, loop.by_element_fmas, len(loop.instructions)) == (2, 2, 6)
-    mca = fake_mca(tmp_path, 19, cycles=200)  # of 100 iterations
-    assert arm_assembly.utilisation(mca, "cortex-a72", loop, width=1) == 1.0
-    assert arm_assembly.utilisation(mca, "neoverse-n1", loop, width=2) == 0.5
+def report(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The report on the smallest network; ``path`` comes before all other folders of PATH."""
+    environment = {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} if path else None
+    return benchmark_scripts.run("arm_assembly", *arguments, *SMALL, environment=environment)
 
 
-def test_an_old_model_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = fake_mca(tmp_path, 14, cycles=1)
-    with pytest.raises(BadInput, match="wanted LLVM 16 or newer"):
-        arm_assembly.find_mca(old)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    Path(old).rename(tmp_path / "llvm-mca")
-    assert arm_assembly.find_mca(None) is None
-    fake_mca(tmp_path, 19, cycles=1)
-    assert arm_assembly.find_mca(None) == "llvm-mca-19"
+def test_the_report(tmp_path: Path) -> None:
+    # 100 iterations, each of as many cycles as a core that starts an FMA a cycle takes for ten
+    mca = fake_mca(tmp_path, 19, "echo 'Total Cycles:      1000'")
+    done = report("--target", "arm-rpi4", "--target", "arm-graviton2", "--llvm-mca", mca)
+    assert done.returncode == 0, done.stderr
+    one, two = done.stdout.split("arm-graviton2: neoverse-n1, 2 FMAs a cycle")
+    assert "arm-rpi4: cortex-a72, 1 FMA a cycle; llvm-mca's model of cortex-a72" in one
+    for table, width in ((one, 1), (two, 2)):
+        rows = [line.split("  ") for line in table.splitlines() if re.search(r"\d%\s*$", line)]
+        cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+        names = [row[0] for row in cells]
+        assert "pointwise_conv2d_1x1x256_256" in names and "depthwise_conv2d_4x4x32_s2" in names
+        assert "separable_conv2d_16x16x8_16, 1x1" in names
+        assert "separable_conv2d_16x16x8_16, depthwise" in names
+        for _, fmas, *_, share in cells:
+            assert share == f"{int(fmas) / 10 / width:.0%}"
 
 
-def test_a_refusal_is_one_line(tmp_path: Path) -> None:
-    program = tmp_path / "mca"
-    program.write_text("#!/bin/sh\necho 'error: unknown cpu' >&2\necho more >&2\nexit 1\n")
-    program.chmod(0o755)
-    with pytest.raises(RunFailed, match=r"^llvm-mca: error: unknown cpu$"):
-        arm_assembly.cycles(str(program), "z80", aarch64_loops.hot_loop(LISTING))
-    with pytest.raises(BadInput, match="does not run"):
-        arm_assembly.find_mca(str(tmp_path / "nowhere"))
+def test_an_old_model_is_not_asked(tmp_path: Path) -> None:
+    old = fake_mca(tmp_path, 14, REFUSAL)
+    done = report("--llvm-mca", old)
+    assert done.returncode == 2
+    assert done.stderr == f"error: --llvm-mca {old}: expected LLVM 16 or newer\n"
 
 
-def test_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mca = fake_mca(tmp_path, 19, cycles=10_000)
-    variant = ["--alpha", "0.25", "--resolution", "32"]
-    monkeypatch.setattr(
-        sys, "argv", ["arm_assembly", "--target", "arm-graviton2", "--llvm-mca", mca, *variant]
-    )
-    assert arm_assembly.main() == 0
-    out = capsys.readouterr().out
-    assert "arm-graviton2: neoverse-n1, 2 FMAs a cycle" in out
-    assert "pointwise_conv2d_1x1x256_256" in out and "depthwise_conv2d_4x4x32_s2" in out
-    assert "separable_conv2d_16x16x8_16, 1x1" in out
-    assert "separable_conv2d_16x16x8_16, depthwise" in out
+@pytest.mark.parametrize("newest", [True, False])
+def test_the_newest_on_the_path_is_asked(tmp_path: Path, newest: bool) -> None:
+    # newer than any that is installed here, or none new enough and then a target that is refused
+    fake_mca(tmp_path, 14, "exit 1", "llvm-mca")
+    if newest:
+        fake_mca(tmp_path, 29, REFUSAL)
+        done = report("--target", "arm-rpi4", path=tmp_path)
+        assert (done.returncode, done.stderr) == (1, "error: llvm-mca: error: unknown cpu\n")
+    else:
+        done = report("--target", "x86-64-v3", path=tmp_path)
+        assert done.returncode == 2 and "expected one of arm-rpi3" in done.stderr
+
+
+def test_a_program_that_does_not_run_is_one_line(tmp_path: Path) -> None:
+    done = report("--llvm-mca", str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert "does not run" in done.stderr and done.stderr.count("\n") == 1

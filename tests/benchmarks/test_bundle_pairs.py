@@ -2,76 +2,91 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import sys
+import re
+import shutil
 from pathlib import Path
 
-import bundle_pairs
-import handover
 import pytest
-from support import tiny_bundle
+from support import benchmark_scripts, tiny_bundle
+
+TWO_CPUS = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+
+# In the place of handover.c: ten handovers of each kind by turns, or of the first kind each second.
+SCRIPTED = """
+double handover_ns(int first, int second, int turns) {{
+  static int calls;
+  return calls++ / {run} % 2 ? 400.0 : 90.0;
+}}
+"""
 
 
-def test_the_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundles = [str(tmp_path / name) for name in ("one", "other")]
-    for bundle in bundles:
-        tiny_bundle.write(Path(bundle), tiny_bundle.classifier())
+def write_bundle(path: Path) -> str:
+    tiny_bundle.write(path, tiny_bundle.classifier())
+    return str(path)
+
+
+def compiler_of(folder: Path, source: str) -> dict[str, str]:
+    """An environment whose gcc compiles ``source`` whatever file it is given last."""
+    (folder / "handover.c").write_text(source)
+    gcc = folder / "gcc"
+    gcc.write_text(
+        "#!/bin/sh\n"
+        f'exec {shutil.which("gcc")} -O2 -shared -fPIC -o "$6" "{folder / "handover.c"}"\n'
+    )
+    gcc.chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_the_results(tmp_path: Path) -> None:
+    bundles = [write_bundle(tmp_path / name) for name in ("one", "other")]
     file = tmp_path / "pairs.json"
     options = ["--threads", "1", "--seconds", "0.2", "--json", str(file)]
-    monkeypatch.setattr(sys, "argv", ["bundle_pairs", *bundles, *options])
-    assert bundle_pairs.main() == 0
-    assert f"1 thread: {bundles[0]} takes" in capsys.readouterr().out
-    (row,) = json.loads(file.read_text())["rows"]
+    done = benchmark_scripts.run("bundle_pairs", *bundles, *options)
+    assert done.returncode == 0, done.stderr
+    assert f"1 thread: {bundles[0]} takes" in done.stdout
+    result = json.loads(file.read_text())
+    assert result["format_version"] == 1 and result["machine"]["versions"]["numpy"]
+    assert result["command"].startswith("python ") and result["created"].endswith("+00:00")
+    (row,) = result["rows"]
     low, high = row["interval"]
     assert row["pairs"] > 1 and 0 < low <= row["ratio"] <= high
     assert all(one > 0 for one in row["median_ms"])
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
-def test_near_and_far_cpus_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = str(tmp_path / "one")
-    tiny_bundle.write(Path(bundle), tiny_bundle.classifier())
-    times = itertools.cycle([90.0] * 9 + [400.0] * 9)
-    monkeypatch.setattr(handover.Handover, "ns", lambda _: next(times))
+@TWO_CPUS
+def test_near_and_far_cpus_apart(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "one")
     file = tmp_path / "pairs.json"
     options = ["--threads", "1", "--seconds", "0.5", "--handover", "--json", str(file)]
-    monkeypatch.setattr(sys, "argv", ["bundle_pairs", bundle, bundle, *options])
-    assert bundle_pairs.main() == 0
-    assert "far CPUs (400 ns)" in capsys.readouterr().out
+    environment = compiler_of(tmp_path, SCRIPTED.format(run=9))
+    done = benchmark_scripts.run("bundle_pairs", bundle, bundle, *options, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert "far CPUs (400 ns)" in done.stdout
     near, far = json.loads(file.read_text())["rows"]
     assert (near["cpus"], near["handover_ns"], far["cpus"]) == ("near", 90.0, "far")
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
-def test_cpus_that_are_neither_near_nor_far_measure_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = str(tmp_path / "one")
-    tiny_bundle.write(Path(bundle), tiny_bundle.classifier())
-    times = itertools.cycle([90.0, 400.0])
-    monkeypatch.setattr(handover.Handover, "ns", lambda _: next(times))
+@TWO_CPUS
+def test_cpus_that_are_neither_near_nor_far_measure_nothing(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "one")
     options = ["--threads", "1", "--seconds", "0.2", "--handover"]
-    monkeypatch.setattr(sys, "argv", ["bundle_pairs", bundle, bundle, *options])
-    assert bundle_pairs.main() == 1
-    assert "take more --seconds" in capsys.readouterr().err
+    environment = compiler_of(tmp_path, SCRIPTED.format(run=1))
+    done = benchmark_scripts.run("bundle_pairs", bundle, bundle, *options, environment=environment)
+    assert done.returncode == 1
+    assert "take more --seconds" in done.stderr
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@TWO_CPUS
 def test_a_line_goes_there_and_back() -> None:
-    before = os.sched_getaffinity(0)
-    assert 0 < handover.Handover().ns() < 1e6
-    assert os.sched_getaffinity(0) == before
+    done = benchmark_scripts.run("handover")
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(r"CPU \d+ to CPU \d+ and back: (\d+) ns\n", done.stdout)
+    assert found is not None and int(found[1]) > 0
 
 
-def test_no_bundle_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["bundle_pairs", str(tmp_path / "no"), str(tmp_path / "no")])
-    assert bundle_pairs.main() == 2
-    assert capsys.readouterr().err.startswith("error: ")
+def test_no_bundle_is_one_line(tmp_path: Path) -> None:
+    done = benchmark_scripts.run("bundle_pairs", str(tmp_path / "no"), str(tmp_path / "no"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
+from support import benchmark_scripts, gpu_networks
 
-import pytest
-from support import gpu_networks
-
-from tvm_mobilenet.models import MobileNetConfig
-
-REPOSITORY = Path(__file__).parents[2]
+from schedules.cuda.device import device_of
+from schedules.cuda.fusion import cheapest
+from schedules.cuda.kernel_times import KernelTimes
+from tvm_mobilenet.hardware import target
 
 
-def benchmark() -> Any:
-    path = REPOSITORY / "benchmarks" / "cuda_pairs.py"
-    spec = importlib.util.spec_from_file_location("cuda_pairs", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_chain_is_the_compilers() -> None:
-    assert benchmark().chain_of(MobileNetConfig(), 1) == gpu_networks.chain()
-
-
-def test_a_line_for_every_precision(monkeypatch: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["cuda_pairs.py", "--target", "cuda-sm_75", "--batches", "8"])
-    benchmark().main()
-    fp32, fp16 = capsys.readouterr().out.splitlines()
-    assert fp32.startswith("sm_75 fp32 batch  8: SSSSSSSSSSSS..") and fp32.endswith("( 0.0 %)")
-    assert fp16.startswith("sm_75 fp16 batch  8: .PPP.") and "(12." in fp16
+def test_a_line_for_every_precision_and_batch() -> None:
+    done = benchmark_scripts.run("cuda_pairs", "--target", "cuda-sm_75", "--batches", "1,8")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    heads = [line.partition(":")[0] for line in lines]
+    assert heads == [
+        *("sm_75 fp32 batch  1", "sm_75 fp32 batch  8"),
+        *("sm_75 fp16 batch  1", "sm_75 fp16 batch  8"),
+    ]
+    assert lines[1].startswith("sm_75 fp32 batch  8: SSSSSSSSSSSS..")
+    assert lines[1].endswith("( 0.0 %)")
+    assert lines[3].startswith("sm_75 fp16 batch  8: .PPP.") and "(12." in lines[3]
+    # the chain of layers is the one that the compiler's legalization asks to be paired
+    times = KernelTimes(device_of(target.resolve("cuda-sm_75").tvm_target()), "fp16")
+    time, pairs = cheapest(times, gpu_networks.chain())
+    letters, found, *_ = lines[2].partition(": ")[2].split()
+    assert found == f"{time:.1f}" and len(letters) == len(gpu_networks.chain()) - len(pairs)

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-import tuning_speed
+from support import benchmark_scripts
 
-NETWORK = ["--alpha", "0.25", "--resolution", "32", "--ours-only", "--rounds", "1"]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["tuning_speed.py", *NETWORK, *arguments])
-    return tuning_speed.main()
+NETWORK = ("--alpha", "0.25", "--resolution", "32", "--ours-only", "--rounds", "1")
+BATCH = 12
 
 
-def test_it_counts_what_was_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_counts_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "speed.json"
     kernel = "depthwise_conv2d_2x2x128"
-    assert run(monkeypatch, "--kernel", kernel, "--json", str(path)) == 0
+    done = benchmark_scripts.run("tuning_speed", *NETWORK, "--kernel", kernel, "--json", str(path))
+    assert done.returncode == 0, done.stderr
     result = json.loads(path.read_text())
-    assert result["kernels"] == [kernel]
+    assert result["kernels"] == [kernel] and result["machine"]["cores"] >= 1
     (only,) = result["rounds"]
-    assert 1 <= only["candidates"] == result["candidates"] <= tuning_speed.BATCH
+    assert 1 <= only["candidates"] == result["candidates"] <= BATCH
     assert result["ours_per_second"] == pytest.approx(only["candidates"] / only["ours_s"])
-    assert f"{only['candidates']} candidates" in capsys.readouterr().out
+    assert f"{only['candidates']} candidates" in done.stdout
 
 
-def test_a_kernel_that_the_network_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match=r"wanted conv3d; this network has .*depthwise_conv2d_2x2"):
-        run(monkeypatch, "--kernel", "conv3d")
+def test_a_kernel_that_the_network_does_not_have() -> None:
+    done = benchmark_scripts.run("tuning_speed", *NETWORK, "--kernel", "conv3d")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "error: expected conv3d; this network has " in done.stderr
+    assert "depthwise_conv2d_2x2" in done.stderr

@@ -83,7 +83,8 @@ RAISED: dict[str, tuple[BaseException, int, str]] = {
     "numpy's memory": (MemoryError("Unable to allocate 9 TiB"), 1, "of memory: Unable to allocate"),
     "recursion": (RecursionError("too deep"), 1, "error: unexpected RecursionError: too deep"),
     "a file": (PermissionError(errno.EACCES, "Permission denied", "f"), 1, "error: f: Permission"),
-    "a package": (ModuleNotFoundError("No", name="torch"), 1, "the package torch is not installed"),
+    "a package": (ModuleNotFoundError("No", name="zlib"), 1, "error: zlib is not installed, and"),
+    "an extra's": (ModuleNotFoundError("No", name="torch"), 2, "pip install 'tvm-mobilenet[comp"),
     "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted"),
 }
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from support import rpc_devices
 
 from tvm_mobilenet import devices
 from tvm_mobilenet.emulation import devices as emulated_devices
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.remote import tracker
+from tvm_mobilenet.remote import local_farm, tracker
 from tvm_mobilenet.remote.tracker import DeviceQueue, TrackerAddress
 
 SUMMARY = {
@@ -96,12 +95,12 @@ def test_two_servers_that_start_at_once_take_two_ports(monkeypatch: pytest.Monke
     with socket.socket() as other:
         # where the other one is between choosing its port and listening at it
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind((rpc_devices.HOST, 0))
+        other.bind((local_farm.HOST, 0))
         port = other.getsockname()[1]
         monkeypatch.setattr(emulated_devices, "FIRST_SERVER_PORT", port)
         monkeypatch.setattr(emulated_devices, "LAST_SERVER_PORT", port + 20)
-        with rpc_devices.tracker() as address, rpc_devices.server(address, "any"):
-            (queue,) = tracker.query_tracker(address)
+        with local_farm.running(1, "any") as farm:
+            (queue,) = tracker.query_tracker(farm.address)
     (server,) = queue.servers
     assert port < int(server.rpartition(":")[2]) < port + 20
 

@@ -17,7 +17,7 @@ import pytest
 from support import gpu_networks
 from tvm import tirx
 
-from schedules.cuda.device import DEVICES
+from schedules.cuda.device import device_of
 from schedules.cuda.fusion import Pair
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.workload import Convolution
@@ -79,7 +79,7 @@ def kind_of(kernel: str) -> str:
 
 def some_of_each_pair(chain: Sequence[Convolution]) -> list[Pair]:
     """So that the networks here have every kind of kernel, of large images and of small ones."""
-    times = KernelTimes(DEVICES["sm_90"], "fp16")
+    times = KernelTimes(device_of(target.resolve("cuda-sm_90").tvm_target()), "fp16")
     small = len(chain) - 5  # at 7 x 7 channels, then two layers alone
     pairs = [Pair(0), *(Pair(first) for first in range(6, small - 1, 2))]
     for first in (3, small):
@@ -114,11 +114,12 @@ def test_every_target(name: str, precision: str) -> None:
     """Nothing spills or lies in local memory; loads are 16 bytes; tensor cores where meant."""
     code = compiled(name, precision)
     arch = name.removeprefix("cuda-")
+    allowed = device_of(target.resolve(name).tvm_target()).shared_bytes
     assert f".target {arch}" in code.compiled.ptx
     assert {kernel.name for kernel in code.kernels.values()} == set(code.compiled.resources)
     for kernel, used in code.compiled.resources.items():
         assert used.stack_bytes == used.spill_bytes == 0, kernel
-        assert used.registers <= 255 and used.shared_bytes <= DEVICES[arch].shared_bytes, kernel
+        assert used.registers <= 255 and used.shared_bytes <= allowed, kernel
     shapes = {
         "fp16": f"m16n8k{8 if arch == 'sm_75' else 16}.row.col.f32.f16.f16.f32",
         "tf32": "m16n8k8.row.col.f32.tf32.tf32.f32",
@@ -194,17 +195,14 @@ def test_no_tf32_there(
     assert error.count("\n") == 1 and says in error
 
 
-def test_the_models_know_the_targets_devices() -> None:
-    """The models' table is in `schedules`, which read no target file."""
-    for name in TARGETS:
-        spec = target.resolve(name)
-        assert spec.gpu is not None
-        device = DEVICES[spec.gpu.arch]
-        assert device.multiprocessors == spec.num_cores
-        assert device.registers == spec.gpu.registers
-        assert device.shared_bytes <= spec.gpu.shared_memory
-        assert "fp16" in spec.gpu.tensor_cores
-    assert {target.resolve(name).gpu.arch for name in TARGETS} == set(DEVICES)  # type: ignore[union-attr]
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_models_know_what_the_targets_say(name: str) -> None:
+    spec = target.resolve(name)
+    assert spec.gpu is not None and "fp16" in spec.gpu.tensor_cores
+    device = device_of(spec.tvm_target())
+    assert f"sm_{device.capability}" == spec.gpu.arch
+    assert device.multiprocessors == spec.num_cores
+    assert {fact: getattr(device, fact) for fact in spec.facts} == spec.facts
 
 
 # Compilers that will not do, each one line

@@ -259,7 +259,7 @@ def test_pooling_in_the_classifier(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
-def test_the_emulated_gpu_sees_a_missing_barrier(
+def test_the_emulated_gpu_detects_a_missing_barrier(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
 ) -> None:
     network = gpu_networks.mobilenet(0.25, 32)
@@ -275,7 +275,7 @@ def test_the_emulated_gpu_sees_a_missing_barrier(
         gpu_networks.run_emulated(network, plan, kind, "fp32", tmp_path, rng, monkeypatch)
 
 
-def test_the_emulated_gpu_sees_what_nobody_rounded(
+def test_the_emulated_gpu_detects_unrounded_tf32(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
 ) -> None:
     network = gpu_networks.mobilenet(0.25, 32)

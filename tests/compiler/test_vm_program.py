@@ -59,14 +59,16 @@ def test_it_computes_the_network(bundle: Path, threads: int, rng: np.random.Gene
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_its_manifest_tells_every_kernel(bundle: Path) -> None:
+def test_the_manifest_of_a_vm_bundle_lists_every_kernel(bundle: Path) -> None:
     with open_bundle(bundle) as opened:
         layers = opened.manifest.layers
     assert layers[0].workload == "stem_conv2d_16x16x8_s2"
     assert all(layer.flops > 0 and layer.nbytes > 0 for layer in layers)
 
 
-def test_it_runs_what_the_static_executor_cannot(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_the_vm_runs_what_the_static_executor_cannot(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     network = seeded(Halves())
     file = tmp_path / "halves.onnx"
     onnx.save(onnx_export.export(network, SHAPE), file)

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import tvm
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.static_programs import compiled, relax_of, seeded
 from torch import nn
@@ -81,7 +81,6 @@ def all_of(claim: Claim, thread: int) -> list[int]:
     return done
 
 
-@settings(deadline=None)
 @given(
     st.data(),
     st.integers(1, MAX_THREADS),
@@ -113,7 +112,7 @@ def test_threads_of_one_speed_keep_to_their_runs() -> None:
     assert claim(0) is None and claim(1) is None
 
 
-def test_a_fast_thread_takes_from_the_end_of_a_slow_ones_run() -> None:
+def test_a_fast_thread_steals_from_the_end_of_a_slow_threads_rows() -> None:
     claim = loop_of(2, 1, 48)
     slow = claim(0)
     fast = [claim(1) or [] for _ in range(2 * CHUNKS - 1)]
@@ -124,7 +123,7 @@ def test_a_fast_thread_takes_from_the_end_of_a_slow_ones_run() -> None:
 
 
 @pytest.mark.parametrize(("begun", "helped"), [(CHUNKS - BEHIND, True), (CHUNKS - 1, False)])
-def test_help_is_for_a_thread_that_is_clearly_behind(begun: int, helped: bool) -> None:
+def test_work_is_stolen_only_from_a_thread_clearly_behind(begun: int, helped: bool) -> None:
     """What it takes from another it would have to bring over from that one's cache."""
     claim = loop_of(2, 1, 48)
     for _ in range(begun):
@@ -145,7 +144,7 @@ def test_a_thread_has_the_same_rows_in_every_round() -> None:
         assert rows == {2 * thread, 2 * thread + 1}
 
 
-def test_a_row_left_over_goes_round() -> None:
+def test_the_remainder_row_rotates_between_threads() -> None:
     """Of seven rows two threads have three and a half: the middle one in every other round."""
     claim = loop_of(2, CHUNKS, 7, behind=MANY)
     first, second = all_of(claim, 0), all_of(claim, 1)

@@ -93,6 +93,25 @@ def test_counts_the_trips_of_nested_loops_it_does_not_follow() -> None:
     assert count.instructions == 1 + 300 * (2 + 64 * 5 + 3) + 1
 
 
+def test_whole_vectors_have_a_width_of_their_own() -> None:
+    """A loop of two loads and two FMAs, the adding and branching beside them."""
+    body = """
+	mov	x8, #1000
+.L1:
+	ldr	q1, [x0]
+	fmla	v0.4s, v2.4s, v2.4s
+	ldr	q3, [x0]
+	fmla	v4.4s, v5.4s, v5.4s
+	subs	x8, x8, #1
+	b.ne	.L1
+"""
+    core = replace(A72, fma_latency=1)
+    assert run_arm(body, core=core).cycles < 2.5 * 1000
+    assert run_arm(body, core=replace(core, vector_issue=1)).cycles > 3.9 * 1000
+    # no other width: what enters beside the vectors costs nothing
+    assert run_arm(body, core=replace(core, vector_issue=1)).cycles < 4.1 * 1000
+
+
 @pytest.mark.parametrize("trips", [1, 2, 3, 7, 8, 9, 1000, 1001])
 def test_counts_an_unrolled_loop_with_a_remainder(trips: int) -> None:
     body = f"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from support import tuning_kernels
 from support.tuning_kernels import SPEC, matmul
 from tvm.s_tir import meta_schedule as ms
 
-from tvm_mobilenet import records
+from tvm_mobilenet import records, tvm_runtime
 from tvm_mobilenet.database import store
 from tvm_mobilenet.database.lines import (
     RecordInfo,
@@ -54,7 +53,7 @@ def info(latency_us: float, **other: Any) -> RecordInfo:
 
 
 @pytest.fixture
-def log(tmp_path: Path, space: KernelSpace, candidates: list[Candidate]) -> Iterator[Path]:
+def log(tmp_path: Path, space: KernelSpace, candidates: list[Candidate]) -> Path:
     """A folder with five records, 30 to 70 us, and a failure."""
     with Records.open(tmp_path / "log", SPEC, writable=True) as opened:
         opened.append(
@@ -65,7 +64,7 @@ def log(tmp_path: Path, space: KernelSpace, candidates: list[Candidate]) -> Iter
         )
         opened.append([Failed(space.mod, candidates[5].key, "run timeout", "it hung")])
         opened.add_runs([RUN])
-    yield tmp_path / "log"
+    return tmp_path / "log"
 
 
 def test_what_is_written_is_read_back(
@@ -80,6 +79,37 @@ def test_what_is_written_is_read_back(
     schedule, found = opened.schedule_for(matmul(8, 32, 16).func)
     assert schedule is not None and found == info(30.0)
     assert opened.schedule_for(matmul(8, 64, 16).func) == (None, None)
+
+
+def test_what_is_not_there_is_known_by_its_hash(
+    log: Path, space: KernelSpace, candidates: list[Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = replace(info(30.0), tvm_version=tvm_runtime.version())
+    others = [KernelSpace(matmul(8, n, 16).func, SPEC.tvm_target()) for n in (48, 64)]
+    with Records.open(log.parent / "ours", SPEC, writable=True) as opened:
+        for one in (space, *others):
+            opened.append([Measured(one.mod, one.default.trace_json, ours)])
+    absent = KernelSpace(matmul(8, 96, 16).func, SPEC.tvm_target()).mod
+    read: list[int] = []
+    module = Records.module
+    monkeypatch.setattr(Records, "module", lambda self, i: read.append(i) or module(self, i))
+    reopened = Records.open(log.parent / "ours", SPEC)
+    assert reopened.find(absent) is None and set(read) == {0}, "the first, to test its hash"
+    assert [reopened.find(one.mod) for one in (space, *others)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("version", [None, "0.26"], ids=["this TVM", "another"])
+def test_hashes_of_another_build_hide_nothing(
+    log: Path, space: KernelSpace, candidates: list[Candidate], version: str | None
+) -> None:
+    come_from = version or tvm_runtime.version()
+    with Records.open(log.parent / "other", SPEC, writable=True) as opened:
+        found = replace(info(30.0), tvm_version=come_from)
+        opened.append([Measured(space.mod, candidates[0].trace_json, found)])
+    path = log.parent / "other" / store.WORKLOADS
+    (_, module) = json.loads(path.read_text())
+    path.write_text(json.dumps(["1234", module]) + "\n")
+    assert Records.open(log.parent / "other", SPEC).find(space.mod) == 0
 
 
 def test_metaschedule_loads_the_database(log: Path, space: KernelSpace) -> None:
@@ -104,7 +134,7 @@ def test_the_last_measurement_of_a_schedule_counts(
         assert opened.ranked(0)[0].trace_key == candidates[0].key
 
 
-def test_a_search_that_was_decided_side_by_side_stays_decided(
+def test_final_measurements_decide_until_a_later_search(
     log: Path, space: KernelSpace, candidates: list[Candidate]
 ) -> None:
     with Records.open(log, SPEC, writable=True) as opened:
@@ -119,7 +149,7 @@ def test_a_search_that_was_decided_side_by_side_stays_decided(
         assert opened.ranked(0)[0].trace_key == candidates[3].key
 
 
-def test_what_is_measured_side_by_side_does_not_reorder_a_models_times(
+def test_final_measurements_do_not_reorder_modelled_records(
     log: Path, space: KernelSpace, candidates: list[Candidate]
 ) -> None:
     with Records.open(log, SPEC, writable=True) as opened:
@@ -169,7 +199,7 @@ def test_a_truncated_line_is_named_and_skipped_only_on_request(log: Path, name: 
     assert len(Records.open(log, SPEC).records) == 5
 
 
-def test_a_bad_workload_line_takes_its_records_with_it_and_no_others(
+def test_a_bad_workload_line_drops_only_its_own_records(
     log: Path, candidates: list[Candidate]
 ) -> None:
     other = KernelSpace(matmul(8, 64, 16).func, SPEC.tvm_target())
@@ -272,10 +302,12 @@ GOOD_INFO = json.dumps({"record": "00", "info": {"latency_us": 10.0}})
 
 
 def refuses_or_returns(parse: Any, *args: Any) -> None:
+    error = ""
     try:
         parse(*args)
-    except ValueError as error:
-        assert "\n" not in str(error)
+    except ValueError as raised:
+        error = str(raised)
+    assert "\n" not in error
 
 
 @given(st.text() | JSON.map(json.dumps))
@@ -298,7 +330,7 @@ def test_a_damaged_record_is_refused_or_still_whole(place: int, put: str, drop: 
 @given(st.sampled_from([GOOD, GOOD_INFO]), st.data())
 def test_every_truncation_is_refused(text: str, data: st.DataObject) -> None:
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
-    with pytest.raises(ValueError, match="not valid JSON"):
+    with pytest.raises(ValueError, match="not JSON"):
         parse_record(cut, 1) if text == GOOD else parse_provenance(cut, 1)
 
 
@@ -309,7 +341,7 @@ def test_a_decision_outside_its_trace_is_refused(decisions: list[tuple[int, Any]
     if inside:
         parse_record(text, 1)
     else:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="a decision"):
             parse_record(text, 1)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support import network_kernels
 
 from schedules.cpu.sharing import EVEN
-from tvm_mobilenet import models
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database.lookup import shipped_logs
 from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.network import source
 from tvm_mobilenet.scheduling.balance import imbalance
 from tvm_mobilenet.scheduling.rules import default_schedule
 from tvm_mobilenet.scheduling.space import KernelSpace
@@ -36,12 +37,20 @@ def test_every_record_was_measured_and_applies(log: Path) -> None:
         space.replay(record.trace_json)  # raises Rejected
 
 
-def test_every_kernel_of_a_network_has_one(log: Path) -> None:
+def test_every_kernel_of_the_networks_has_one(log: Path) -> None:
     """A change of a kernel's compute leaves its record behind, and nothing else says so."""
     cores = Records.open(log, None).meta["target"]["num-cores"]
     spec = target.resolve(log.name).with_cores(cores)
-    network = source.from_config(models.config_from("mobilenet_v1", 0.25, 128))
-    compile.refuse_untuned(network, spec, Records.open(log, spec))
+    records = Records.open(log, spec)
+    kernels = {
+        kernel.name: kernel.func
+        for config in network_kernels.VARIANTS
+        for kernel in pipeline.kernels_of(
+            network_kernels.relax_module(config)[0], CompileOptions(spec)
+        )
+    }
+    missing = [name for name, func in kernels.items() if records.schedule_for(func)[0] is None]
+    assert len(kernels) > 100 and not missing
 
 
 def test_more_cores_get_what_keeps_them_busy() -> None:

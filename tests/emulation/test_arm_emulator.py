@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.rpc_devices import free_port
 
 from tvm_mobilenet import bench, models
 from tvm_mobilenet.api import build_bundle
@@ -25,6 +24,7 @@ from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.network import source
 from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.remote import session
+from tvm_mobilenet.remote.local_farm import free_port
 from tvm_mobilenet.remote.tracker import EMULATED_KEY, TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema
 
@@ -117,7 +117,7 @@ def on_device(*arguments: str) -> subprocess.CompletedProcess[str]:
         [emulator.find().python, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         env={"PATH": os.environ["PATH"]},
     )

@@ -122,8 +122,12 @@ def test_a_bundle_of_another_architecture_is_refused(
 
 @pytest.mark.skipif(shutil.which("aarch64-linux-android24-clang") is not None, reason="NDK there")
 def test_a_missing_linker_is_one_line(tmp_path: Path) -> None:
-    from tvm_mobilenet.compiler import build
+    from tvm_mobilenet.compiler import linking
 
     with pytest.raises(BadInput, match=r"aarch64-linux-android24-clang.*not installed") as caught:
-        build.link(None, tmp_path / "model.so", target.resolve("arm-android"))
+        linking.link(
+            None,  # type: ignore[arg-type]
+            tmp_path / "model.so",
+            target.resolve("arm-android"),
+        )
     assert "\n" not in str(caught.value)

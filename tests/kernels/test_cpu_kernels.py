@@ -9,7 +9,8 @@ import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.kernel_cases import Case, Convolution, activate
+from support.arrays import activate
+from support.kernel_cases import Case, Convolution
 from support.odd_kernels import CASES, FAST_PRODUCTS, SEPARABLE, convolutions
 from torch.nn import functional
 
@@ -37,7 +38,7 @@ def test_unscheduled_compute(case: Case, rng: np.random.Generator) -> None:
     check_unscheduled(case, rng)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(case=convolutions(), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, seed: int) -> None:
     check_unscheduled(case, np.random.default_rng(seed))

@@ -34,7 +34,7 @@ def test_parsed_as_by_tvm_and_kept() -> None:
     assert quick(5) is quick(5) and quick(size=6) is not quick(5)
 
 
-def test_frames_are_told_in_full_afterwards() -> None:
+def test_stack_frames_show_their_source_again_after_parsing() -> None:
     def fails(size: int) -> tirx.PrimFunc:
         assert inspect.stack()[0].code_context is None
         raise LookupError(size)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from support import network_kernels
-from support.kernel_cases import left_operands
+from support.arrays import left_operands
 from support.static_programs import Array, check
 from torch import nn
 

@@ -226,7 +226,7 @@ def test_bad_config_is_one_line(values: dict[str, Any], says: str) -> None:
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(BadInput, match="mobilenet_v1_shallow"):
         models.config_from("mobilenet_v2")
-    with pytest.raises(BadInput, match="unknown model option depth; there are: alpha"):
+    with pytest.raises(BadInput, match="model option depth: unknown key; there are alpha"):
         models.config_from("mobilenet_v1", depth=3)
     with pytest.raises(BadInput, match="kind"):
         models.config_from("mobilenet_v1", kind="shallow")

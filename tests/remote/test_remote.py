@@ -16,7 +16,7 @@ from tvm_mobilenet.emulation import devices as emulated_devices
 from tvm_mobilenet.emulation import emulator, instruction_count
 from tvm_mobilenet.emulation.emulator import Emulator
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.hardware import cpu, toolchain
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.remote.device import About
 from tvm_mobilenet.remote.session import check_features
 
@@ -96,21 +96,6 @@ def test_emulate_flag(arguments: list[str], says: str, capsys: pytest.CaptureFix
         devices.main(arguments)
     error = capsys.readouterr().err
     assert caught.value.code == 2 and says in error and error.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("compiler", "package"),
-    [
-        ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-        ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),
-        ("aarch64-linux-android24-clang", "google-android-ndk-installer"),
-        ("gcc", "gcc"),
-        ("cc", "gcc"),
-        ("oa64-clang", None),
-    ],
-)
-def test_the_package_of_a_compiler(compiler: str, package: str | None) -> None:
-    assert toolchain.package_of(compiler) == package
 
 
 # Bundles for another machine

@@ -58,7 +58,7 @@ def test_verdict(low: float, high: float, verdict: str) -> None:
     assert Ratio(1.0, low, high).verdict == verdict
 
 
-def test_a_clear_difference_is_seen_and_placed() -> None:
+def test_a_clear_difference_is_detected_with_its_direction() -> None:
     ratio = compare(noisy(12, 0.05, seed=1), noisy(10, 0.05, seed=2))
     assert ratio.low < 1.2 < ratio.high
     assert ratio.high - ratio.low < 0.03
@@ -80,7 +80,7 @@ def test_the_same_engine_twice_is_no_difference() -> None:
     assert verdicts.count("no difference") >= 19
 
 
-def test_a_slow_stretch_that_both_share_changes_nothing() -> None:
+def test_slowness_that_both_engines_share_does_not_change_the_ratio() -> None:
     pace = np.repeat([1.0, 2.0, 1.0], [200, 100, 200])
     ours = np.array(noisy(10, 0.01, seed=3)) * pace
     engine = np.array(noisy(11, 0.01, seed=4)) * pace
@@ -89,7 +89,7 @@ def test_a_slow_stretch_that_both_share_changes_nothing() -> None:
     assert ratio.high - ratio.low < 0.02
 
 
-def test_a_burst_in_one_engine_only_does_not_decide() -> None:
+def test_noise_in_one_engine_alone_gives_no_verdict() -> None:
     ours, engine = noisy(10, 0.01, seed=5), noisy(10, 0.01, seed=6)
     engine[100:120] = [500.0] * 20
     assert compare(engine, ours).verdict == "no difference"

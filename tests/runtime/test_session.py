@@ -55,7 +55,7 @@ def python(script: str, *arguments: str | Path, **environment: str) -> str:
     """What ``script`` prints in a fresh interpreter."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, timeout=120
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -76,7 +76,7 @@ def test_run_agrees_with_the_reference(tmp_path: Path, name: str) -> None:
 
 
 def test_several_outputs(tmp_path: Path) -> None:
-    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(True), two_outputs=True)
+    tiny_bundle.write(tmp_path / "tiny", tiny_bundle.classifier(two_outputs=True), two_outputs=True)
     x = tiny_bundle.sample_input()
     with load(tmp_path / "tiny") as loaded:
         logits, doubled = loaded.run(x)
@@ -252,7 +252,7 @@ def test_numpy_tvm_ffi_and_the_runtime_library_are_enough(tiny: Path, tmp_path: 
     library = tvm_runtime.find_library()
     (device / "lib" / library.name).symlink_to(library)
     script = (
-        "import sys; from tvm_mobilenet import tvm_runtime; "
+        "import sys; from tvm_mobilenet import run, tvm_runtime; "
         "print(tvm_runtime.version()); sys.exit(run.main(sys.argv[1:]))"
     )
     done = subprocess.run(
@@ -261,7 +261,7 @@ def test_numpy_tvm_ffi_and_the_runtime_library_are_enough(tiny: Path, tmp_path: 
         text=True,
         cwd=tmp_path,
         env={"PYTHONPATH": str(device), "TVM_LIBRARY_PATH": str(device / "lib")},
-        timeout=120,
+        timeout=240,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "None"
@@ -355,6 +355,7 @@ def test_a_pool_that_cannot_grow_is_one_line(tiny: Path) -> None:
     script = """
 import os, sys
 from tvm_mobilenet import errors, tvm_runtime
+from tvm_mobilenet.runtime.session import load
 tvm_runtime.library()
 cpus = os.sched_getaffinity(0)
 tvm_runtime.ffi().get_global_func("runtime.config_threadpool")(-3, 1, ["0"])

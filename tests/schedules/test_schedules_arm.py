@@ -11,7 +11,6 @@ import platform
 from collections.abc import Callable
 from functools import cache
 
-import aarch64_loops
 import numpy as np
 import pytest
 import tvm
@@ -25,8 +24,11 @@ from tvm.target import Target
 
 from schedules import RULES
 from schedules.arm_cpu import cores
+from schedules.facts import FACTS
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN
+from tvm_mobilenet.core_model import loops
+from tvm_mobilenet.core_model.loops import Loop
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.models import config_from
@@ -39,6 +41,7 @@ HOST = {
     "keys": ["arm_cpu", "cpu"],
     "mtriple": f"{platform.machine()}-linux-gnu",
     "num-cores": 4,
+    FACTS: dict(target.resolve("arm-rpi4").facts),
 }
 KERNELS = network_kernels.distinct()
 LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
@@ -100,7 +103,7 @@ def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
 
 
 # the shapes are small as they are; making them smaller would take minutes of compiling
-@settings(max_examples=6, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=6, phases=[Phase.reuse, Phase.generate])
 @given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, seed: int) -> None:
     check_decisions(case, np.random.default_rng(seed))
@@ -143,10 +146,8 @@ def test_every_rule_of_x86_has_its_arm_one() -> None:
 
 @pytest.mark.parametrize("rule", sorted([*GOLDEN, *GOLDEN_OF_NETWORK]))
 def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
-    if rule in GOLDEN:
-        func = GOLDEN[rule].func()
-    else:
-        func = kernel_of_largest(GOLDEN_OF_NETWORK[rule])
+    known = GOLDEN.get(rule)
+    func = known.func() if known else kernel_of_largest(GOLDEN_OF_NETWORK[rule])
     assert rule_of(func) == rule
     machine = target.resolve("arm-rpi4").tvm_target()
     golden(f"schedules/arm_cpu/{rule}.tvmscript", by_default(func, machine).script() + "\n")
@@ -176,8 +177,8 @@ def assembly_of(name: str, machine: str) -> str:
     return str(lower(mod, spec.tvm_target()).inspect_source("asm"))
 
 
-def hot_loop(name: str, machine: str) -> aarch64_loops.Loop:
-    return aarch64_loops.hot_loop(assembly_of(name, machine))
+def hot_loop(name: str, machine: str) -> Loop:
+    return loops.hot_loop(assembly_of(name, machine), "aarch64")
 
 
 @pytest.mark.parametrize("machine", TARGETS)
@@ -229,12 +230,12 @@ def test_hot_loops_of_a_fused_block(block: Separable, machine: str) -> None:
     spec = target.resolve(machine)
     mod = by_default(block.func(), spec.tvm_target())
     assembly = str(lower(mod, spec.tvm_target()).inspect_source("asm"))
-    loops = [one for one in aarch64_loops.innermost_loops(assembly) if one.fmas >= 9]
-    product = max(loops, key=lambda one: one.by_element_fmas)
+    found = [one for one in loops.innermost_loops(assembly, "aarch64") if one.fmas >= 9]
+    product = max(found, key=lambda one: one.by_element_fmas)
     assert product.by_element_fmas == product.fmas >= 64
     assert not product.stack_accesses and not product.calls and not product.scalar_loads
     assert product.instructions_per_fma < POINTWISE_LIMIT
-    filters = [one for one in loops if not one.by_element_fmas]
+    filters = [one for one in found if not one.by_element_fmas]
     assert filters
     for loop in filters:
         assert loop.fmas % 9 == 0 and not loop.calls and not loop.scalar_loads
@@ -246,7 +247,7 @@ def test_hot_loops_of_a_fused_block(block: Separable, machine: str) -> None:
 @pytest.mark.parametrize("machine", TARGETS)
 def test_pooling_hot_loop(machine: str) -> None:
     assembly = assembly_of("pool-7x7x1024", machine)
-    loop = max(aarch64_loops.innermost_loops(assembly), key=lambda one: one.vector_adds)
+    loop = max(loops.innermost_loops(assembly, "aarch64"), key=lambda one: one.vector_adds)
     assert loop.vector_adds >= 7 and not loop.stack_accesses and not loop.calls
     assert not loop.scalar_loads
     # an addition takes its input from memory
@@ -256,27 +257,40 @@ def test_pooling_hot_loop(machine: str) -> None:
 # The model
 
 
-def test_the_core_of_every_target_is_known() -> None:
-    for name in target.known():
-        spec = target.resolve(name)
-        if spec.family == "arm":
-            assert spec.target["mcpu"] in cores.CORES
-            registers = 16 if spec.target["mtriple"].startswith("armv7") else 32
-            assert cores.CORES[spec.target["mcpu"]].registers == registers
+ARM = [name for name in target.known() if name.startswith("arm-")]
 
 
-@pytest.mark.parametrize("core", cores.CORES.values(), ids=cores.CORES)
-def test_tiles_fit_the_registers(core: cores.Core) -> None:
+def core_of(name: str) -> cores.Core:
+    return cores.core_of(target.resolve(name).tvm_target())
+
+
+@pytest.mark.parametrize("name", ARM)
+def test_the_core_is_what_its_target_says(name: str) -> None:
+    spec, core = target.resolve(name), core_of(name)
+    assert {fact: getattr(core, fact) for fact in cores.FACTS} == {
+        fact: spec.facts[fact] for fact in cores.FACTS
+    }
+    assert core.registers == (16 if spec.target["mtriple"].startswith("armv7") else 32)
+
+
+def test_a_target_without_facts_has_no_core() -> None:
+    with pytest.raises(ValueError, match=r"does not say fmas, .*l2_bytes, in its feature\.facts"):
+        cores.core_of(Target({"kind": "llvm", "keys": ["arm_cpu", "cpu"]}))
+
+
+@pytest.mark.parametrize("name", ARM)
+def test_tiles_fit_the_registers(name: str) -> None:
+    core = core_of(name)
     for panel in (1, 2, 3):
         sizes = [1, 2, 3, 4, 6, 7, 8, 14]
         rows, columns, vectors = cores.best_gemm_tile(core, sizes, sizes, sizes, panel)
         pixels = rows * columns
         assert pixels * vectors + pixels + vectors < core.registers
         if core.registers == 32:
-            assert pixels * vectors >= core.fmas_per_cycle * core.fma_latency
+            assert pixels * vectors >= core.fmas * core.fma_latency
 
 
 def test_the_tiles_of_a_72() -> None:
-    core = cores.CORES["cortex-a72"]
+    core = core_of("arm-rpi4")
     assert cores.best_gemm_tile(core, [1, 2, 4], [1, 2, 4, 7, 8], [1, 2, 4, 8], 2) == (1, 8, 2)
     assert cores.best_gemm_tile(core, [1], [1, 7], [1, 2, 4, 8], 2) == (1, 7, 2)

@@ -17,9 +17,18 @@ from support import gpu_networks
 from tvm import relax, tirx
 
 from schedules import RULES
-from schedules.cuda import fma_product, fusion, mma_intrinsics, mma_product
+from schedules.cuda import fma_product, fusion, mma_product
 from schedules.cuda.depthwise_half import After
-from schedules.cuda.device import DEVICES
+from schedules.cuda.device import Device, device_of
+from schedules.cuda.fragments import (
+    TILE,
+    a_place,
+    b_place,
+    c_element,
+    c_place,
+    tf32_a_place,
+    tf32_b_place,
+)
 from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.mma_intrinsics import HALF as HALVES
 from schedules.cuda.mma_intrinsics import TF32, Operand
@@ -30,18 +39,8 @@ from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cuda.program import Launch
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.kernels.gpu import fragments
 from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
-from tvm_mobilenet.kernels.gpu.fragments import (
-    TILE,
-    a_place,
-    b_place,
-    c_element,
-    c_place,
-    tf32_a_place,
-    tf32_b_place,
-)
 from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense
 from tvm_mobilenet.kernels.gpu.image import Image, pack
 from tvm_mobilenet.kernels.gpu.pointwise_depthwise import pointwise_depthwise_conv2d
@@ -92,6 +91,13 @@ FUNCTIONS: dict[str, Callable[[], tirx.PrimFunc]] = {
 }
 
 
+ARCHITECTURES = [name.removeprefix("cuda-") for name in target.known() if name.startswith("cuda-")]
+
+
+def device(arch: str) -> Device:
+    return device_of(target.resolve(f"cuda-{arch}").tvm_target())
+
+
 def test_a_golden_file_for_every_rule() -> None:
     assert sorted(FUNCTIONS) == sorted(RULES["cuda"])
 
@@ -104,7 +110,7 @@ def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
     golden(f"schedules/cuda/{rule}.tvmscript", scheduled.mod.script() + "\n")
 
 
-def test_tf32_is_refused_where_tensor_cores_do_not_multiply_it() -> None:
+def test_tf32_is_refused_before_sm_80() -> None:
     func = FUNCTIONS["pointwise_conv2d_tf32"]().with_attr("global_symbol", "main")
     with pytest.raises(Exception, match="tf32 needs sm_80 or newer, got sm_75"):
         default_schedule(func, target.resolve("cuda-sm_75").tvm_target())
@@ -121,31 +127,20 @@ def test_results_are_read_where_they_were_put() -> None:
         assert c_place(*c_element(lane, held)) == (lane, held)
 
 
-@pytest.mark.parametrize(
-    ("operand", "packed"), [(HALVES, fragments.HALVES), (TF32, fragments.TF32)]
-)
-def test_instructions_read_what_is_packed(operand: Operand, packed: fragments.Fragments) -> None:
-    """`schedules` knows nothing of the computes: the layouts stand in both."""
-    for row, column in np.ndindex(TILE, TILE):
-        assert operand.a_place(row, column) == packed.a_place(row, column)
-        assert operand.b_place(row, column) == packed.b_place(row, column)
-        assert mma_intrinsics.c_place(row, column) == c_place(row, column)
-
-
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
-@pytest.mark.parametrize("arch", sorted(DEVICES))
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_small_images_fill_the_gpu(arch: str, operand: Operand) -> None:
     """At 14 x 14 and 7 x 7 the tiles get small enough for half the multiprocessors at least."""
-    device = DEVICES[arch]
+    gpu = device(arch)
     for pixels, channels in ((196, 512), (49, 1024)):
         rows = -(-pixels // TILE) * TILE
         tiles = (rows // TILE, channels // TILE, channels // TILE)
-        block = mma_product.best_block(device, *tiles, operand)
+        block = mma_product.best_block(gpu, *tiles, operand)
         warps = tiles[0] * tiles[1] // (block.m_each * block.n_each) * block.slices
-        assert warps >= device.multiprocessors * device.tensor_cores / 2
-        product = fma_product.best_block(device, rows, channels, channels)
+        assert warps >= gpu.multiprocessors * gpu.tensor_cores / 2
+        product = fma_product.best_block(gpu, rows, channels, channels)
         threads = rows * channels // (product.m * product.n) * product.threads
-        assert threads >= device.multiprocessors * device.fma_lanes / 2
+        assert threads >= gpu.multiprocessors * gpu.fma_lanes / 2
 
 
 @pytest.mark.parametrize(
@@ -156,7 +151,9 @@ def test_a_tile_holds_what_its_outputs_meet(size: int, tile: int, stride: int, b
     """By trying every output and tap along one axis."""
     results = -(-size // stride)
     window = Window((3, 1), (stride, 1), (before, 0))
-    conv = Convolution(True, (1, size, 1, 16), (1, results, 1, 16), window)
+    conv = Convolution(
+        depthwise=True, source=(1, size, 1, 16), result=(1, results, 1, 16), window=window
+    )
     met = [
         {
             row
@@ -237,9 +234,9 @@ def scaled(layer: Convolution, batch: int) -> Convolution:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
-def test_fusing_with_the_1x1_after_repeats_too_much_where_channels_are_many(precision: str) -> None:
+def test_separable_fusion_does_not_pay_with_many_channels(precision: str) -> None:
     """112 x 112 x 32 is computed once by every block; 7 x 7 x 1024 would be by dozens of them."""
-    times = KernelTimes(DEVICES["sm_90"], precision)
+    times = KernelTimes(device("sm_90"), precision)
     for batch in (1, 64):
         first, second = (scaled(layer, batch) for layer in gpu_networks.chain()[:2])
         assert times.separable(first, second) < times.alone(first) + times.alone(second)
@@ -250,12 +247,12 @@ def test_fusing_with_the_1x1_after_repeats_too_much_where_channels_are_many(prec
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
 def test_a_block_has_the_rows_that_its_half_asks_for(operand: Operand) -> None:
     half = After(rows=112, outputs=98, taps=9, value_bytes=operand.bytes)
-    device = DEVICES["sm_86"]
-    best = mma_product.best_block(device, 7 * 3, 32, 32, operand, half)
+    gpu = device("sm_86")
+    best = mma_product.best_block(gpu, 7 * 3, 32, 32, operand, half)
     assert best.m_tiles == 7
-    assert fma_product.best_block(device, 112 * 3, 512, 512, half).m == 112
-    with pytest.raises(ValueError):  # nobody has so much shared memory
-        mma_product.best_block(device, 700, 32, 32, operand, replace(half, rows=112 * 100))
+    assert fma_product.best_block(gpu, 112 * 3, 512, 512, half).m == 112
+    with pytest.raises(ValueError, match="empty"):  # nobody has so much shared memory
+        mma_product.best_block(gpu, 700, 32, 32, operand, replace(half, rows=112 * 100))
 
 
 def test_what_others_read_too_is_not_fused() -> None:
@@ -274,7 +271,7 @@ def test_what_others_read_too_is_not_fused() -> None:
     assert {"pointwise", "depthwise"} <= set(names) and "pointwise_depthwise" not in names
 
 
-def test_pooling_goes_to_the_classifier_where_a_launch_costs_more() -> None:
+def test_pooling_is_fused_with_the_classifier_where_a_launch_costs_more() -> None:
     """One image's 7 x 7 on a large GPU; not more images, nor a GPU of few multiprocessors."""
     large, small = (target.resolve(f"cuda-{arch}").tvm_target() for arch in ("sm_90", "sm_87"))
     assert fusion.pooling_pays(large, "fp16", 1, 49, 1024, 1000)
@@ -291,9 +288,9 @@ def planned_head(name: str, batch: int) -> tuple[Launch, ...]:
 
 
 @pytest.mark.parametrize("operand", [HALVES, TF32], ids=["fp16", "tf32"])
-def test_slices_where_tiles_are_fewer_than_places(operand: Operand) -> None:
+def test_the_reduction_is_sliced_where_tiles_are_few(operand: Operand) -> None:
     """7 x 7 x 1024 gives a large GPU 256 tiles; 64 images of 112 x 112 give it enough to do."""
-    large = DEVICES["sm_90"]
+    large = device("sm_90")
     assert mma_product.best_block(large, 4, 64, 64, operand).slices > 1
     assert mma_product.best_block(large, 64 * 112 * 112 // TILE, 4, 2, operand).slices == 1
     assert fma_product.best_block(large, 64, 1024, 1024).slices > 1

@@ -15,7 +15,7 @@ import pytest
 import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from support import assembly, network_kernels, odd_kernels
+from support import network_kernels, odd_kernels
 from support.kernel_cases import Case, Convolution, Packing
 from support.network_kernels import Workload
 from tvm import tirx
@@ -23,6 +23,7 @@ from tvm import tirx
 from schedules import RULES
 from schedules.cpu.sharing import EVEN
 from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.kernels.cpu.layout import Blocked
@@ -134,7 +135,7 @@ def test_odd_shapes(case: Case, name: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 # the shapes are small as they are; making them smaller would take minutes of compiling
-@settings(max_examples=15, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=15, phases=[Phase.reuse, Phase.generate])
 @given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, name: str, seed: int) -> None:
     check_decisions(case, spec_of(name), np.random.default_rng(seed), 1)
@@ -260,10 +261,10 @@ def test_hot_loop(kernel: str, name: str, register: str) -> None:
     fast = [one for one in network_kernels.fast_products(spec.vector_width) if one.kind == kernel]
     func = fast[-1].func() if fast else kernel_of_largest(kernel, spec)
     library = lower(by_default(func, spec), spec.tvm_target())
-    loop = assembly.hot_loop(library.inspect_source("asm"))
-    fmas = loop.fmas(register)
+    loop = loops.hot_loop(library.inspect_source("asm"), "x86_64")
+    fmas = loop.fmas_into(register)
     assert fmas >= 8, "as many as hide the latency of one"
-    assert fmas == loop.fmas(), "all of them as wide as the target's vectors"
+    assert fmas == loop.fmas, "all of them as wide as the target's vectors"
     # the others are loads, broadcasts and the loop's own: at best one for each FMA
     assert fmas >= len(loop.instructions) / 4
     if kernel != "operands":  # whose tile is left in a scratch on the stack

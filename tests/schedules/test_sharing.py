@@ -20,7 +20,7 @@ def on(cores: int) -> Target:
 
 
 @given(st.integers(1, 200), st.integers(1, 64))
-def test_stretch_is_what_the_busiest_core_has_over_its_part(shares: int, cores: int) -> None:
+def test_stretch_is_the_busiest_cores_share_over_an_even_one(shares: int, cores: int) -> None:
     runs = [len(range(core, shares, cores)) for core in range(cores)]
     assert stretch(shares, cores) == pytest.approx(max(runs) / (shares / cores))
 
@@ -32,7 +32,7 @@ def test_cores_of_a_target() -> None:
         assert num_cores() == 3
 
 
-def test_the_first_even_count_is_taken_or_the_most_even() -> None:
+def test_the_number_of_shares_is_even_or_nearly() -> None:
     with on(2):
         assert most_even([1, 2, 7, 14]) == 2
         assert most_even([1, 2], times=3) == 2

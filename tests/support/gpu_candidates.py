@@ -31,7 +31,7 @@ from tvm_mobilenet.tuning.workers.messages import (
 SPEC = target.resolve(gpu_networks.KERNEL_TARGET)
 ARCH = str(SPEC.target["arch"])
 SETTINGS = Settings(
-    target=dict(SPEC.target),
+    target=SPEC.tvm_config(),
     gpu=True,
     cold=False,
     repeats=2,

@@ -156,7 +156,7 @@ def write_bundle(
     """A bundle of the code, with `x` as its sample."""
     layout = "NCHW"[: len(network.output_shape)]
     path, built = folder / "bundle", folder / "model.so"
-    library.link(code, built, "test", None)
+    library.link(code, built, "test")
     expected = network.reference(x).astype(np.float32)
     bundle.write(
         path,
@@ -170,6 +170,9 @@ def write_bundle(
             precision=precision,
             executor="cuda",
             workspace_bytes=code.program.workspace_bytes,
+            layers=tuple(
+                bundle.Layer(step.kernel, step.kernel, tuned=False) for step in code.program.steps
+            ),
         ),
         library=built,
         parameters=np.frombuffer(code.program.parameters, np.uint8),
@@ -206,9 +209,9 @@ def run_emulated(
     path = write_bundle(code, network, folder, precision, x)
     expected = network.reference(x)
     for order in ("forward", "backward"):
-        with emulated_gpu(monkeypatch, folder / cuda_emulator.LIBRARY, order=order):
-            with session.load(path) as loaded:
-                came = loaded.run(x)
+        driver = folder / cuda_emulator.LIBRARY
+        with emulated_gpu(monkeypatch, driver, order=order), session.load(path) as loaded:
+            came = loaded.run(x)
         assert isinstance(came, np.ndarray)
         difference = np.linalg.norm(came - expected) / np.linalg.norm(expected)
         assert difference <= TOLERANCES[precision], order

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import tvm
-from support.kernel_cases import RELU, Array, Convolution, Dense, Pooling, Separable, normal
+from support.arrays import Array, normal
+from support.kernel_cases import RELU, Convolution, Dense, Pooling, Separable
 from tvm import relax, tirx
 from tvm.ir import Constant
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tvm_mobilenet.results.schema import Machine, ResultRow, Results
+from tvm_mobilenet.provenance import Machine
+from tvm_mobilenet.results.schema import ResultRow, Results
 from tvm_mobilenet.results.statistics import summarize
 
 MACHINE = Machine(

@@ -72,12 +72,12 @@ def compiled(source: str) -> bytes:
         return path.read_bytes()
 
 
-def classifier(two_outputs: bool = False) -> bytes:
+def classifier(*, two_outputs: bool = False) -> bytes:
     more = '\n        doubled: T.Buffer((1, 3, 4, 4), "float32"),' if two_outputs else ""
     return compiled(CLASSIFIER.format(more=more, body=SECOND_OUTPUT if two_outputs else ""))
 
 
-def manifest(two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
+def manifest(*, two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
     """A manifest that this machine accepts, with the fields in ``changes`` replaced."""
     pixels = bundle.Normalisation(scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     outputs = [bundle.TensorInfo("logits", (1, 3), "float32", "NC", scores="logits")]
@@ -94,8 +94,10 @@ def manifest(two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
         "executor": "static",
         "workspace_bytes": 128,
         "layers": (
-            bundle.Layer("sum", "sum_4x4", True, 1.5, "native", "2026-01-01"),
-            bundle.Layer("pool", "pool_4x4", False),
+            bundle.Layer(
+                "sum", "sum_4x4", tuned=True, latency_us=1.5, how="native", date="2026-01-01"
+            ),
+            bundle.Layer("pool", "pool_4x4", tuned=False),
         ),
     }
     return bundle.Manifest(**{**fields, **changes})
@@ -121,7 +123,7 @@ def reference(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def write(
-    path: Path, library: bytes = b"not a library", two_outputs: bool = False, **changes: Any
+    path: Path, library: bytes = b"not a library", *, two_outputs: bool = False, **changes: Any
 ) -> bundle.Manifest:
     """Write a bundle around ``library``; bundle.write takes a file, so it goes through one."""
     x = sample_input()
@@ -131,7 +133,7 @@ def write(
         file.write_bytes(library)
         return bundle.write(
             path,
-            manifest(two_outputs, **changes),
+            manifest(two_outputs=two_outputs, **changes),
             library=file,
             parameters=WEIGHTS,
             sample_input=x,

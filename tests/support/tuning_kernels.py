@@ -54,9 +54,10 @@ SPEC = TargetSpec(
     vector_width=4,
 )
 
-SETTINGS = Settings(
-    target=SPEC.target, build_fn="tuning_kernels:build", repeats=2, samples=2, sample_s=2e-4
-)
+# as a worker imports them
+BUILD, BUILD_SLOW = f"{__name__}:build", f"{__name__}:build_slow"
+
+SETTINGS = Settings(target=SPEC.target, build_fn=BUILD, repeats=2, samples=2, sample_s=2e-4)
 
 
 @dataclass(frozen=True)

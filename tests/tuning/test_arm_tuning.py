@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from support import rpc_devices
 
 from tvm_mobilenet.emulation import devices, emulator
+from tvm_mobilenet.remote import local_farm
 from tvm_mobilenet.remote.tracker import TrackerAddress
 
 pytestmark = pytest.mark.arm_emulator
@@ -24,7 +24,8 @@ TIMEOUT_S = 400
 
 def test_the_other_device_goes_on(tmp_path: Path) -> None:
     python = str(emulator.find().python)
-    with rpc_devices.tracker() as address:
+    with local_farm.running() as farm:
+        address = farm.address
         command = devices.server_command(python, address.port, KEY)
         with (
             devices.running(command) as first,

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import rpc_farm, tuning_kernels
-from support.rpc_farm import Farm
+from support import tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import tune
@@ -23,6 +22,8 @@ from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.remote import local_farm
+from tvm_mobilenet.remote.local_farm import Farm
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measuring import farm, pool
@@ -32,7 +33,7 @@ from tvm_mobilenet.tuning.workers import device_worker
 from tvm_mobilenet.tuning.workers.messages import DeviceAddress
 
 KEY = "board"
-SLOW = replace(SETTINGS, build_fn="tuning_kernels:build_slow", repeats=1, samples=1)
+SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
 PATIENCE_S = 120
 LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
 CAUSES = {
@@ -48,7 +49,7 @@ CAUSES = {
 @pytest.fixture(scope="module")
 def boards() -> Iterator[Farm]:
     """Four servers."""
-    with rpc_farm.running(4, KEY) as running:
+    with local_farm.running(4, KEY) as running:
         yield running
 
 
@@ -77,9 +78,9 @@ def results(measurer: FarmMeasurer, until: Any = None) -> list[BatchResult]:
 def wait_for_devices(measurer: FarmMeasurer, some: list[Job]) -> None:
     """Keep the farm at work until every device has measured: its next job needs no preparing."""
     deadline = time.monotonic() + PATIENCE_S
-    while not all(lane.sentinels for lane in measurer._lanes):
+    while not all(lane.sentinels for lane in measurer.lanes):
         assert time.monotonic() < deadline, measurer.notes
-        while measurer.pending < len(measurer._lanes):
+        while measurer.pending < len(measurer.lanes):
             measurer.submit(Batch(0, some))
         measurer.poll(0.1)
     results(measurer)
@@ -101,9 +102,9 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
         for i in range(0, 36, 3):
             measurer.submit(Batch(0, every[i : i + 3]))
         ended = results(measurer)
-        assert all(lane.sentinels for lane in measurer._lanes), "each of the four measured"
-        assert len(measurer._lanes) == 4 and measurer.how == "rpc"
-        processes = [lane.worker._process for lane in measurer._lanes]
+        assert all(lane.sentinels for lane in measurer.lanes), "each of the four measured"
+        assert len(measurer.lanes) == 4 and measurer.how == "rpc"
+        processes = [lane.worker.process for lane in measurer.lanes]
     # a server may not survive a session that is cut off
     assert [one.returncode for one in processes if one is not None] == [0] * 4
     outcomes = [outcome for result in ended for outcome in result.outcomes]
@@ -116,7 +117,7 @@ def test_all_devices_measure_and_nothing_is_lost_or_repeated(
     assert measurer.statistics.run - before <= 36 + repeated and measurer.statistics.restarts == 0
 
 
-def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
+def test_faults_are_counted_by_cause_and_lose_no_other_candidate(
     boards: Farm, space: KernelSpace
 ) -> None:
     faults = [one for fault in list(CAUSES)[1:] for one in (fault, "none")]
@@ -129,11 +130,11 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
     assert details["segfault"] == "killed by SIGSEGV"
     assert details["exit"].startswith("2 devices: the device went")
     # not one server went with it; one that has just been given back registers anew
-    rpc_farm.wait_for(lambda: boards.registered(KEY) == 4)
+    local_farm.wait_for(lambda: boards.registered(KEY) == 4, "four servers")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill -9", "hung"])
-def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
+def test_a_lost_device_is_replaced_and_rejoins(
     boards: Farm, space: KernelSpace, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(farm, "GRACE_S", 0.5)
@@ -146,7 +147,7 @@ def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
         wait_for_devices(measurer, every[:2])
         boards.signal(victim, number)
         ended, submitted = [], 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not any("went in the middle" in note for note in measurer.notes) or measurer.pending:
             assert time.monotonic() < deadline
             while measurer.hungry and submitted < len(every):
@@ -165,7 +166,7 @@ def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
         for i in range(0, 36, 12):
             measurer.submit(Batch(0, every[i : i + 12]))
         back = lambda: any(note.endswith("measure: 2") for note in measurer.notes)  # noqa: E731
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not back():
             assert time.monotonic() < deadline
             if not measurer.pending:
@@ -173,7 +174,7 @@ def test_a_device_that_goes_in_the_middle_is_replaced_and_taken_back(
             measurer.poll(0.1)
 
 
-def test_when_every_device_is_gone_the_run_ends_with_what_it_has(
+def test_losing_every_device_ends_the_run_and_keeps_its_results(
     boards: Farm, space: KernelSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(farm, "QUERY_S", 0.2)
@@ -181,7 +182,7 @@ def test_when_every_device_is_gone_the_run_ends_with_what_it_has(
     with FarmMeasurer(SLOW, 1.5, boards.address, "lonely") as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, jobs(space, *["none"] * 30)))
-        results(measurer, lambda: len(measurer._batches[0].results) >= 3)
+        results(measurer, lambda: any(len(one.outcomes) >= 3 for one in measurer.partial()))
         boards.signal(boards.servers[-1], signal.SIGKILL)
         with pytest.raises(RunFailed, match=r"every device of key 'lonely' is gone.*--resume"):
             results(measurer)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import cuda_emulator, gpu_networks, rpc_farm
+from support import cuda_emulator, gpu_networks
 from support.gpu_candidates import ARCH, SETTINGS, SPEC, Candidates, check, space
-from support.rpc_farm import Farm
 
 from tvm_mobilenet import tune
 from tvm_mobilenet.compiler.pipeline import Kernel
@@ -23,6 +22,8 @@ from tvm_mobilenet.database.meta import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import gpu
+from tvm_mobilenet.remote import local_farm
+from tvm_mobilenet.remote.local_farm import Farm
 from tvm_mobilenet.tuning.measuring import farm
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
@@ -61,11 +62,13 @@ def boards(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
         FULL: {"EMULATED_GPU_MEMORY": "1000"},
         NONE: {"LD_LIBRARY_PATH": str(no_driver)},
     }
-    with rpc_farm.running(0, KEY) as running:
+    with local_farm.running() as running:
         for key, difference in others.items():
             running.start_servers(1, key, {**environment, **difference})
         running.add_servers(2, KEY, environment)
-        rpc_farm.wait_for(lambda: all(running.registered(key) for key in others))
+        local_farm.wait_for(
+            lambda: all(running.registered(key) for key in others), "server that is no good"
+        )
         yield running
 
 
@@ -161,7 +164,9 @@ def test_each_fault_over_rpc_is_its_own_cause(boards: Farm, tmp_path: Path) -> N
                 device.disconnect()
                 device.connect()
         device.disconnect()
-    rpc_farm.wait_for(lambda: boards.registered(KEY) == 2)  # no server went with it
+    local_farm.wait_for(
+        lambda: boards.registered(KEY) == 2, "two servers"
+    )  # no server went with it
 
 
 # ---- devices
@@ -192,14 +197,14 @@ def test_a_device_that_dies_in_the_middle_costs_no_candidate(
         jobs = [Job(space().default.trace_json, number) for number in range(6)]
 
         def at_work() -> bool:
-            (lane,) = measurer._lanes
+            (lane,) = measurer.lanes
             return lane.batch is not None and len(lane.batch.results) > 1
 
         measurer.submit(Batch(0, jobs))
         ended = results(measurer, at_work)
         assert not ended
         boards.signal(boards.servers[-1], signal.SIGKILL)
-        rpc_farm.wait_for(lambda: not boards.registered("mortal"))
+        local_farm.wait_for(lambda: not boards.registered("mortal"), "end of the server")
         boards.add_servers(1, "mortal", environment)  # its power is back
         ended = results(measurer, lambda: False)
     assert any("went in the middle" in note for note in measurer.notes)

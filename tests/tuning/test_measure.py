@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support import tuning_kernels
@@ -59,7 +58,7 @@ def results(measurer: LocalMeasurer) -> list[BatchResult]:
     return ended
 
 
-def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
+def test_faults_are_counted_by_cause_and_lose_no_other_candidate(
     measurer: LocalMeasurer, space: KernelSpace
 ) -> None:
     # every fault between two candidates that are fine
@@ -72,7 +71,7 @@ def test_each_fault_is_counted_under_its_cause_and_costs_no_other_candidate(
     for outcome in result.outcomes:
         assert (outcome.seconds is None) == (outcome.cause is not None)
         if outcome.seconds is not None:
-            assert 1e-7 < outcome.seconds < 1e-2 and outcome.error < 1e-6
+            assert outcome.seconds > 0 and outcome.error < 1e-6
         else:
             assert outcome.detail
     details = {one.job.payload: one.detail for one in result.outcomes}
@@ -88,9 +87,9 @@ def test_a_killed_worker_is_replaced(
 ) -> None:
     measurer.submit(Batch(0, [job(space, "none", place) for place in range(6)]))
     measurer.poll(0.2)
-    (worker,) = [one for one in measurer._workers if one.kind == kind]
-    assert worker._process is not None
-    os.kill(worker._process.pid, signal.SIGKILL)
+    (worker,) = [one for one in measurer.workers if one.kind == kind]
+    assert worker.process is not None
+    os.kill(worker.process.pid, signal.SIGKILL)
     (result,) = results(measurer)
     lost = [one for one in result.outcomes if one.cause is not None]
     assert len(lost) <= 1 and all("SIGKILL" in one.detail for one in lost)
@@ -104,7 +103,7 @@ def test_a_final_batch_measures_all_its_jobs(measurer: LocalMeasurer, space: Ker
 
 
 def test_libraries_do_not_pile_up(measurer: LocalMeasurer) -> None:
-    left = {path.name for path in Path(measurer._scratch.path).rglob("*.so")}
+    left = {path.name for path in measurer.folder.rglob("*.so")}
     assert len(left) <= 1, "the sentinel"
 
 
@@ -119,13 +118,13 @@ def test_a_worker_that_cannot_start_ends_the_run(space: KernelSpace) -> None:
 
 def test_closing_ends_the_workers_and_removes_their_files(space: KernelSpace) -> None:
     measurer = LocalMeasurer(SETTINGS, 2.0)
-    assert not any(worker.started for worker in measurer._workers)
+    assert not any(worker.started for worker in measurer.workers)
     measurer.add_task(0, space.mod)
     measurer.submit(Batch(0, [job(space, "none")]))
-    processes = [worker._process for worker in measurer._workers]
+    processes = [worker.process for worker in measurer.workers]
     measurer.close()
     assert all(process is not None and process.poll() is not None for process in processes)
-    assert not measurer._scratch.path.exists()
+    assert not measurer.folder.exists()
 
 
 def test_what_arguments_are_for(space: KernelSpace) -> None:

@@ -54,7 +54,7 @@ def test_a_candidate_is_built_checked_and_timed(
     mod = workload_module(kernel.func)
     space = KernelSpace(kernel.func, spec.tvm_target())
     tolerance = TOLERANCES[precision]
-    settings = Settings(target=dict(spec.target), gpu=True, cold=False, tolerance=tolerance)
+    settings = Settings(target=spec.tvm_config(), gpu=True, cold=False, tolerance=tolerance)
 
     builder = worker.make_worker("builder", settings)
     assert isinstance(builder, gpu_kernels.Builder)
@@ -97,7 +97,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cuda_emulator.Ma
     return made
 
 
-def test_a_candidate_that_writes_nothing_finds_no_result_of_the_one_before(
+def test_outputs_are_cleared_between_candidates(
     machine: cuda_emulator.Machine, tmp_path: Path
 ) -> None:
     candidates = Candidates(tmp_path)
@@ -107,7 +107,7 @@ def test_a_candidate_that_writes_nothing_finds_no_result_of_the_one_before(
         check(runner.handle(Run(1, 0, candidates.build(fault), None, 60.0)), cause)
 
 
-def test_rows_that_fill_an_image_up_to_tiles_need_not_be_written(
+def test_padding_rows_of_the_last_tile_may_stay_unwritten(
     machine: cuda_emulator.Machine, tmp_path: Path
 ) -> None:
     """A depthwise kernel of 4 pixels, stored as 16."""
@@ -124,7 +124,7 @@ def test_rows_that_fill_an_image_up_to_tiles_need_not_be_written(
     check(runner.handle(Run(1, 0, candidates.build("none"), None, 60.0)), None)
 
 
-def test_a_candidate_that_fails_costs_its_process_and_no_other_candidate(
+def test_a_failing_candidate_loses_no_other_candidate(
     machine: cuda_emulator.Machine,
 ) -> None:
     good, lost, crash, last = list(space().points())[:4]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from tvm_mobilenet.tuning.workers.messages import Settings
 
 SMALL = config_from("mobilenet_v1", 0.25, 128)
 DEPTHWISE = 9  # of its kernels: 16x16, 64 channels
-SETTINGS = Settings(target=SPEC.target, build_fn="tuning_kernels:build")
+SETTINGS = Settings(target=SPEC.target, build_fn=tuning_kernels.BUILD)
 
 
 def zen5() -> Core:
@@ -35,7 +34,7 @@ def zen5() -> Core:
 
 
 @pytest.fixture
-def measured() -> Iterator[dict[str, list[Outcome]]]:
+def measured() -> dict[str, list[Outcome]]:
     """What becomes of the schedules of a rule that has a wrong one, by their last decision."""
     tuning_kernels.register()
     space = KernelSpace(matmul(8, 32, 16, rule="wrong_matmul").func, SPEC.tvm_target())
@@ -49,7 +48,7 @@ def measured() -> Iterator[dict[str, list[Outcome]]]:
                 for one in result.outcomes:
                     fault = tuning_kernels.fault_of(one.job.payload.schedule.mod)
                     found[fault].append(one)
-    yield found
+    return found
 
 
 def test_a_wrong_schedule_gets_no_time(measured: dict[str, list[Outcome]]) -> None:

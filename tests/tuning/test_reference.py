@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tvm
 from support import network_kernels, odd_kernels
-from support.kernel_cases import Array, Case, Packing, Unpacking, normal
+from support.arrays import Array, normal
+from support.kernel_cases import Case, Packing, Unpacking
 from support.network_kernels import Workload
 from tvm import tirx
 
@@ -72,7 +73,7 @@ def test_the_largest_kernels_take_less_than_a_second(rng: np.random.Generator) -
         assert time.process_time() - start < 5, "on a busy machine, all threads counted"
 
 
-def test_a_kernel_of_another_kind_is_checked_against_itself_unscheduled() -> None:
+def test_an_unknown_kind_of_kernel_is_checked_against_its_unscheduled_form() -> None:
     from support.tuning_kernels import matmul
 
     func = matmul(8, 32, 16).func

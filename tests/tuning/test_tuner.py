@@ -127,7 +127,7 @@ def test_resume_repeats_nothing(tmp_path: Path) -> None:
     assert again.trials == 0 and again.records == 0 and again.tasks[0].best_s is not None
 
 
-def test_resume_settles_what_an_interrupted_run_left_open(tmp_path: Path) -> None:
+def test_resume_runs_the_final_round_that_an_interruption_skipped(tmp_path: Path) -> None:
     """The winners of a run that ended before they were measured side by side are measured so."""
     with pytest.raises(KeyboardInterrupt):
         tune_into(tmp_path, [matmul(8, 32, 16)], Interrupting())
@@ -220,7 +220,7 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
     }
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
     path = tmp_path / store.RECORDS
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (path.exists() and path.read_bytes().count(b"\n") >= 12):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
@@ -358,7 +358,7 @@ def test_interrupted_exits_130_and_says_where_the_records_are(
             ["--measure", "model", "--rpc-tracker", "localhost", "--rpc-key", "k"],
             "--measure model uses no device",
         ),
-        (["--measure", "model"], "has no [core] table"),
+        (["--measure", "model"], "[core] of its file would have to say clock_mhz"),
         (["--model", "resnet"], "unknown model 'resnet'"),
         (["--onnx", "/nowhere.onnx"], "/nowhere.onnx: no such file"),
         (["--tuning-records", "/nowhere"], "no tuning records in /nowhere"),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tvm_mobilenet.benchmark.engines import OURS, EngineEntry
 from tvm_mobilenet.benchmark.engines.networks import Network
-from tvm_mobilenet.results.schema import How, ResultRow
+from tvm_mobilenet.provenance import How
+from tvm_mobilenet.results.schema import ResultRow
 from tvm_mobilenet.results.statistics import summarize
 
 _SAMPLE_DIGITS = 5  # 10 ns; the clock is no finer

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from tvm_mobilenet import strict
 from tvm_mobilenet.bundle import meaning
 from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.strict import AtLeast
 
 __all__ = [
     "FORMAT_VERSION",
@@ -103,10 +103,10 @@ class Manifest:
     outputs: tuple[TensorInfo, ...]
     precision: str
     executor: str
-    workspace_bytes: int
+    workspace_bytes: Annotated[int, AtLeast(0)]
     weights: str = "file"
     layers: tuple[Layer, ...] = ()
-    parameters_bytes: int = 0
+    parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     format_version: int = FORMAT_VERSION
@@ -120,83 +120,12 @@ def to_json(manifest: Manifest) -> str:
 def from_json(text: str) -> Manifest:
     """Read the text of a manifest.json. Raises ManifestError on anything unexpected in it."""
     try:
-        data = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ManifestError("not a manifest: nested too deeply") from None
-    except ValueError as error:
-        raise ManifestError(f"not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ManifestError(f"expected an object, got {_shown(data)}")
-    # before anything else: another version may have other keys
-    _check_format_version(data.get("format_version"))
-    manifest: Manifest = _read(Manifest, data, "")
+        data = strict.parse_json(text)
+        strict.check_version(data, FORMAT_VERSION)
+        manifest = strict.read(Manifest, data, complete=True)
+    except strict.Unexpected as error:
+        raise ManifestError(str(error)) from None
     fault = meaning.find_fault(manifest)
     if fault is not None:
         raise ManifestError(fault)
     return manifest
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number in JSON")
-
-
-def _check_format_version(version: object) -> None:
-    if version == FORMAT_VERSION and type(version) is int:
-        return
-    if type(version) is int and version > FORMAT_VERSION:
-        raise ManifestError(
-            f"format version {version} is newer than this program reads ({FORMAT_VERSION}); "
-            "update tvm-mobilenet, or compile the bundle with this one"
-        )
-    raise ManifestError(f"format_version: expected {FORMAT_VERSION}, got {_shown(version)}")
-
-
-_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _read(expected: Any, value: Any, where: str) -> Any:
-    """``value``, parsed from JSON, as the type ``expected``; ``where`` is its path in the file."""
-    origin = typing.get_origin(expected)
-    if dataclasses.is_dataclass(expected):
-        return _read_dataclass(expected, value, where)
-    if origin in (types.UnionType, typing.Union):  # the only unions here are "X | None"
-        inner = next(arg for arg in typing.get_args(expected) if arg is not type(None))
-        return None if value is None else _read(inner, value, where)
-    if origin is tuple:
-        item = typing.get_args(expected)[0]
-        _check(isinstance(value, list), "a list", value, where)
-        return tuple(_read(item, each, f"{where}[{i}]") for i, each in enumerate(value))
-    if origin is not None:  # Mapping[str, X]
-        item = typing.get_args(expected)[1]
-        _check(isinstance(value, dict), "an object", value, where)
-        return {key: _read(item, each, f"{where}.{key}") for key, each in value.items()}
-    if expected is Any:
-        return value
-    # JSON writes 1.0 as 1, and in Python True is an int
-    accepted = (int, float) if expected is float else (expected,)
-    _check(type(value) in accepted, _TYPE_NAMES[expected], value, where)
-    return expected(value)
-
-
-def _read_dataclass(expected: Any, value: Any, where: str) -> Any:
-    _check(isinstance(value, dict), "an object", value, where)
-    hints = typing.get_type_hints(expected)
-    prefix = f"{where}." if where else ""
-    for key in hints:
-        if key not in value:
-            raise ManifestError(f"{prefix}{key} is missing")
-    for key in value:
-        if key not in hints:
-            raise ManifestError(f"{prefix}{key} is not a key of format {FORMAT_VERSION}")
-    return expected(**{key: _read(hint, value[key], prefix + key) for key, hint in hints.items()})
-
-
-def _check(ok: bool, expected: str, value: object, where: str) -> None:
-    if not ok:
-        raise ManifestError(f"{where}: expected {expected}, got {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    """A JSON value, short enough for one line."""
-    text = "nothing" if value is None else json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -13,9 +13,10 @@ from tvm_mobilenet.compiler.memory_plan import KernelCall
 from tvm_mobilenet.compiler.options import CompileOptions
 
 if TYPE_CHECKING:
+    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
     from tvm_mobilenet.compiler.cuda.library import GpuCode
 
-    Code: TypeAlias = tvm.runtime.Module | tvm.runtime.Executable | GpuCode
+    Code: TypeAlias = NativeCode | tvm.runtime.Executable | GpuCode
 
 
 class Program(Protocol):

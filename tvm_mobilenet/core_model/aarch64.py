@@ -33,8 +33,6 @@ CONDITION_NAMES = {
     "eq": "e", "ne": "ne", "lt": "l", "le": "le", "gt": "g", "ge": "ge", "lo": "b", "cc": "b",
     "ls": "be", "hi": "a", "hs": "ae", "cs": "ae", "mi": "s", "pl": "ns",
 }  # fmt: skip
-INVERSE = {"e": "ne", "ne": "e", "l": "ge", "ge": "l", "le": "g", "g": "le", "b": "ae",
-           "ae": "b", "be": "a", "a": "be", "s": "ns", "ns": "s"}  # fmt: skip
 LOADS = {"ldr": 0, "ldur": 0, "ldrb": 1, "ldrh": 2, "ldrsw": 4, "ldursw": 4, "ldrsb": 1,
          "ldrsh": 2, "ldurb": 1, "ldp": 0, "ldpsw": 4, "ldnp": 0}  # fmt: skip
 STORES = {"str": 0, "stur": 0, "strb": 1, "strh": 2, "sturb": 1, "stp": 0, "stnp": 0}

@@ -147,7 +147,6 @@ NOT_BELOW = {"ge", "ae", "ns"}
 NOT_ABOVE = {"le", "be"}
 ABOVE = {"g", "a"}
 UNSIGNED = {"b", "ae", "be", "a"}
-CONDITIONS = BELOW | NOT_BELOW | NOT_ABOVE | ABOVE | {"e", "ne"}
 
 
 def difference(condition: str, flags: Flags) -> int:

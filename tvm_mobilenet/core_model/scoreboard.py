@@ -1,6 +1,7 @@
 """Times a stream of instructions on a core: widths, latencies, and what waits for what.
 
-Instructions enter in order, ``issue`` a cycle, while there is room in the window; each starts when
+Instructions enter in order, ``issue`` a cycle and of those on whole vectors ``vector_issue``, while
+there is room in the window; each starts when
 what it reads is ready and a unit of its kind is free; the window's oldest leaves first. A unit that
 n instructions a cycle can use is counted as busy for 1/n cycle from when the instruction enters, so
 that what waits for its operands does not hold up the others.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from tvm_mobilenet.core_model.operation import Operation
 from tvm_mobilenet.hardware.core import DIVIDE_LATENCY, MULTIPLY_LATENCY, Core
 
+VECTOR_BYTES = 16  # at least, of a whole vector
 STACK_ALIGNMENT = 16  # bytes: all that a function may rely on
 
 
@@ -25,6 +27,7 @@ class Step:
     address: tuple[str, ...]
     writes: tuple[str, ...]
     slots: float  # of the width at which instructions enter
+    vector_slots: float  # and of that for whole vectors
     loads: float
     stores: float
     stored_bytes: int
@@ -55,11 +58,14 @@ def step_of(operation: Operation, core: Core) -> Step:
         "none": 0.0,
     }[unit]
     size = memory.size if memory else 0
+    entries = max(1, operation.loads + operation.stores)
+    on_vectors = operation.unit in ("fma", "vector") or size >= VECTOR_BYTES
     return Step(
         data,
         address,
         operation.writes,
-        max(1, operation.loads + operation.stores) / core.issue,
+        entries / core.issue,
+        entries / core.vector_issue if on_vectors else 0.0,
         operation.loads / core.loads,
         operation.stores / core.stores,
         operation.stores * size,
@@ -79,6 +85,7 @@ class Scoreboard:
         self._refill = refill
         self._core = core
         self._entry = 0.0  # when the last one entered
+        self._vector_entry = 0.0  # and the last on whole vectors
         self._ready: dict[str, float] = {}
         self._stored: dict[int, float] = {}  # stack slots
         self._window: deque[float] = deque([0.0] * (core.window or 1))
@@ -92,6 +99,8 @@ class Scoreboard:
         """
         core, ready, free = self._core, self._ready, self._free
         entry = self._entry + step.slots
+        if step.vector_slots:
+            entry = self._vector_entry = max(entry, self._vector_entry + step.vector_slots)
         if self._window[0] > entry:
             entry = self._window[0]
         start = entry

@@ -9,13 +9,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from tvm_mobilenet import strict
 from tvm_mobilenet.scheduling.traces import check_trace, trace_key
 
 NEVER_SECONDS = 1e10  # what MetaSchedule writes as the time of a failure
-
-How = Literal["native", "rpc", "emulated", "modelled"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class RecordInfo:
     final: bool = False  # measured again beside its rivals when the search had ended
     default: bool = False  # the schedule that needs no tuning
 
+    reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
+
     @property
     def modelled(self) -> bool:
         """Whether no device was asked: any measured record is worth more."""
         return self.how == "modelled"
-
-    reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,21 @@ class Failure:
     trace_key: str
     cause: str
     detail: str
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A line of the provenance file about a record, named by its key."""
+
+    record: str
+    info: RecordInfo
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """One about a schedule without a record."""
+
+    failed: Failure
 
 
 def parse_workload(text: str) -> tuple[str, str]:
@@ -89,23 +103,18 @@ def parse_provenance(text: str, workloads: int) -> tuple[str, RecordInfo] | Fail
     Raises ValueError, saying why.
     """
     value = _json(text)
-    if not isinstance(value, dict):
-        raise ValueError("not provenance: expected an object")
     try:
-        if "failed" in value:
-            failed = value["failed"]
-            failure = Failure(
-                failed["workload"], failed["trace_key"], failed["cause"], failed["detail"]
-            )
-            if not (type(failure.workload) is int and 0 <= failure.workload < workloads):
-                raise ValueError(f"workload {failure.workload!r} is not among the {workloads}")
+        if isinstance(value, dict) and "failed" in value:
+            failure = strict.read(_Failed, value).failed
+            if not 0 <= failure.workload < workloads:
+                raise ValueError(f"workload {failure.workload} is not among the {workloads}")
             return failure
-        info = RecordInfo(**value["info"])
-        if not _is_time(info.latency_us):
-            raise ValueError(f"no usable latency: {info.latency_us!r}")
-        return str(value["record"]), info
-    except (KeyError, TypeError) as error:
+        entry = strict.read(_Measured, value)
+    except strict.Unexpected as error:
         raise ValueError(f"not provenance: {error}") from None
+    if not _is_time(entry.info.latency_us):
+        raise ValueError(f"no usable latency: {entry.info.latency_us!r}")
+    return entry.record, entry.info
 
 
 def line_key(text: str) -> str:
@@ -115,10 +124,9 @@ def line_key(text: str) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or type(error).__name__
-        raise ValueError(f"not valid JSON ({reason})") from None
+        return strict.parse_json(text)
+    except strict.Unexpected as error:
+        raise ValueError(str(error)) from None
 
 
 def _is_time(value: Any) -> bool:

@@ -22,9 +22,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.database import meta as record_meta
 from tvm_mobilenet.database.lines import (
     Failure,
@@ -220,13 +222,32 @@ class Records:
         """The number of the workload equal to ``mod``, None where it is not there."""
         import tvm_ffi
 
-        # the one with the stored hash first; a hash of another TVM build may differ
-        hashed = _workload_line(mod)[0]
-        order = sorted(self.workloads, key=lambda i: self._contents.workloads[i][0] != hashed)  # type: ignore[index]
-        for number in order:
+        hashed = str(tvm_ffi.structural_hash(mod))
+        same = [i for i in self.workloads if self._hash(i) == hashed]
+        others = [] if self._hashes_are_ours else [i for i in self.workloads if i not in same]
+        for number in same + others:
             if tvm_ffi.structural_equal(self.module(number), mod):
                 return number
         return None
+
+    def _hash(self, workload: int) -> str:
+        line = self._contents.workloads[workload]
+        assert line is not None, f"workload {workload} is unusable"
+        return line[0]
+
+    @cached_property
+    def _hashes_are_ours(self) -> bool:
+        """Whether this TVM wrote the lines, whose hashes then tell what is not there.
+
+        Another build's may differ for the same module.
+        """
+        import tvm_ffi
+
+        ours = tvm_runtime.version()
+        if not self.workloads or any(one.info.tvm_version != ours for one in self.records):
+            return False
+        first = self.workloads[0]
+        return str(tvm_ffi.structural_hash(self.module(first))) == self._hash(first)
 
     def ranked(self, workload: int) -> list[Record]:
         """The records of a workload, best first, one for each schedule.

@@ -1,4 +1,4 @@
-"""What the model knows of a core: the ``[core]`` table of a target file."""
+"""What the models know of a core: the ``[core]`` table of a target file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ DIVIDE_LATENCY = 12
 class Core:
     """Whole numbers: per cycle, in cycles, or in bytes.
 
-    ``issue``: instructions of any kind that enter in a cycle. ``window``: how many ahead of the
+    ``issue``: instructions of any kind that enter in a cycle; ``vector_issue``: of those on whole
+    vectors, as many where the file does not say. ``window``: how many ahead of the
     oldest that waits a vector instruction may start, 0 where all start in the program's order; that
     is what the vector schedulers hold, less than the reorder buffer. ``fmas``, ``vectors`` (other
     vector arithmetic), ``loads``, ``stores``, ``scalars``: of each a cycle, whole vectors.
@@ -24,6 +25,7 @@ class Core:
 
     clock_mhz: int
     issue: int
+    vector_issue: int
     window: int
     fmas: int
     fma_latency: int
@@ -41,3 +43,8 @@ class Core:
     l2_bandwidth: int
     memory_bandwidth: int
     line_bytes: int
+
+
+# What the ARM schedules' model reads, so that every ARM target must say it; ``tune --measure
+# model`` reads the whole table.
+SCHEDULED = ("issue", "window", "fmas", "fma_latency", "loads", "l1_bytes", "l2_bytes")

@@ -20,12 +20,12 @@ def host_features() -> frozenset[str]:
 
     Empty where the system does not tell (no readable /proc/cpuinfo).
     """
-    return parse_features(_read_cpuinfo())
+    return parse_features(read_cpuinfo())
 
 
 def host_model() -> str:
     """The CPU's name as people know it, or its architecture where the system has no name for it."""
-    return parse_model(_read_cpuinfo()) or host_architecture()
+    return parse_model(read_cpuinfo()) or host_architecture()
 
 
 def host_architecture() -> str:
@@ -52,9 +52,7 @@ def parse_features(cpuinfo: str) -> frozenset[str]:
 
 def parse_model(cpuinfo: str) -> str | None:
     """The name of the CPU or board in the text of a /proc/cpuinfo; None where it has none."""
-    fields: dict[str, str] = {}
-    for key, value in _fields(cpuinfo):
-        fields.setdefault(key, value)
+    fields = first_fields(cpuinfo)
     for key in ("model name", "model", "hardware"):
         name = fields.get(key, "")
         # on x86 "model" is a number, and "model name" comes first anyway
@@ -65,14 +63,23 @@ def parse_model(cpuinfo: str) -> str | None:
     return None
 
 
-def _fields(cpuinfo: str) -> list[tuple[str, str]]:
-    """The ``key : value`` lines in order, keys in lower case."""
-    split = (line.partition(":") for line in cpuinfo.splitlines())
-    return [(key.strip().lower(), value.strip()) for key, colon, value in split if colon]
+def first_fields(cpuinfo: str) -> dict[str, str]:
+    """Each key of a /proc/cpuinfo, in lower case, with what the first core says."""
+    fields: dict[str, str] = {}
+    for key, value in _fields(cpuinfo):
+        fields.setdefault(key, value)
+    return fields
 
 
-def _read_cpuinfo() -> str:
+def read_cpuinfo() -> str:
+    """This machine's /proc/cpuinfo; empty where the system has none."""
     try:
         return CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _fields(cpuinfo: str) -> list[tuple[str, str]]:
+    """The ``key : value`` lines in order, keys in lower case."""
+    split = (line.partition(":") for line in cpuinfo.splitlines())
+    return [(key.strip().lower(), value.strip()) for key, colon, value in split if colon]

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, last_line
 from tvm_mobilenet.hardware import cpu, gpu
-from tvm_mobilenet.hardware.core import Core
+from tvm_mobilenet.hardware.core import SCHEDULED, Core
+from tvm_mobilenet.hardware.cores import usable_cores
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,7 +34,18 @@ FAMILY_DEFAULTS: dict[Family, str] = {"arm": "arm-rpi4", "cuda": "cuda-sm_80"}
 # The key of TVM's target, which also names the folder of schedules, that makes a family.
 FAMILY_OF_KEY: dict[str, Family] = {"x86": "x86", "arm_cpu": "arm", "cuda": "cuda"}
 
-TABLES = ("target", "device", "core", "tune", "build")
+# What the schedules' model of a GPU reads, beside its multiprocessors, the device's cores.
+GPU_FACTS = (
+    "registers",
+    "max_threads",
+    "fma_lanes",
+    "mma_cycles",
+    "clock_mhz",
+    "memory_gb_s",
+    "l2_bytes",
+)
+
+TABLES = ("target", "device", "core", "gpu", "tune", "build")
 # Every key a table may have, with the type of its value; [target] is TVM's own to check.
 KEYS: dict[str, dict[str, type]] = {
     "device": {
@@ -45,35 +57,26 @@ KEYS: dict[str, dict[str, type]] = {
         "vendor": str,
         "cpu_family": int,
         "host_triple": str,
-        "shared_memory": int,
-        "registers": int,
-        "tensor_cores": list,
     },
     "core": {field.name: int for field in fields(Core)},
+    "gpu": {"tensor_cores": list, **dict.fromkeys(GPU_FACTS, int)},
     "tune": {"trials_per_task": int, "timeout_s": int},
     "build": {"cross_compiler": str, "linker": str},
 }
-MAY_BE_NOUGHT = {("core", "window")}
+MAY_BE_ZERO = {("core", "window")}
 REQUIRED_OF_DEVICE = ("name", "cores", "vector_width")
-
-
-# What a target of kind cuda says of its device beside that.
-REQUIRED_OF_GPU = ("host_triple", "shared_memory", "registers", "tensor_cores")
 
 
 @dataclass(frozen=True)
 class Gpu:
     """What a target file says of a GPU.
 
-    ``arch`` is as in sm_90, ``host_triple`` LLVM's for the CPU beside it; ``shared_memory`` is in
-    bytes and ``registers`` in 32-bit registers, both of one multiprocessor; ``tensor_cores`` are
+    ``arch`` is as in sm_90, ``host_triple`` LLVM's for the CPU beside it; ``tensor_cores`` are
     the types that its tensor cores multiply.
     """
 
     arch: str
     host_triple: str
-    shared_memory: int
-    registers: int
     tensor_cores: tuple[str, ...]
 
 
@@ -84,7 +87,9 @@ class TargetSpec:
     ``target`` is the dict for TVM's ``Target`` (the file's, with ``num-cores`` from its cores);
     ``cpu_features`` are named as in /proc/cpuinfo; ``vector_width`` is in float32 lanes.
     ``vendor`` and ``cpu_family`` tell CPUs with equal features apart, None where any will do.
-    ``cross_compiler`` None means the host's own. ``core`` is what a model of it needs to know.
+    ``cross_compiler`` None means the host's own, ``linker`` None the one it links with by itself.
+    ``facts`` are the numbers of [core] or [gpu], for the models of it. ``trials_per_task``,
+    ``timeout_s`` and ``rpc_key`` are what ``tune`` does where its flags do not say.
     ``gpu`` is None for a CPU; for a GPU, ``num_cores`` counts its multiprocessors.
     """
 
@@ -100,8 +105,9 @@ class TargetSpec:
     rpc_key: str | None = None
     cross_compiler: str | None = None
     linker: str | None = None
-    tune: Mapping[str, int] = field(default_factory=dict)
-    core: Core | None = None
+    trials_per_task: int | None = None
+    timeout_s: int | None = None
+    facts: Mapping[str, int] = field(default_factory=dict)
     gpu: Gpu | None = None
 
     @property
@@ -109,16 +115,37 @@ class TargetSpec:
         """LLVM's triple of the CPU that runs the library, or the host's half of it."""
         return self.gpu.host_triple if self.gpu else str(self.target["mtriple"])
 
+    @property
+    def core(self) -> Core | None:
+        """What the model of ``tune --measure model`` needs; None where the file says less."""
+        if self.gpu is not None or self.missing_core_facts():
+            return None
+        return Core(**self.facts)
+
+    def missing_core_facts(self) -> list[str]:
+        """What [core] would have to say too, for a model of the core."""
+        return [one.name for one in fields(Core) if one.name not in self.facts]
+
+    def tvm_config(self) -> dict[str, Any]:
+        """The dict for TVM's ``Target``: ``target``, and the facts that schedules read from it."""
+        if not self.facts:
+            return dict(self.target)
+        from schedules.facts import FACTS
+
+        facts = dict(self.facts)
+        if self.gpu is not None:
+            facts["multiprocessors"] = self.num_cores
+        return {**self.target, FACTS: facts}
+
     def tvm_target(self) -> Target:
         """The TVM target. Imports TVM; raises BadInput for what TVM or LLVM does not know."""
         from tvm.target import Target
 
         try:
-            target = Target(self.target)
+            target = Target(self.tvm_config())
         except (TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[-1]
             raise BadInput(
-                f"target {self.name}: TVM refuses its [target] table: {reason}"
+                f"target {self.name}: TVM refuses its [target] table: {last_line(error)}"
             ) from error
         if self.target.get("kind") == "llvm":
             _check_llvm(self.name, self.target)
@@ -219,22 +246,15 @@ def detect_gpu(arch: str | None) -> TargetSpec:
 
 def read_host(cpuinfo: str | None = None) -> HostCpu:
     """This machine; ``cpuinfo`` stands in for the text of /proc/cpuinfo."""
-    if cpuinfo is None:
-        try:
-            cpuinfo = cpu.CPUINFO.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            cpuinfo = ""
-    fields: dict[str, str] = {}
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
+    cpuinfo = cpu.read_cpuinfo() if cpuinfo is None else cpuinfo
+    fields = cpu.first_fields(cpuinfo)
     family = fields.get("cpu family", "")
     return HostCpu(
         architecture=cpu.host_architecture(),
         features=cpu.parse_features(cpuinfo),
         vendor=fields.get("vendor_id"),
         cpu_family=int(family) if family.isdecimal() else None,
-        cores=_usable_cores(),
+        cores=len(usable_cores()),
     )
 
 
@@ -248,11 +268,12 @@ def parse(content: str, name: str, source: str) -> TargetSpec:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{source}: not valid TOML: {error}") from None
     _check_tables(tables, source)
-    device, build = tables["device"], tables.get("build", {})
+    device, build, tune = tables["device"], tables.get("build", {}), tables.get("tune", {})
     target = _with_cores(tables["target"], device["cores"], source)
+    family, card = _family(target, source), _gpu(tables, source)
     return TargetSpec(
         name=name,
-        family=_family(target, source),
+        family=family,
         target=target,
         device=device["name"],
         num_cores=device["cores"],
@@ -263,36 +284,46 @@ def parse(content: str, name: str, source: str) -> TargetSpec:
         rpc_key=device.get("rpc_key"),
         cross_compiler=build.get("cross_compiler"),
         linker=build.get("linker"),
-        tune=tables.get("tune", {}),
-        core=_core(tables.get("core"), source),
-        gpu=_gpu(target, device, source),
+        trials_per_task=tune.get("trials_per_task"),
+        timeout_s=tune.get("timeout_s"),
+        facts=_gpu_facts(tables, source) if card else _core_facts(tables, family, source),
+        gpu=card,
     )
 
 
-def _gpu(target: Mapping[str, Any], device: Mapping[str, Any], source: str) -> Gpu | None:
+def _gpu(tables: Mapping[str, Any], source: str) -> Gpu | None:
+    target, device, table = tables["target"], tables["device"], tables.get("gpu", {})
     if target.get("kind") != "cuda":
         return None
-    for key in REQUIRED_OF_GPU:
-        if key not in device:
-            raise BadInput(f"{source}: [device] {key} is missing, which a GPU must have")
-    if not gpu.is_arch(target.get("arch")):
-        raise BadInput(f"{source}: [target] arch must be as in sm_90, got {target.get('arch')!r}")
-    return Gpu(
-        target["arch"],
-        device["host_triple"],
-        device["shared_memory"],
-        device["registers"],
-        tuple(device["tensor_cores"]),
-    )
-
-
-def _core(table: Mapping[str, int] | None, source: str) -> Core | None:
-    if table is None:
-        return None
-    missing = [one.name for one in fields(Core) if one.name not in table]
+    missing = ["[device] host_triple"] if "host_triple" not in device else []
+    missing += [f"[gpu] {key}" for key in KEYS["gpu"] if key not in table]
     if missing:
-        raise BadInput(f"{source}: [core] lacks {', '.join(missing)}")
-    return Core(**table)
+        raise BadInput(f"{source}: a GPU's target must also say {', '.join(missing)}")
+    if not gpu.is_arch(target.get("arch")):
+        raise BadInput(
+            f"{source}: [target] arch: expected one as in sm_90, got {target.get('arch')!r}"
+        )
+    return Gpu(target["arch"], device["host_triple"], tuple(table["tensor_cores"]))
+
+
+def _gpu_facts(tables: Mapping[str, Any], source: str) -> dict[str, int]:
+    if "core" in tables:
+        raise BadInput(f"{source}: [core] is of CPUs; a GPU's facts are in [gpu]")
+    return {key: tables["gpu"][key] for key in GPU_FACTS}
+
+
+def _core_facts(tables: Mapping[str, Any], family: Family, source: str) -> dict[str, int]:
+    if "gpu" in tables or "host_triple" in tables["device"]:
+        raise BadInput(f'{source}: [gpu] and [device] host_triple are for targets of kind "cuda"')
+    facts: dict[str, int] = dict(tables.get("core", {}))
+    missing = [name for name in SCHEDULED if name not in facts]
+    if missing and family == "arm":
+        raise BadInput(
+            f"{source}: [core] must also say {', '.join(missing)}: the ARM schedules go by them"
+        )
+    if "issue" in facts:
+        facts.setdefault("vector_issue", facts["issue"])
+    return facts
 
 
 def _from_path(path: Path) -> TargetSpec:
@@ -308,7 +339,7 @@ def _check_tables(tables: Mapping[str, Any], source: str) -> None:
     _refuse_unknown(tables, TABLES, "table", source)
     for table in tables:
         if not isinstance(tables[table], dict):
-            raise BadInput(f"{source}: {table} must be a table, [{table}]")
+            raise BadInput(f"{source}: {table}: expected a table, [{table}], got {tables[table]!r}")
     for table in ("target", "device"):
         if table not in tables:
             raise BadInput(f"{source}: the table [{table}] is missing")
@@ -316,7 +347,7 @@ def _check_tables(tables: Mapping[str, Any], source: str) -> None:
         values = tables.get(table, {})
         _refuse_unknown(values, tuple(keys), f"key in [{table}]", source)
         for key, value in values.items():
-            least = 0 if (table, key) in MAY_BE_NOUGHT else 1
+            least = 0 if (table, key) in MAY_BE_ZERO else 1
             _check_type(value, keys[key], f"[{table}] {key}", source, least)
     for key in REQUIRED_OF_DEVICE:
         if key not in tables["device"]:
@@ -333,21 +364,23 @@ def _refuse_unknown(
         )
 
 
-def _check_type(value: object, wanted: type, what: str, source: str, least: int = 1) -> None:
+def _check_type(value: object, kind: type, what: str, source: str, least: int = 1) -> None:
     kinds = {str: "a text", int: f"a whole number of at least {least}", list: "a list of texts"}
-    good = type(value) is wanted
+    good = type(value) is kind
     if isinstance(value, list):
         good = good and all(isinstance(one, str) for one in value)
     elif isinstance(value, int):
         good = good and value >= least
     if not good:
-        raise BadInput(f"{source}: {what} must be {kinds[wanted]}, got {value!r}")
+        raise BadInput(f"{source}: {what}: expected {kinds[kind]}, got {value!r}")
 
 
 def _with_cores(target: Mapping[str, Any], cores: int, source: str) -> dict[str, Any]:
     written = target.get("num-cores", cores)
     if written != cores:
-        raise BadInput(f"{source}: [target] num-cores {written} is not [device] cores {cores}")
+        raise BadInput(
+            f"{source}: [target] num-cores: expected the {cores} of [device] cores, got {written!r}"
+        )
     return {**target, "num-cores": cores} if target.get("kind") == "llvm" else dict(target)
 
 
@@ -358,8 +391,8 @@ def _family(target: Mapping[str, Any], source: str) -> Family:
         if key in FAMILY_OF_KEY:
             return FAMILY_OF_KEY[key]
     raise BadInput(
-        f"{source}: [target] must have one of {', '.join(FAMILY_OF_KEY)} in keys or as kind, "
-        "for it says which schedules serve"
+        f"{source}: [target] keys or kind: expected one of {', '.join(FAMILY_OF_KEY)}, which says "
+        f"whose schedules serve, got {', '.join(map(str, keys))}"
     )
 
 
@@ -376,10 +409,3 @@ def _check_llvm(name: str, target: Mapping[str, Any]) -> None:
         alone = Target({**target, "mattr": [feature]})
         if feature.lstrip("+") not in codegen.llvm_get_cpu_features(alone):
             raise BadInput(f"target {name}: LLVM knows no feature {feature!r} in mattr")
-
-
-def _usable_cores() -> int:
-    # fewer than the machine has where a container or taskset says so
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -7,12 +7,14 @@ Source: Howard et al., arXiv 1704.04861, Table 1 (and Tables 4 and 5 for the two
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
+from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.strict import Above, AtLeast, AtMost, Count
 
 Kind = Literal["separable", "full_convolution", "shallow"]
 Activation = Literal["relu", "relu6"]
@@ -59,30 +61,28 @@ class MobileNetConfig:
     ``seed`` chooses the random weights. Raises BadInput for a value outside the family.
     """
 
-    alpha: float = 1.0
-    resolution: int = 224
-    num_classes: int = 1000
+    alpha: Annotated[float, Above(0), AtMost(2)] = 1.0
+    resolution: Annotated[int, AtLeast(TRUNK_STRIDE)] = 224
+    num_classes: Count = 1000
     kind: Kind = "separable"
     activation: Activation = "relu"
     padding: Padding = "pytorch"
     feature_strides: tuple[int, ...] = ()
-    seed: int = 0
-    batch_norm_epsilon: float = 1e-5
+    seed: Annotated[int, AtLeast(0)] = 0
+    batch_norm_epsilon: Annotated[float, Above(0), AtMost(1)] = 1e-5
 
     def __post_init__(self) -> None:
-        _check_number("alpha", self.alpha, low=0, high=2)
-        _check_number("batch_norm_epsilon", self.batch_norm_epsilon, low=0, high=1)
-        _check_whole("resolution", self.resolution, least=32)
+        try:
+            strict.check(self)
+        except strict.Unexpected as error:
+            raise BadInput(str(error)) from None
         if self.resolution % TRUNK_STRIDE:
             raise BadInput(
-                f"resolution must be a multiple of {TRUNK_STRIDE} from 32 up, got {self.resolution}"
+                f"resolution: expected a multiple of {TRUNK_STRIDE}, got {self.resolution}"
             )
-        _check_whole("num_classes", self.num_classes, least=1)
-        _check_whole("seed", self.seed, least=0)
-        for name, choices in (("kind", Kind), ("activation", Activation), ("padding", Padding)):
-            _check_choice(name, getattr(self, name), get_args(choices))
+        _check_strides(self.feature_strides)
         # JSON has no tuples, and alpha=1 means the network that alpha=1.0 means
-        object.__setattr__(self, "feature_strides", _checked_strides(self.feature_strides))
+        object.__setattr__(self, "feature_strides", tuple(self.feature_strides))
         object.__setattr__(self, "alpha", float(self.alpha))
 
     @property
@@ -93,13 +93,10 @@ class MobileNetConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MobileNetConfig:
         """The configuration that ``dataclasses.asdict`` (or JSON) described."""
-        names = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(names))
-        if unknown:
-            raise BadInput(
-                f"unknown model option {', '.join(unknown)}; there are: {', '.join(names)}"
-            )
-        return cls(**values)
+        try:
+            return strict.read(cls, values)
+        except strict.Unexpected as error:
+            raise BadInput(f"model option {error}") from None
 
 
 @dataclass(frozen=True)
@@ -202,26 +199,10 @@ def _whole_trunk(config: MobileNetConfig) -> Iterator[Layer]:
         width, size = out, size // block.stride
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    # bool is an int to Python, and NaN fails both comparisons
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:
-        raise BadInput(f"{name} must be a number in ({low}, {high}], got {value!r}")
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadInput(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise BadInput(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _checked_strides(value: Iterable[int]) -> tuple[int, ...]:
-    strides = tuple(value) if isinstance(value, list | tuple) else (value,)
+def _check_strides(strides: tuple[int, ...]) -> None:
     known = all(stride in FEATURE_STRIDES for stride in strides)
     if not known or any(deeper <= stride for stride, deeper in pairwise(strides)):
         allowed = ", ".join(map(str, FEATURE_STRIDES))
-        raise BadInput(f"feature_strides must be rising strides out of {allowed}, got {value!r}")
-    return strides
+        raise BadInput(
+            f"feature_strides: expected rising strides of {allowed}, got {list(strides)}"
+        )

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mobilenet.chatter import MOST_OF_REASON
-from tvm_mobilenet.errors import BadInput, RunFailed, first_line
+from tvm_mobilenet.chatter import MOST_OF_REASON, reason
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.numerics import relative_error
 
 if TYPE_CHECKING:
@@ -47,6 +47,21 @@ def export(
     RunFailed where ONNX's checker does not accept what the exporter made.
     """
     import onnx
+
+    model = _export_by_torch(module, input_shape)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise RunFailed(f"the exported ONNX model is not valid: {reason(error)}") from error
+    if path is not None:
+        try:
+            onnx.save_model(model, str(path))
+        except OSError as error:
+            raise BadInput(f"cannot write ONNX file {path}: {error.strerror}") from error
+    return model
+
+
+def _export_by_torch(module: nn.Module, input_shape: Sequence[int]) -> onnx.ModelProto:
     import torch
 
     example = torch.zeros(tuple(input_shape))
@@ -69,15 +84,6 @@ def export(
             "torch.onnx.export gave no program; try the PyTorch that pyproject.toml pins"
         )
     model: onnx.ModelProto = program.model_proto
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise RunFailed(f"the exported ONNX model is not valid: {first_line(error)}") from error
-    if path is not None:
-        try:
-            onnx.save_model(model, str(path))
-        except OSError as error:
-            raise BadInput(f"cannot write ONNX file {path}: {error.strerror}") from error
     return model
 
 
@@ -123,9 +129,9 @@ def load(path: Path | str) -> onnx.ModelProto:
     except DecodeError:
         raise BadInput(f"ONNX file {path}: not an ONNX model (it does not parse)") from None
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise BadInput(f"ONNX file {path}: not a valid model: {first_line(error)}") from error
+        raise BadInput(f"ONNX file {path}: not a valid model: {reason(error)}") from error
     except (OSError, ValueError) as error:
-        raise BadInput(f"ONNX file {path}: cannot be read: {first_line(error)}") from error
+        raise BadInput(f"ONNX file {path}: cannot be read: {reason(error)}") from error
     return model
 
 
@@ -219,7 +225,7 @@ def evaluator(model: onnx.ModelProto) -> Evaluator:
     except Exception as error:  # whatever its operators' constructors meet
         raise BadInput(
             f"ONNX model cannot be checked: {why}, and neither does ONNX's own evaluator: "
-            f"{first_line(error)}"
+            f"{reason(error)}"
         ) from error
 
     return Evaluator(f"ONNX's own evaluator, as {why}", reference, name)
@@ -242,7 +248,7 @@ def _runtime_session(model: onnx.ModelProto) -> Any:
 
 def _runtime_reason(error: Exception) -> str:
     """Without the code, the kind of error and the place in its source that come before it."""
-    text = first_line(error).rpartition(" : ")[2]
+    text = reason(error).rpartition(" : ")[2]
     return re.sub(r"Status Message: \S+:\d+ .*?\) ", "", text)[:MOST_OF_REASON]
 
 

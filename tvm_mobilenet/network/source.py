@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, tvm_runtime
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.normalisation import Normalisation
-from tvm_mobilenet.network import onnx_export
+from tvm_mobilenet.network import export_cache, onnx_export
 from tvm_mobilenet.network.outputs import Scores, scores_of
+from tvm_mobilenet.network.torch_process import TorchProcess
 
 if TYPE_CHECKING:
     import onnx
@@ -46,8 +47,7 @@ class Source:
 
     def sample_input(self) -> Array:
         """A random image batch (N, C, H, W), always the same one."""
-        shape = self.input_shape
-        return np.random.default_rng(SAMPLE_SEED).standard_normal(shape, dtype=np.float32)
+        return sample_of(self.input_shape)
 
     def normalised(self, normalisation: Normalisation) -> Source:
         """The same, with a normalisation that is known. Raises BadInput where it cannot be."""
@@ -98,36 +98,41 @@ class NetworkSpec:
         return from_config(models.config_from(self.model, self.alpha, self.resolution), self.batch)
 
 
+def sample_of(shape: tuple[int, ...]) -> Array:
+    """Random images of mean 0 and variance 1, the same ones for the same shape."""
+    return np.random.default_rng(SAMPLE_SEED).standard_normal(shape, dtype=np.float32)
+
+
 def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
-    """One of our models, exported. Raises RunFailed where the export differs from PyTorch."""
-    import torch
+    """One of our models, exported. Raises RunFailed where the export differs from PyTorch.
 
-    network = models.build(config)
-    shape = (batch, 3, config.resolution, config.resolution)
-    exported = onnx_export.export(network, shape)
+    PyTorch runs in a process of its own, which goes with the source's ``reference``.
+    """
+    shape = (batch, *config.input_shape)
+    kept = export_cache.read(config, shape)
+    network = TorchProcess(config, sample_of(shape), export=kept is None)
+    tvm_runtime.compiler()  # imported meanwhile
+    import onnx
 
-    def reference(x: Array) -> tuple[Array, ...]:
-        with torch.inference_mode():
-            result = network(torch.from_numpy(x))
-        outputs = result if isinstance(result, tuple) else (result,)
-        return tuple(output.numpy() for output in outputs)
-
+    model = kept or network.onnx()
+    if kept is None:
+        export_cache.keep(config, shape, model)
+    exported = onnx.load_model_from_string(model)
     title = f"{models.name_of(config)} {config.alpha:g}-{config.resolution}"
-    source = Source(
+    return Source(
         title,
         asdict(config),
         exported,
         shape,
-        reference,
+        network.run,
         normalisation=models.normalisation_of(config),
         weights="random",
     )
-    onnx_export.verify(exported, network, source.sample_input())
-    return source
 
 
 def from_onnx(path: Path) -> Source:
     """A network from an ONNX file; ONNX Runtime, or ONNX's own evaluator, says what is right."""
+    tvm_runtime.compiler()
     model = onnx_export.load(path)
     dims = onnx_export.image_input(model).type.tensor_type.shape.dim
     batch, channels, height, width = (dim.dim_value for dim in dims)

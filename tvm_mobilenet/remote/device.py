@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.emulation.emulator import EMULATOR_NAME
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.toolchain import compile_c
 
@@ -225,8 +225,7 @@ def device_errors(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[-1].strip() if lines else type(error).__name__
+        reason = last_line(error)
         # a closed socket, or no answer where the other side is going
         if "Socket" in reason or "RPCCode::kReturn" in reason:
             raise DeviceLost(f"the device failed: it is lost: {reason}") from error

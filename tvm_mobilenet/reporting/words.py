@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from tvm_mobilenet.provenance import Device, Machine
 from tvm_mobilenet.results.counts import Counted, CountTable
-from tvm_mobilenet.results.schema import Device, Machine, ResultRow, Results
+from tvm_mobilenet.results.schema import ResultRow, Results
 from tvm_mobilenet.results.statistics import Ratio
 from tvm_mobilenet.results.tables import Comparison, Line, Summary, is_ours
 

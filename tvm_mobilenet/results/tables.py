@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tvm_mobilenet.results import machine as machines
-from tvm_mobilenet.results.schema import Latency, Machine, ResultRow, Results
+from tvm_mobilenet.provenance import Machine
+from tvm_mobilenet.results.schema import Latency, ResultRow, Results
 from tvm_mobilenet.results.statistics import (
     Ratio,
     block_medians,
@@ -190,7 +190,7 @@ def _variant(table: Comparison) -> Variant | None:
 def noise(machine: Machine, tables: Iterable[Comparison]) -> list[str]:
     """What makes these figures less certain, one plain sentence each."""
     notes = []
-    if machine.device is None and machines.busy(machine):
+    if machine.device is None and machine.busy:
         notes.append(
             f"The machine was busy at the start: load average {machine.load_average[0]:.2f} "
             f"on {machine.cores} cores."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet import files, tvm_runtime
 from tvm_mobilenet.bundle import LIBRARY, PARAMETERS, Bundle, TensorInfo
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.runtime import arena
 
 CPU, POOLED = 1, 2  # DLPack's device, and the virtual machine's allocator that keeps what it frees
@@ -128,11 +128,6 @@ def load_module(bundle: Bundle) -> Any:
                 f"{bundle.path}: {LIBRARY} does not load: {last_line(error)}"
             ) from error
     return module
-
-
-def last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _bytes(tensor: TensorInfo) -> int:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet.bundle import Bundle, Manifest, TensorInfo, open_bundle
 from tvm_mobilenet.bundle.layout import describe_array
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.runtime import threads as thread_pool
-from tvm_mobilenet.runtime.cpu import StaticExecutor, VmExecutor, last_line
+from tvm_mobilenet.runtime.cpu import StaticExecutor, VmExecutor
 from tvm_mobilenet.runtime.cuda import CudaExecutor
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware.cores import usable_cores
 
 # AffinityMode in src/runtime/threading_backend.h: worker i of the pool is pinned to the CPU i
 # of the list that comes with it
@@ -88,9 +89,7 @@ def available_cpus() -> list[int]:
     One CPU of every physical core comes before the second ones (hyper-threads share the vector
     units), fast cores before slow ones.
     """
-    if not hasattr(os, "sched_getaffinity"):  # macOS
-        return list(range(os.cpu_count() or 1))
-    allowed = set(os.sched_getaffinity(0))
+    allowed = set(usable_cores())
     if len(allowed) == 1:  # perhaps inherited from a pinned thread
         allowed |= _process.cpus
     return sorted(allowed, key=lambda cpu: (_rank_in_core(cpu, allowed), -_max_khz(cpu), cpu))
@@ -112,8 +111,8 @@ def _set_max_concurrency(threads: int) -> None:
 def _configure_pool(cpus: list[int]) -> None:
     tvm_runtime.library()
     get_global_func = tvm_runtime.ffi().get_global_func
-    if hasattr(os, "sched_getaffinity") and not _process.cpus:
-        _process.cpus = frozenset(os.sched_getaffinity(0))
+    if not _process.cpus:
+        _process.cpus = frozenset(usable_cores())
     get_global_func("runtime.config_threadpool")(
         ONE_CORE_PER_THREAD, len(cpus), [str(cpu) for cpu in cpus]
     )

@@ -26,6 +26,7 @@ from tvm.s_tir.meta_schedule.logging import get_logging_func
 from tvm.target import Target
 
 from schedules.cpu.sharing import EVEN, num_cores
+from tvm_mobilenet.errors import last_line
 from tvm_mobilenet.scheduling.balance import imbalance, shared_rows, unrolled_statements
 from tvm_mobilenet.scheduling.rules import check_rules
 from tvm_mobilenet.scheduling.traces import (
@@ -186,12 +187,6 @@ def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
         return apply_trace(mod, trace_json)
     except Exception as error:  # as in KernelSpace.instantiate
         raise Rejected(last_line(error)) from error
-
-
-def last_line(error: BaseException) -> str:
-    """The line of a TVM error that says something: its last one that is not blank."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _tune_context(mod: tvm.IRModule, target: Target, seed: int) -> ms.TuneContext:

@@ -33,7 +33,7 @@ class EngineEntry:
         return f"{self.requires} is not installed: {self.install}"
 
 
-_PEERS = "pip install 'tvm-mobilenet[peers]'"
+_PEERS = "pip install 'tvm-mobilenet[bench]'"
 
 ENGINES: dict[str, EngineEntry] = {
     "bundle": EngineEntry(
@@ -71,7 +71,7 @@ ENGINES: dict[str, EngineEntry] = {
         needs="config",
         requires="litert_torch",
         # no extra of ours: its converter asks for an older typing_extensions than TVM's runtime
-        install="pip install ai-edge-litert litert-torch && pip install -U typing_extensions",
+        install="pip install ai-edge-litert litert-torch && pip install 'typing-extensions>=4.13'",
     ),
 }
 

@@ -22,7 +22,8 @@ from tvm_mobilenet.emulation.emulator import EMULATOR_NAME, Emulator
 from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE, Count
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
-from tvm_mobilenet.results.schema import Device, ResultRow
+from tvm_mobilenet.provenance import Device
+from tvm_mobilenet.results.schema import ResultRow
 
 # targets' mcpu that QEMU emulates by that name; "max" has every instruction that it knows
 CORES = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvm_mobilenet import provenance
 from tvm_mobilenet.benchmark.engines import OURS, onnx_worker_file, verify
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.process import EngineFailed
@@ -20,10 +21,10 @@ from tvm_mobilenet.benchmark.rounds import Plan, Timed, take_turns, warm_up
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
 from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.remote.device import About, Device
 from tvm_mobilenet.remote.session import RemoteSession
-from tvm_mobilenet.results import schema
-from tvm_mobilenet.results.schema import How, ResultRow
+from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
@@ -57,11 +58,11 @@ peer.communicate()
 """
 
 
-def describe(before: About, after: About) -> schema.Device:
+def describe(before: About, after: About) -> provenance.Device:
     """The device, for the results."""
     temperatures = (before.temperature_c, after.temperature_c)
     versions = {"python": before.python, "tvm": before.tvm_version}
-    return schema.Device(
+    return provenance.Device(
         cpu=before.cpu or "unknown",
         emulated=before.emulated,
         cores=before.cores,

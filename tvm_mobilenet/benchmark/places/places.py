@@ -15,10 +15,11 @@ from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.bundle.manifest import Target
 from tvm_mobilenet.emulation.emulator import Emulator
 from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.provenance import Machine, describe_machine
 from tvm_mobilenet.remote.tracker import TrackerAddress
-from tvm_mobilenet.results import machine as machines
-from tvm_mobilenet.results.schema import Machine, ResultRow
+from tvm_mobilenet.results.schema import ResultRow
 
 
 class Place(Protocol):
@@ -40,9 +41,9 @@ class Here:
 
     def __init__(self, plan: Plan, threads: Sequence[int], progress: PlainProgress) -> None:
         self.plan, self.progress = plan, progress
-        self.described = here = machines.describe()
+        self.described = here = describe_machine()
         # what will disturb the measurement is said beforehand
-        if machines.busy(here):
+        if here.busy:
             progress.note(
                 f"the machine is busy (load average {here.load_average[0]:.2f} on {here.cores} "
                 "cores)"
@@ -79,7 +80,7 @@ class OnADevice:
         self.architecture: str | None = cpu.architecture_of(target.triple)
         self.device = Device(connect(tracker, key), target)
         self.before = self.after = self.device.about()
-        self.described = machines.describe()
+        self.described = describe_machine()
 
     def machine(self) -> Machine:
         from tvm_mobilenet.benchmark.places import on_device
@@ -118,7 +119,7 @@ class OnAnEmulatedCore:
         self.emulator = emulator
         self.architecture: str | None = ARCHITECTURE
         self.described = dataclasses.replace(
-            machines.describe(), device=instructions.describe(emulator)
+            describe_machine(), device=instructions.describe(emulator)
         )
 
     def machine(self) -> Machine:
@@ -157,3 +158,15 @@ def named_target(name: str) -> Target:
 
     spec = target.resolve(name)
     return Target(spec.name, str(spec.target["mtriple"]))
+
+
+def rpc_key_of(target: Target) -> str:
+    """The key that the target's file gives its devices. Raises BadInput where it gives none."""
+    from tvm_mobilenet.hardware import target as targets
+
+    key = targets.resolve(target.name).rpc_key if target.name in targets.known() else None
+    if key is None:
+        raise BadInput(
+            f"--rpc-key: target {target.name} has no rpc_key of its own; say which device"
+        )
+    return key

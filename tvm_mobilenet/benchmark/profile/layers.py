@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS, SCRATCH_FLOATS, STREAM_ROW
+from tvm_mobilenet.provenance import Machine, head
 from tvm_mobilenet.runtime import arena
 from tvm_mobilenet.runtime.session import Session
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tvm_mobilenet.bundle import Layer
-    from tvm_mobilenet.results.schema import Machine
 
 WARM_UP_S = 0.3
 TURN = 10  # inferences between two looks at the peaks
@@ -158,29 +158,21 @@ def to_json(
     profiles: Sequence[tuple[str, Profile]], machine: Machine, command: str, created: str
 ) -> str:
     """The text of a file with these titles and profiles; times in ms."""
-    return json.dumps(
+    measured = [
         {
-            "format_version": 1,
-            "command": command,
-            "created": created,
-            "machine": dataclasses.asdict(machine),
-            "profiles": [
-                {
-                    "title": title,
-                    "threads": one.threads,
-                    "network_ms": one.network_s * 1e3,
-                    "floor_ms": one.floor_s * 1e3,
-                    "core": dataclasses.asdict(one.peaks),
-                    "layers": [
-                        {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
-                        for timed in one.layers
-                    ],
-                }
-                for title, one in profiles
+            "title": title,
+            "threads": one.threads,
+            "network_ms": one.network_s * 1e3,
+            "floor_ms": one.floor_s * 1e3,
+            "core": dataclasses.asdict(one.peaks),
+            "layers": [
+                {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
+                for timed in one.layers
             ],
-        },
-        indent=2,
-    )
+        }
+        for title, one in profiles
+    ]
+    return json.dumps({**head(machine, command, created), "profiles": measured}, indent=2)
 
 
 def print_profile(console: Console, title: str, result: Profile) -> None:

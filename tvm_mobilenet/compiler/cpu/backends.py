@@ -6,7 +6,8 @@ import tvm
 
 from schedules.cpu.sharing import num_cores
 from tvm_mobilenet.compiler.backend import Finished
-from tvm_mobilenet.compiler.cpu.lowering import generate, lower_module
+from tvm_mobilenet.compiler.cpu.lowering import lower_module
+from tvm_mobilenet.compiler.cpu.native_code import generate
 from tvm_mobilenet.compiler.cpu.static_program import make_static
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
@@ -35,7 +36,8 @@ class StaticBackend(_CpuBackend):
         lowered = lower_module(program.module, self.target)
         dump("lowered", lowered)
         code = generate(lowered, self.target)
-        dump.text("assembly.s", code.inspect_source("s") if dump.folder else "")
+        if dump.folder is not None:
+            dump.text("assembly.s", "".join(part.inspect_source("s") for part in code.parts))
         return Finished(code, program)
 
 

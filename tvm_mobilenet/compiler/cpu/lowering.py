@@ -84,11 +84,6 @@ def lower_module(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     return tvm.transform.Sequential(passes)(mod)
 
 
-def generate(lowered: tvm.IRModule, target: Target) -> tvm.runtime.Module:
-    """Machine code of a lowered module, by LLVM."""
-    return tvm.get_global_func("target.build.llvm")(lowered, target)
-
-
 def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
-    """A scheduled CPU module → machine code."""
-    return generate(lower_module(mod, target), target)
+    """A scheduled CPU module → machine code, as one LLVM module."""
+    return tvm.get_global_func("target.build.llvm")(lower_module(mod, target), target)

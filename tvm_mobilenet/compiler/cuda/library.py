@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from tvm_mobilenet import files
 from tvm_mobilenet.compiler.cuda import nvcc
 from tvm_mobilenet.compiler.cuda.lowering import DeviceKernel, lower
 from tvm_mobilenet.compiler.cuda.program import GpuProgram, plan_header
-from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.hardware.toolchain import package_of
+from tvm_mobilenet.errors import RunFailed, last_line
+from tvm_mobilenet.hardware.toolchain import check_installed
 
 
 @dataclass(frozen=True)
@@ -44,35 +43,31 @@ def link(
     code: GpuCode,
     library: Path,
     name: str,
-    compiler: str | None,
+    command: Sequence[str] = ("cc", "-shared"),
     objects: Sequence[str] = (),
 ) -> None:
-    """Write the shared library; `compiler` None is this machine's own, `objects` go into it too.
+    """Write the shared library by a compiler's `command`; `objects` go into it too.
 
     Raises BadInput without that compiler, RunFailed where it does not compile.
     """
-    compiler = compiler or "cc"
-    if shutil.which(compiler) is None:
-        package = package_of(compiler)
-        advice = f"; apt-get install {package}" if package else ""
-        raise BadInput(f"target {name}: the linker {compiler} is not installed{advice}")
+    check_installed(command[0], f"target {name}")
     with files.temporary_folder() as folder:
         (folder / "host.c").write_text(host_source(), encoding="utf-8")
         (folder / "plan.h").write_text(
             plan_header(code.program, code.kernels, code.arch), encoding="utf-8"
         )
         (folder / "kernels.fatbin").write_bytes(code.compiled.fatbin)
-        command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library.resolve()), "host.c"]
+        flags = ["-fPIC", "-O2", "-o", str(library.resolve()), "host.c"]
         done = subprocess.run(
-            [*command, *objects, "-ldl"],
+            [*command, *flags, *objects, "-ldl"],
             cwd=folder,
             capture_output=True,
             text=True,
             check=False,
         )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise RunFailed(f"target {name}: {compiler} cannot link the library: {last}")
+        reason = last_line(done.stderr) or "no reason given"
+        raise RunFailed(f"target {name}: {command[0]} cannot link the library: {reason}")
 
 
 def without_kernels(arch: str) -> GpuCode:

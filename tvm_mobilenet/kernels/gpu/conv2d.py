@@ -18,9 +18,7 @@ from typing import Any, Protocol
 from tvm import tirx
 from tvm.script import tirx as T
 
-from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.kernels.gpu.fragments import (
+from schedules.cuda.fragments import (
     HALVES,
     HELD,
     LANES,
@@ -29,6 +27,8 @@ from tvm_mobilenet.kernels.gpu.fragments import (
     c_element,
     c_place,
 )
+from schedules.filter_window import Window
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.gpu.image import TILE, Image
 from tvm_mobilenet.kernels.parsing import parsed_once
 

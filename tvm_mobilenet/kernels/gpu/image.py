@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script import tirx as T
 
+from schedules.cuda import fragments
 from tvm_mobilenet.kernels.parsing import parsed_once
 
-TILE = 16  # pixels and channels: one tensor-core tile
+TILE = fragments.TILE  # pixels and channels: one tensor-core tile
 
 
 def round_up(number: int, multiple: int = TILE) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.kernels.gpu.fragments import HALVES, HELD, LANES, TF32, Fragments
+from schedules.cuda.fragments import HALVES, HELD, LANES, TF32, Fragments
 from tvm_mobilenet.kernels.gpu.image import TILE, round_up
 
 Array = NDArray[np.float32]

@@ -7,13 +7,14 @@ when the tracker has it again.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from pathlib import Path
 
-from tvm_mobilenet.database.lines import How
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, last_line
+from tvm_mobilenet.hardware.cores import usable_cores
+from tvm_mobilenet.hardware.toolchain import check_installed
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.remote.tracker import (
     EMULATED_KEY,
     DeviceQueue,
@@ -66,7 +67,7 @@ class FarmMeasurer(PoolMeasurer):
         self._tracker, self._key = tracker, key
         triple = triple or str(settings.target.get("mtriple", "this machine"))
         self._address = DeviceAddress(tracker.host, tracker.port, key, features, library, triple)
-        self._cores = _usable_cores()
+        self._cores = usable_cores()
         builders = min(len(self._cores), MAX_BUILDERS)
         self._builders = [self._worker("builder", self._cores, i) for i in range(builders)]
         for _ in range(count):
@@ -158,7 +159,7 @@ class FarmMeasurer(PoolMeasurer):
 
     def _compile_harness(self) -> tuple[tuple[str, ...], str]:
         """The object that every candidate is linked with, and a library of it alone."""
-        library, compiler = self._scratch.path / "harness.so", self._settings.link[0]
+        library = self._scratch.path / "harness.so"
         harness = self._compile(HARNESS)
         if not self._settings.gpu:
             self._call([*self._settings.link, "-o", str(library), harness])
@@ -167,7 +168,7 @@ class FarmMeasurer(PoolMeasurer):
 
         face, arch = self._compile(GPU_HARNESS), str(self._settings.target["arch"])
         nothing = gpu_library.without_kernels(arch)
-        gpu_library.link(nothing, library, f"cuda-{arch}", compiler, [harness, face])
+        gpu_library.link(nothing, library, f"cuda-{arch}", self._settings.link, [harness, face])
         return (face,), str(library)
 
     def _compile(self, source: Path) -> str:
@@ -180,13 +181,12 @@ class FarmMeasurer(PoolMeasurer):
 
     def _call(self, command: list[str]) -> None:
         compiler = self._settings.link[0]
+        check_installed(compiler, "measuring on devices")
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise BadInput(f"measuring needs the compiler {compiler}, it is not here") from None
         except subprocess.CalledProcessError as error:
-            lines = error.stderr.strip().splitlines() or ["it said nothing"]
-            raise BadInput(f"{compiler} does not compile for the device: {lines[-1]}") from None
+            reason = last_line(error.stderr) or "it said nothing"
+            raise BadInput(f"{compiler} does not compile for the device: {reason}") from None
 
 
 def _queue(tracker: TrackerAddress, key: str) -> DeviceQueue:
@@ -197,9 +197,3 @@ def _queue(tracker: TrackerAddress, key: str) -> DeviceQueue:
             return queue
     keys = ", ".join(queue.key for queue in held) or "none"
     raise BadInput(f"the tracker at {tracker} has no device {key!r}; it has: {keys}")
-
-
-def _usable_cores() -> tuple[int, ...]:
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return (0,)

@@ -14,7 +14,7 @@ from tvm_mobilenet.tuning.workers.messages import Cause
 if TYPE_CHECKING:
     import tvm
 
-    from tvm_mobilenet.database.lines import How
+    from tvm_mobilenet.provenance import How
 
 
 @dataclass

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from tvm_mobilenet.core_model.estimate import estimate
 from tvm_mobilenet.core_model.operation import Unmodelled
-from tvm_mobilenet.database.lines import How
 from tvm_mobilenet.hardware.core import Core
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.scheduling.space import replay
 from tvm_mobilenet.scheduling.traces import trace_key
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer

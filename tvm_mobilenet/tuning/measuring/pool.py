@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet.database.lines import How
+from tvm_mobilenet.provenance import How
 from tvm_mobilenet.tuning.measuring.batches import SENTINEL, BatchState, Lane, TaskState
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Statistics
 from tvm_mobilenet.tuning.workers.arguments import arguments_of
@@ -72,13 +72,13 @@ class PoolMeasurer:
     def close(self) -> None:
         """End the workers and remove what they built."""
         # TVM's RPC server does not survive a session that is cut off with an answer on its way
-        devices = [worker for worker in self._workers if worker.kind == "device"]
+        devices = [worker for worker in self.workers if worker.kind == "device"]
         for worker in devices:
             worker.dismiss()
         deadline = time.monotonic() + FAREWELL_S
         for worker in devices:
             worker.wait(deadline - time.monotonic())
-        for worker in self._workers:
+        for worker in self.workers:
             worker.kill()
         self._scratch.remove()
 
@@ -104,7 +104,7 @@ class PoolMeasurer:
     def submit(self, batch: Batch) -> None:
         """Queue a batch of a task that ``add_task`` made known."""
         self._count += 1
-        for worker in self._workers:
+        for worker in self.workers:
             if not worker.started:  # a run that has nothing to measure starts none
                 worker.start()
         jobs = deque(range(len(batch.jobs)))
@@ -121,7 +121,7 @@ class PoolMeasurer:
         Raises RunFailed where a worker cannot be started at all.
         """
         self._dispatch()
-        busy = [worker for worker in self._workers if worker.expecting]
+        busy = [worker for worker in self.workers if worker.expecting]
         until = min([worker.deadline for worker in busy], default=float("inf"))
         pause = max(0.0, min(timeout_s, until - time.monotonic()))
         if self._batches:
@@ -138,8 +138,19 @@ class PoolMeasurer:
         return [state.result() for state in self._batches if state.results]
 
     @property
-    def _workers(self) -> list[WorkerProcess]:
+    def workers(self) -> list[WorkerProcess]:
+        """Every worker, started or not."""
         return [*self._builders, *(lane.worker for lane in self._lanes)]
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Where batches are measured; a farm gets more of them as devices come."""
+        return tuple(self._lanes)
+
+    @property
+    def folder(self) -> Path:
+        """Where what is built lies until it is measured."""
+        return self._scratch.path
 
     def _worker(self, kind: Kind, cores: tuple[int, ...], number: int = 0) -> WorkerProcess:
         return WorkerProcess(

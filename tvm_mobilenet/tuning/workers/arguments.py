@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.messages import Argument, RunTask
 
@@ -110,9 +110,8 @@ def copies_of(values: Sequence[Any], arguments: Sequence[Argument], l2: int) -> 
 
 
 def l2_bytes() -> int:
-    core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     try:
-        return parse_size(Path(L2_OF_CORE.format(core)).read_text())
+        return parse_size(Path(L2_OF_CORE.format(usable_cores()[0])).read_text())
     except (OSError, ValueError):
         return L2_DEFAULT
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tvm_mobilenet.errors import last_line
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.messages import Build, BuildTask, Done, MakeCase, Settings
@@ -30,7 +31,6 @@ class Builder:
         import tvm_mobilenet.scheduling.space
 
         self._replay = tvm_mobilenet.scheduling.space.replay
-        self._explain = tvm_mobilenet.scheduling.space.last_line
         self._load_json = tvm.ir.load_json
         self._tensor = tvm.runtime.tensor
         self._target = tvm.target.Target(settings.target)
@@ -54,7 +54,7 @@ class Builder:
         except subprocess.CalledProcessError as error:
             cause, detail = "build error", f"linking: {error.stderr.decode()[-200:].strip()}"
         except Exception as error:  # LLVM's and TVM's errors are of many types
-            cause, detail = "build error", self._explain(error)
+            cause, detail = "build error", last_line(error)
         return Done(message.job, time.perf_counter() - start, resident_bytes(), cause, detail)  # type: ignore[arg-type]
 
     def _compile(self, job: Build) -> None:

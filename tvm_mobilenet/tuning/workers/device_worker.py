@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tvm_mobilenet.errors import BadInput, TvmMobilenetError
+from tvm_mobilenet.errors import BadInput, TvmMobilenetError, last_line
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.tuning.workers import case
@@ -316,8 +316,3 @@ def _tvm_version(text: Any) -> str | None:
         return None
     stated = STATED.search(text(f"{found[1]}/_version.py"))
     return stated[1] if stated else None
-
-
-def last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

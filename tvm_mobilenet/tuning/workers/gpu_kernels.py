@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from schedules.cuda.fragments import TF32
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.kernels.gpu.fragments import TF32
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
 from tvm_mobilenet.runtime import cuda
 from tvm_mobilenet.runtime.cuda import OutOfMemory
@@ -66,7 +66,7 @@ class Builder(builder.Builder):
             (),
         )
         code = library.generate(program, self._target, "cuda")
-        library.link(code, Path(job.library), "cuda", self._settings.link[0], job.objects)
+        library.link(code, Path(job.library), "cuda", self._settings.link, job.objects)
 
     def _make_case(self, job: MakeCase) -> str:
         from tvm_mobilenet.tuning.workers import gpu_reference

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tvm import ir, tirx
 
-from tvm_mobilenet.kernels.gpu.fragments import HALVES, HELD, TF32, Fragments
+from schedules.cuda.fragments import HALVES, HELD, TF32, Fragments
 from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.tuning.workers.reference import FORM_ERRORS, Array, Kernel, NoReference
 

@@ -118,6 +118,11 @@ class WorkerProcess:
                 self._process.wait(max(timeout_s, 0.0))
 
     @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The process while there is one."""
+        return self._process
+
+    @property
     def started(self) -> bool:
         return self._process is not None
 

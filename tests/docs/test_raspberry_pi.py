@@ -1,4 +1,4 @@
-"""README's section on a Raspberry Pi, command by command, with the emulated device as the board.
+"""docs/raspberry-pi.md, command by command, with the emulated device as the board.
 
 Stand-ins, and nothing else differs: `ssh pi@rpi4` and `scp` go to a folder that is the board's
 home, where python3 is the emulated one; `pip install` there asks that the emulated device holds the
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import rpc_devices
 
 from tvm_mobilenet.emulation import devices as emulated_devices
 from tvm_mobilenet.emulation import emulator
+from tvm_mobilenet.remote import local_farm
 from tvm_mobilenet.remote.tracker import TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema
 
@@ -61,10 +61,10 @@ shutil.copytree({packages!r}, {home!r} + "/" + folder, copy_function=os.symlink)
 
 
 def commands() -> list[str]:
-    """What the section's blocks tell to type."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## On a Raspberry Pi", 1)[1].split("\n## ", 1)[0]
-    blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    """What the page's blocks tell to type."""
+    page = (REPOSITORY / "docs" / "raspberry-pi.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4, "the page's blocks are not found any more"
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
 
 
@@ -107,7 +107,7 @@ def background() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def test_every_command(desk: Path, background: list[subprocess.Popen[bytes]]) -> None:
-    address = TrackerAddress(rpc_devices.HOST, free_port())
+    address = TrackerAddress(local_farm.HOST, free_port())
     path = f"{desk / 'bin'}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY)}
     said: dict[str, str] = {}
@@ -135,7 +135,7 @@ def test_every_command(desk: Path, background: list[subprocess.Popen[bytes]]) ->
 def free_port() -> int:
     """One that the tracker would take by itself: it tries these only."""
     for port in range(9190, 9199):
-        if not emulated_devices.listens((rpc_devices.HOST, port)):
+        if not emulated_devices.listens((local_farm.HOST, port)):
             return port
     pytest.skip("every port of a tracker is taken here")
 

@@ -1,11 +1,11 @@
-"""The reader of assembly that tests/test_schedules_x86.py relies on."""
+"""The reader of loops that the tests of schedules rely on."""
 
 from __future__ import annotations
 
-from support import assembly
+from tvm_mobilenet.core_model import loops
 
 # An outer loop .LBB0_1 over two inner ones, and a call outside of any
-TEXT = """
+X86 = """
 \t.text
 main:
 \tmovq\t%rsp, %rbp
@@ -36,21 +36,49 @@ main:
 
 
 def test_innermost_loops() -> None:
-    assert [loop.label for loop in assembly.innermost_loops(TEXT)] == [".LBB0_2", ".LBB0_3"]
+    assert [loop.label for loop in loops.innermost_loops(X86, "x86_64")] == [".LBB0_2", ".LBB0_3"]
 
 
 def test_hot_loop() -> None:
-    loop = assembly.hot_loop(TEXT)
+    loop = loops.hot_loop(X86, "x86_64")
     assert loop.label == ".LBB0_2"
-    assert (loop.fmas(), loop.fmas("zmm"), loop.fmas("ymm")) == (2, 2, 0)
+    assert (loop.fmas, loop.fmas_into("zmm"), loop.fmas_into("ymm")) == (2, 2, 0)
     assert (loop.stack_accesses, loop.calls, loop.branches) == ([], [], [])
     assert loop.instructions[0] == "vbroadcastss (%rsi,%rax), %zmm1"
     assert loop.instructions[-1] == "jne .LBB0_2"
 
 
 def test_what_a_hot_loop_must_not_have() -> None:
-    loop = assembly.innermost_loops(TEXT)[1]
+    loop = loops.innermost_loops(X86, "x86_64")[1]
     assert loop.stack_accesses == ["vmovups %ymm3, -32(%rsp)", "vmovups 8(%rbp), %ymm3"]
     assert loop.calls == ["callq expf@PLT"]
     assert loop.branches == ["je .LBB0_4"]
-    assert loop.fmas("ymm") == 1
+    assert loop.fmas_into("ymm") == 1
+
+
+AARCH64 = """
+main:
+.LBB0_1:
+\tldp\tq0, q1, [x8], #32                  // 32-byte Folded Reload
+\tldr\tq2, [x9, :lo12:table]
+\tldr\ts3, [sp, #8]
+\tfmla\tv16.4s, v2.4s, v0.s[0]
+\tfmla\tv17.4s, v2.4s, v1.4s
+\tfadd\tv18.4s, v18.4s, v2.4s
+\tstr\tq2, [x29, #16]
+\tcbz\tx10, .LBB0_2
+.LBB0_2:
+\tbl\tmemset
+\tsubs\tx10, x10, #1
+\tb.ne\t.LBB0_1
+\tret
+"""
+
+
+def test_the_same_of_aarch64() -> None:
+    loop = loops.hot_loop(AARCH64, "aarch64")
+    assert (loop.label, loop.fmas, loop.by_element_fmas, loop.vector_adds) == (".LBB0_1", 2, 1, 1)
+    assert loop.stack_accesses == ["ldr s3, [sp, #8]", "str q2, [x29, #16]"]
+    assert loop.scalar_loads == ["ldr s3, [sp, #8]"]
+    assert (loop.calls, loop.branches) == (["bl memset"], ["cbz x10, .LBB0_2"])
+    assert len(loop.instructions) == 11 and loop.instructions_per_fma == 5.5

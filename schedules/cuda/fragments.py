@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tvm_mobilenet.kernels.gpu.image import TILE
-
-LANES = 32
+TILE = 16
+LANES = 32  # of a warp
 HELD = TILE * TILE // LANES  # elements a lane
 
 

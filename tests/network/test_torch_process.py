@@ -1,0 +1,79 @@
+"""PyTorch in a process of its own: what it answers, how its end is told, and that it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import source
+from tvm_mobilenet.network.torch_process import TorchProcess
+
+
+def test_exports_and_runs(
+    small_config: MobileNetConfig, small_network: Any, rng: np.random.Generator
+) -> None:
+    network = source.from_config(small_config, 2)
+    x = rng.standard_normal((2, *small_config.input_shape), dtype=np.float32)
+    with torch.inference_mode():
+        wanted = small_network(torch.from_numpy(x)).numpy()
+    (result,) = network.reference(x)
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-5)
+    onnx.checker.check_model(network.onnx)
+
+
+def test_compiling_does_not_import_torch(
+    python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    script = (
+        "import sys, tvm_mobilenet; "
+        f"tvm_mobilenet.compile_bundle({str(tmp_path / 'bundle')!r}, alpha=0.25, resolution=32); "
+        "print([name for name in ('torch', 'onnxscript') if name in sys.modules])"
+    )
+    done = python("-c", script)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def process_of(config: MobileNetConfig, channels: int = 3) -> TorchProcess:
+    return TorchProcess(config, source.sample_of((1, channels, *config.input_shape[1:])))
+
+
+def test_what_it_said_last_is_the_error(small_config: MobileNetConfig) -> None:
+    with pytest.raises(RunFailed, match=r"PyTorch ended with status 1: RuntimeError: .*channels"):
+        process_of(small_config, channels=4).onnx()
+
+
+def test_its_death_is_one_line(small_config: MobileNetConfig) -> None:
+    process = process_of(small_config)
+    process.onnx()
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(RunFailed, match="was ended by SIGKILL; is memory short") as caught:
+        process.run(source.sample_of((1, *small_config.input_shape)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_start_that_fails_is_one_line(
+    small_config: MobileNetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RunFailed, match="ended with status 1: it said nothing"):
+        process_of(small_config).onnx()
+
+
+def test_it_goes_with_its_source(small_config: MobileNetConfig) -> None:
+    process = process_of(small_config)
+    pid = process.pid
+    del process
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
