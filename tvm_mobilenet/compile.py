@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("static", "vm")  # compiler.options.Executor, which a parser cannot wait for
 TABLE_WIDTH = 100
+ORDINARY_REFERENCES = ("PyTorch", "ONNX Runtime")  # of our networks, and of an ONNX file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,10 +132,12 @@ def _compile(args: argparse.Namespace) -> int:
             f"{spec.name} and got their default schedule; 'tune' makes records",
             file=sys.stderr,
         )
+    ordinary = source.reference_name in ORDINARY_REFERENCES
+    unusual = "" if ordinary else f" ({source.reference_name})"
     checked = (
         f"not run here: made for another {'GPU' if spec.gpu else 'CPU'}"
         if built.difference is None
-        else f"agrees with its reference to {built.difference:.1e} ({source.reference_name})"
+        else f"agrees with its reference{unusual} to {built.difference:.1e}"
     )
     print(f"{output}: {source.title} for {spec.name}, {checked}")
     return 0

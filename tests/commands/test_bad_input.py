@@ -432,7 +432,7 @@ def test_weights_that_are_listed_before_the_image(tmp_path: Path, capfd: Capture
         foreign_onnx.model([node("Conv", ["x", "w"], ["y"])], CONV, opset=9)
     )
     out = compiled(capfd, foreign_onnx.save(made, tmp_path), tmp_path / "out")
-    assert out.rstrip().endswith("(ONNX Runtime)")
+    assert "agrees with its reference to" in out
 
 
 def test_a_file_that_onnx_runtime_does_not_load(tmp_path: Path, capfd: Capture) -> None:
