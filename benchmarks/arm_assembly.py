@@ -7,9 +7,9 @@ accesses, loads of single floats, and where llvm-mca is there the share of the c
 model of the core starts (cached data, no branch ever mispredicted). Nothing is run: no board is
 needed. Kernels are those of the default schedules.
 
-llvm-mca has to be of LLVM 16 or newer (`apt-get install llvm-19`): older ones give N1 the model of
-A57, which starts one FMA a cycle where N1 starts two. A76, whose pipelines are N1's, has no model
-of its own to this day and is shown by N1's.
+llvm-mca has to be of LLVM 16 or newer (``apt-get install llvm-19``): older ones give N1 the model
+of A57, which starts one FMA a cycle where N1 starts two. A76, whose pipelines are N1's, has no
+model of its own to this day and is shown by N1's.
 """
 
 from __future__ import annotations

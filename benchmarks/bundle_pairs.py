@@ -2,7 +2,7 @@
 
     python benchmarks/bundle_pairs.py A B [--threads 1,2] [--seconds 45] [--handover] [--json FILE]
 
-`bench` gives every engine a process of its own and takes turns of a second; where the machine's
+``bench`` gives every engine a process of its own and takes turns of a second; where the machine's
 speed changes within seconds, differences of a few percent drown. Here a pair of turns takes a few
 inferences of each, so both see the same machine; A over B is the median over the pairs, with a
 bootstrap interval. With --handover the pairs are also told apart by how far two CPUs are from each

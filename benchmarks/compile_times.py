@@ -1,9 +1,9 @@
-"""How long `compile` takes in two checkouts of this project, and in which phases.
+"""How long ``compile`` takes in two checkouts of this project, and in which phases.
 
     python benchmarks/compile_times.py --before DIR --after DIR [--onnx FILE ...] [--pairs 7]
         [--target T] [--json FILE]
 
-Whole processes are timed, in turns: `python -m tvm_mobilenet.compile` of 1.0-224 with the shipped
+Whole processes are timed, in turns: ``python -m tvm_mobilenet.compile`` of 1.0-224 with the shipped
 records, and of each --onnx (mobilenet_v3.py writes one). Then each checkout compiles three times
 more with a clock around the functions named below. A phase's time is its own, without those of the
 phases it calls, in the main thread: what other threads and processes do meanwhile shows as the wait
@@ -137,7 +137,7 @@ class Instruments:
 
 
 def compile_timed(arguments: list[str]) -> int:
-    """Run `compile` here, and write its phases as JSON to the file that comes first."""
+    """Run ``compile`` here, and write its phases as JSON to the file that comes first."""
     report, *command = arguments
     clock = Clock()
     instruments = Instruments(clock)

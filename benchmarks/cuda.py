@@ -5,11 +5,12 @@ Two steps, because a GPU machine may have neither TVM nor a package registry:
     python benchmarks/cuda.py build --target cuda-sm_90 -o build/cuda.tar     # here; needs nvcc
     python benchmarks/cuda.py run build/cuda.tar --json results.json          # there
 
-`run` needs this repository, numpy, the NVIDIA driver and, for the peers, PyTorch with CUDA. Each
-network is verified first. Then the engines take turns, round by round: `tvm` is ours, `torch` eager
-PyTorch with cuDNN, channels last, in a CUDA graph, and `torch-compile` its max-autotune mode, which
-makes CUDA graphs itself. An engine's plain row is end to end, from an array on the host to one on
-the host; the row named `(device)` is the kernels alone, by the GPU's clock, back to back.
+``run`` needs this repository, numpy, the NVIDIA driver and, for the peers, PyTorch with CUDA. Each
+network is verified first. Then the engines take turns, round by round: ``tvm`` is ours, ``torch``
+eager PyTorch with cuDNN, channels last, in a CUDA graph, and ``torch-compile`` its max-autotune
+mode, which makes CUDA graphs itself. An engine's plain row is end to end, from an array on the host
+to one on the host; the row named ``(device)`` is the kernels alone, by the GPU's clock, back to
+back.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     python benchmarks/cuda_pairs.py [--target cuda-sm_90] [--batches 1,8,64]
 
-Nothing is measured here: the times are those of `schedules/cuda/kernel_times.py`, of the depthwise
-and 1x1 convolutions without the first layer and the classifier. Each line tells the kernels, `S` a
-depthwise convolution with the 1x1 after it, `P` a 1x1 with the depthwise convolution after it, `.`
-a layer by itself; then the time, and that of the best choice without any `P`.
+Nothing is measured here: the times are those of ``schedules/cuda/kernel_times.py``, of the
+depthwise and 1x1 convolutions without the first layer and the classifier. Each line tells the
+kernels, ``S`` a depthwise convolution with the 1x1 after it, ``P`` a 1x1 with the depthwise
+convolution after it, ``.`` a layer by itself; then the time, and that of the best choice without
+any ``P``.
 """
 
 from __future__ import annotations

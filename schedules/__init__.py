@@ -1,7 +1,7 @@
 """Our TensorIR schedules, one folder a target key, one schedule a file.
 
 Importing this package registers every rule under the name MetaSchedule looks up for a block that is
-annotated `schedule_rule: <rule>` on a target that has the folder's key.
+annotated ``schedule_rule: <rule>`` on a target that has the folder's key.
 """
 
 from __future__ import annotations

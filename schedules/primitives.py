@@ -13,7 +13,7 @@ ENDS = {"top": FIRST_THREAD, "bottom": LAST_THREAD}  # sides of a halo
 
 
 def extent(sch: Schedule, loop: LoopRV) -> int:
-    """The constant trip count of `loop`."""
+    """The constant trip count of ``loop``."""
     return int(sch.get(loop).extent)
 
 
@@ -23,20 +23,20 @@ def divisors(n: int) -> list[int]:
 
 
 def powers_of_two_dividing(n: int, limit: int) -> list[int]:
-    """1, 2, 4, … up to `limit`, as far as they divide n."""
+    """1, 2, 4, … up to ``limit``, as far as they divide n."""
     return [2**i for i in range(limit.bit_length()) if 2**i <= limit and n % 2**i == 0]
 
 
 def fuse_parallel(sch: Schedule, *loops: LoopRV) -> None:
-    """One parallel loop over `loops`; each thread does a run of its iterations."""
+    """One parallel loop over ``loops``; each thread does a run of its iterations."""
     sch.parallel(sch.fuse(*loops))
 
 
 def parallel_rows(sch: Schedule, *loops: LoopRV, kept: bool = False) -> LoopRV:
-    """One parallel loop over `loops`, of which each thread does its part of the last, the rows.
+    """One parallel loop over ``loops``, of which each thread does its part of the last, the rows.
 
     A thread has the same rows of the image in every layer: what it reads it mostly wrote itself.
-    Where its rows are `kept`, no other thread does any of them, however late it is.
+    Where its rows are ``kept``, no other thread does any of them, however late it is.
     """
     rows = extent(sch, loops[-1])
     fused = sch.fuse(*loops)

@@ -56,7 +56,7 @@ LONG_FILES = (
     "test_tuner.py",
 )
 
-# What `isa(name)` asks for, in the names of /proc/cpuinfo; any other name stands for itself.
+# What ``isa(name)`` asks for, in the names of /proc/cpuinfo; any other name stands for itself.
 ISA_FEATURES = {
     "avx2": ("avx2", "fma"),
     "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),

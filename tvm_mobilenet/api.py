@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
     from tvm_mobilenet.database.lines import RecordInfo
     from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.network.source import Array, Source
 
 __all__ = ["Built", "build_bundle", "check_bundle", "compile_bundle", "load"]
@@ -60,6 +61,7 @@ def compile_bundle(
     target: str = "x86",
     batch: int = 1,
     tuning_records: str | Path | None = None,
+    normalisation: Normalisation | None = None,
     **model: Any,
 ) -> Path:
     """Compile a network into the bundle ``output``, a folder or a .tar, and return its path.
@@ -68,7 +70,8 @@ def compile_bundle(
     ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of ``MobileNetConfig``, and
     its weights are random. ``target`` is a family, a name in ``targets/`` or a TOML file, as on the
     command line; ``tuning_records`` is a folder of records, ``"none"`` for default schedules, or
-    None for the target's records where there are any. Raises BadInput for arguments that cannot be
+    None for the target's records where there are any; ``normalisation`` is how pixels become the
+    input, which no ONNX file says. Raises BadInput for arguments that cannot be
     used, RunFailed where the compiled network does not agree with its reference, and
     ModuleNotFoundError where the extra ``compile`` is not installed.
     """
@@ -87,6 +90,8 @@ def compile_bundle(
         raise BadInput(f"{unused}: for a network of ours; that of {onnx} has its own, drop it")
     else:
         network = source.from_onnx(Path(onnx))
+    if normalisation is not None:
+        network = network.normalised(normalisation)
     records = open_records(options.spec, None if tuning_records is None else Path(tuning_records))
     return build_bundle(network, options, Path(output), records).path
 

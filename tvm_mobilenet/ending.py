@@ -107,8 +107,8 @@ def status_of(error: Exception) -> int:
     """The exit status that an error stands for."""
     if isinstance(error, TvmMobilenetError):
         return error.exit_status
-    lacking = isinstance(error, ModuleNotFoundError) and extras.advice_for(error.name)
-    return BAD_INPUT if lacking else FAILED
+    missing = isinstance(error, ModuleNotFoundError) and extras.advice_for(error.name)
+    return BAD_INPUT if missing else FAILED
 
 
 def describe(error: Exception) -> str:
@@ -120,9 +120,7 @@ def describe(error: Exception) -> str:
         return one_line("out of memory" if text == "MemoryError" else f"out of memory: {text}")
     if isinstance(error, ModuleNotFoundError) and error.name:
         advice = extras.advice_for(error.name)
-        if advice is not None:
-            return one_line(advice)
-        return one_line(f"the package {error.name} is not installed, and this stage needs it")
+        return one_line(advice or f"{error.name} is not installed, and this stage needs it")
     if isinstance(error, OSError) and error.filename is not None:
         return one_line(f"{os.fsdecode(error.filename)}: {error.strerror}")
     kind = type(error).__name__

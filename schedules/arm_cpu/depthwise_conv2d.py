@@ -27,9 +27,9 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 def default_tile(
     sch: Schedule, conv: SBlockRV, height: int, width: int | None = None
 ) -> tuple[int, int]:
-    """(rows, columns) of the tile for `height` rows at a time.
+    """(rows, columns) of the tile for ``height`` rows at a time.
 
-    With a `width`, for outputs that another kernel's tiles of so many columns read: as wide as
+    With a ``width``, for outputs that another kernel's tiles of so many columns read: as wide as
     these, so that they lie at fixed distances, and no larger than is spared from spilling then.
     """
     core = current_core()

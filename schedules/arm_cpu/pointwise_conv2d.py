@@ -1,6 +1,6 @@
 """Dense convolution over blocked activations (1x1 and KxK) for NEON, by-element FMAs.
 
-A tile of rows x columns pixels by `vectors` channel vectors stays in registers over the whole
+A tile of rows x columns pixels by ``vectors`` channel vectors stays in registers over the whole
 reduction. A step loads four k of every pixel as one vector, which the blocked layout holds side by
 side, and multiplies by its lanes: a fourth of the loads that broadcasting single inputs would take.
 A thread's part is some channel panels by some rows, and starts with a copy of its inputs in the
@@ -149,7 +149,7 @@ def pack_tiles(sch: Schedule, packed: SBlockRV, tile_h: int, tile_w: int, rows: 
 def lay_in_tiles(sch: Schedule, written: SBlockRV, tile_h: int, tile_w: int, rows: int) -> None:
     """Let what the block writes lie tile by tile, in one all channels of its pixels.
 
-    `rows` is the dimension that they have in the layout before.
+    ``rows`` is the dimension that they have in the layout before.
     """
 
     def tiled(n: Var, first: Var, second: Var, w: Var, c: Var) -> tuple[Expr, ...]:
@@ -160,9 +160,9 @@ def lay_in_tiles(sch: Schedule, written: SBlockRV, tile_h: int, tile_w: int, row
 
 
 def band_rows(rows: int, least_bands: int, row_bytes: int, band_bytes: int) -> int:
-    """The most tile rows, of a count that divides `rows`, whose inputs fit `band_bytes`.
+    """The most tile rows, of a count that divides ``rows``, whose inputs fit ``band_bytes``.
 
-    At least `least_bands` bands are left, where there are so many rows: one for every thread.
+    At least ``least_bands`` bands are left, where there are so many rows: one for every thread.
     """
     return max(
         d

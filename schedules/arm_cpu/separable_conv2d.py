@@ -67,8 +67,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
 
 def filter_band(sch: Schedule, filtered: SBlockRV, band: LoopRV, width: int) -> None:
-    """Compute the depthwise convolution that `filtered` ends inside `band`, for the product's
-    tiles of `width` columns."""
+    """Compute the depthwise convolution that ``filtered`` ends inside ``band``, for the product's
+    tiles of ``width`` columns."""
     (conv,) = sch.get_producers(filtered)
     sch.compute_at(filtered, band, preserve_unit_loops=True)
     height = extent(sch, sch.get_loops(filtered)[-3])

@@ -10,13 +10,13 @@ EVEN = 1.1  # a stretch that nobody minds: a core idles for a tenth of the time
 
 
 def num_cores(target: Target | None = None) -> int:
-    """The cores of `target`, or of the one in whose scope a rule runs; 1 where it does not say."""
+    """The cores of ``target``, or of the one in whose scope a rule runs; 1 by default."""
     target = target or Target.current(allow_none=True)
     return 1 if target is None else int(target.attrs.get("num-cores", 1))
 
 
 def stretch(shares: int, cores: int) -> float:
-    """How many times longer the busiest core works than if it had just its part of `shares`.
+    """How many times longer the busiest core works than if it had just its part of ``shares``.
 
     TVM gives each core a run of iterations, of lengths that differ by one at most.
     """
@@ -24,7 +24,7 @@ def stretch(shares: int, cores: int) -> float:
 
 
 def most_even(counts: Sequence[int], times: int = 1) -> int:
-    """The first of `counts` that, `times` over, keeps all cores busy; else the most even."""
+    """The first of ``counts`` that, ``times`` over, keeps all cores busy; else the most even."""
     cores = num_cores()
 
     def badness(count: int) -> float:

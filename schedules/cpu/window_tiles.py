@@ -78,10 +78,10 @@ def best_window_tile(
     registers: int,
     suits: Callable[[int, int, int], bool],
 ) -> tuple[int, int]:
-    """(rows, columns) with the fewest loads per output, of those that `suits`.
+    """(rows, columns) with the fewest loads per output, of those that ``suits``.
 
-    `suits(rows, columns, tiles)` is asked of tiles that divide `height` rows of the image, with the
-    number of them in a row. The tile's inputs are loaded once and used by every tap that meets
+    ``suits(rows, columns, tiles)`` is asked of tiles that divide ``height`` rows of the image, with
+    the number of them in a row. The tile's inputs are loaded once and used by every tap that meets
     them. Where accumulators and taps fit so many vector registers together the taps stay in it over
     the whole row of tiles.
     """
@@ -113,15 +113,15 @@ def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
 
 
 def slope(block: SBlock, var: Var) -> int:
-    """How far a convolution's input moves per step of `var`, one of its loops over the image."""
+    """How far a convolution's input moves per step of ``var``, one of its loops over the image."""
     return next(factor for factor in factors(block.reads[0], var) if factor != 0)
 
 
 def row_dimension(region: TensorRegion, row: Var) -> int:
-    """Which dimension of a blocked image its rows are, 1 or 2; `row` is the loop over them."""
+    """Which dimension of a blocked image its rows are, 1 or 2; ``row`` is the loop over them."""
     return next(place for place, factor in enumerate(factors(region, row)) if factor != 0)
 
 
 def factors(region: TensorRegion, var: Var) -> list[int]:
-    """How far each dimension's first index moves per step of `var`."""
+    """How far each dimension's first index moves per step of ``var``."""
     return [int(detect_linear_equation(dim.min, [var])[0]) for dim in region.region]

@@ -27,7 +27,7 @@ def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
 def give_outputs_to_warps(
     sch: Schedule, block: SBlockRV, warps: int, most: int
 ) -> tuple[LoopRV, LoopRV, LoopRV]:
-    """Schedule the product and its "epilogue"; `warps` is the default of up to `most` a block.
+    """Schedule the product and its "epilogue"; ``warps`` is the default of up to ``most`` a block.
 
     Returns the loops of blocks, warps and lanes.
     """

@@ -15,7 +15,7 @@ ROW_PADDING = 16  # bytes that rows are apart in their banks, so that ldmatrix m
 
 @dataclass(frozen=True)
 class Half:
-    """There is none: a product by itself. `rows` are those that a block must have, if any."""
+    """There is none: a product by itself. ``rows`` are those that a block must have, if any."""
 
     rows: int | None = None
 
@@ -44,7 +44,7 @@ class Before(Half):
 
 @dataclass(frozen=True, kw_only=True)
 class After(Half):
-    """A depthwise convolution of a block's results: `outputs` pixels, so many taps each."""
+    """A depthwise convolution of a block's results: ``outputs`` pixels, so many taps each."""
 
     rows: int
     outputs: int

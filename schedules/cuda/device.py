@@ -14,10 +14,10 @@ MAX_BLOCK_THREADS = 1024
 
 @dataclass(frozen=True)
 class Device:
-    """`capability` is 10 · major + minor; what a target says, and what is so of every GPU.
+    """``capability`` is 10 · major + minor; what a target says, and what is so of every GPU.
 
-    `max_threads`, `fma_lanes` (float32) and `registers` (of 32 bits) are of one multiprocessor;
-    `mma_cycles` lie between two m16n8k16 of one tensor core.
+    ``max_threads``, ``fma_lanes`` (float32) and ``registers`` (of 32 bits) are of one
+    multiprocessor; ``mma_cycles`` lie between two m16n8k16 of one tensor core.
     """
 
     capability: int

@@ -29,9 +29,9 @@ MAX_THREAD_ROWS = 8
 def schedule_product(
     sch: Schedule, conv: SBlockRV, fill_rows: RowFiller, half: Half = ALONE
 ) -> Grid:
-    """Schedule "conv" and "epilogue"; `fill_rows` does "rows".
+    """Schedule "conv" and "epilogue"; ``fill_rows`` does "rows".
 
-    A depthwise `half` says which rows a block has, and asks for shared memory.
+    A depthwise ``half`` says which rows a block has, and asks for shared memory.
     """
     (epilogue,) = sch.get_consumers(conv)
     (rows,) = sch.get_producers(conv)
@@ -147,7 +147,7 @@ def add_slices(
 
 
 def shared_bytes(rows: int, columns: int, k: int, sliced: int) -> int:
-    """Of the rows and weights that a block holds at a time, `k` a slice, and of partial sums."""
+    """Of the rows and weights that a block holds at a time, ``k`` a slice, and of partial sums."""
     staged = (rows + columns) * k * sliced * FLOAT_BYTES
     return staged + slices.shared_bytes(rows * columns, sliced)
 
@@ -169,7 +169,7 @@ class Block:
 def best_block(device: Device, height: int, width: int, inner: int, half: Half = ALONE) -> Block:
     """The block with the least modelled time.
 
-    Raises ValueError where none of the rows that `half` asks for fits.
+    Raises ValueError where none of the rows that ``half`` asks for fits.
     """
 
     def cost(choice: Block) -> float:

@@ -1,4 +1,4 @@
-"""How the lanes of a warp hold a 16 x 16 tile for `mma.sync` (PTX ISA, "Matrix Fragments").
+"""How the lanes of a warp hold a 16 x 16 tile for ``mma.sync`` (PTX ISA, "Matrix Fragments").
 
 Every lane has 8 elements of a tile, in the order in which the instructions take their registers. Of
 float16, m16n8k16 takes all eight of A, and m16n8k8 halves of them; of tf32, which is as wide as
@@ -20,7 +20,7 @@ HELD = TILE * TILE // LANES  # elements a lane
 class Fragments:
     """Where the operands' elements lie: (lane, position) of (m, k) in A and of (k, n) in B.
 
-    `suffix` is that of the schedule rules whose instructions read them so.
+    ``suffix`` is that of the schedule rules whose instructions read them so.
     """
 
     suffix: str

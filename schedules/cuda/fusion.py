@@ -4,7 +4,7 @@ One kernel saves a launch and moving the tensor in between. But of a depthwise c
 with the 1x1 convolution after it, every column of blocks computes the depthwise half again; and of
 one fused with the 1x1 convolution before it, neighbouring tiles compute the pixels between them
 twice. A layer can be in one kernel only: along a chain of layers the cheapest way to pair them is
-found by dynamic programming over the times of `KernelTimes`.
+found by dynamic programming over the times of ``KernelTimes``.
 
 Of pooling and classifier every block computes the pooling again: where each multiprocessor has one
 block, that is one image's last tensor read from L2, in float16 less than a launch.
@@ -27,7 +27,7 @@ from schedules.cuda.workload import Convolution
 
 @dataclass(frozen=True)
 class Pair:
-    """Layers `first` and `first` + 1 of a chain; of a depthwise second one, the tile of a block."""
+    """Layers ``first`` and ``first + 1`` of a chain; for a depthwise second one, a block's tile."""
 
     first: int
     tile: Tile | None = None
@@ -36,7 +36,7 @@ class Pair:
 def cheapest_pairs(target: Target, precision: str, chain: Sequence[Convolution]) -> list[Pair]:
     """The pairs of layers that should be one kernel each; the other layers stay alone.
 
-    `chain` are depthwise and 1x1 convolutions in turn; `precision` is fp32, tf32 or fp16.
+    ``chain`` are depthwise and 1x1 convolutions in turn; ``precision`` is fp32, tf32 or fp16.
     """
     return cheapest(KernelTimes(device_of(target), precision), chain)[1]
 
@@ -58,7 +58,7 @@ def cheapest(times: KernelTimes, chain: Sequence[Convolution]) -> tuple[float, l
 def pooling_pays(
     target: Target, precision: str, batch: int, area: int, channels: int, outputs: int
 ) -> bool:
-    """Whether to fuse global average pooling over `area` pixels with the classifier after it."""
+    """Whether to fuse global average pooling over ``area`` pixels with the classifier after it."""
     device = device_of(target)
     size = 2 if precision == "fp16" else 4
     inner = -(-channels // TILE) * TILE

@@ -31,7 +31,7 @@ OPERANDS = {"fp16": HALF, "tf32": TF32}  # of tensor cores; fp32 runs on FMA uni
 
 @dataclass(frozen=True)
 class KernelTimes:
-    """Of a device; `precision` is fp32, tf32 or fp16."""
+    """Of a device; ``precision`` is fp32, tf32 or fp16."""
 
     device: Device
     precision: str

@@ -37,7 +37,7 @@ __device__ __forceinline__ float round_to_tf32(float x) {
 
 @dataclass(frozen=True)
 class Operand:
-    """What is multiplied: `dtype` is TVM's name of it, `ptx_type` that of PTX as TVM spells it."""
+    """What is multiplied: ``dtype`` is TVM's name of it, ``ptx_type`` PTX's as TVM spells it."""
 
     dtype: str
     ptx_type: str
@@ -53,7 +53,7 @@ MMA_TF32 = "tvm_mobilenet.mma_m16n8k8_tf32"
 
 @cache
 def register() -> None:
-    """Make the intrinsics known to `Schedule.tensorize`.
+    """Make the intrinsics known to ``Schedule.tensorize``.
 
     Not done on import: TVMScript looks through the call stack, which takes a second while modules
     are being imported, and only tensor cores need them.
@@ -214,7 +214,7 @@ def fill() -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
 def multiply(
     operand: Operand, shape: str, steps: list[tuple[int, int, int]]
 ) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """C += A · B by instructions of `shape`; a step is where each operand starts in its eight."""
+    """C += A · B by instructions of ``shape``; a step is where each operand starts in its eight."""
     dtype, ptx_type = operand.dtype, operand.ptx_type
     a_place, b_place = operand.fragments.a_place, operand.fragments.b_place
 
@@ -273,7 +273,7 @@ def multiply(
 
 
 def emitter(step: Any, steps: list[tuple[int, int, int]]) -> Any:
-    """Emits `step` for each of `steps`, of which there are two or four."""
+    """Emits ``step`` for each of ``steps``, of which there are two or four."""
     first, second, *rest = steps
 
     @T.inline

@@ -48,9 +48,9 @@ def schedule_product(
     operand: Operand,
     half: Half = ALONE,
 ) -> Grid:
-    """Schedule "load_a", "conv" and "epilogue"; `fill_rows` does "rows".
+    """Schedule "load_a", "conv" and "epilogue"; ``fill_rows`` does "rows".
 
-    A depthwise `half` says which rows a block has, and asks for shared memory.
+    A depthwise ``half`` says which rows a block has, and asks for shared memory.
     """
     (epilogue,) = sch.get_consumers(conv)
     load_a = next(b for b in sch.get_producers(conv) if sch.get(b).name_hint == "load_a")
@@ -166,7 +166,7 @@ def load_weights(sch: Schedule, conv: SBlockRV, at: LoopRV, operand: Operand) ->
 
 
 def give_to_lanes(sch: Schedule, lane: LoopRV, position: LoopRV, vector: int) -> None:
-    """What a lane holds goes `vector` elements at a time."""
+    """What a lane holds goes ``vector`` elements at a time."""
     steps, elements = sch.split(position, [None, vector])
     sch.bind(lane, "threadIdx.x")
     unroll(sch, steps)
@@ -184,7 +184,7 @@ def add_slices(
 ) -> None:
     """Partial sums into shared memory; every slice's warps add up a part of what a lane holds.
 
-    `at` are the loops of blocks and warps, `tile` the (warps, each) of m, then of n.
+    ``at`` are the loops of blocks and warps, ``tile`` the (warps, each) of m, then of n.
     """
     block, warp = at
     partial = sch.cache_write(conv, 0, "warp")
@@ -229,7 +229,7 @@ def instruction_of(device: Device, operand: Operand) -> str:
 
 
 def shared_bytes(m_tiles: int, n_tiles: int, k_tiles: int, sliced: int, operand: Operand) -> int:
-    """Of the rows that a block holds at a time, `k_tiles` a slice, and of partial sums."""
+    """Of the rows that a block holds at a time, ``k_tiles`` a slice, and of partial sums."""
     rows = m_tiles * TILE * (sliced * k_tiles * TILE * operand.bytes + ROW_PADDING)
     return rows + slices.shared_bytes(m_tiles * n_tiles * TILE * TILE, sliced)
 
@@ -271,7 +271,7 @@ def best_block(
 ) -> Block:
     """The block with the least modelled time.
 
-    Raises ValueError where none of the rows that `half` asks for fits.
+    Raises ValueError where none of the rows that ``half`` asks for fits.
     """
 
     def cost(choice: Block) -> float:

@@ -92,7 +92,7 @@ def cycles(
 ) -> float:
     """Of the whole kernel: what a multiprocessor's blocks read, and the latencies in the open.
 
-    `size` is the bytes of a value of the image, and of a weight.
+    ``size`` is the bytes of a value of the image, and of a weight.
     """
     threads = warps * LANES
     blocks = -(-batch * outputs // warps // device.multiprocessors)  # of the busiest

@@ -16,7 +16,7 @@ Threads = list[tuple[str, int]]  # thread axes of a block, outermost first, and 
 RowFiller = Callable[[Schedule, SBlockRV, Threads, str | None], None]
 """Schedules the block that stores the rows, and what computes them.
 
-With a tensor intrinsic, which rounds, `stored_from_registers` has come before.
+With a tensor intrinsic, which rounds, ``stored_from_registers`` has come before.
 """
 
 
@@ -33,7 +33,7 @@ MAX_IN_FLIGHT = 8  # loads of a thread, four registers each
 
 
 def lanes_of(sch: Schedule, block: SBlockRV) -> int:
-    """Elements of what `block` writes in 16 bytes."""
+    """Elements of what ``block`` writes in 16 bytes."""
     return VECTOR_BYTES // int(DataType(str(sch.get(block).writes[0].source.dtype)).itemsize)
 
 
@@ -113,7 +113,7 @@ def filter_rows(
 
 
 def inner_loops(sch: Schedule, block: SBlockRV, outer: LoopRV) -> list[LoopRV]:
-    """The loops of `block` inside `outer`."""
+    """The loops of ``block`` inside ``outer``."""
     loops: list[LoopRV] = sch.get_loops(block)
     names = [sch.get(loop).loop_var for loop in loops]
     return loops[names.index(sch.get(outer).loop_var) + 1 :]

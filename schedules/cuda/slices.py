@@ -32,7 +32,7 @@ def sample(sch: Schedule, inner: int, default: int) -> int:
 
 
 def split_inner(sch: Schedule, conv: SBlockRV, inner: LoopRV, slices: int) -> SBlockRV:
-    """Give every slice a sum of its own; `conv` is left to add these up.
+    """Give every slice a sum of its own; ``conv`` is left to add these up.
 
     Returns the block that computes them. Its loop over slices comes after that over the rest.
     """

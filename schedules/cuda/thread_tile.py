@@ -22,7 +22,7 @@ MAX_TILE = 8  # outputs along a side
 
 
 def schedule_thread_tile(sch: Schedule, conv: SBlockRV, tile: tuple[int, int]) -> list[Schedule]:
-    """Schedule "inputs", "conv" and "epilogue"; `tile` is the default (rows, columns) a thread."""
+    """Schedule inputs, conv and epilogue; ``tile`` is a thread's default (rows, columns)."""
     (inputs,) = sch.get_producers(conv)
     (epilogue,) = sch.get_consumers(conv)
     (store,) = sch.get_consumers(epilogue)
@@ -74,7 +74,7 @@ def schedule_thread_tile(sch: Schedule, conv: SBlockRV, tile: tuple[int, int]) -
 
 
 def load_in_vectors(sch: Schedule, block: SBlockRV, outer: LoopRV) -> None:
-    """Unroll what `block` loads inside `outer`, 16 bytes of channels at a time."""
+    """Unroll what ``block`` loads inside ``outer``, 16 bytes of channels at a time."""
     *loops, last = inner_loops(sch, block, outer)
     last, vector = sch.split(last, [None, min(lanes_of(sch, block), extent(sch, last))])
     sch.vectorize(vector)

@@ -43,7 +43,7 @@ def tile_of(conv: Convolution, result: tuple[int, int]) -> Tile:
 
 
 def reach(size: int, results: int, tile: int, kernel: int, stride: int, before: int) -> int:
-    """The most inputs, of `size`, that `tile` of so many results meet along one axis."""
+    """The most inputs, of ``size``, that ``tile`` of so many results meet along one axis."""
     starts = [first * stride - before for first in range(0, results, tile)]
     length = (tile - 1) * stride + kernel
     return max(min(start + length, size) - max(start, 0) for start in starts)

@@ -1,4 +1,4 @@
-"""The x86 rules. Importing this package registers them under TVM's `schedule_rule` hook."""
+"""The x86 rules. Importing this package registers them under TVM's ``schedule_rule`` hook."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Dense convolution over blocked activations (1x1 and KxK) for AVX2 and AVX-512.
 
-A tile of rows x columns pixels by `vectors` channel vectors stays in registers over the whole
+A tile of rows x columns pixels by ``vectors`` channel vectors stays in registers over the whole
 reduction; each step loads the tile's weights and broadcasts its inputs. Around it the channel
 panels and row bands are two-level loops, so that one knob moves between reading the weights once
 (panels outside: 14x14 and 7x7, where they outweigh the image) and reading the image once
@@ -85,12 +85,12 @@ def default_tile(lanes: int, height: int, width: int, blocks: int) -> tuple[int,
 
 
 def band_counts(rows: int, row_bytes: int) -> list[int]:
-    """In how many bands of tile rows, whose inputs fit BAND_BYTES, `rows` go; the fewest first."""
+    """In how many bands, whose inputs fit BAND_BYTES, ``rows`` of tiles go; the fewest first."""
     return [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]
 
 
 def default_unroll(lanes: int, pixels: int, vectors: int, unrolls: list[int]) -> int:
-    """Which of `unrolls` steps of the reduction to take at once.
+    """Which of ``unrolls`` steps of the reduction to take at once.
 
     Where the tile fills the register file, LLVM spills when it overlaps unrolled steps.
     """

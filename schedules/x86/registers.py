@@ -19,7 +19,7 @@ INPUTS_IN_FLIGHT = 7  # of a depthwise tile, beside its outputs and taps: fewer,
 
 @dataclass(frozen=True)
 class RegisterFile:
-    """Vector registers of the current target, for vectors of `lanes` floats."""
+    """Vector registers of the current target, for vectors of ``lanes`` floats."""
 
     lanes: int
 
@@ -38,8 +38,8 @@ def has_avx512() -> bool:
 def gemm_cycles(pixels: int, vectors: int, lanes: int) -> float:
     """Cycles per FMA of a pixels x vectors tile, for one step of the reduction.
 
-    A step loads `vectors` weights, which come from L2, and broadcasts `pixels` inputs, which stay
-    in L1; it needs enough independent accumulators to cover the FMA's latency.
+    A step loads ``vectors`` weights, which come from L2, and broadcasts ``pixels`` inputs, which
+    stay in L1; it needs enough independent accumulators to cover the FMA's latency.
     """
     fmas = pixels * vectors
     return (

@@ -1,4 +1,4 @@
-"""The `devices` stage: its tables, and every way in which a tracker can fail to answer."""
+"""The ``devices`` stage: its tables, and every way in which a tracker can fail to answer."""
 
 from __future__ import annotations
 

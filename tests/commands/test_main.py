@@ -1,4 +1,4 @@
-"""The `tvm-mobilenet` command: help without heavy imports, hand-over, unknown stages."""
+"""The ``tvm-mobilenet`` command: help without heavy imports, hand-over, unknown stages."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_random_decisions(
 
 
 class AtRandom:
-    """Schedules kernels by random decisions; `others` counts those that are not the default's."""
+    """Schedules kernels by random decisions; ``others`` counts those that are not the default's."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng, self.others = rng, 0

@@ -1,6 +1,6 @@
 """All 16 MobileNets agree with PyTorch: at 1 and 2 threads, at batch 1 and 4, by way of ONNX.
 
-Every variant is exported, compiled and linked into a bundle as `compile` does it, with random
+Every variant is exported, compiled and linked into a bundle as ``compile`` does it, with random
 weights and batch-norm statistics, and runs on inputs that nobody has seen before.
 """
 

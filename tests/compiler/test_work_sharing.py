@@ -40,7 +40,7 @@ Claim = Callable[[int], list[int] | None]
 
 @cache
 def library() -> tvm.runtime.Module:
-    """`claim` as a function of tensors: cursor, counters, the numbers from `thread` to `behind`."""
+    """``claim`` as a function of tensors: cursor, counters, then ``thread`` to ``behind``."""
     machine = target.resolve("x86").tvm_target()
     claim = GlobalVar("claim")
     cursor = tirx.decl_buffer((CURSOR,), "int32", "cursor")
@@ -56,7 +56,7 @@ def library() -> tvm.runtime.Module:
 def loop_of(threads: int, rounds: int, rows: int, behind: int = BEHIND) -> Claim:
     """One kernel's loop: the iterations thread i gets when it next asks, None where all are taken.
 
-    It has `rows` in each of so many `rounds`; a plain loop is one round.
+    It has ``rows`` in each of so many ``rounds``; a plain loop is one round.
     """
     counters = tvm.runtime.tensor(np.zeros(MOST * LINE, np.int32))
     cursors = [tvm.runtime.tensor(np.zeros(CURSOR, np.int32)) for _ in range(threads)]

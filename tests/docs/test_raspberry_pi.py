@@ -1,9 +1,9 @@
 """docs/raspberry-pi.md, command by command, with the emulated device as the board.
 
-Stand-ins, and nothing else differs: `ssh pi@rpi4` and `scp` go to a folder that is the board's
-home, where python3 is the emulated one; `pip install` there asks that the emulated device holds the
-named versions (tests have no network); `desk` is this machine, its port one that is free; tuning
-gets four trials, measuring three runs.
+Stand-ins, and nothing else differs: ``ssh pi@rpi4`` and ``scp`` go to a folder that is the board's
+home, where python3 is the emulated one; ``pip install`` there asks that the emulated device holds
+the named versions (tests have no network); ``desk`` is this machine, its port one that is free;
+tuning gets four trials, measuring three runs.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_code_for_other_cores_is_right(name: str, core: str, folder: Path) -> No
 
 
 def bench_rows(tmp_path: Path, *arguments: str) -> schema.Results:
-    """The results file of a `bench` that succeeds."""
+    """The results file of a ``bench`` that succeeds."""
     file = tmp_path / "results.json"
     assert bench.main([*arguments, "--json", str(file)]) == 0
     return schema.load(file)

@@ -228,7 +228,7 @@ def attributes_read(file: Path) -> set[str]:
     }
 
 
-# What `tune` takes from the file where its flags do not say
+# What ``tune`` takes from the file where its flags do not say
 
 
 def test_tune_takes_its_defaults_from_the_target(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ OPERAND = re.compile(
 
 
 def emulated_driver(source: str, folder: Path) -> Path:
-    """Compile a network's CUDA C++ into a driver library of its own in `folder`."""
+    """Compile a network's CUDA C++ into a driver library of its own in ``folder``."""
     (folder / "emulated.cpp").write_text(on_cpu(source), encoding="utf-8")
     library = folder / LIBRARY
     parts = [folder / "emulated.cpp", compiled_once("fibers"), compiled_once("driver")]
@@ -66,7 +66,7 @@ class Machine:
 
 
 def machine(folder: Path) -> Machine:
-    """Make them in `folder`."""
+    """Make them in ``folder``."""
     made = Machine(folder / "driver", folder / "nvcc")
     made.driver.mkdir()
     made.nvcc.mkdir()
@@ -83,9 +83,9 @@ def machine(folder: Path) -> Machine:
 
 
 def module_image(source: str, compiled: Path) -> bytes:
-    """A module for `machine`'s driver, as cuModuleLoadData takes it.
+    """A module for ``machine``'s driver, as cuModuleLoadData takes it.
 
-    `compiled` is its nvcc's folder, where what a source became is kept.
+    ``compiled`` is its nvcc's folder, where what a source became is kept.
     """
     library = kept_library(source, compiled)
     if not library.exists():

@@ -125,7 +125,7 @@ def planned(
     schedule: Scheduler = by_default,
     pooled: Callable[[int, int, int, int], bool] = lambda *_: False,
 ) -> tuple[program.GpuProgram, Target]:
-    """The network's program for the target `name`; `fuse` overrules the models, `pooled` too."""
+    """The network's program for a target; ``fuse`` and ``pooled`` overrule the models."""
     spec = target.resolve(name)
     kind = spec.tvm_target()
     legalize = backend_of(CompileOptions(spec, precision)).legalize()
@@ -143,7 +143,7 @@ def kernel(precision: str, name: str) -> pipeline.Kernel:
 
 
 def emulated(plan: program.GpuProgram, kind: Target, folder: Path) -> library.GpuCode:
-    """The code of a program without nvcc, and its emulated driver in `folder`."""
+    """The code of a program without nvcc, and its emulated driver in ``folder``."""
     source, kernels = lower(plan.functions, kind)
     cuda_emulator.emulated_driver(source, folder)
     nothing = nvcc.Compiled(b"", b"", "", {})
@@ -153,7 +153,7 @@ def emulated(plan: program.GpuProgram, kind: Target, folder: Path) -> library.Gp
 def write_bundle(
     code: library.GpuCode, network: Network, folder: Path, precision: str, x: Array
 ) -> Path:
-    """A bundle of the code, with `x` as its sample."""
+    """A bundle of the code, with ``x`` as its sample."""
     layout = "NCHW"[: len(network.output_shape)]
     path, built = folder / "bundle", folder / "model.so"
     library.link(code, built, "test")
@@ -186,7 +186,7 @@ def write_bundle(
 
 @contextmanager
 def emulated_gpu(monkeypatch: Any, driver: Path, **settings: str) -> Iterator[None]:
-    """Sessions use the emulated driver; `settings` are its environment, as sm="80"."""
+    """Sessions use the emulated driver; ``settings`` are its environment, as sm="80"."""
     with monkeypatch.context() as patch:
         patch.setattr(gpu, "DRIVER", str(driver))
         for name, value in settings.items():

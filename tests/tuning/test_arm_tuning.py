@@ -17,7 +17,7 @@ from tvm_mobilenet.remote.tracker import TrackerAddress
 
 pytestmark = pytest.mark.arm_emulator
 
-KEY = "arm-emulated"  # whose records say `emulated`
+KEY = "arm-emulated"  # whose records say ``emulated``
 TRIALS = 16  # enough batches for both devices
 TIMEOUT_S = 400
 

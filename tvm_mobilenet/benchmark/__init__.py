@@ -1,1 +1,1 @@
-"""How `bench` measures: the cases, the engines side by side, the rounds, the sweep."""
+"""How ``bench`` measures: the cases, the engines side by side, the rounds, the sweep."""

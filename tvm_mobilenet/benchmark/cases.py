@@ -1,4 +1,4 @@
-"""What `bench` measures together: one network, the bundles of it, and the peers."""
+"""What ``bench`` measures together: one network, the bundles of it, and the peers."""
 
 from __future__ import annotations
 

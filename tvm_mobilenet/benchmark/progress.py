@@ -1,4 +1,4 @@
-"""What `bench` says while it measures: a progress bar on a terminal, plain lines elsewhere."""
+"""What ``bench`` says while it measures: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bench` is asked to measure, as plain values, and what of it cannot be."""
+"""What ``bench`` is asked to measure, as plain values, and what of it cannot be."""
 
 from __future__ import annotations
 

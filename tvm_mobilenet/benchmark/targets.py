@@ -1,4 +1,4 @@
-"""What `bench` is asked to measure was compiled for: targets, and the key of their devices."""
+"""What ``bench`` is asked to measure was compiled for: targets, and the key of their devices."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class KernelStep:
-    """A kernel to run on tensors at `places`: those it reads, then the one it writes."""
+    """A kernel to run on tensors at ``places``: those it reads, then the one it writes."""
 
     kernel: GlobalVar
     places: tuple[TensorPlace, ...]
@@ -51,7 +51,7 @@ class KernelStep:
 class MemoryPlan:
     """What runs, and where its tensors lie.
 
-    `outputs` are as the network gives them out, which may be reshapes of what was computed.
+    ``outputs`` are as the network gives them out, which may be reshapes of what was computed.
     """
 
     input: Var
@@ -75,7 +75,8 @@ class Interval:
 
 
 def plan_memory(mod: tvm.IRModule, alignment: int) -> MemoryPlan:
-    """Of a Relax module whose `main` is kernel calls and reshapes only; `alignment` is in bytes.
+    """Of a Relax module whose ``main`` is kernel calls and reshapes only; ``alignment`` is in
+    bytes.
 
     Raises BadInput for one with an operator that has no kernel.
     """
@@ -210,7 +211,7 @@ class _Planner:
 
 
 def kernel_calls(mod: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
-    """Every call_tir of `main` with what it computes, in order."""
+    """Every call_tir of ``main`` with what it computes, in order."""
     for block in mod["main"].body.blocks:
         for binding in block.bindings:
             if getattr(getattr(binding.value, "op", None), "name", None) == "relax.call_tir":
@@ -218,7 +219,7 @@ def kernel_calls(mod: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
 
 
 def describe_call(mod: tvm.IRModule, var: Var, call: Call) -> KernelCall:
-    """Of the call_tir that computes `var`."""
+    """Of the call_tir that computes ``var``."""
     kernel = call.args[0]
     flops = s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": mod[kernel]}))
     return KernelCall(kernel.name_hint, int(flops), sum(map(nbytes, [*arguments(call), var])))

@@ -141,7 +141,7 @@ def signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-# Conditions by x86's names; what follows of the sign of `difference(condition, flags)`.
+# Conditions by x86's names; what follows of the sign of ``difference(condition, flags)``.
 BELOW = {"l", "b", "s"}
 NOT_BELOW = {"ge", "ae", "ns"}
 NOT_ABOVE = {"le", "be"}

@@ -205,7 +205,7 @@ def unpack_debian(emulator: Emulator) -> None:
 
 
 def unpack_wheels(emulator: Emulator) -> None:
-    """Unpack the aarch64 wheels of TVM, of what its RPC server and `run` need, and of the peer."""
+    """Unpack the aarch64 wheels of TVM, what its RPC server and ``run`` need, and the peer."""
     pythons = sorted(emulator.root.glob("usr/lib/python3.*"))
     if not pythons:
         raise RunFailed(f"the packages in {emulator.root} hold no Python")

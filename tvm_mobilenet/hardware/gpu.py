@@ -88,6 +88,6 @@ def capability(name: str) -> int:
 
 
 def runs(arch: str) -> bool:
-    """Whether this machine has a GPU that runs code for `arch`: of it, or newer."""
+    """Whether this machine has a GPU that runs code for ``arch``: of it, or newer."""
     here = present_arch()
     return here is not None and capability(here) >= capability(arch)

@@ -256,7 +256,7 @@ def detect_host(host: HostCpu | None = None) -> TargetSpec:
 
 
 def detect_gpu(arch: str | None) -> TargetSpec:
-    """The newest known target whose code a GPU of `arch` runs; the family's default for None.
+    """The newest known target whose code a GPU of ``arch`` runs; the family's default for None.
 
     Raises BadInput where the GPU is older than every target.
     """

@@ -1,5 +1,5 @@
 """What each kernel computes, in TVMScript, unscheduled.
 
-Whatever makes a kernel keeps it (`parsed_once`): TVM takes time to parse one, and networks ask for
-the same one again.
+Whatever makes a kernel keeps it (``parsed_once``): TVM takes time to parse one, and networks ask
+for the same one again.
 """

@@ -90,7 +90,7 @@ def _fill_classifier(
     rng: np.random.Generator,
     pooled: int,
 ) -> None:
-    # Averaging `pooled` pixels divides the variance; undone here, so that the logits differ by
+    # Averaging ``pooled`` pixels divides the variance; undone here, so that the logits differ by
     # about 1 from image to image. Centred, so that no class wins for every image.
     weight = rng.standard_normal((layer.out_channels, layer.in_channels))
     weight *= math.sqrt(pooled / given.variance.sum())

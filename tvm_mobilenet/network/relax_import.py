@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import chatter, ending
-from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network import onnx_export
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _unsupported(error: Exception, model: onnx.ModelProto) -> str:
     named = re.findall(r"\w+", str(error).rpartition(":")[2])
     nodes = {node.op_type: node for node in reversed(model.graph.node)}
     found = [_described(nodes[name]) for name in named if name in nodes]
-    return f"TVM has no importer for {', '.join(found)}" if found else first_line(error)
+    return f"TVM has no importer for {', '.join(found)}" if found else chatter.reason(error)
 
 
 def _failed_node(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 
-EMULATED_KEY = "arm-emulated"  # of the devices that `devices --emulate` starts
+EMULATED_KEY = "arm-emulated"  # of the devices that ``devices --emulate`` starts
 TRACKER_PORT = 9190  # what tvm.exec.rpc_tracker listens on unless told otherwise
 TRACKER_TIMEOUT_S = 5.0
 DEVICE_TIMEOUT_S = 60.0  # for a device that is busy

@@ -18,7 +18,7 @@ from tvm_mobilenet.results.schema import Latency
 
 Verdict = Literal["faster", "slower", "no difference"]
 
-BLOCKS = 25  # also the number of rounds `bench` measures, so that a block is a round
+BLOCKS = 25  # also the number of rounds ``bench`` measures, so that a block is a round
 MIN_BLOCKS = 5  # below this a bootstrap interval says nothing
 RESAMPLES = 10_000
 CONFIDENCE = 0.95

@@ -29,7 +29,7 @@ class OutOfMemory(RunFailed):
 
 
 def raise_for(status: int, line: str) -> None:
-    """Raise what a function of host.c stands for that returned `status`: nothing where that is 0.
+    """Raise what a function of host.c stands for that returned ``status``: nothing where that is 0.
 
     BadInput where this machine cannot run the library, OutOfMemory, else RunFailed.
     """
@@ -44,7 +44,7 @@ def raise_for(status: int, line: str) -> None:
 class OpenLibrary:
     """A library of ours with its weights on the GPU, and what host.c exports of it.
 
-    Raises BadInput where this machine cannot run it, RunFailed where it fails; both name `path`,
+    Raises BadInput where this machine cannot run it, RunFailed where it fails; both name ``path``,
     which may be a word for the library.
     """
 
@@ -75,7 +75,7 @@ class OpenLibrary:
             self._check(status)
 
     def kernel_milliseconds(self, runs: int) -> NDArray[np.float32]:
-        """Of the kernels alone, by the GPU's own clock: `runs` samples, one after the other."""
+        """Of the kernels alone, by the GPU's own clock: ``runs`` samples, one after the other."""
         samples = np.empty(runs, np.float32)
         self._measure("time", samples, ctypes.c_int(runs))
         return samples
@@ -87,7 +87,7 @@ class OpenLibrary:
         return samples
 
     def pinned(self, number: int, size: int) -> NDArray[np.uint8]:
-        """The host's memory of input (0) or output (1, 2, …): `size` bytes, until ``close``."""
+        """The host's memory of input (0) or output (1, 2, …): ``size`` bytes, until ``close``."""
         address = self._library.tvm_mobilenet_buffer(self._session, number)
         block: NDArray[np.uint8] = np.ctypeslib.as_array(
             (ctypes.c_uint8 * size).from_address(address)

@@ -1,4 +1,4 @@
-"""The runtimes that `bench` can time, each in a process of its own.
+"""The runtimes that ``bench`` can time, each in a process of its own.
 
 Only the standard library is imported here: an engine's module is imported by its own worker.
 """

@@ -1,4 +1,4 @@
-"""A bundle of ours, through the runtime that `run` uses."""
+"""A bundle of ours, through the runtime that ``run`` uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bench --count-instructions`: what each engine executes for one inference on an emulated core."""
+"""``bench --count-instructions``: what an engine executes for one inference on an emulated core."""
 
 from __future__ import annotations
 

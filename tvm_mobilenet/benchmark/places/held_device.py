@@ -1,4 +1,4 @@
-"""`bench --rpc-tracker`: engines in turns on a device, each timed by the device's own clock."""
+"""``bench --rpc-tracker``: engines in turns on a device, each timed by the device's own clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where `bench` is asked to measure: this machine, a device of an RPC tracker, an emulated core."""
+"""Where ``bench`` measures: on this machine, a tracker's device, or an emulated core."""
 
 from __future__ import annotations
 

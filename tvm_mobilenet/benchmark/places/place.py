@@ -1,4 +1,4 @@
-"""What `bench` sees of where it measures: a machine, and rows for a case."""
+"""What ``bench`` sees of where it measures: a machine, and rows for a case."""
 
 from __future__ import annotations
 

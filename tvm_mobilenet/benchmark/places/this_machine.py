@@ -1,4 +1,4 @@
-"""`bench` on this machine: each engine in a process of its own."""
+"""``bench`` on this machine: each engine in a process of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ThisMachine:
-    """Where `bench` measures unless it is told otherwise."""
+    """Where ``bench`` measures unless it is told otherwise."""
 
     architecture: str | None = None
 

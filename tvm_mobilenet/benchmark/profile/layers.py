@@ -42,7 +42,7 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """Median seconds of each layer and of the whole `infer`, and one core's peaks."""
+    """Median seconds of each layer and of the whole ``infer``, and one core's peaks."""
 
     layers: tuple[LayerTime, ...]
     network_s: float

@@ -1,4 +1,4 @@
-"""The profiles that `bench --profile` asks for, one for each thread count."""
+"""The profiles that ``bench --profile`` asks for, one for each thread count."""
 
 from __future__ import annotations
 

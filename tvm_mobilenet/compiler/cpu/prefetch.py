@@ -2,14 +2,14 @@
 
 *Weights, one panel ahead.* A network's weights outgrow the caches of a core, so each inference
 reads them from afar; between two inferences other work has the shared cache. A schedule marks the
-reduction loop whose weights are worth it with `prefetch: <buffer>`. Each of its steps then asks for
-its share of the next panel, spread evenly over all the tiles of one core that use this panel, so
-that the memory works while the arithmetic does. Where a panel's weights are read by several
-reductions in turn, the loop over those is marked `prefetch_within: <buffer>`. The last panel's
+reduction loop whose weights are worth it with ``prefetch: <buffer>``. Each of its steps then asks
+for its share of the next panel, spread evenly over all the tiles of one core that use this panel,
+so that the memory works while the arithmetic does. Where a panel's weights are read by several
+reductions in turn, the loop over those is marked ``prefetch_within: <buffer>``. The last panel's
 steps ask for what follows the buffer: the parameters lie in order of use, so that is the next
 layer's.
 
-*The image, one band ahead.* A tile loop marked `prefetch_next_band: <buffer>` asks, tile by tile,
+*The image, one band ahead.* A tile loop marked ``prefetch_next_band: <buffer>`` asks, tile by tile,
 for what the next iteration of the parallel loop around it copies from that buffer.
 
 A prefetch of an address that is not mapped does nothing.
@@ -62,7 +62,7 @@ def insert_prefetches(
 def with_panel_prefetch(
     loop: tirx.For, name: str, enclosing: list[tirx.For], cores: int
 ) -> tirx.For:
-    """`loop`, its body preceded by this step's share of the next panel of buffer `name`."""
+    """``loop``, its body preceded by this step's share of the next panel of buffer ``name``."""
     load, inner = first_load(loop.body, name)
     index = load.indices[0]
     within = [outer for outer in enclosing if outer.annotations.get(WITHIN) == name]
@@ -94,7 +94,7 @@ def with_panel_prefetch(
 
 
 def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> tirx.For:
-    """`loop`, a tile of a band, its body preceded by its share of what the next band reads."""
+    """``loop``, a tile of a band, its body preceded by its share of what the next band reads."""
     depths = [i for i, outer in enumerate(enclosing) if outer.kind == tirx.ForKind.PARALLEL]
     if not depths:  # the band is the whole image, its loop of one iteration gone
         return put_before(loop, [], NEXT_BAND)
@@ -121,7 +121,7 @@ def with_band_prefetch(loop: tirx.For, name: str, enclosing: list[tirx.For]) -> 
 
 
 def put_before(loop: tirx.For, hints: list[tirx.Stmt], mark: str) -> tirx.For:
-    """`loop`, its body preceded by the hints, without the mark that asked for them."""
+    """``loop``, its body preceded by the hints, without the mark that asked for them."""
     # TVM refuses a sequence of one statement
     body = tirx.SeqStmt([*hints, loop.body]) if hints else loop.body
     annotations = {key: value for key, value in loop.annotations.items() if key != mark}
@@ -149,7 +149,7 @@ def runs(index: Expr, loops: list[tirx.For]) -> tuple[list[int], int]:
 
 
 def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
-    """The first load from buffer `name`, and the loops inside `body`."""
+    """The first load from buffer ``name``, and the loops inside ``body``."""
     loads: list[TensorLoad] = []
     inner: list[tirx.For] = []
 
@@ -162,14 +162,14 @@ def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
 
 
 def start_of(index: Expr, loops: list[tirx.For]) -> Expr:
-    """`index` in the first iteration of `loops`."""
+    """``index`` in the first iteration of ``loops``."""
 
     zeros = {loop.loop_var: tirx.IntImm(loop.loop_var.ty.dtype, 0) for loop in loops}
     return substitute(index, zeros)
 
 
 def substitute(expr: Expr, values: dict[Var, Expr]) -> Expr:
-    """`expr` with other values for some variables."""
+    """``expr`` with other values for some variables."""
 
     def value(var: Var) -> Expr:
         return next((new for old, new in values.items() if var.same_as(old)), var)

@@ -100,14 +100,14 @@ done:
   ret void
 }}
 """
-# What tells the core that a loop waits; aarch64's `yield` does nothing on most cores.
+# What tells the core that a loop waits; aarch64's ``yield`` does nothing on most cores.
 PAUSES = {"x86_64": "pause", "aarch64": "isb"}
 OTHER_PAUSE = "yield"  # armv7
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Where the counters of so many kernels for so many threads lie: `offset` bytes into a buffer.
+    """Where the counters of kernels for so many threads lie: ``offset`` bytes into a buffer.
 
     A line for the waits, then a line for each thread of each kernel.
     """
@@ -127,7 +127,7 @@ class Counters:
         return self.offset + 4 * self.elements
 
     def mark(self, call: tirx.Stmt, kernel: int, pointer: Expr) -> tirx.Stmt:
-        """The call of a kernel in a region, for `share_kernels`; `pointer` is the counters'."""
+        """The call of a kernel in a region, for ``share_kernels``; ``pointer`` is the counters'."""
         return tirx.AttrStmt([number(kernel), number(self.threads)], KERNEL, pointer, call)
 
 
@@ -157,9 +157,9 @@ def share_kernels(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
 
 
 def shared_region(region: tirx.AttrStmt, kernels: dict[GlobalVar, int]) -> tirx.Stmt:
-    """`region`, in which each thread knows which one it is and takes its part of every kernel.
+    """``region``, in which each thread knows which one it is and takes its part of every kernel.
 
-    Puts into `kernels` those it calls, with the most threads that share them by stealing.
+    Puts into ``kernels`` those it calls, with the most threads that share them by stealing.
     """
     statements, thread, threads = number_threads()
 
@@ -206,7 +206,7 @@ def number_threads() -> tuple[list[tirx.Stmt], Var, Var]:
 
 
 def shared_kernel(func: tirx.PrimFunc, claim: GlobalVar, most: int) -> tirx.PrimFunc:
-    """`func` as each thread calls it: pointers to its tensors, its counters, thread, threads.
+    """``func`` as each thread calls it: pointers to its tensors, its counters, thread, threads.
 
     Its last parallel loop is claimed chunk by chunk. The loops before that clear an image's border,
     which no iteration reads: each thread does its part of them. Anything else is one thread's.
@@ -259,7 +259,7 @@ def is_parallel(statement: tirx.Stmt) -> bool:
 def serial(
     statement: tirx.Stmt, first: Expr | None = None, extent: Expr | None = None
 ) -> tirx.Stmt:
-    """A parallel loop as a serial one, over all its iterations or so many from `first` on."""
+    """A parallel loop as a serial one, over all its iterations or so many from ``first`` on."""
     if not is_parallel(statement):
         return statement
     loop = statement
@@ -275,7 +275,7 @@ def serial(
 
 
 def split_by_rows(loop: tirx.For, thread: Var, threads: Var) -> tirx.Stmt:
-    """`loop`, of which each thread does its run, in every round over the rows."""
+    """``loop``, of which each thread does its run, in every round over the rows."""
     rows = tirx.Select(rows_of(loop) < threads, loop.extent, rows_of(loop))
     first, end = (tirx.truncdiv(one * rows, threads) for one in (thread, thread + 1))
     return in_rounds(loop, tirx.truncdiv(loop.extent, rows), rows, first, end)
@@ -293,7 +293,7 @@ def rows_of(loop: tirx.For) -> Expr:
 
 
 def in_rounds(loop: tirx.For, rounds: Expr, rows: Expr, first: Expr, end: Expr) -> tirx.Stmt:
-    """Iterations `first` to `end` of `loop`, and in each later round those so many `rows` on."""
+    """Iterations ``first`` to ``end`` of ``loop``; in later rounds those ``rows`` further on."""
     if ROWS not in loop.annotations:
         return serial(loop, first, end - first)
     turn = Var("turn", "int32")
@@ -302,7 +302,7 @@ def in_rounds(loop: tirx.For, rounds: Expr, rows: Expr, first: Expr, end: Expr) 
 
 
 def claim_chunks(loop: tirx.For, claim: GlobalVar, arguments: list[Expr]) -> list[tirx.Stmt]:
-    """`loop`, of which each thread does what it claims."""
+    """``loop``, of which each thread does what it claims."""
     cursor = tirx.decl_buffer((CURSOR,), "int32", "cursor", scope="local")
     field = [tirx.BufferLoad(cursor, [number(i)]) for i in range(CURSOR)]
     start = {DONE: 0, LOOKED_AT: 0, ROUNDS: 1}
@@ -319,9 +319,9 @@ def claim_chunks(loop: tirx.For, claim: GlobalVar, arguments: list[Expr]) -> lis
 def claim_function(target: Target) -> tirx.PrimFunc:
     """claim(cursor, counters, thread, threads, most, extent, rows, behind): what to do next.
 
-    Iterations FIRST to END of its cursor, of a loop of `extent`, and in ROUNDS rounds those so many
-    `rows` on; no rounds where all are claimed. `counters` are the kernel's, for at most `most`
-    threads. One that has not begun `behind` of its chunks gets help.
+    Iterations FIRST to END of its cursor, of a loop of ``extent``, and in ROUNDS rounds those so
+    many ``rows`` on; no rounds where all are claimed. ``counters`` are the kernel's, for at most
+    ``most`` threads. One that has not begun ``behind`` of its chunks gets help.
     """
     claim = shared_claim()
     code = StringImm(atomics(target))

@@ -1,13 +1,13 @@
 """The static program: the whole network as one function over one planned workspace.
 
-A network of static shape needs no interpreter: `infer(input, parameters, workspace, output…)`
+A network of static shape needs no interpreter: ``infer(input, parameters, workspace, output…)``
 runs one kernel after the other, each on pointers at fixed offsets. Nothing is allocated, checked
 or dispatched between kernels, and all threads enter one parallel region: between kernels they only
 wait for each other.
 
-For `bench --profile` three more functions are exported: `profile(…, stamps)` runs the same code as
-`infer` and notes the cycle counter before the first kernel and after each; `fma_peak` and
-`stream_read` measure what the core can do at best (kernels/cpu/probes.py).
+For ``bench --profile`` three more functions are exported: ``profile(…, stamps)`` runs the same code
+as ``infer`` and notes the cycle counter before the first kernel and after each; ``fma_peak`` and
+``stream_read`` measure what the core can do at best (kernels/cpu/probes.py).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ ALIGNMENT = 64  # bytes: one cache line, what TVM's code generator assumes of ev
 class StaticProgram:
     """What the compiler makes native and a session runs.
 
-    `module` holds the exported functions and the kernels, `parameters` is what `infer` gets as its
-    second argument, `calls` are the kernels in order of execution.
+    ``module`` holds the exported functions and the kernels, ``parameters`` is what ``infer`` gets
+    as its second argument, ``calls`` are the kernels in order of execution.
     """
 
     module: tvm.IRModule
@@ -53,10 +53,10 @@ class StaticProgram:
 
 
 def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticProgram:
-    """One TensorIR module from a Relax module whose `main` is kernel calls and reshapes only.
+    """One TensorIR module from a Relax module whose ``main`` is kernel calls and reshapes only.
 
-    `vector_width` is the target's, in floats; the probes use it. Up to as many threads as the
-    target has `cores` share the kernels by work stealing. Raises BadInput for a module with an
+    ``vector_width`` is the target's, in floats; the probes use it. Up to as many threads as the
+    target has ``cores`` share the kernels by work stealing. Raises BadInput for a module with an
     operator that has no kernel.
     """
     plan = plan_memory(mod, ALIGNMENT)
@@ -81,7 +81,7 @@ def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticP
 
 
 def argument_buffers(plan: MemoryPlan) -> dict[str, tirx.Buffer]:
-    """The arguments of `infer`, in order."""
+    """The arguments of ``infer``, in order."""
     buffers = {
         INPUT: tensor_buffer(INPUT, plan.input),
         PARAMETERS: byte_buffer(PARAMETERS, len(plan.parameters)),
@@ -105,9 +105,9 @@ def call_kernel(
 
 
 def network_function(plan: MemoryPlan, counters: Counters) -> tirx.PrimFunc:
-    """All kernels in one region that all threads enter together; `stamped` says whether to stamp.
+    """All kernels in one region that all threads enter together; ``stamped`` says whether to stamp.
 
-    Once for `infer` and `profile`: code for the kernels is what compiling takes its time for.
+    Once for ``infer`` and ``profile``: code for the kernels is what compiling takes its time for.
     """
     buffers = argument_buffers(plan)
     stamps = stamps_buffer(plan)
@@ -160,7 +160,7 @@ def profile(network: GlobalVar, plan: MemoryPlan) -> tirx.PrimFunc:
 def call_network(
     network: GlobalVar, buffers: dict[str, tirx.Buffer], stamps: tirx.Buffer, stamped: int
 ) -> tirx.PrimFunc:
-    """A function over `buffers` that calls `network`."""
+    """A function over ``buffers`` that calls ``network``."""
     tensors = [buffer.data for name, buffer in buffers.items() if name != "stamps"]
     arguments = [*tensors, stamps.data, tirx.IntImm("int32", stamped)]
     call = Call(network, arguments, ret_ty=PrimType("int32"))
@@ -188,7 +188,7 @@ def stamps_buffer(plan: MemoryPlan) -> tirx.Buffer:
 
 
 def tensor_buffer(name: str, tensor: Expr) -> tirx.Buffer:
-    """An argument of `infer` with the shape and dtype of `tensor`."""
+    """An argument of ``infer`` with the shape and dtype of ``tensor``."""
     return tirx.decl_buffer([int(dim) for dim in tensor.ty.shape], str(tensor.ty.dtype), name)
 
 

@@ -38,7 +38,7 @@ GRAPH_PASSES = [
 
 @dataclass(frozen=True)
 class VmProgram:
-    """What a bundle tells of a program: `calls` are the graph's kernels in order.
+    """What a bundle tells of a program: ``calls`` are the graph's kernels in order.
 
     The weights are constants of the library, and the machine allocates what it needs.
     """

@@ -30,7 +30,7 @@ class GpuCode:
 
 
 def generate(program: GpuProgram, target: Target, name: str) -> GpuCode:
-    """CUDA C++ and machine code. Raises BadInput without an nvcc for it; `name` is the target's."""
+    """CUDA C++ and machine code. Raises BadInput without an nvcc for the target called ``name``."""
     arch = str(target.attrs["arch"])
     nvcc.check(name, arch)
     source, kernels = lower(program.functions, target)
@@ -46,7 +46,7 @@ def link(
     command: Sequence[str] = ("cc", "-shared"),
     objects: Sequence[str] = (),
 ) -> None:
-    """Write the shared library by a compiler's `command`; `objects` go into it too.
+    """Write the shared library by a compiler's ``command``; ``objects`` go into it too.
 
     Raises BadInput without that compiler, RunFailed where it does not compile.
     """

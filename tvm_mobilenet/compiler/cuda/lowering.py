@@ -28,7 +28,8 @@ SUFFIX = "_kernel"  # what TVM appends to a function's name for its part on the 
 class DeviceKernel:
     """One kernel of the source: its name, grid and block, and the buffer behind each parameter.
 
-    `parameters` are indices of the TensorIR function's buffers, in the order the kernel takes them.
+    ``parameters`` are indices of the TensorIR function's buffers, in the order the kernel takes
+    them.
     """
 
     name: str
@@ -102,7 +103,7 @@ def is_pointer(value: Expr) -> bool:
 
 
 def own_offset(offset: Expr, own: tirx.Buffer, lanes: list[Var]) -> Expr:
-    """The offset in a lane's own part for `tile · 32 · held + lane · held + position`."""
+    """The offset in a lane's own part for ``tile · 32 · held + lane · held + position``."""
     held = int(own.shape[-1])
     zero = tirx.IntImm("int32", 0)
     position = tvm_ffi.structural_map(offset, (Var, lambda var: zero if var in lanes else var))

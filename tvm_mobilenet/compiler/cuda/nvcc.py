@@ -29,7 +29,7 @@ class KernelResources:
 
 @dataclass(frozen=True)
 class Compiled:
-    """`fatbin` holds the architecture's machine code (`cubin`) and its PTX, for newer GPUs."""
+    """``fatbin`` holds the architecture's machine code (``cubin``) and its PTX, for newer GPUs."""
 
     fatbin: bytes
     cubin: bytes
@@ -38,7 +38,7 @@ class Compiled:
 
 
 def check(target: str, arch: str) -> None:
-    """Raise BadInput, one line, where nvcc is missing, too old, or does not know `arch`."""
+    """Raise BadInput, one line, where nvcc is missing, too old, or does not know ``arch``."""
     if shutil.which(NVCC) is None:
         raise BadInput(f"target {target}: nvcc is not installed; {WHERE_TO_GET}")
     version = installed_version()
@@ -68,9 +68,9 @@ def output_of(command: list[str]) -> str:
 
 
 def compile_source(source: str, arch: str, folder: Path) -> Compiled:
-    """Compile in `folder`, which has to be empty.
+    """Compile in ``folder``, which has to be empty.
 
-    `arch` is as in sm_90. Raises RunFailed, with nvcc's first error, where it does not compile.
+    ``arch`` is as in sm_90. Raises RunFailed, with nvcc's first error, where it does not compile.
     """
     (folder / "kernels.cu").write_text(source, encoding="utf-8")
     number = arch.removeprefix("sm_")
@@ -104,7 +104,7 @@ def compile_source(source: str, arch: str, folder: Path) -> Compiled:
 
 
 def resources_of(text: str) -> dict[str, KernelResources]:
-    """What `ptxas -v` printed, by kernel."""
+    """What ``ptxas -v`` printed, by kernel."""
     found = {}
     parts = re.split(r"Compiling entry function '(\w+)'", text)[1:]
     for name, body in zip(parts[::2], parts[1::2], strict=True):

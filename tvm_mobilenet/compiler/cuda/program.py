@@ -29,7 +29,7 @@ class HostPlace:
 
 @dataclass(frozen=True)
 class Launch:
-    """One call of a kernel; `places` are its tensors in the order of its TensorIR function."""
+    """One call of a kernel; ``places`` are its tensors in the order of its TensorIR function."""
 
     kernel: str
     places: tuple[HostPlace, ...]
@@ -39,7 +39,7 @@ class Launch:
 class GpuProgram:
     """What a library for a GPU is made of.
 
-    `functions` are the scheduled kernels by name; `buffer_bytes` the sizes of all buffers.
+    ``functions`` are the scheduled kernels by name; ``buffer_bytes`` the sizes of all buffers.
     """
 
     functions: dict[str, tirx.PrimFunc]
@@ -54,7 +54,7 @@ class GpuProgram:
 
 
 def make_program(mod: tvm.IRModule) -> GpuProgram:
-    """From a Relax module whose `main` is kernel calls and reshapes only.
+    """From a Relax module whose ``main`` is kernel calls and reshapes only.
 
     Raises BadInput for one with an operator that has no kernel.
     """

@@ -48,7 +48,7 @@ def fold_constants(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IR
 
 @relax.expr_functor.mutator
 class _Folder(relax.PyExprMutator):  # type: ignore[misc]
-    """`left` says whether something constant is not computed yet."""
+    """``left`` says whether something constant is not computed yet."""
 
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)

@@ -30,7 +30,7 @@ Array = NDArray[np.float32]
 
 
 class LayerRewriter(ABC):
-    """Emits a new function for `function`; `plain` are the tensors that have the plain layout."""
+    """Emits a new function for ``function``; ``plain`` are the tensors in the plain layout."""
 
     def __init__(self, function: relax.Function) -> None:
         self.function = function
@@ -39,7 +39,7 @@ class LayerRewriter(ABC):
         self.plain: dict[Var, Expr] = {}
 
     def run(self) -> tvm.IRModule:
-        """The module of the new function, `main`, and its kernels."""
+        """The module of the new function, ``main``, and its kernels."""
         emit: dict[type, Callable[..., None]] = {
             Convolution: self.convolution,
             Pooling: self.pooling,
@@ -78,7 +78,7 @@ class LayerRewriter(ABC):
         return self.plain[var]
 
     def rewritten(self, value: Expr) -> Expr:
-        """`value` with every variable replaced by its plain tensor."""
+        """``value`` with every variable replaced by its plain tensor."""
         if isinstance(value, Var):
             return self.as_plain(value)
         if isinstance(value, Call):

@@ -85,7 +85,7 @@ def read_layers(function: relax.Function) -> list[Layer]:
 
 
 def variables(value: Expr) -> Iterable[Var]:
-    """The variables that `value` reads, once for each time it reads them."""
+    """The variables that ``value`` reads, once for each time it reads them."""
     if isinstance(value, Var):
         yield value
     elif isinstance(value, Call):
@@ -182,7 +182,7 @@ def grow(
 
 
 def added_bias(value: Call, layer: Convolution | Dense) -> Array | None:
-    """The constant that `value` adds per output channel."""
+    """The constant that ``value`` adds per output channel."""
     constants = [arg for arg in value.args if is_constant(arg)]
     if not is_call(value, "relax.add") or len(constants) != 1 or layer.activation != Activation():
         return None

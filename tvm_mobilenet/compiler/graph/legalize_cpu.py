@@ -64,9 +64,9 @@ class BlockedTensor:
 
 
 def legalize(vector_width: int, rules: Collection[str] = ()) -> tvm.transform.Pass:
-    """The pass for targets whose vectors hold `vector_width` floats.
+    """The pass for targets whose vectors hold ``vector_width`` floats.
 
-    Of the kernels that not every target schedules, those with `rules` are used.
+    Of the kernels that not every target schedules, those with ``rules`` are used.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
@@ -174,7 +174,7 @@ class _Legalizer(LayerRewriter):
         out: Blocked,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        """Emit the layer's kernel with its bias; `shape` where it is not the layout's own."""
+        """Emit the layer's kernel with its bias; ``shape`` where it is not the layout's own."""
         bias = pack_channels(layer.bias, out.vector)
         value = self.call(func, name, [*args, bias], shape or out.shape)
         self.blocked[layer.result] = BlockedTensor(value, out)

@@ -1,7 +1,7 @@
 """Layers → calls of our own kernels for GPUs: channels last, two layers fused where it pays.
 
 The counterpart of legalize.py, which does this for CPUs. Everything between the first convolution
-and the pooling is in `precision`; the network's input and output stay float32.
+and the pooling is in ``precision``; the network's input and output stay float32.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ MATRIX_BATCH = 8  # images from which the classifier is a product of matrices
 class Fusion:
     """What pays as one kernel.
 
-    `pairs(chain)`: which neighbours of a chain of depthwise and 1x1 convolutions;
-    `pooled(batch, pixels of an image, channels, outputs)`: pooling and the classifier after it.
+    ``pairs(chain)``: which neighbours of a chain of depthwise and 1x1 convolutions;
+    ``pooled(batch, pixels of an image, channels, outputs)``: pooling and the classifier after it.
     """
 
     pairs: Callable[[Sequence[workload.Convolution]], list[Pair]]
@@ -59,9 +59,9 @@ class Fusion:
 
 
 def legalize_gpu(precision: str, fusion: Fusion) -> tvm.transform.Pass:
-    """The pass; `fusion` says where one kernel is better than two.
+    """The pass; ``fusion`` says where one kernel is better than two.
 
-    `precision` is fp32, tf32 (float32, its products of matrices on tensor cores) or fp16.
+    ``precision`` is fp32, tf32 (float32, its products of matrices on tensor cores) or fp16.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurGpuKernels")

@@ -1,9 +1,9 @@
 """Convolutions over blocked activations, with bias, activation and the consumer's halo.
 
-All of them share one form: a reduction into `acc`, then an `epilogue` that adds the bias, applies
-the activation and writes the interior of the padded output, and up to four blocks that write the
-halo. Weights come packed (tvm_mobilenet/computes/weights.py) so that the kernel reads them in
-order, one vector of output channels at a time.
+All of them share one form: a reduction into ``acc``, then an ``epilogue`` that adds the bias,
+applies the activation and writes the interior of the padded output, and up to four blocks that
+write the halo. Weights come packed (tvm_mobilenet/computes/weights.py) so that the kernel reads
+them in order, one vector of output channels at a time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Activation:
 
 
 def origin(x: Blocked, window: Window) -> tuple[int, int]:
-    """Where in the padded rows and columns of `x` the first output's first tap lies."""
+    """Where in the padded rows and columns of ``x`` the first output's first tap lies."""
     return (x.halo.top - window.padding[0], x.halo.left - window.padding[1])
 
 
@@ -47,7 +47,7 @@ def conv2d(
     """Dense convolution, 1x1 included.
 
     Buffers: x blocked; weights (out.blocks / panel, kh, kw, C_in, panel, v); bias (out.blocks, v);
-    out blocked. A tile of `panel` channel vectors reads its weights as one stream.
+    out blocked. A tile of ``panel`` channel vectors reads its weights as one stream.
     """
     pointwise = window.kernel == window.stride == (1, 1)
     rule = "pointwise_conv2d" if pointwise else "conv2d"
@@ -103,7 +103,7 @@ def separable_conv2d(
     pointwise_activation: Activation,
     panel: int = 1,
 ) -> tirx.PrimFunc:
-    """A depthwise convolution and the 1x1 convolution that reads its output `middle`, as one.
+    """A depthwise convolution and the 1x1 convolution that reads its output ``middle``, as one.
 
     Buffers: x blocked; depthwise weights and bias; 1x1 weights and bias; out blocked.
     """
@@ -142,7 +142,7 @@ def stem_conv2d(
 ) -> tirx.PrimFunc:
     """The first convolution: reads the plain (N, C, H, W) image, so that no transpose is needed.
 
-    `padding` is (top, bottom, left, right). The padded rows are a block of their own, which the
+    ``padding`` is (top, bottom, left, right). The padded rows are a block of their own, which the
     schedule computes a band at a time.
     Buffers: image (N, C, H, W); weights (out.blocks, C, kh, kw, v); bias (out.blocks, v); out.
     """
@@ -198,7 +198,8 @@ def stem_conv2d(
 
 
 def fusing_pays(out: Blocked) -> bool:
-    """Whether to compute a depthwise convolution inside the 1x1 convolution that makes `out` of it.
+    """Whether to compute a depthwise convolution inside the 1x1 convolution that makes ``out`` of
+    it.
 
     A band of rows is filtered and multiplied at once, so each band reads all the weights: where the
     image outweighs them, that is the order of the 1x1 convolution anyhow.
@@ -222,7 +223,7 @@ def depthwise_shape(out: Blocked, window: Window) -> tuple[int, ...]:
 def dense_convolution(
     x: Blocked, out: Blocked, window: Window, activation: Activation, panel: int, rule: str
 ) -> Callable[..., None]:
-    """Emits the blocks that write a dense convolution's image into `out`."""
+    """Emits the blocks that write a dense convolution's image into ``out``."""
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
     origin_h, origin_w = origin(x, window)
     channels_in, lanes_in, v = x.channels, x.vector, out.vector
@@ -271,9 +272,9 @@ def depthwise_convolution(
     rule: str | None,
     name: str = "conv",
 ) -> Callable[..., None]:
-    """Emits the blocks that write a depthwise convolution's image into `out`.
+    """Emits the blocks that write a depthwise convolution's image into ``out``.
 
-    `rule` is that of the kernel where this is what it is scheduled by.
+    ``rule`` is that of the kernel where this is what it is scheduled by.
     """
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
     origin_h, origin_w = origin(x, window)
@@ -315,7 +316,7 @@ def depthwise_convolution(
 
 
 def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:
-    """Emits the blocks that write zeros into the halo of `out`: none where it has none."""
+    """Emits the blocks that write zeros into the halo of ``out``: none where it has none."""
     top, bottom, left, right = out.halo.top, out.halo.bottom, out.halo.left, out.halo.right
     batch, blocks, rows = out.batch, out.blocks, out.padded_height
     columns, v = out.padded_width, out.vector

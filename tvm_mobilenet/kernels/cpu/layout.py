@@ -1,6 +1,6 @@
 """The blocked activation layout, and the kernels that enter and leave it.
 
-One pixel's `v` channels are one vector (one cache line at v = 16). Where vectors are wide, as on
+One pixel's ``v`` channels are one vector (one cache line at v = 16). Where vectors are wide, as on
 x86, the shape is (N, top + H + bottom, C/v, left + W + right, v): threads share an image by its
 rows, and all that one of them writes lies together, so that two cores meet in a single place. Where
 they are narrow, as on ARM, it is (N, C/v, top + H + bottom, left + W + right, v): rows of all

@@ -1,7 +1,7 @@
 """What a core can do at best, measured by code that travels in the bundle.
 
-The roofline of `bench --profile` needs the device's own peaks, not a data sheet's. Both probes are
-compiled for the bundle's target like every kernel, and exported beside `infer`.
+The roofline of ``bench --profile`` needs the device's own peaks, not a data sheet's. Both probes
+are compiled for the bundle's target like every kernel, and exported beside ``infer``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ CHAINS = 12  # independent FMAs: two a cycle at a latency of 4 need 8; 12 fit 16
 
 @parsed_once
 def fma_peak(v: int) -> tirx.PrimFunc:
-    """FMA_FLOPS operations in `CHAINS` independent chains of vector FMAs, in registers only.
+    """FMA_FLOPS operations in ``CHAINS`` independent chains of vector FMAs, in registers only.
 
-    Buffer: scratch (SCRATCH_FLOATS,); the compiler must not know its first `v` floats, the factor
+    Buffer: scratch (SCRATCH_FLOATS,); the compiler must not know its first ``v`` floats, the factor
     and the addend of every FMA, and must do the work since the results are left behind them.
     """
     rounds = FMA_FLOPS // (2 * CHAINS * v)

@@ -68,7 +68,7 @@ def pays(x: Blocked, out: Blocked) -> bool:
 
 
 def operand_shape(x: Blocked) -> tuple[int, ...]:
-    """The left operands of a product whose activations are `x`: (N, H / 2, 7, blocks / 2, W, v)."""
+    """The left operands of a product of activations ``x``: (N, H / 2, 7, blocks / 2, W, v)."""
     return (x.batch, x.height // 2, PRODUCTS, x.blocks // 2, x.width, x.vector)
 
 
@@ -76,7 +76,7 @@ def operand_shape(x: Blocked) -> tuple[int, ...]:
 def depthwise_operands(
     x: Blocked, out: Blocked, window: Window, activation: Activation
 ) -> tirx.PrimFunc:
-    """Depthwise convolution whose output `out` is left as the operands of a 1x1 convolution.
+    """Depthwise convolution whose output ``out`` is left as the operands of a 1x1 convolution.
 
     Buffers: x blocked; weights (blocks, kh, kw, v); bias (blocks, v); operands of out.
     """
@@ -148,7 +148,7 @@ def left_operand(q: Expr, a11: Expr, a12: Expr, a21: Expr, a22: Expr) -> Expr:
 def strassen_conv2d(
     x: Blocked, out: Blocked, activation: Activation, panel: int = 1
 ) -> tirx.PrimFunc:
-    """1x1 convolution of `x`, which comes as operands, with the consumer's halo.
+    """1x1 convolution of ``x``, which comes as operands, with the consumer's halo.
 
     Its operations are counted as the direct product's, so that speeds compare: achieved GFLOP/s
     may pass the core's peak.
@@ -212,7 +212,7 @@ def quarter(i: Expr, j: Expr, *p: Expr) -> Expr:
 
 
 def select(q: Expr, choices: list[Expr]) -> Expr:
-    """The q-th of `choices`; where q is a constant the compiler keeps only that one."""
+    """The q-th of ``choices``; where q is a constant the compiler keeps only that one."""
     value = choices[-1]
     for index in reversed(range(len(choices) - 1)):
         value = T.Select(tirx.EQ(q, index), choices[index], value)

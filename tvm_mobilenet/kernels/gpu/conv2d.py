@@ -1,11 +1,11 @@
 """Convolutions as a matrix product: rows of pixels times packed weights, bias and activation after.
 
-Every kernel has the same two halves. The first makes `rows`, the (pixels, taps · channels) matrix
+Every kernel has the same two halves. The first makes ``rows``, the (pixels, taps · channels) matrix
 that the product reads: a copy for a 1x1 convolution, a gather for a larger filter, a whole
 depthwise convolution for a fused depthwise-separable block. The second multiplies: on FMA units in
 float32, or on tensor cores in float16 or tf32 with float32 sums. The schedule decides how much of
-`rows` exists at a time; it never leaves shared memory. What tf32 rounds away is the schedule's too:
-the computation as it stands here is float32 throughout.
+``rows`` exists at a time; it never leaves shared memory. What tf32 rounds away is the schedule's
+too: the computation as it stands here is float32 throughout.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def reduction(x: Image, window: Window) -> int:
 
 
 def fragments_of(x: Image, *, tf32: bool) -> Fragments | None:
-    """How a product of `x` is laid out for tensor cores; None where it runs on FMA units."""
+    """How a product of ``x`` is laid out for tensor cores; None where it runs on FMA units."""
     if x.dtype == "float16":
         return HALVES
     return TF32 if tf32 else None
@@ -57,9 +57,9 @@ def weight_shape(x: Image, out: Image, window: Window, *, tf32: bool = False) ->
 def conv2d(
     x: Image, out: Image, window: Window, activation: Activation, *, tf32: bool = False
 ) -> tirx.PrimFunc:
-    """Dense convolution, 1x1 included; with `tf32` float32 is multiplied on tensor cores.
+    """Dense convolution, 1x1 included; with ``tf32`` float32 is multiplied on tensor cores.
 
-    Buffers: x; weights as `weight_shape` says; bias float32 (out.stored,); out.
+    Buffers: x; weights as ``weight_shape`` says; bias float32 (out.stored,); out.
     """
     pointwise = (window.kernel, window.stride, window.padding) == ((1, 1), (1, 1), (0, 0))
     meet = functools.partial(meeting, x, out, window)
@@ -97,8 +97,8 @@ def separable_conv2d(
 ) -> tirx.PrimFunc:
     """A depthwise convolution and the 1x1 convolution after it, in one kernel.
 
-    Buffers: x; depthwise weights (taps, K) and bias float32 (K,); 1x1 weights as `weight_shape`
-    says; bias float32 (out.stored,); out. K is the `reduction` of `middle`,
+    Buffers: x; depthwise weights (taps, K) and bias float32 (K,); 1x1 weights as ``weight_shape``
+    says; bias float32 (out.stored,); out. K is the ``reduction`` of ``middle``,
     the image between the two.
     """
     one = Window()
@@ -159,7 +159,7 @@ def gathered_rows(
 ) -> Callable[..., None]:
     """Emits rows[m, tap · C + c] = channel c of the input pixel that row m meets at that tap.
 
-    `meet(m, tap)` says whether there is one, and which; where there is none stand zeros.
+    ``meet(m, tap)`` says whether there is one, and which; where there is none stand zeros.
     """
     channels, dtype = x.stored, x.dtype
     grid = (height, taps * channels)
@@ -214,7 +214,7 @@ def filtered_rows(
 def weighted_sum(window: Window, taps: Any, filter: Any, first: Any, pixel: Any, c: Any) -> Any:
     """Of a pixel's taps, in float32; written out, so that no reduction has to be initialised.
 
-    `first` is where in `taps` they begin.
+    ``first`` is where in ``taps`` they begin.
     """
     terms = [
         T.cast(taps[first + tap, pixel, c], "float32") * T.cast(filter[tap, c], "float32")
@@ -279,7 +279,7 @@ def product_on_tensor_cores(
     rule: str,
     fragments: Fragments,
 ) -> Callable[..., None]:
-    """16 x 16 tiles spread over the lanes of a warp as `fragments` says; weights come so packed."""
+    """16 x 16 tiles spread over a warp's lanes as ``fragments`` says; weights come so packed."""
     m_tiles, k_tiles = shape[0] // TILE, shape[1] // TILE
     n_tiles = out.stored // TILE
     a_place, b_place = fragments.a_place, fragments.b_place

@@ -13,7 +13,7 @@ from tvm_mobilenet.kernels.parsing import parsed_once
 
 @parsed_once
 def depthwise_conv2d(x: Image, out: Image, window: Window, activation: Activation) -> tirx.PrimFunc:
-    """Channel multiplier 1. `inputs` is the part of the image that a thread's window meets.
+    """Channel multiplier 1. ``inputs`` is the part of the image that a thread's window meets.
 
     Buffers: x; weights (taps, stored channels); bias float32 (stored channels,); out.
     """

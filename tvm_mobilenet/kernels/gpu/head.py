@@ -45,7 +45,7 @@ def dense(
 ) -> tirx.PrimFunc:
     """Fully connected layer.
 
-    Buffers: data float32 (N, C_in); weights `dtype` (C_out, C_in in whole tiles); bias float32
+    Buffers: data float32 (N, C_in); weights ``dtype`` (C_out, C_in in whole tiles); bias float32
     (C_out,); result float32 (N, C_out). A weight row is read by consecutive lanes, 16 bytes each.
     """
 

@@ -127,7 +127,7 @@ def pointwise_depthwise_conv2d(
 ) -> tirx.PrimFunc:
     """The kernel for tiles of so many outputs, which divide the depthwise result evenly.
 
-    Buffers: x; 1x1 weights as `weight_shape` says and bias float32 (middle.stored,); depthwise
+    Buffers: x; 1x1 weights as ``weight_shape`` says and bias float32 (middle.stored,); depthwise
     weights (taps, middle.stored) and bias float32 (middle.stored,); out.
     """
     tiled = TiledImage(middle, out, window, tile)

@@ -15,7 +15,7 @@ Packed = NDArray[Any]
 
 
 def fill_up(array: Array, *axes: int) -> Array:
-    """Zeros after the ends of `axes`, up to whole tiles."""
+    """Zeros after the ends of ``axes``, up to whole tiles."""
     extra = [
         (0, round_up(size) - size if axis in axes else 0) for axis, size in enumerate(array.shape)
     ]
@@ -41,7 +41,7 @@ def pack_depthwise(weight: Array, dtype: str) -> Packed:
 def pack_conv2d(weight: Array, dtype: str, *, tf32: bool = False) -> Packed:
     """(O, I, kh, kw) → the matrix (kh · kw · stored I, stored O), for tensor cores as fragments.
 
-    With `tf32`, float32 weights become fragments rounded to tf32.
+    With ``tf32``, float32 weights become fragments rounded to tf32.
     """
     filled = fill_up(weight, 0, 1)
     matrix = np.ascontiguousarray(filled.transpose(2, 3, 1, 0)).astype(dtype)
