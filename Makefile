@@ -11,7 +11,7 @@ test: $(VENV)/ready lint
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy tvm_mobilenet schedules
+	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tvm_mobilenet schedules benchmarks tests docs examples
 
 # Tune 1.0-224 for this machine's CPU, compile, verify, time it beside its peers, write the report.
 demo: $(VENV)/ready

@@ -141,7 +141,7 @@ def compile_timed(arguments: list[str]) -> int:
     report, *command = arguments
     clock = Clock()
     instruments = Instruments(clock)
-    builtins.__import__ = instruments.timed_import  # type: ignore[assignment]
+    builtins.__import__ = instruments.timed_import
     with clock.phase(OTHER):
         from tvm_mobilenet import compile as stage
 
@@ -241,7 +241,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     checkouts = {"before": args.before.resolve(), "after": args.after.resolve()}
-    networks = {"mobilenet_v1 1.0-224": [], FIRST_TIME: []} | {
+    networks: dict[str, list[str]] = {"mobilenet_v1 1.0-224": [], FIRST_TIME: []} | {
         path.name: ["--onnx", str(path.resolve())] for path in args.onnx
     }
     rows: dict[str, Any] = {}

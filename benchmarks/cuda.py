@@ -35,6 +35,7 @@ from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.provenance import describe_machine, now, this_command
 from tvm_mobilenet.results import schema, statistics
 from tvm_mobilenet.runtime import session
+from tvm_mobilenet.runtime.cuda import CudaExecutor
 
 ROUNDS = statistics.BLOCKS
 END_TO_END_RUNS, DEVICE_RUNS = 20, 40  # in a round
@@ -138,7 +139,7 @@ class Ours:
 
     def device_times(self, runs: int) -> list[float]:
         executor = self.session.executor
-        assert isinstance(executor, session.CudaExecutor)
+        assert isinstance(executor, CudaExecutor)
         return [float(ms) for ms in executor.kernel_milliseconds(runs)]
 
 
@@ -150,14 +151,15 @@ class Torch:
     def __init__(self, loaded: session.Session) -> None:
         import torch
 
-        self.torch, self.version = torch, str(torch.__version__)
+        self.torch: Any = torch
+        self.version = str(torch.__version__)
         manifest = loaded.manifest
         tf32 = manifest.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         dtype = torch.float16 if manifest.precision == "fp16" else torch.float32
-        network = models.build(models.MobileNetConfig.from_dict(dict(manifest.model))).eval()
-        self.network = network.to("cuda", dtype, memory_format=torch.channels_last)
+        network: Any = models.build(models.MobileNetConfig.from_dict(dict(manifest.model))).eval()
+        self.network = network.to("cuda", dtype).to(memory_format=torch.channels_last)
         shape = manifest.inputs[0].shape
         self.pinned = torch.empty(shape, pin_memory=True)
         self.given = torch.empty(shape, device="cuda")
@@ -170,7 +172,7 @@ class Torch:
         return self.network(x).float()
 
     def prepare(self) -> None:
-        stream = self.torch.cuda.Stream()
+        stream: Any = self.torch.cuda.Stream()
         with self.torch.inference_mode(), self.torch.cuda.stream(stream):
             for _ in range(3):
                 self.forward()
@@ -322,7 +324,7 @@ def print_network(name: str, rows: list[schema.ResultRow]) -> None:
 def print_launches(name: str, loaded: session.Session) -> None:
     """Of every launch by itself, once: with a pause around it that the graph does not have."""
     layers, executor = loaded.manifest.layers, loaded.executor
-    assert isinstance(executor, session.CudaExecutor)
+    assert isinstance(executor, CudaExecutor)
     for layer, ms in zip(layers, executor.launch_milliseconds(len(layers)), strict=True):
         print(f"{name:24s} {layer.workload:40s} {1e3 * ms:9.1f} µs alone")
 

@@ -21,7 +21,8 @@ from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, conv2d
 from tvm_mobilenet.kernels.cpu.layout import Blocked
-from tvm_mobilenet.scheduling.space import KernelSpace, Rejected, canonical_json
+from tvm_mobilenet.scheduling.space import KernelSpace, Rejected
+from tvm_mobilenet.scheduling.traces import canonical_json
 from tvm_mobilenet.tuning.measuring.measurer import Job
 
 BUILD, BUILD_SLOWLY = "small_kernel:build", "small_kernel:build_slowly"

@@ -19,7 +19,7 @@ def main(path: str = "mobilenet-0.25-128") -> None:
 
     image = np.random.default_rng(0).standard_normal((1, 3, 128, 128), dtype=np.float32)
     with tvm_mobilenet.load(path) as session:
-        logits = session.run(image)
+        logits = np.asarray(session.run(image))
     print(f"{path}: logits of shape {logits.shape}, the largest for class {logits.argmax()}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ def test_a_network_of_ours_compiles_and_runs(tmp_path: Path, rng: np.random.Gene
     )
     assert path == tmp_path / "bundle"
     with tvm_mobilenet.load(path) as session:
-        logits = session.run(rng.standard_normal((1, 3, 32, 32), dtype=np.float32))
+        logits = np.asarray(session.run(rng.standard_normal((1, 3, 32, 32), dtype=np.float32)))
     assert logits.shape == (1, 10)
     assert np.isfinite(logits).all()
 
@@ -39,7 +40,7 @@ def test_an_onnx_file_compiles(small_onnx: onnx.ModelProto, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("option", [{"alpha": 0.5}, {"batch": 2}])
-def test_an_onnx_file_has_a_shape_of_its_own(option: dict[str, float], tmp_path: Path) -> None:
+def test_an_onnx_file_has_a_shape_of_its_own(option: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=f"^{next(iter(option))}: .* has its own, drop it$"):
         tvm_mobilenet.compile_bundle(tmp_path / "m", onnx="some.onnx", **option)
 

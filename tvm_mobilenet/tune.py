@@ -26,12 +26,17 @@ TIMEOUT_S = 10.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 when tuned, 1 when nothing was measured, 2 for bad input, 130 on Ctrl-C."""
+    return cli.run_stage(_run, cli.parse(make_parser(), argv))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of the stage."""
     parser = cli.make_parser("tune", "Search schedules for a network's kernels on a target.")
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
     cli.add_strassen_flag(parser)
     _add_flags(parser)
-    return cli.run_stage(_run, cli.parse(parser, argv))
+    return parser
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

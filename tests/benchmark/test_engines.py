@@ -76,8 +76,8 @@ def test_torch_compile_without_a_compiler(
 @pytest.mark.parametrize("two_outputs", [False, True])
 def test_a_bundle(two_outputs: bool, tmp_path: Path) -> None:
     path = tmp_path / "tiny.tar"
-    library = tiny_bundle.classifier(two_outputs)
-    tiny_bundle.write(path, library, two_outputs)
+    library = tiny_bundle.classifier(two_outputs=two_outputs)
+    tiny_bundle.write(path, library, two_outputs=two_outputs)
     x = tiny_bundle.sample_input()
     expected = [tiny_bundle.reference(x), 2 * x][: 1 + two_outputs]
     with EngineProcess(ENGINES[OURS].path, Job(1, bundle=path), tmp_path, Timeouts()) as process:

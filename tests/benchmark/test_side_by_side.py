@@ -11,9 +11,10 @@ from support import fake_engines
 from tvm_mobilenet.benchmark.engines import EngineEntry
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.process import Timeouts
-from tvm_mobilenet.benchmark.places.side_by_side import Candidate, SideBySide
+from tvm_mobilenet.benchmark.places.side_by_side import SideBySide
 from tvm_mobilenet.benchmark.places.this_machine import ProcessOpener
 from tvm_mobilenet.benchmark.rounds import Plan
+from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.provenance import Machine
 from tvm_mobilenet.results import schema
 from tvm_mobilenet.results.schema import ResultRow

@@ -184,7 +184,12 @@ def test_an_ignored_signal_stays_ignored() -> None:
     """As under nohup, or in the background of a script."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert ends(lambda: signal.raise_signal(signal.SIGHUP) or 0) == 0
+
+        def hang_up() -> int:
+            signal.raise_signal(signal.SIGHUP)
+            return 0
+
+        assert ends(hang_up) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -423,7 +428,7 @@ def test_a_failed_import_is_not_followed_by_warnings(tmp_path: Path) -> None:
 
 
 def compiled(capfd: Capture, path: Path, out: Path, *flags: str) -> str:
-    arguments = ("--onnx", path, "-o", out, "--on-untuned", "allow", *flags)
+    arguments: tuple[str | Path, ...] = ("--onnx", path, "-o", out, "--on-untuned", "allow", *flags)
     assert status_of(compile, *arguments) == 0
     return capfd.readouterr().out
 

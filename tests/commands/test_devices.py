@@ -12,6 +12,7 @@ import pytest
 
 from tvm_mobilenet import devices
 from tvm_mobilenet.emulation import devices as emulated_devices
+from tvm_mobilenet.emulation.devices import HOST
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.remote import local_farm, tracker
@@ -95,7 +96,7 @@ def test_two_servers_that_start_at_once_take_two_ports(monkeypatch: pytest.Monke
     with socket.socket() as other:
         # where the other one is between choosing its port and listening at it
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind((local_farm.HOST, 0))
+        other.bind((HOST, 0))
         port = other.getsockname()[1]
         monkeypatch.setattr(emulated_devices, "FIRST_SERVER_PORT", port)
         monkeypatch.setattr(emulated_devices, "LAST_SERVER_PORT", port + 20)

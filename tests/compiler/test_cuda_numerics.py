@@ -27,7 +27,8 @@ from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cuda.lowering import lower
 from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
-from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Option, Rejected
+from tvm_mobilenet.scheduling.space import Candidate, KernelSpace, Knob, Rejected
+from tvm_mobilenet.scheduling.traces import Option
 
 # (target, precision, alpha, resolution, batch): every kind of tile, channels that fill none,
 # images of one pixel at the end, and batches below and above where the classifier is a product
@@ -138,8 +139,8 @@ def test_other_convolutions(
 
     def reference(image: Any) -> Any:
         padded = functional.pad(torch.from_numpy(image).double(), (0, 1, 0, 1))
-        weights = (torch.from_numpy(array).double() for array in (weight, bias))
-        return functional.conv2d(padded, *weights, 2).clip(0, 6).numpy()
+        filters, shift = (torch.from_numpy(array).double() for array in (weight, bias))
+        return functional.conv2d(padded, filters, shift, 2).clip(0, 6).numpy()
 
     network = Network(builder.finalize(), (2, 6, 10, 14), (2, 24, 5, 7), reference)
     plan, kind = gpu_networks.planned(network, "cuda-sm_90", precision)

@@ -86,7 +86,7 @@ def test_what_is_written_is_read_back(
 def test_what_is_not_there_is_known_by_its_hash(
     log: Path, space: KernelSpace, candidates: list[Candidate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = replace(info(30.0), tvm_version=tvm_runtime.version())
+    ours = replace(info(30.0), tvm_version=tvm_runtime.version() or "none")
     others = [KernelSpace(matmul(8, n, 16).func, SPEC.tvm_target()) for n in (48, 64)]
     with Records.open(log.parent / "ours", SPEC, writable=True) as opened:
         for one in (space, *others):
@@ -94,7 +94,12 @@ def test_what_is_not_there_is_known_by_its_hash(
     absent = KernelSpace(matmul(8, 96, 16).func, SPEC.tvm_target()).mod
     read: list[int] = []
     module = Records.module
-    monkeypatch.setattr(Records, "module", lambda self, i: read.append(i) or module(self, i))
+
+    def noted(self: Records, number: int) -> Any:
+        read.append(number)
+        return module(self, number)
+
+    monkeypatch.setattr(Records, "module", noted)
     reopened = Records.open(log.parent / "ours", SPEC)
     assert reopened.find(absent) is None and set(read) == {0}, "the first, to test its hash"
     assert [reopened.find(one.mod) for one in (space, *others)] == [0, 1, 2]
@@ -104,7 +109,7 @@ def test_what_is_not_there_is_known_by_its_hash(
 def test_hashes_of_another_build_hide_nothing(
     log: Path, space: KernelSpace, candidates: list[Candidate], version: str | None
 ) -> None:
-    come_from = version or tvm_runtime.version()
+    come_from = version or tvm_runtime.version() or "none"
     with Records.open(log.parent / "other", SPEC, writable=True) as opened:
         found = replace(info(30.0), tvm_version=come_from)
         opened.append([Measured(space.mod, candidates[0].trace_json, found)])

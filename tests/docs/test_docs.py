@@ -184,11 +184,11 @@ def small_network() -> onnx.ModelProto:
     shapes = {"stem": (16, 3, 3, 3), "depthwise": (16, 1, 3, 3), "pointwise": (32, 16, 1, 1)}
     weights = {name: rng.normal(0, 0.2, shape) for name, shape in shapes.items()}
     weights["classifier"] = rng.normal(0, 0.2, (32, 10))
-    pads = {"pads": [1, 1, 1, 1]}
+    pads = [1, 1, 1, 1]
     nodes = [
-        helper.make_node("Conv", ["x", "stem"], ["a"], strides=[2, 2], **pads),
+        helper.make_node("Conv", ["x", "stem"], ["a"], strides=[2, 2], pads=pads),
         helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Conv", ["b", "depthwise"], ["c"], group=16, **pads),
+        helper.make_node("Conv", ["b", "depthwise"], ["c"], group=16, pads=pads),
         helper.make_node("Relu", ["c"], ["d"]),
         helper.make_node("Conv", ["d", "pointwise"], ["e"]),
         helper.make_node("Relu", ["e"], ["f"]),

@@ -22,7 +22,7 @@ import pytest
 
 from tvm_mobilenet.emulation import devices as emulated_devices
 from tvm_mobilenet.emulation import emulator
-from tvm_mobilenet.remote import local_farm
+from tvm_mobilenet.emulation.devices import HOST
 from tvm_mobilenet.remote.tracker import TrackerAddress, query_tracker
 from tvm_mobilenet.results import schema
 
@@ -107,7 +107,7 @@ def background() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def test_every_command(desk: Path, background: list[subprocess.Popen[bytes]]) -> None:
-    address = TrackerAddress(local_farm.HOST, free_port())
+    address = TrackerAddress(HOST, free_port())
     path = f"{desk / 'bin'}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY)}
     said: dict[str, str] = {}
@@ -135,7 +135,7 @@ def test_every_command(desk: Path, background: list[subprocess.Popen[bytes]]) ->
 def free_port() -> int:
     """One that the tracker would take by itself: it tries these only."""
     for port in range(9190, 9199):
-        if not emulated_devices.listens((local_farm.HOST, port)):
+        if not emulated_devices.listens((HOST, port)):
             return port
     pytest.skip("every port of a tracker is taken here")
 

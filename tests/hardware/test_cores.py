@@ -25,7 +25,12 @@ def test_those_that_the_process_may_run_on_in_order(monkeypatch: pytest.MonkeyPa
     assert sorted(threads.available_cpus()) == [3, 8, 9]
     paths: list[str] = []
     monkeypatch.setattr(arguments, "L2_OF_CORE", "/nowhere/cpu{}")
-    monkeypatch.setattr(arguments, "Path", lambda path: paths.append(path) or os.devnull)
+
+    def note(path: str) -> str:
+        paths.append(path)
+        return os.devnull
+
+    monkeypatch.setattr(arguments, "Path", note)
     with pytest.raises(AttributeError):  # no path, so that what was asked for is known
         arguments.l2_bytes()
     assert paths == ["/nowhere/cpu3"]

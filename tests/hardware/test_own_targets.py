@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import pickle
@@ -235,10 +234,11 @@ def test_tune_takes_its_defaults_from_the_target(tmp_path: Path) -> None:
     spec = write(tmp_path, ARM)
 
     def filled_in(spec: TargetSpec, **flags: object) -> tuple[object, object, object]:
-        unsaid = dict.fromkeys(("trials_per_task", "timeout", "rpc_tracker", "rpc_key"))
-        args = argparse.Namespace(**{**unsaid, **flags})
-        tune.fill_in(args, spec)
-        return args.trials_per_task, args.timeout, args.rpc_key
+        args = tune.make_parser().parse_args(["--target", "arm-rpi4"])
+        vars(args).update(flags)
+        request = tune.make_request(args, spec)
+        conditions = request.conditions
+        return request.budget.trials_per_task, conditions.timeout_s, conditions.key
 
     said = {"trials_per_task": 2, "timeout": 60.0, "rpc_tracker": "desk", "rpc_key": "key"}
     assert filled_in(spec, rpc_tracker="desk") == (7, 3, "own")

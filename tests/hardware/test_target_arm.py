@@ -126,7 +126,7 @@ def test_a_missing_linker_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(BadInput, match=r"aarch64-linux-android24-clang.*not installed") as caught:
         linking.link(
-            None,  # type: ignore[arg-type]
+            None,
             tmp_path / "model.so",
             target.resolve("arm-android"),
         )

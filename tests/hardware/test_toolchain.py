@@ -83,7 +83,7 @@ def test_gcc_takes_the_linker(tmp_path: Path) -> None:
     from tvm_mobilenet.errors import RunFailed
 
     @T.prim_func
-    def main(x: T.Buffer((4,), "float32")) -> None:
+    def main(x: T.Buffer((4,), "float32")) -> None:  # type: ignore[valid-type]
         for i in range(4):
             x[i] = T.float32(1)
 

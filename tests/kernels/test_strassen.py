@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ X = Blocked(1, 256, 14, 14, 16)
         ({"height": 56, "width": 56}, False),
     ],
 )
-def test_pays(change: dict[str, int], wanted: bool) -> None:
+def test_pays(change: dict[str, Any], wanted: bool) -> None:
     x = dataclasses.replace(X, **change)
     assert pays(x, x) is wanted
 

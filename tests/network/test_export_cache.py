@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_another_exporter_is_another_entry(
     small_config: MobileNetConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_cache.keep(small_config, SHAPE, b"a model")
-    monkeypatch.setattr(export_cache.importlib.metadata, "version", lambda name: f"{name} 99")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} 99")
     assert export_cache.read(small_config, SHAPE) is None
 
 

@@ -24,6 +24,7 @@ from support import tiny_bundle
 from tvm_mobilenet import bench
 from tvm_mobilenet.benchmark.places import held_device
 from tvm_mobilenet.bundle import Target
+from tvm_mobilenet.emulation.devices import HOST
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.remote import local_farm, session
 from tvm_mobilenet.remote.local_farm import Farm
@@ -100,7 +101,7 @@ def test_a_wrong_key(bundle: Path, board: TrackerAddress) -> None:
 
 def test_the_tracker_is_down(bundle: Path) -> None:
     with pytest.raises(RunFailed, match="no RPC tracker at"):
-        load(bundle, TrackerAddress(local_farm.HOST, local_farm.free_port()))
+        load(bundle, TrackerAddress(HOST, local_farm.free_port()))
 
 
 @pytest.mark.skipif(

@@ -17,6 +17,7 @@ from tvm_mobilenet.bundle.manifest import from_json, to_json
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.runtime import session
+from tvm_mobilenet.runtime.cuda import CudaExecutor
 
 Machine = Callable[..., AbstractContextManager[None]]
 
@@ -54,7 +55,7 @@ def test_a_newer_gpu_runs_it_too(made: tuple[Path, Path], machine: Machine) -> N
 def test_device_time_is_measured_apart(made: tuple[Path, Path], machine: Machine) -> None:
     with machine(), session.load(made[0]) as loaded:
         executor = loaded.executor
-        assert isinstance(executor, session.CudaExecutor)
+        assert isinstance(executor, CudaExecutor)
         samples = executor.kernel_milliseconds(7)
         assert samples.shape == (7,) and (samples > 0).all()
         launches = len(launches_of_the_network())

@@ -37,10 +37,10 @@ from tvm_mobilenet.scheduling.space import (
     Candidate,
     KernelSpace,
     Knob,
-    Option,
     TooManyStatements,
     Unbalanced,
 )
+from tvm_mobilenet.scheduling.traces import Option
 
 VECTOR_WIDTH = 4
 HOST = {

@@ -193,7 +193,8 @@ def test_the_cheapest_pairs_of_all(rng: np.random.Generator) -> None:
     def total(pairs: tuple[int, ...]) -> float:
         together = sum(times.alone(*chain[first : first + 2]) for first in pairs)
         paired = {layer for first in pairs for layer in (first, first + 1)}
-        return together + sum(times.alone(c) for i, c in enumerate(chain) if i not in paired)
+        rest = sum(times.alone(c) for i, c in enumerate(chain) if i not in paired)
+        return float(together + rest)
 
     firsts = range(len(chain) - 1)
     matchings = [

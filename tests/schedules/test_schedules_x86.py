@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,10 @@ from tvm_mobilenet.scheduling.space import (
     Candidate,
     KernelSpace,
     Knob,
-    Option,
     TooManyStatements,
     Unbalanced,
 )
+from tvm_mobilenet.scheduling.traces import Option
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
 TARGETS = [
@@ -179,7 +180,8 @@ def test_points_that_leave_a_core_idle_are_refused() -> None:
     spec = spec_of(AVX512).with_cores(2)
     func = next(case.func() for case in FAST_PRODUCTS if case.kind == "strassen")
     space = KernelSpace(func, spec.tvm_target())
-    (o0, o1, oi), (h0, h1, hi), *others = space.default.point
+    point: tuple[Any, ...] = space.default.point
+    (o0, o1, oi), (h0, h1, hi), *others = point
     in_one_piece = [(1, o0 * o1, oi), (1, h0 * h1, hi), *others]
     with pytest.raises(Unbalanced, match=r"busiest of 2 cores has 2\.00 times an even part"):
         space.at(in_one_piece)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from tvm_mobilenet.compiler.cuda import library, nvcc, program
 from tvm_mobilenet.compiler.cuda.lowering import lower
 from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.compiler.options import CompileOptions
-from tvm_mobilenet.compiler.precision import TOLERANCES
+from tvm_mobilenet.compiler.precision import TOLERANCES, Precision
 from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.models import MobileNetConfig, stages
@@ -128,7 +128,7 @@ def planned(
     """The network's program for a target; ``fuse`` and ``pooled`` overrule the models."""
     spec = target.resolve(name)
     kind = spec.tvm_target()
-    legalize = backend_of(CompileOptions(spec, precision)).legalize()
+    legalize = backend_of(CompileOptions(spec, cast(Precision, precision))).legalize()
     if fuse is not None:
         legalize = legalize_gpu(precision, Fusion(fuse, pooled))
     lowered = pipeline.lower_graph(network.module, legalize)
@@ -138,7 +138,9 @@ def planned(
 def kernel(precision: str, name: str) -> pipeline.Kernel:
     """A kernel of the smallest network, the first whose name begins so."""
     spec = target.resolve(KERNEL_TARGET)
-    kernels = pipeline.kernels_of(mobilenet(0.25, 32).module, CompileOptions(spec, precision))
+    kernels = pipeline.kernels_of(
+        mobilenet(0.25, 32).module, CompileOptions(spec, cast(Precision, precision))
+    )
     return next(one for one in kernels if one.name.startswith(name))
 
 

@@ -163,7 +163,10 @@ def test_a_lost_device_is_replaced_and_rejoins(
         # it measures again without being asked for
         for i in range(0, 36, 12):
             measurer.submit(Batch(0, every[i : i + 12]))
-        back = lambda: any(note.endswith("measure: 2") for note in measurer.notes)  # noqa: E731
+
+        def back() -> bool:
+            return any(note.endswith("measure: 2") for note in measurer.notes)
+
         deadline = time.monotonic() + PATIENCE_S
         while not back():
             assert time.monotonic() < deadline

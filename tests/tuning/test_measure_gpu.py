@@ -77,7 +77,7 @@ def test_a_candidate_is_built_checked_and_timed(
         folder.mkdir()
         cuda_emulator.emulated_driver(text, folder)
         with gpu_networks.emulated_gpu(monkeypatch, folder / cuda_emulator.LIBRARY):
-            runner = worker.make_worker("runner", settings)
+            runner: Any = worker.make_worker("runner", settings)
             assert isinstance(runner, gpu_kernels.GpuRunner)
             runner.handle(RunTask(0, arguments, values))
             done = runner.handle(Run(1, 0, library, None, 10.0))
@@ -101,7 +101,7 @@ def test_outputs_are_cleared_between_candidates(
     machine: cuda_emulator.Machine, tmp_path: Path
 ) -> None:
     candidates = Candidates(tmp_path)
-    runner = worker.make_worker("runner", SETTINGS)
+    runner: Any = worker.make_worker("runner", SETTINGS)
     runner.handle(candidates.task)
     for fault, cause in (("none", None), ("nothing", "wrong result"), ("none", None)):
         check(runner.handle(Run(1, 0, candidates.build(fault), None, 60.0)), cause)
@@ -119,7 +119,7 @@ def test_padding_rows_of_the_last_tile_may_stay_unwritten(
     found = next(one for one in kernels if one.name.startswith("depthwise_conv2d_2x2"))
     settings = replace(SETTINGS, tolerance=TOLERANCES["fp32"])
     candidates = Candidates(tmp_path, settings, of=KernelSpace(found.func, spec.tvm_target()))
-    runner = worker.make_worker("runner", settings)
+    runner: Any = worker.make_worker("runner", settings)
     runner.handle(candidates.task)
     check(runner.handle(Run(1, 0, candidates.build("none"), None, 60.0)), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_an_unknown_kind_of_kernel_is_checked_against_its_unscheduled_form() -> 
     from support.tuning_kernels import matmul
 
     func = matmul(8, 32, 16).func
-    ran = []
+    ran: list[Any] = []
     values, source = case.make(func, arguments_of(workload_module(func)), 0, ran.append)
     assert source == case.UNSCHEDULED and ran == [values]
 
