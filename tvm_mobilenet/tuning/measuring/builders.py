@@ -66,7 +66,6 @@ class Builders:
 
     def _settle(self, worker: WorkerProcess, heard: Heard) -> None:
         state, done = heard.assignment, heard.done
-        self._statistics.restarts += heard.died
         self._statistics.builder_rss = max(self._statistics.builder_rss, done.rss)
         if done.job == CASE:
             state.task.reference = done.detail if done.cause is None else ""

@@ -54,7 +54,6 @@ class Lane:
         if heard is None:
             return None, []
         done = heard.done
-        self._statistics.restarts += heard.died
         self._statistics.runner_rss = max(self._statistics.runner_rss, done.rss)
         unneeded = self._leave(heard) if done.lost else self._settle(heard)
         if self.worker.outgrown:

@@ -127,6 +127,7 @@ class PoolMeasurer:
                 self._retire(library)
             if done is not None and done.lost:
                 self.note_lost(done)
+        self.statistics.restarts = sum(worker.restarts for worker in self.workers)
         self._dispatch()
         return self._take_finished()
 

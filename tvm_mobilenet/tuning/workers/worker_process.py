@@ -47,11 +47,10 @@ class Died(Exception):
 
 @dataclass(frozen=True)
 class Heard:
-    """A worker's answer to a job of ``assignment``, or what stands for it where it ``died``."""
+    """A worker's answer to a job of ``assignment``, or what stands for it where it died."""
 
     assignment: Any
     done: Done
-    died: bool = False
 
 
 class WorkerProcess:
@@ -78,6 +77,7 @@ class WorkerProcess:
         self._waiting = False  # for its device
         self._dismissed = False
         self.status: int | None = None  # its exit status, where it ended by itself
+        self.restarts = 0  # because it had died, of a job or after one
         self._first_rss = self._last_rss = 0
 
     def start(self) -> None:
@@ -157,11 +157,12 @@ class WorkerProcess:
             done = self.receive()
         except Died as death:
             assignment, job = self.assignment, self.job
+            self.restarts += job is not None
             self.start()
             if assignment is None or job is None:
                 return None
             answer = Done(job, cause=death.cause, detail=death.detail)
-            return Heard(assignment, explain(job, death) if explain else answer, died=True)
+            return Heard(assignment, explain(job, death) if explain else answer)
         if done is None:
             return None
         assignment, self.assignment = self.assignment, None
