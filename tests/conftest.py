@@ -41,6 +41,9 @@ hypothesis.settings.load_profile("no deadline")
 # Of torch, whose idle threads spin on cores that other tests need.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Where exported networks are kept: not among the user's.
+os.environ["XDG_CACHE_HOME"] = str(REPOSITORY / "build" / "cache")
+
 # Files of few tests that take minutes. They go first, that no core waits for the last of them.
 LONG_FILES = (
     "test_raspberry_pi.py",

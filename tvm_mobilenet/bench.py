@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     command = shlex.join(["tvm-mobilenet", "bench", *argv])
     args = cli.parse(_make_parser(), argv)
-    return cli.run_stage(lambda args: _run(make_request(args, command)), args)
+    return cli.run_stage(lambda args: _run(args, command), args)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -102,9 +102,10 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
     )
 
 
-def _run(request: BenchRequest) -> int:
-    request.check()
+def _run(args: argparse.Namespace, command: str) -> int:
     extras.require_module("rich", "bench")  # peers that are missing are rows with a reason
+    request = make_request(args, command)
+    request.check()
 
     from rich.console import Console
 

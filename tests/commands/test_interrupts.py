@@ -52,14 +52,6 @@ def test_an_interrupt_that_a_library_makes_an_error_of_is_one(
     assert signal.getsignal(number) is before
 
 
-def test_any_other_error_is_none() -> None:
-    def body() -> int:
-        raise RuntimeError("a bug")
-
-    with pytest.raises(RuntimeError, match="a bug"):
-        run(body)
-
-
 def test_what_is_left_in_the_temporary_folder_goes(temporary: Path) -> None:
     def body() -> int:
         left = Path(tempfile.mkdtemp())
@@ -73,18 +65,6 @@ def test_what_is_left_in_the_temporary_folder_goes(temporary: Path) -> None:
     assert os.environ["TMPDIR"] == tempfile.gettempdir() == str(temporary)
 
 
-def test_no_temporary_folder_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*_: object, **__: object) -> str:
-        raise FileNotFoundError(2, "No usable temporary directory found")
-
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    assert run(lambda: 0) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: no temporary file can be made (No usable") and "TMPDIR" in line
-
-
 @pytest.mark.parametrize("command", ["compile", "tune"])
 def test_sigterm_leaves_no_file(command: str, temporary: Path, tmp_path: Path) -> None:
     """While torch exports: its errors of an interrupt, and its caches, are not ours to show."""
@@ -92,7 +72,8 @@ def test_sigterm_leaves_no_file(command: str, temporary: Path, tmp_path: Path) -
     process = subprocess.Popen(
         [sys.executable, "-m", f"tvm_mobilenet.{command}", *SMALL],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": paths},
+        # nothing exported is kept yet, so that torch has to
+        env={**os.environ, "PYTHONPATH": paths, "XDG_CACHE_HOME": str(tmp_path / "cache")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
