@@ -51,7 +51,7 @@ PHASES: dict[str, tuple[str, ...]] = {
     "LLVM: write objects; link": ("compiler.linking:link", "build:link"),
     "write and hash the bundle": ("bundle.writing:write", "bundle:write"),
     "check the bundle": ("api:check_bundle", "compile:check"),
-    "print": ("compile:print_layers",),
+    "print": ("reporting.layers:print_layers", "compile:print_layers"),
 }
 IMPORTS = {"torch", "tvm", "tvm_ffi", "onnx", "onnxscript", "onnxruntime", "numpy", "rich"}
 OTHER = "interpreter, our own modules, the rest"

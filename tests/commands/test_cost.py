@@ -24,12 +24,12 @@ PAPER = {
 @pytest.mark.parametrize("alpha", PAPER)
 def test_paper_variants(alpha: float) -> None:
     multiply_adds, parameters = PAPER[alpha]
-    costs = [
+    found = [
         costs.cost_of(MobileNetConfig(alpha=alpha, resolution=resolution))
         for resolution in RESOLUTIONS
     ]
-    assert tuple(round(one.multiply_adds / 1e6) for one in costs) == multiply_adds
-    assert {round(one.parameters / 1e6, 2) for one in costs} == {parameters}
+    assert tuple(round(one.multiply_adds / 1e6) for one in found) == multiply_adds
+    assert {round(one.parameters / 1e6, 2) for one in found} == {parameters}
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_a_bundle_for_another_machine_opens(name: str, architecture: str, tmp_pa
 
 def test_a_bundle_for_another_machine_is_checked(tmp_path: Path) -> None:
     path = arm_bundle(tmp_path / "bundle")
-    with pytest.raises(BadInput, match=r"made for aarch64 .*, wanted armv7l"):
+    with pytest.raises(BadInput, match=r"made for aarch64 .*, expected armv7l"):
         open_bundle(path, "armv7l")
     (path / "parameters.bin").write_bytes(b"other")
     with pytest.raises(BadInput, match=r"parameters\.bin is not the file that was compiled"):
