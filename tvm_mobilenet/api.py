@@ -1,10 +1,12 @@
 """The package's own interface: a network into a bundle, and a bundle ready to run.
 
-import tvm_mobilenet
+    import tvm_mobilenet
 
-tvm_mobilenet.build_bundle(network, options, "bundle")
-with tvm_mobilenet.load("bundle", threads=2) as session:
-    logits = session.run(x)
+    tvm_mobilenet.compile_bundle("bundle", alpha=0.5, resolution=160)
+    with tvm_mobilenet.load("bundle", threads=2) as session:
+        logits = session.run(x)
+
+``build_bundle`` is what ``compile_bundle`` and the command do with values instead of names.
 """
 
 from __future__ import annotations
