@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-
-import tvm
+from typing import TYPE_CHECKING
 
 from tvm_mobilenet.errors import BadInput, RunFailed
+
+if TYPE_CHECKING:
+    import tvm
 
 
 class IrDump:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -71,11 +72,19 @@ def link_command(spec: TargetSpec) -> tuple[str, ...]:
         compiler = None if same else compiler
         compiler = compiler or "cc"
     elif compiler is None:
-        from tvm.support import cc
-
-        compiler = cc.get_cc() or "cc"
+        compiler = _own_compiler()
     check_installed(compiler, f"target {spec.name}")
     return (compiler, "-shared", *linker_flags(spec))
+
+
+def _own_compiler() -> str:
+    """This machine's C++ or C compiler, whose linker knows what TVM's code asks for.
+
+    The first of those that TVM looks for; to ask TVM would import all of it.
+    """
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    found = map(shutil.which, ("g++", "gcc", "clang++", "clang", "c++", "cc"))
+    return named or next((path for path in found if path), "cc")
 
 
 def linker_flags(spec: TargetSpec) -> tuple[str, ...]:
