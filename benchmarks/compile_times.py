@@ -259,29 +259,19 @@ def main() -> int:
             rows[name] = measure(checkouts, command, args.pairs, Path(scratch), caches)
             print_row(name, rows[name])
     if args.json:
-        write(args.json, args.target, checkouts, rows)
+        write(args.json, checkouts, rows)
     return 0
 
 
-def write(path: Path, target: str, checkouts: dict[str, Path], rows: dict[str, Any]) -> None:
-    from tvm_mobilenet import tvm_runtime
-    from tvm_mobilenet.hardware import cpu
-    from tvm_mobilenet.hardware.cores import usable_cores
-    from tvm_mobilenet.provenance import now
+def write(path: Path, checkouts: dict[str, Path], rows: dict[str, Any]) -> None:
+    from tvm_mobilenet import provenance
 
-    about = {
-        "format_version": 1,
-        "command": "python benchmarks/compile_times.py --before BEFORE --after AFTER "
-        f"--target {target} --onnx " + " ".join(name for name in rows if name.endswith(".onnx")),
-        "commits": {side: commit(checkout) for side, checkout in checkouts.items()},
-        "date": now(),
-        "cpu": cpu.host_model(),
-        "cores": len(usable_cores()),
-        "tvm_version": tvm_runtime.version(),
-        "what": "seconds of whole processes in turns; ratio: median of after / before, pair by "
-        "pair; phases: medians of each phase's own seconds, in the main thread",
-    }
-    path.write_text(json.dumps({**about, "networks": rows}, indent=1) + "\n")
+    what = (
+        "seconds of whole processes in turns; ratio: median of after / before, pair by pair; "
+        "phases: medians of each phase's own seconds, in the main thread"
+    )
+    commits = {side: commit(checkout) for side, checkout in checkouts.items()}
+    provenance.write_results(path, {"commits": commits, "what": what, "networks": rows})
 
 
 def commit(checkout: Path) -> str:
