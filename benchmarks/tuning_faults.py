@@ -182,7 +182,7 @@ def killed_server(space: KernelSpace, settings: Settings) -> Row:
 
 def killed_tuner(spec: TargetSpec) -> Row:
     """The command as a whole, then resumed: it keeps what it had and measures none of it again."""
-    from tvm_mobilenet.database.store import RECORDS
+    from tvm_mobilenet.database.contents import RECORDS
 
     with tempfile.TemporaryDirectory(prefix="tuning-faults-") as folder:
         log = Path(folder, "log")

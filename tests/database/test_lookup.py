@@ -11,8 +11,9 @@ from support import tuning_kernels
 from support.tuning_kernels import SPEC, Kernel, matmul
 
 from tvm_mobilenet.database import lookup
+from tvm_mobilenet.database.entries import Measured
 from tvm_mobilenet.database.lines import RecordInfo
-from tvm_mobilenet.database.store import Measured, Records
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.scheduling.space import KernelSpace
 

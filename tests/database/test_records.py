@@ -18,7 +18,8 @@ from support.tuning_kernels import SPEC, matmul
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_mobilenet import records, tvm_runtime
-from tvm_mobilenet.database import store
+from tvm_mobilenet.database import contents
+from tvm_mobilenet.database.entries import Failed, Measured
 from tvm_mobilenet.database.lines import (
     RecordInfo,
     line_key,
@@ -27,7 +28,7 @@ from tvm_mobilenet.database.lines import (
     parse_workload,
 )
 from tvm_mobilenet.database.meta import LogTarget
-from tvm_mobilenet.database.store import Failed, Measured, Records
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
 from tvm_mobilenet.scheduling.traces import trace_key
@@ -113,7 +114,7 @@ def test_hashes_of_another_build_hide_nothing(
     with Records.open(log.parent / "other", SPEC, writable=True) as opened:
         found = replace(info(30.0), tvm_version=come_from)
         opened.append([Measured(space.mod, candidates[0].trace_json, found)])
-    path = log.parent / "other" / store.WORKLOADS
+    path = log.parent / "other" / contents.WORKLOADS
     (_, module) = json.loads(path.read_text())
     path.write_text(json.dumps(["1234", module]) + "\n")
     assert Records.open(log.parent / "other", SPEC).find(space.mod) == 0
@@ -125,7 +126,7 @@ def test_metaschedule_loads_the_database(log: Path, space: KernelSpace) -> None:
     best = database.query_tuning_record(space.mod, SPEC.tvm_target(), "main")
     assert [float(one) for one in best.run_secs] == [pytest.approx(30e-6)]
     indented = ms.database.Workload(space.mod).as_json()[1]
-    stored = json.loads((log / store.WORKLOADS).read_text())[1]
+    stored = json.loads((log / contents.WORKLOADS).read_text())[1]
     assert len(stored) < 0.6 * len(indented), "written without indentation"
 
 
@@ -189,7 +190,7 @@ def test_a_modelled_record_loses_to_any_measured_one(
     assert found == info(30.0)
 
 
-@pytest.mark.parametrize("name", [store.WORKLOADS, store.RECORDS, store.PROVENANCE])
+@pytest.mark.parametrize("name", [contents.WORKLOADS, contents.RECORDS, contents.PROVENANCE])
 def test_a_truncated_line_is_named_and_skipped_only_on_request(log: Path, name: str) -> None:
     path = log / name
     lines = path.read_bytes().splitlines(keepends=True)
@@ -212,7 +213,7 @@ def test_a_bad_workload_line_drops_only_its_own_records(
     other = KernelSpace(matmul(8, 64, 16).func, SPEC.tvm_target())
     with Records.open(log, SPEC, writable=True) as opened:
         opened.append([Measured(other.mod, other.default.trace_json, info(5.0))])
-    path = log / store.WORKLOADS
+    path = log / contents.WORKLOADS
     lines = path.read_text().splitlines()
     path.write_text("\n".join(["garbage", lines[1]]) + "\n")
     with Records.open(log, SPEC, writable=True, skip_bad_lines=True) as opened:
@@ -223,7 +224,7 @@ def test_a_bad_workload_line_drops_only_its_own_records(
 
 def test_failures_are_never_times(log: Path) -> None:
     line = json.dumps([0, [TRACE, [1e10], dict(SPEC.target), []]])
-    with (log / store.RECORDS).open("a") as file:
+    with (log / contents.RECORDS).open("a") as file:
         file.write(line + "\n")
     with pytest.raises(BadInput, match="line 6: no usable run time"):
         Records.open(log, SPEC)
@@ -258,7 +259,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = os.write
-    before = (log / store.RECORDS).read_bytes()
+    before = (log / contents.RECORDS).read_bytes()
 
     def half_then_full(file: int, data: bytes) -> int:
         if len(data) < 20:
@@ -270,7 +271,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(
         with pytest.raises(RunFailed, match="No space left"):
             opened.append([Measured(space.mod, candidates[5].trace_json, info(1.0))])
         monkeypatch.setattr(os, "write", real)
-    assert (log / store.RECORDS).read_bytes() == before
+    assert (log / contents.RECORDS).read_bytes() == before
     assert len(Records.open(log, SPEC).records) == 5
 
 

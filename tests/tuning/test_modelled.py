@@ -11,8 +11,9 @@ from support.tuning_kernels import SPEC, matmul
 
 from tvm_mobilenet import tune
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.database.entries import Measured
 from tvm_mobilenet.database.lines import RecordInfo
-from tvm_mobilenet.database.store import Measured, Records
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.core import Core
 from tvm_mobilenet.models import config_from

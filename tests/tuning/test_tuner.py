@@ -21,7 +21,7 @@ from support import tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, tune
-from tvm_mobilenet.database import lookup, store
+from tvm_mobilenet.database import contents, lookup, store
 from tvm_mobilenet.database import meta as record_meta
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import RunFailed
@@ -222,7 +222,7 @@ def test_kill_9_loses_at_most_the_batches_in_flight(tmp_path: Path) -> None:
         "TMPDIR": str(temporary),
     }
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
-    path = tmp_path / store.RECORDS
+    path = tmp_path / contents.RECORDS
     deadline = time.monotonic() + 180
     while not (path.exists() and path.read_bytes().count(b"\n") >= 12):
         assert time.monotonic() < deadline and process.poll() is None

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvm_mobilenet.database.entries import Failed, Measured, Record
 from tvm_mobilenet.database.lines import Failure
 from tvm_mobilenet.database.meta import META, LogTarget, identity
-from tvm_mobilenet.database.store import Failed, Measured, Record, Records
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 
 

@@ -14,33 +14,38 @@ to disk; whoever writes holds a lock.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import datetime
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.database import meta as record_meta
-from tvm_mobilenet.database.lines import (
-    Failure,
-    RecordInfo,
-    line_key,
-    parse_provenance,
-    parse_record,
-    parse_workload,
+from tvm_mobilenet.database.contents import (
+    PROVENANCE,
+    RECORDS,
+    WORKLOADS,
+    Contents,
+    check_targets,
+    clear_bad_lines,
+    read_contents,
 )
-from tvm_mobilenet.database.meta import META, LogTarget, identity
-from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.files import append_lines, hold_lock, read_lines, replace
+from tvm_mobilenet.database.entries import (
+    Failed,
+    Measured,
+    Record,
+    new_record,
+    workload_line,
+)
+from tvm_mobilenet.database.lines import Failure, RecordInfo, line_key
+from tvm_mobilenet.database.meta import META, LogTarget
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.files import append_lines, hold_lock
 from tvm_mobilenet.provenance import now
-from tvm_mobilenet.scheduling.traces import canonical_json, trace_key
 
 if TYPE_CHECKING:
     import tvm
@@ -48,67 +53,7 @@ if TYPE_CHECKING:
 
     from tvm_mobilenet.hardware.target import TargetSpec
 
-T = TypeVar("T")
-
-WORKLOADS = "database_workload.json"
-RECORDS = "database_tuning_record.json"
-PROVENANCE = "provenance.jsonl"
-
 NOISE = 0.02  # two measurements of one kernel differ by this much on a quiet machine
-
-
-@dataclass(frozen=True)
-class Record:
-    """A line of the record file; ``workload`` counts the workload file's lines from 0."""
-
-    workload: int
-    trace_json: str
-    trace_key: str
-    seconds: float
-    target: Mapping[str, Any]
-    text: str
-    info: RecordInfo
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A line that cannot be used; ``number`` counts from 1."""
-
-    path: Path
-    number: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path}, line {self.number}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A new record, for ``Records.append``: a TuningRecord's parts and where its time is from."""
-
-    mod: tvm.IRModule
-    trace_json: str
-    info: RecordInfo
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A new failure, for ``Records.append``."""
-
-    mod: tvm.IRModule
-    trace_key: str
-    cause: str
-    detail: str
-
-
-@dataclass
-class _Contents:
-    """What the three files hold; a workload line that is unusable keeps its place as None."""
-
-    workloads: list[tuple[str, str] | None] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
 
 
 class Records:
@@ -119,7 +64,7 @@ class Records:
         directory: Path,
         target: LogTarget | None,
         meta: dict[str, Any],
-        contents: _Contents,
+        contents: Contents,
         lock: int | None = None,
         fallback: Records | None = None,
     ) -> None:
@@ -160,15 +105,15 @@ class Records:
             meta = record_meta.read(directory, target, required=not writable)
             if not meta and (directory / RECORDS).exists():
                 raise BadInput(f"{directory} has records but no {META}: of which target?")
-            contents = _read(directory)
+            contents = read_contents(directory)
             problems = contents.problems
             if problems and not skip_bad_lines:
                 more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
                 raise BadInput(f"{problems[0]}{more}; 'tune --resume' skips such lines")
-            _check_targets(directory, meta, contents.records)
+            check_targets(directory, meta, contents.records)
             if problems and writable:
-                _clear_bad_lines(directory, contents)
-                contents = _read(directory)
+                clear_bad_lines(directory, contents)
+                contents = read_contents(directory)
                 contents.problems = problems
             if writable:
                 assert target is not None, "a writable database needs its target"
@@ -363,7 +308,7 @@ class Records:
                 self._contents.failures.append(failure)
                 provenance.append(json.dumps({"failed": asdict(failure)}))
             else:
-                record = _new_record(entry, number, self.target)
+                record = new_record(entry, number, self.target)
                 records.append(record)
                 provenance.append(
                     json.dumps({"record": line_key(record.text), "info": asdict(record.info)})
@@ -389,7 +334,7 @@ class Records:
             number = next((n for n, known in self._modules.items() if known.same_as(mod)), None)
             number = self.find(mod) if number is None else number
             if number is None:
-                line = _workload_line(mod)
+                line = workload_line(mod)
                 append_lines(self.directory / WORKLOADS, [json.dumps(line)])
                 self._contents.workloads.append(line)
                 number = len(self._contents.workloads) - 1
@@ -398,112 +343,5 @@ class Records:
         return numbers
 
 
-def _new_record(entry: Measured, workload: int, log_target: LogTarget) -> Record:
-    from tvm.s_tir import meta_schedule as ms
-
-    arguments = [info.as_json() for info in ms.arg_info.ArgInfo.from_entry_func(entry.mod)]
-    seconds = entry.info.latency_us / 1e6
-    trace = json.loads(entry.trace_json)
-    target = dict(log_target.target)
-    text = canonical_json([workload, [trace, [seconds], target, arguments]])
-    key = trace_key(entry.trace_json)
-    return Record(workload, entry.trace_json, key, seconds, target, text, entry.info)
-
-
-def _workload_line(mod: tvm.IRModule) -> tuple[str, str]:
-    from tvm.s_tir import meta_schedule as ms
-
-    hashed, module = ms.database.Workload(mod).as_json()
-    return str(hashed), _without_spaces(str(module))
-
-
-def _without_spaces(module: str) -> str:
-    """A workload's module with half as many bytes: TVM's JSON, base64, is mostly indentation.
-
-    What is encoded is the text's length, eight bytes little-endian, and the text.
-    """
-    text = json.loads(base64.b64decode(module)[8:])
-    dense = json.dumps(text, separators=(",", ":")).encode()
-    return base64.b64encode(len(dense).to_bytes(8, "little") + dense).decode()
-
-
-def _empty_workload() -> str:
-    import tvm
-
-    return json.dumps(_workload_line(tvm.IRModule()))
-
-
 def _conditions(threads: int, cache: str, how: str) -> str:
     return f"{threads} {'thread' if threads == 1 else 'threads'}, weights {cache}, {how}"
-
-
-def _read(directory: Path) -> _Contents:
-    contents = _Contents()
-    for number, line, whole in read_lines(directory / WORKLOADS):
-        try:
-            contents.workloads.append(_use(line, parse_workload, whole=whole))
-        except ValueError as error:
-            contents.workloads.append(None)
-            contents.problems.append(Problem(directory / WORKLOADS, number, str(error)))
-    count = len(contents.workloads)
-    infos: dict[str, RecordInfo] = {}
-    for number, line, whole in read_lines(directory / PROVENANCE):
-        try:
-            entry = _use(line, lambda text: parse_provenance(text, count), whole=whole)
-        except ValueError as error:
-            contents.problems.append(Problem(directory / PROVENANCE, number, str(error)))
-            continue
-        if isinstance(entry, Failure):
-            contents.failures.append(entry)
-        else:
-            infos[entry[0]] = entry[1]
-    for number, line, whole in read_lines(directory / RECORDS):
-        try:
-            parsed = _use(line, lambda text: parse_record(text, count), whole=whole)
-            if contents.workloads[parsed[0]] is None:
-                raise ValueError(f"its workload, line {parsed[0] + 1} of {WORKLOADS}, is unusable")
-        except ValueError as error:
-            contents.problems.append(Problem(directory / RECORDS, number, str(error)))
-            continue
-        workload, trace_json, seconds, target = parsed
-        info = infos.get(line_key(line)) or RecordInfo(latency_us=seconds * 1e6)
-        key = trace_key(trace_json)
-        contents.records.append(Record(workload, trace_json, key, seconds, target, line, info))
-    return contents
-
-
-def _use(line: str, parse: Callable[[str], T], *, whole: bool) -> T:
-    if not whole:
-        raise ValueError("truncated: the last line does not end")
-    return parse(line)
-
-
-def _clear_bad_lines(directory: Path, contents: _Contents) -> None:
-    """Rewrite the files that have problems without them, keeping a copy of each as it was.
-
-    A bad workload line keeps its place, since records count workloads by line; an empty module,
-    which is no kernel, stands in for it.
-    """
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    for path in sorted({problem.path for problem in contents.problems}):
-        bad = {problem.number for problem in contents.problems if problem.path == path}
-        backup = path.with_name(f"{path.name}.{stamp}.bak")
-        good = {number: line for number, line, _ in read_lines(path) if number not in bad}
-        try:
-            shutil.copy2(path, backup)
-            if path.name == WORKLOADS and good:
-                lines = [good.get(i) or _empty_workload() for i in range(1, max(good) + 1)]
-            else:
-                lines = list(good.values())
-            replace(path, "".join(line + "\n" for line in lines))
-        except OSError as error:
-            raise RunFailed(f"{path} cannot be rewritten: {error.strerror}") from None
-
-
-def _check_targets(directory: Path, meta: Mapping[str, Any], records: Iterable[Record]) -> None:
-    for record in records:
-        if meta and identity(record.target) != identity(meta["target"]):
-            raise BadInput(
-                f"{directory / RECORDS}: a record of target {dict(record.target)} "
-                f"in a log of {meta['target_name']}"
-            )

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet.database.entries import Failed, Measured
 from tvm_mobilenet.database.lines import RecordInfo
-from tvm_mobilenet.database.store import Failed, Measured, Records
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate

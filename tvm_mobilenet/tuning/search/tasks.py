@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import tvm_ffi
 
-from tvm_mobilenet.database.store import Record, Records
+from tvm_mobilenet.database.entries import Record
+from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.scheduling.rules import NoRule
 from tvm_mobilenet.scheduling.space import KernelSpace, Rejected, workload_module
 from tvm_mobilenet.tuning.search.state import Task
