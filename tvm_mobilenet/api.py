@@ -123,11 +123,16 @@ def build_bundle(
     link_command(options.spec)  # what is missing at the end is said first
     files.check_temporary_room(TEMPORARY_BYTES + 3 * source.onnx.ByteSize())
     sample = source.sample_input()
-    with ThreadPoolExecutor(1) as beside:  # most of it is not Python's, or another process's
-        reference = beside.submit(source.reference, sample)
+    if source.apart:
+        with ThreadPoolExecutor(1) as beside:
+            reference = beside.submit(source.reference, sample)
+            compiled = compile_source(source, options, records, dump or NO_DUMP)
+            expected = reference.result()
+        check_reference(expected)
+    else:  # what is wrong with the network is said before it is compiled
+        expected = source.reference(sample)
+        check_reference(expected)
         compiled = compile_source(source, options, records, dump or NO_DUMP)
-        expected = reference.result()
-    check_reference(expected)
     with files.temporary_folder() as folder:
         library = folder / bundle.LIBRARY
         link(compiled.code, library, options.spec)

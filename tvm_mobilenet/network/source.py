@@ -33,7 +33,8 @@ class Source:
 
     ``model`` goes into the bundle's manifest: our configuration, or the ONNX file's SHA-256.
     ``normalisation`` is what its weights were trained with, None where that is not known, and
-    ``weights`` where they are from. ``reference`` says what is right, ``reference_name`` by what.
+    ``weights`` where they are from. ``reference`` says what is right, ``reference_name`` by what;
+    ``apart``: in a process of its own, while this one goes on.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Source:
     reference_name: str = "PyTorch"
     normalisation: Normalisation | None = None
     weights: Weights = "file"
+    apart: bool = False
 
     def sample_input(self) -> Array:
         """A random image batch (N, C, H, W), always the same one."""
@@ -127,6 +129,7 @@ def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
         network.run,
         normalisation=models.normalisation_of(config),
         weights="random",
+        apart=True,
     )
 
 
