@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli, extras
+from tvm_mobilenet.compiler.options import EXECUTORS
 
 if TYPE_CHECKING:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.network.source import NetworkSpec
-
-EXECUTORS = ("static", "vm")  # compiler.options.Executor, which a parser cannot wait for
 
 
 def main(argv: Sequence[str] | None = None) -> int:

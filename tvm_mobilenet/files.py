@@ -90,11 +90,12 @@ def write_text(path: Path, text: str) -> None:
         raise RunFailed(f"cannot write {path}: {error.strerror}") from None
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, content: str | bytes) -> None:
     """Put a new file in the place of ``path`` at once, so that a kill leaves the old or the new."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+    data = content.encode() if isinstance(content, str) else content
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         try:
-            file.write(text)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)

@@ -13,12 +13,11 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tvm_mobilenet import models
+from tvm_mobilenet import files, models
 from tvm_mobilenet.network import onnx_export
 
 # whose version an export depends on
@@ -51,14 +50,7 @@ def keep(config: models.MobileNetConfig, shape: Sequence[int], model: bytes) -> 
     entry = _entry(config, shape)
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=entry.parent, delete=False) as draft:
-            try:
-                draft.write(hashlib.sha256(model).digest() + model)
-                draft.flush()
-                os.replace(draft.name, entry)
-            except BaseException:
-                os.unlink(draft.name)
-                raise
+        files.replace(entry, hashlib.sha256(model).digest() + model)
         entries = sorted(entry.parent.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime)
         for old in entries[:-MOST]:
             old.unlink(missing_ok=True)

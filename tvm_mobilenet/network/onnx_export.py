@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 INPUT_NAME = "input"
-OUTPUT_TYPES = ("FLOAT", "FLOAT16", "INT32", "INT8", "UINT8")  # bundle.manifest.DTYPES
+OUTPUT_TYPES = ("FLOAT", "FLOAT16", "INT32", "INT8", "UINT8")  # in ONNX, what bundle.meaning allows
 TOLERANCE = 1e-5  # relative; folding batch norm in float32 gives about 1e-6
 
 # The exporter says on every call which torchvision operators it does without.

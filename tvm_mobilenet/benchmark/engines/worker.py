@@ -16,7 +16,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.benchmark.engines.protocol import Engine, EngineUnavailable, Job
-from tvm_mobilenet.errors import TvmMobilenetError
+from tvm_mobilenet.errors import TvmMobilenetError, first_line
 from tvm_mobilenet.processes import connect_to_parent
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def _answer(request: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[st
         return "unavailable", f"{error.name} is not installed"
     except Exception as error:
         # Whatever a runtime raises is one row's reason, not the end of the benchmark.
-        first_line = str(error).strip().partition("\n")[0]
-        return "failed", f"{type(error).__name__}: {first_line}"
+        return "failed", f"{type(error).__name__}: {first_line(error)}"
 
 
 def peak_rss_mb() -> float:
