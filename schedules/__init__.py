@@ -9,8 +9,9 @@ from __future__ import annotations
 import tvm_ffi
 
 from schedules import arm_cpu, cuda, x86
+from schedules.primitives import Rule
 
-RULES = {"arm_cpu": arm_cpu.RULES, "cuda": cuda.RULES, "x86": x86.RULES}
+RULES: dict[str, dict[str, Rule]] = {"arm_cpu": arm_cpu.RULES, "cuda": cuda.RULES, "x86": x86.RULES}
 
 for _key, _rules in RULES.items():
     for _name, _rule in _rules.items():

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+# What schedules a kernel, given the block that names it: the whole function.
+Rule: TypeAlias = Callable[[Schedule, SBlockRV], list[Schedule]]
 
 # Annotations of a parallel loop, which say how threads share it: the extent of the last of the
 # loops that it was fused of, whose parts are theirs; that none helps another; who does all of it.

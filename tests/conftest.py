@@ -38,6 +38,10 @@ TIMEOUT_S = 240  # of a process, on a loaded machine too
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
+# Under nohup it is ignored, here and in every process that a test starts.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 # Of torch, whose idle threads spin on cores that other tests need.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

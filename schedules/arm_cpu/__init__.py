@@ -9,14 +9,18 @@ from schedules.arm_cpu import (
     separable_conv2d,
     stem_conv2d,
 )
-from schedules.cpu import global_avg_pool2d, layout
+from schedules.cpu import elementwise, global_avg_pool2d, layout, move_channels
+from schedules.primitives import Rule
 
-RULES = {
+RULES: dict[str, Rule] = {
+    "blocked_avg_pool2d": global_avg_pool2d.schedule,
     "conv2d": pointwise_conv2d.schedule,
     "dense": dense.schedule,
     "depthwise_conv2d": depthwise_conv2d.schedule,
+    "elementwise": elementwise.schedule,
     "global_avg_pool2d": global_avg_pool2d.schedule,
     "layout": layout.schedule,
+    "move_channels": move_channels.schedule,
     "pointwise_conv2d": pointwise_conv2d.schedule,
     "separable_conv2d": separable_conv2d.schedule,
     "stem_conv2d": stem_conv2d.schedule,

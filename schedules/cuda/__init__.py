@@ -13,8 +13,9 @@ from schedules.cuda import (
     separable_conv2d,
     stem_conv2d,
 )
+from schedules.primitives import Rule
 
-RULES = {
+RULES: dict[str, Rule] = {
     "conv2d": pointwise_conv2d.schedule,
     "conv2d_mma": pointwise_conv2d.schedule_mma,
     "conv2d_tf32": pointwise_conv2d.schedule_tf32,

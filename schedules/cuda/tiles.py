@@ -6,7 +6,7 @@ edges, where a filter reaches outside, the part that is taken begins further in.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from schedules.cuda.workload import Convolution
 from schedules.primitives import divisors
@@ -35,9 +35,12 @@ class Tile:
 
 def tile_of(conv: Convolution, result: tuple[int, int]) -> Tile:
     """The tile of so many (rows, columns) of a depthwise convolution's result."""
+    window = conv.window
     height, width = (
         reach(conv.source[1 + axis], conv.result[1 + axis], result[axis], *geometry)
-        for axis, geometry in enumerate(zip(*astuple(conv.window), strict=True))
+        for axis, geometry in enumerate(
+            zip(window.kernel, window.stride, window.padding, strict=True)
+        )
     )
     return Tile(result, (height, width))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from schedules.cpu import global_avg_pool2d, layout
+from functools import partial
+
+from schedules.cpu import elementwise, global_avg_pool2d, layout, move_channels
+from schedules.primitives import Rule
 from schedules.x86 import (
     dense,
     depthwise_conv2d,
@@ -12,13 +15,16 @@ from schedules.x86 import (
     strassen_conv2d,
 )
 
-RULES = {
+RULES: dict[str, Rule] = {
+    "blocked_avg_pool2d": global_avg_pool2d.schedule,
     "conv2d": pointwise_conv2d.schedule,
     "dense": dense.schedule,
     "depthwise_conv2d": depthwise_conv2d.schedule,
     "depthwise_operands": depthwise_operands.schedule,
+    "elementwise": partial(elementwise.schedule, by_rows=True),
     "global_avg_pool2d": global_avg_pool2d.schedule,
     "layout": layout.schedule,
+    "move_channels": partial(move_channels.schedule, by_rows=True),
     "pointwise_conv2d": pointwise_conv2d.schedule,
     "stem_conv2d": stem_conv2d.schedule,
     "strassen_conv2d": strassen_conv2d.schedule,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import SBlockRV
 from tvm.target import Target
 
 from schedules import RULES
+from schedules.primitives import Rule
 from tvm_mobilenet.errors import RunFailed
 
 SCHEDULE_RULE = "schedule_rule"  # the annotation MetaSchedule knows
 TVMS_OWN = "meta_schedule."  # what the rules in TVM's own legalization of pooling begin with
-
-Rule = Callable[[s_tir.Schedule, SBlockRV], list[s_tir.Schedule]]
 
 
 class NoRule(RunFailed):

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Call, Expr, Var
 
+from tvm_mobilenet.compiler.graph.fold_padding import fold_padding
 from tvm_mobilenet.compiler.graph.layers import (
     Convolution,
     Dense,
     Layer,
     Other,
     Pooling,
+    is_plain,
     read_layers,
+    sources,
     variables,
 )
 
@@ -34,18 +37,13 @@ class LayerRewriter(ABC):
 
     def __init__(self, function: relax.Function) -> None:
         self.function = function
-        self.layers = read_layers(function)
+        self.layers = fold_padding(read_layers(function, self.takes), function.body.body)
         self.builder = relax.BlockBuilder()
         self.plain: dict[Var, Expr] = {}
 
     def run(self) -> tvm.IRModule:
         """The module of the new function, ``main``, and its kernels."""
-        emit: dict[type, Callable[..., None]] = {
-            Convolution: self.convolution,
-            Pooling: self.pooling,
-            Dense: self.dense,
-            Other: self.other,
-        }
+        emit = self.emitters()
         params = list(self.function.params)
         self.plain.update((param, param) for param in params)
         with self.builder.function("main", params, attrs=dict(self.function.attrs or {})):
@@ -55,6 +53,19 @@ class LayerRewriter(ABC):
                 output = self.builder.emit_output(self.rewritten(self.function.body.body))
             self.builder.emit_func_output(output)
         return self.builder.finalize()
+
+    def takes(self, layer: Convolution) -> bool:
+        """Whether there is a kernel for the convolution."""
+        return is_plain(layer)
+
+    def emitters(self) -> dict[type, Callable[..., None]]:
+        """What emits each kind of layer."""
+        return {
+            Convolution: self.convolution,
+            Pooling: self.pooling,
+            Dense: self.dense,
+            Other: self.other,
+        }
 
     @abstractmethod
     def convolution(self, layer: Convolution) -> None: ...
@@ -141,15 +152,11 @@ def convolution_chains(layers: list[Layer], function: relax.Function) -> list[li
     return chains
 
 
-def sources(layer: Layer) -> list[Var]:
-    """The tensors a layer reads."""
-    return list(variables(layer.value)) if isinstance(layer, Other) else [layer.source]
-
-
 def is_pointwise(layer: Convolution) -> bool:
     """Whether it is a 1x1 convolution that reads every pixel once."""
     kernel = layer.weight.shape[2:]
-    return not layer.depthwise and kernel == layer.stride == (1, 1) and not any(layer.padding)
+    dense = not layer.depthwise and layer.groups == 1
+    return dense and kernel == layer.stride == (1, 1) and not any(layer.padding)
 
 
 def stride_suffix(layer: Convolution) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,33 @@ from tvm import relax
 from tvm.ir import Call, Constant, Expr, Var
 
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.expressions import SELF, Expression
 
 Array = NDArray[np.float32]
+# what elementwise arithmetic reads: a tensor, or a constant for each channel
+Operand: TypeAlias = Var | Array
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What becomes of a layer's result before it is written.
+
+    The expression's first input is that result, the others are the ``operands``.
+    """
+
+    expression: Expression = SELF
+    operands: tuple[Operand, ...] = ()
+
+
+NO_EPILOGUE = Epilogue()
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """conv2d (NCHW, OIHW) + bias + activation; padding is (top, left, bottom, right)."""
+    """conv2d (NCHW, OIHW) + bias + activation; padding is (top, left, bottom, right).
+
+    ``groups`` is 1 for one that is depthwise, which says so.
+    """
 
     source: Var
     result: Var
@@ -32,7 +53,15 @@ class Convolution:
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     depthwise: bool
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
     activation: Activation = field(default_factory=Activation)
+    epilogue: Epilogue = NO_EPILOGUE
+
+    @property
+    def linear(self) -> bool:
+        """Whether nothing follows the bias."""
+        return self.activation == Activation() and self.epilogue == NO_EPILOGUE
 
 
 @dataclass(frozen=True)
@@ -52,6 +81,42 @@ class Dense:
     weight: Array
     bias: Array
     activation: Activation = field(default_factory=Activation)
+    epilogue: Epilogue = NO_EPILOGUE
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Arithmetic of each element by itself; ``operands`` are the expression's inputs.
+
+    A tensor has the result's shape, or one pixel for all of an image.
+    """
+
+    result: Var
+    expression: Expression
+    operands: tuple[Operand, ...]
+
+
+@dataclass(frozen=True)
+class WindowPooling:
+    """The largest or mean element of each window; padding is (top, left, bottom, right).
+
+    ``kind`` is max, mean, or mean_of_image, which does not count the padding.
+    """
+
+    source: Var
+    result: Var
+    kind: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """A tensor each of whose channels is one of another tensor: (that tensor, channel of it)."""
+
+    result: Var
+    channels: tuple[tuple[Var, int], ...]
 
 
 @dataclass(frozen=True)
@@ -62,11 +127,21 @@ class Other:
     result: Var
 
 
-Layer = Convolution | Pooling | Dense | Other
+Layer: TypeAlias = Convolution | Pooling | WindowPooling | Dense | Elementwise | Channels | Other
 
 
-def read_layers(function: relax.Function) -> list[Layer]:
-    """The layers of a function of one dataflow block, in order of execution."""
+def is_plain(layer: Convolution) -> bool:
+    """Whether it has one group, or is depthwise, and its filter's taps lie side by side."""
+    return layer.groups == 1 and layer.dilation == (1, 1)
+
+
+def read_layers(
+    function: relax.Function, takes: Callable[[Convolution], bool] = is_plain
+) -> list[Layer]:
+    """The layers of a function of one dataflow block, in order of execution.
+
+    A convolution that nobody ``takes`` is any other operator.
+    """
     bindings = [binding for block in function.body.blocks for binding in block.bindings]
     uses = Counter(var for binding in bindings for var in variables(binding.value))
     uses.update(variables(function.body.body))
@@ -80,7 +155,7 @@ def read_layers(function: relax.Function) -> list[Layer]:
             made_by[result] = made_by[grown_from(value)]
             continue
         made_by[result] = len(layers)
-        layers.append(start(value, result))
+        layers.append(start(value, result, takes))
     return layers
 
 
@@ -98,10 +173,28 @@ def variables(value: Expr) -> Iterable[Var]:
         yield from variables(value.tuple_value)
 
 
-def start(value: Expr, result: Var) -> Layer:
+def sources(layer: Layer) -> list[Var]:
+    """The tensors that a layer reads."""
+    if isinstance(layer, Other):
+        return list(variables(layer.value))
+    if isinstance(layer, Elementwise):
+        return tensors(layer.operands)
+    if isinstance(layer, Channels):
+        return list(dict.fromkeys(var for var, _ in layer.channels))
+    more = () if isinstance(layer, Pooling | WindowPooling) else layer.epilogue.operands
+    return [layer.source, *tensors(more)]
+
+
+def tensors(operands: Sequence[Operand]) -> list[Var]:
+    """Those that are no constants."""
+    return [one for one in operands if isinstance(one, Var)]
+
+
+def start(value: Expr, result: Var, takes: Callable[[Convolution], bool]) -> Layer:
     """The layer that begins with this operator."""
+    filtered = convolution(value, result)
     return (
-        convolution(value, result)
+        (filtered if filtered is not None and takes(filtered) else None)
         or pooling(value, result)
         or matrix_product(value, result)
         or Other(value, result)
@@ -115,12 +208,7 @@ def convolution(value: Expr, result: Var) -> Convolution | None:
     layouts = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout)
     channels = int(source.ty.shape[1])
     depthwise = attrs.groups == channels == weight.ty.shape[0] and channels > 1
-    if (
-        not isinstance(source, Var)
-        or layouts != ("NCHW", "OIHW", "NCHW")
-        or any(d != 1 for d in attrs.dilation)
-        or not (attrs.groups == 1 or depthwise)
-    ):
+    if not isinstance(source, Var) or layouts != ("NCHW", "OIHW", "NCHW"):
         return None
     array = weight.value.numpy()
     stride_h, stride_w = (int(s) for s in attrs.strides)
@@ -133,6 +221,8 @@ def convolution(value: Expr, result: Var) -> Convolution | None:
         stride=(stride_h, stride_w),
         padding=(top, left, bottom, right),
         depthwise=depthwise,
+        groups=1 if depthwise else int(attrs.groups),
+        dilation=(int(attrs.dilation[0]), int(attrs.dilation[1])),
     )
 
 
@@ -172,26 +262,51 @@ def grow(
     layer = layers[made_by[source]]
     if not isinstance(layer, Convolution | Dense):
         return None
-    bias = added_bias(value, layer)
-    if bias is not None:
-        return replace(layer, bias=layer.bias + bias, result=result)
+    line = scale_and_shift(value, layer)
+    if line is not None:
+        scale, shift = line
+        return replace(
+            layer, weight=scaled(layer, scale), bias=layer.bias * scale + shift, result=result
+        )
     clamp = activation(value)
     if clamp is not None and layer.activation == Activation():
         return replace(layer, activation=clamp, result=result)
     return None
 
 
-def added_bias(value: Call, layer: Convolution | Dense) -> Array | None:
-    """The constant that ``value`` adds per output channel."""
-    constants = [arg for arg in value.args if is_constant(arg)]
-    if not is_call(value, "relax.add") or len(constants) != 1 or layer.activation != Activation():
+def scale_and_shift(value: Call, layer: Convolution | Dense) -> tuple[Array, Array] | None:
+    """What ``value`` multiplies each output channel by, and what it adds to it."""
+    operator = getattr(value.op, "name", "").removeprefix("relax.")
+    if (
+        operator not in ("add", "subtract", "multiply", "divide")
+        or layer.activation != Activation()
+    ):
         return None
-    array: Array = constants[0].value.numpy()
+    first, second = value.args
+    constant = second if is_constant(second) else first
+    if not is_constant(constant) or (operator in ("subtract", "divide") and constant is first):
+        return None
+    array: Array = constant.value.numpy()
     channels = len(layer.bias)
     after = 2 if isinstance(layer, Convolution) else 0
-    if array.size != channels or array.shape[-1 - after :] != (channels,) + (1,) * after:
+    if array.size == 1 and array.ndim <= after + 2:
+        array = np.broadcast_to(array.reshape(1), channels)
+    elif array.size != channels or array.shape[-1 - after :] != (channels,) + (1,) * after:
         return None
-    return array.reshape(channels)
+    numbers: Array = array.reshape(channels)
+    zeros, ones = np.zeros_like(numbers), np.ones_like(numbers)
+    if operator == "divide":
+        return np.reciprocal(numbers), zeros
+    if operator == "multiply":
+        return numbers, zeros
+    return ones, -numbers if operator == "subtract" else numbers
+
+
+def scaled(layer: Convolution | Dense, scale: Array) -> Array:
+    """The layer's weights with each output channel times its ``scale``."""
+    if isinstance(layer, Dense):
+        return layer.weight * scale
+    return layer.weight * scale[:, None, None, None]
 
 
 def activation(value: Call) -> Activation | None:

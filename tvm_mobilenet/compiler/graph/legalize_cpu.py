@@ -9,14 +9,19 @@ for gets plain tensors and stays a Relax call.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tvm
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
 from schedules.filter_window import Window
+from tvm_mobilenet.compiler.graph.channels import move_channels
+from tvm_mobilenet.compiler.graph.elementwise import as_relax, fuse_elementwise
+from tvm_mobilenet.compiler.graph.groups import expand_groups
 from tvm_mobilenet.compiler.graph.layer_rewriter import (
     Array,
     LayerRewriter,
@@ -25,7 +30,22 @@ from tvm_mobilenet.compiler.graph.layer_rewriter import (
     shape_of,
     stride_suffix,
 )
-from tvm_mobilenet.compiler.graph.layers import Convolution, Dense, Layer, Pooling
+from tvm_mobilenet.compiler.graph.layers import (
+    NO_EPILOGUE,
+    Channels,
+    Convolution,
+    Dense,
+    Elementwise,
+    Layer,
+    Operand,
+    Pooling,
+    WindowPooling,
+    is_plain,
+    sources,
+    tensors,
+)
+from tvm_mobilenet.compiler.graph.pooling import pool_windows
+from tvm_mobilenet.kernels.cpu.channels import move_channels as moved_channels
 from tvm_mobilenet.kernels.cpu.conv2d import (
     conv2d,
     depthwise_conv2d,
@@ -33,8 +53,16 @@ from tvm_mobilenet.kernels.cpu.conv2d import (
     separable_conv2d,
     stem_conv2d,
 )
-from tvm_mobilenet.kernels.cpu.head import dense, global_avg_pool2d
-from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.kernels.cpu.elementwise import (
+    blocked_operand,
+    copy,
+    feature_operand,
+    with_epilogue,
+)
+from tvm_mobilenet.kernels.cpu.expressions import Input, substitute
+from tvm_mobilenet.kernels.cpu.head import blocked_avg_pool2d, dense, global_avg_pool2d
+from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.kernels.cpu.pooling import pool2d
 from tvm_mobilenet.kernels.cpu.strassen import (
     depthwise_operands,
     operand_shape,
@@ -50,7 +78,6 @@ from tvm_mobilenet.kernels.cpu.weights import (
     pack_stem,
 )
 
-MIN_VECTOR = 4  # floats: one SSE or NEON register
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
 STRASSEN = frozenset({"depthwise_operands", "strassen_conv2d"})  # the rules it needs
@@ -83,21 +110,41 @@ class _Legalizer(LayerRewriter):
     def __init__(self, function: relax.Function, vector_width: int, rules: Collection[str]) -> None:
         super().__init__(function)
         self.vector_width = vector_width
+        self.layers = prepared(self.layers, function.body.body)
         self.halos = needed_halos(self.layers)
         # depthwise results that are left as the operands of the 1x1 convolution after them
         self.as_operands: set[Var] = set()
         # depthwise convolutions that the 1x1 convolution after them computes, by their results
         self.fused: dict[Var, Convolution] = {}
         for first, second in separable_pairs(self.layers, function):
+            if first.epilogue != NO_EPILOGUE or first.dilation != (1, 1):
+                continue
             middle, out = self.layout(first), self.layout(second)
             if STRASSEN.issubset(rules) and pays(middle, out):
                 self.as_operands.add(first.result)
             elif FUSED in rules and fusing_pays(out):
                 self.fused[first.result] = first
         self.layers = [layer for layer in self.layers if layer.result not in self.fused]
+        # what a kernel over blocked tensors reads
+        self.read_blocked = {
+            var
+            for layer in self.layers
+            if isinstance(layer, Channels | Convolution | Elementwise | WindowPooling)
+            for var in sources(layer)
+        }
         self.blocked: dict[Var, BlockedTensor] = {}
 
     # --- layers -------------------------------------------------------------------------------
+
+    def takes(self, layer: Convolution) -> bool:
+        return True
+
+    def emitters(self) -> dict[type, Callable[..., None]]:
+        return super().emitters() | {
+            Channels: self.channels,
+            Elementwise: self.elementwise,
+            WindowPooling: self.window_pooling,
+        }
 
     def convolution(self, layer: Convolution) -> None:
         if self.reads_image(layer):
@@ -158,8 +205,8 @@ class _Legalizer(LayerRewriter):
 
     def dense_convolution(self, layer: Convolution) -> None:
         x, out = self.as_blocked(layer.source), self.layout(layer)
-        panel = panel_of(out.blocks)
-        func = conv2d(x.layout, out, window(layer), layer.activation, panel)
+        panel = panel_of(out.blocks // layer.groups)
+        func = conv2d(x.layout, out, window(layer), layer.activation, panel, layer.groups)
         kind = "pointwise_conv2d" if is_pointwise(layer) else "conv2d"
         name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
         args = [x.value, pack_conv2d(layer.weight, out.vector, panel)]
@@ -174,13 +221,82 @@ class _Legalizer(LayerRewriter):
         out: Blocked,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        """Emit the layer's kernel with its bias; ``shape`` where it is not the layout's own."""
-        bias = pack_channels(layer.bias, out.vector)
-        value = self.call(func, name, [*args, bias], shape or out.shape)
+        """Emit the layer's kernel with its bias and its epilogue.
+
+        ``shape`` is the result's where it is not the layout's own.
+        """
+        args = [*args, pack_channels(layer.bias, out.vector)]
+        if layer.epilogue != NO_EPILOGUE:
+            beside = [self.beside(one, out) for one in layer.epilogue.operands]
+            operands = [blocked_operand(layout, out) for _, layout in beside]
+            func = with_epilogue(func, layer.epilogue.expression, operands)
+            args += [value for value, _ in beside]
+            name += "_fused"
+        value = self.call(func, name, args, shape or out.shape)
         self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def beside(self, operand: Operand, out: Blocked) -> tuple[Expr | Array, Blocked]:
+        """An operand of arithmetic over blocked tensors like ``out``, and how it lies."""
+        if isinstance(operand, Var):
+            tensor = self.as_blocked(operand)
+            return tensor.value, tensor.layout
+        layout = Blocked(1, out.channels, 1, 1, out.vector)
+        return pack_channels(operand, out.vector).reshape(layout.shape), layout
+
+    def elementwise(self, layer: Elementwise) -> None:
+        vars_read = tensors(layer.operands)
+        if all(var in self.plain and var not in self.blocked for var in vars_read):
+            values = [self.plain_operand(one, layer.result) for one in layer.operands]
+            self.plain[layer.result] = self.builder.emit(as_relax(layer.expression, values))
+            return
+        out = self.layout(layer)
+        whole = next(i for i, one in enumerate(layer.operands) if is_whole(one, layer.result))
+        order = [whole, *(i for i in range(len(layer.operands)) if i != whole)]
+        beside = [self.beside(layer.operands[i], out) for i in order]
+        first, *others = [layout for _, layout in beside]
+        inputs = [Input(order.index(i)) for i in range(len(order))]
+        func = with_epilogue(
+            copy(first, out),
+            substitute(layer.expression, inputs),
+            [blocked_operand(layout, out) for layout in others],
+        )
+        name = f"elementwise_{out.width}x{out.height}x{out.channels}"
+        value = self.call(func, name, [value for value, _ in beside], out.shape)
+        self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def window_pooling(self, layer: WindowPooling) -> None:
+        x, out = self.as_blocked(layer.source), self.layout(layer)
+        top, left, *_ = layer.padding
+        window = Window(layer.kernel, layer.stride, (top, left))
+        name = f"{layer.kind.partition('_')[0]}_pool2d_{out.width}x{out.height}x{out.channels}"
+        value = self.call(pool2d(x.layout, out, window, layer.kind), name, [x.value], out.shape)
+        self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def channels(self, layer: Channels) -> None:
+        out = self.layout(layer)
+        read = sources(layer)
+        xs = [self.as_blocked(var) for var in read]
+        places = tuple((read.index(var), channel) for var, channel in layer.channels)
+        func = moved_channels(tuple(x.layout for x in xs), out, places)
+        name = f"move_channels_{out.width}x{out.height}x{out.channels}"
+        value = self.call(func, name, [x.value for x in xs], out.shape)
+        self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def plain_operand(self, operand: Operand, result: Var) -> Expr:
+        """An operand of Relax's own operators."""
+        if isinstance(operand, Var):
+            return self.as_plain(operand)
+        rank = len(shape_of(result))
+        return relax.const(operand.reshape(-1, *(1,) * (rank - 2)).astype(np.float32))
 
     def pooling(self, layer: Pooling) -> None:
         x = self.as_blocked(layer.source)
+        if layer.result in self.read_blocked:
+            out = self.layout(layer)
+            name = f"blocked_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
+            value = self.call(blocked_avg_pool2d(x.layout, out), name, [x.value], out.shape)
+            self.blocked[layer.result] = BlockedTensor(value, out)
+            return
         name = f"global_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
         shape = (x.layout.batch, x.layout.channels)
         mean: Expr = self.call(global_avg_pool2d(x.layout), name, [x.value], shape)
@@ -200,17 +316,27 @@ class _Legalizer(LayerRewriter):
             pack_dense(layer.weight, v, blocks, DENSE_PANEL),
             layer.bias,
         ]
-        self.plain[layer.result] = self.call(
-            func, f"dense_{features_in}_{features_out}", args, (batch, features_out)
-        )
+        name = f"dense_{features_in}_{features_out}"
+        if layer.epilogue != NO_EPILOGUE:
+            constants = [one for one in layer.epilogue.operands if not isinstance(one, Var)]
+            operands = [feature_operand(features_out) for _ in constants]
+            func = with_epilogue(func, layer.epilogue.expression, operands)
+            args += constants
+            name += "_fused"
+        self.plain[layer.result] = self.call(func, name, args, (batch, features_out))
 
     # --- layouts ------------------------------------------------------------------------------
 
-    def layout(self, layer: Convolution) -> Blocked:
+    def layout(self, layer: Layer) -> Blocked:
         """How the layer's result lies in memory."""
         batch, channels, height, width = shape_of(layer.result)
         halo = self.halos.get(layer.result, NO_HALO)
-        return Blocked(batch, channels, height, width, self.lanes(channels), halo)
+        return Blocked(batch, channels, height, width, self.lanes_of(layer, channels), halo)
+
+    def lanes_of(self, layer: Layer, channels: int) -> int:
+        if isinstance(layer, Convolution) and layer.groups > 1:
+            return math.gcd(self.vector_width, channels // layer.groups)
+        return self.lanes(channels)
 
     def lanes(self, channels: int) -> int:
         """Channels a vector: the target's, or fewer where a tensor has fewer channels."""
@@ -220,7 +346,12 @@ class _Legalizer(LayerRewriter):
     def reads_image(self, layer: Convolution) -> bool:
         """A dense convolution from a plain tensor with too few channels to fill a vector."""
         channels = layer.weight.shape[1]
-        return not layer.depthwise and channels < MIN_VECTOR and layer.source in self.plain
+        return (
+            not layer.depthwise
+            and is_plain(layer)
+            and channels < MIN_VECTOR
+            and layer.source in self.plain
+        )
 
     def as_blocked(self, var: Var) -> BlockedTensor:
         if var not in self.blocked:
@@ -239,9 +370,21 @@ class _Legalizer(LayerRewriter):
         return self.call(unpack(layout), name, [tensor.value], shape_of(var))
 
 
+def prepared(layers: Sequence[Layer], results: Expr) -> list[Layer]:
+    """What is computed otherwise than the importer has it; ``results`` are the network's."""
+    with_pooling = pool_windows(layers)
+    with_channels = move_channels(expand_groups(with_pooling), results)
+    return fuse_elementwise(with_channels, results)
+
+
 def window(layer: Convolution) -> Window:
     top, left, *_ = layer.padding
-    return Window(layer.weight.shape[2:], layer.stride, (top, left))
+    return Window(layer.weight.shape[2:], layer.stride, (top, left), layer.dilation)
+
+
+def is_whole(operand: Operand, result: Var) -> bool:
+    """Whether it is a tensor of the result's size."""
+    return isinstance(operand, Var) and shape_of(operand) == shape_of(result)
 
 
 def panel_of(blocks: int) -> int:

@@ -42,22 +42,28 @@ def origin(x: Blocked, window: Window) -> tuple[int, int]:
 
 @parsed_once
 def conv2d(
-    x: Blocked, out: Blocked, window: Window, activation: Activation, panel: int = 1
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    panel: int = 1,
+    groups: int = 1,
 ) -> tirx.PrimFunc:
-    """Dense convolution, 1x1 included.
+    """Dense convolution, 1x1 included; of ``groups`` whose output channels fill whole vectors.
 
-    Buffers: x blocked; weights (out.blocks / panel, kh, kw, C_in, panel, v); bias (out.blocks, v);
-    out blocked. A tile of ``panel`` channel vectors reads its weights as one stream.
+    Buffers: x blocked; weights (out.blocks / panel, kh, kw, C_in / groups, panel, v);
+    bias (out.blocks, v); out blocked. A tile of ``panel`` channel vectors reads its weights as one
+    stream.
     """
     pointwise = window.kernel == window.stride == (1, 1)
     rule = "pointwise_conv2d" if pointwise else "conv2d"
     write_halo = halo_writer(out)
-    convolve = dense_convolution(x, out, window, activation, panel, rule)
+    convolve = dense_convolution(x, out, window, activation, panel, rule, groups=groups)
 
     @T.prim_func(s_tir=True)
     def main(
         data: T.Buffer(x.shape, DTYPE),
-        weight: T.Buffer(dense_shape(x, out, window, panel), DTYPE),
+        weight: T.Buffer(dense_shape(x, out, window, panel, groups), DTYPE),
         bias: T.Buffer((out.blocks, out.vector), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
@@ -210,9 +216,11 @@ def fusing_pays(out: Blocked) -> bool:
 # What the kernels are made of
 
 
-def dense_shape(x: Blocked, out: Blocked, window: Window, panel: int) -> tuple[int, ...]:
+def dense_shape(
+    x: Blocked, out: Blocked, window: Window, panel: int, groups: int = 1
+) -> tuple[int, ...]:
     """Of a dense convolution's packed weights."""
-    return (out.blocks // panel, *window.kernel, x.channels, panel, out.vector)
+    return (out.blocks // panel, *window.kernel, x.channels // groups, panel, out.vector)
 
 
 def depthwise_shape(out: Blocked, window: Window) -> tuple[int, ...]:
@@ -221,14 +229,27 @@ def depthwise_shape(out: Blocked, window: Window) -> tuple[int, ...]:
 
 
 def dense_convolution(
-    x: Blocked, out: Blocked, window: Window, activation: Activation, panel: int, rule: str
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    panel: int,
+    rule: str,
+    *,
+    groups: int = 1,
 ) -> Callable[..., None]:
     """Emits the blocks that write a dense convolution's image into ``out``."""
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    apart_h, apart_w = window.dilation
     origin_h, origin_w = origin(x, window)
-    channels_in, lanes_in, v = x.channels, x.vector, out.vector
+    channels_in, lanes_in, v = x.channels // groups, x.vector, out.vector
+    group_blocks = out.blocks // groups
     tile = (out.batch, out.blocks, out.height, out.width, v)
     top, left = out.halo.top, out.halo.left
+
+    def source(block: Expr, k: Expr) -> Expr:
+        """The input channel that is the k-th of a block's group."""
+        return k if groups == 1 else block // group_blocks * channels_in + k
 
     @T.inline
     def emit(data, weight, bias, result):
@@ -246,10 +267,10 @@ def dense_convolution(
                     + data[
                         x.at(
                             vn,
-                            vk // lanes_in,
-                            vh * stride_h + vkh + origin_h,
-                            vw * stride_w + vkw + origin_w,
-                            vk % lanes_in,
+                            source(vo, vk) // lanes_in,
+                            vh * stride_h + vkh * apart_h + origin_h,
+                            vw * stride_w + vkw * apart_w + origin_w,
+                            source(vo, vk) % lanes_in,
                         )
                     ]
                     * weight[vo // panel, vkh, vkw, vk, vo % panel, vc]
@@ -277,6 +298,7 @@ def depthwise_convolution(
     ``rule`` is that of the kernel where this is what it is scheduled by.
     """
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    apart_h, apart_w = window.dilation
     origin_h, origin_w = origin(x, window)
     tile = (out.batch, out.blocks, out.height, out.width, out.vector)
     top, left = out.halo.top, out.halo.left
@@ -298,8 +320,8 @@ def depthwise_convolution(
                         x.at(
                             vn,
                             vo,
-                            vh * stride_h + vkh + origin_h,
-                            vw * stride_w + vkw + origin_w,
+                            vh * stride_h + vkh * apart_h + origin_h,
+                            vw * stride_w + vkw * apart_w + origin_w,
                             vc,
                         )
                     ]

@@ -39,6 +39,33 @@ def global_avg_pool2d(x: Blocked) -> tirx.PrimFunc:
 
 
 @parsed_once
+def blocked_avg_pool2d(x: Blocked, out: Blocked) -> tirx.PrimFunc:
+    """Mean over the image: blocked → blocked, of one pixel and without a halo."""
+    v = x.vector
+    top, left = x.halo.top, x.halo.left
+
+    @T.prim_func(s_tir=True)
+    def main(data: T.Buffer(x.shape, DTYPE), result: T.Buffer(out.shape, DTYPE)) -> None:
+        T.func_attr({"tirx.noalias": True})
+        acc = T.sblock_alloc_buffer((x.batch, x.blocks, v), DTYPE)
+        for n, o, c, h, w in T.grid(x.batch, x.blocks, v, x.height, x.width):
+            with T.sblock("sum"):
+                vn, vo, vc, vh, vw = T.axis.remap("SSSRR", [n, o, c, h, w])
+                T.sblock_attr({"schedule_rule": "blocked_avg_pool2d"})
+                with T.init():
+                    acc[vn, vo, vc] = T.float32(0)
+                acc[vn, vo, vc] = acc[vn, vo, vc] + data[x.at(vn, vo, vh + top, vw + left, vc)]
+        for n, o, c in T.grid(x.batch, x.blocks, v):
+            with T.sblock("epilogue"):
+                vn, vo, vc = T.axis.remap("SSS", [n, o, c])
+                result[out.at(vn, vo, 0, 0, vc)] = acc[vn, vo, vc] * T.float32(
+                    1 / (x.height * x.width)
+                )
+
+    return main
+
+
+@parsed_once
 def dense(
     batch: int,
     features_in: int,

@@ -20,7 +20,7 @@ from tvm.script import tirx as T
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 DTYPE = "float32"
-WIDE_VECTOR = 8  # floats
+MIN_VECTOR, WIDE_VECTOR = 4, 8  # floats: one SSE or NEON register, one of AVX
 
 
 @dataclass(frozen=True)
