@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from support.static_programs import relax_of, seeded
+from support.static_programs import seeded
 from torch import nn
+from tvm import relax
 
 from tvm_mobilenet import bench, compile, models
 from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.bundle import open_bundle
-from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.compiler.options import CompileOptions, Executor
 from tvm_mobilenet.compiler.pipeline import compile_network
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import target
@@ -26,16 +27,17 @@ SMALL = models.config_from("mobilenet_v1", 0.25, 32)
 SHAPE = (1, 8, 6, 6)
 
 
-class Halves(nn.Module):
-    """A convolution whose result is cut in two: a kernel with two outputs, which Relax unpacks."""
+class Attention(nn.Module):
+    """Operators without a kernel of ours: parts of a tensor, products of two, softmax."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(8, 16, 3, padding=1)
+        self.conv = nn.Conv2d(8, 24, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        first, second = torch.split(torch.relu(self.conv(x)), 8, dim=1)
-        return first * 2 - second
+        query, key, value = torch.split(torch.relu(self.conv(x)).flatten(2), 8, dim=1)
+        weights: torch.Tensor = torch.softmax(query @ key.transpose(1, 2), dim=-1)
+        return weights @ value
 
 
 @pytest.fixture(scope="module")
@@ -66,21 +68,33 @@ def test_the_manifest_of_a_vm_bundle_lists_every_kernel(bundle: Path) -> None:
     assert all(layer.flops > 0 and layer.nbytes > 0 for layer in layers)
 
 
-def test_the_vm_runs_what_the_static_executor_cannot(
-    tmp_path: Path, rng: np.random.Generator
+@pytest.mark.parametrize("executor", ["static", "vm"])
+def test_operators_without_a_kernel(
+    executor: Executor, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    network = seeded(Halves())
-    file = tmp_path / "halves.onnx"
+    network = seeded(Attention())
+    file = tmp_path / "attention.onnx"
     onnx.save(onnx_export.export(network, SHAPE), file)
-    spec = target.resolve("x86")
-    with pytest.raises(BadInput, match=r"cannot run .*; compile with --executor vm"):
-        compile_network(relax_of(network, SHAPE), CompileOptions(spec))
-    build_bundle(source.from_onnx(file), CompileOptions(spec, executor="vm"), tmp_path / "halves")
+    options = CompileOptions(target.resolve("x86"), executor=executor)
+    build_bundle(source.from_onnx(file), options, tmp_path / "attention")
     x = rng.standard_normal(SHAPE, dtype=np.float32)
     with torch.inference_mode():
         wanted = network(torch.from_numpy(x)).numpy()
-    with load(tmp_path / "halves") as session:
-        np.testing.assert_allclose(session.run(x), wanted, rtol=1e-4, atol=1e-4)
+    for threads in (1, 2):
+        with load(tmp_path / "attention", threads) as session:
+            np.testing.assert_allclose(session.run(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_static_executor_refuses_functions_of_others() -> None:
+    x = relax.Var("x", relax.TensorType(SHAPE, "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit(relax.call_dps_packed("somebodys", [x], out_ty=x.ty))
+            output = builder.emit_output(result)
+        builder.emit_func_output(output)
+    with pytest.raises(BadInput, match=r"cannot run relax\.call_dps_packed; compile with --exec"):
+        compile_network(builder.finalize(), CompileOptions(target.resolve("x86")))
 
 
 def test_a_profile_needs_the_static_executor(

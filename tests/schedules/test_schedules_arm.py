@@ -17,6 +17,7 @@ import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import network_kernels, odd_kernels
+from support.blocked_cases import BlockedPooling, Channels, Elementwise
 from support.kernel_cases import Case, Convolution, Packing, Separable
 from support.network_kernels import Workload
 from tvm import tirx
@@ -30,6 +31,7 @@ from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN
 from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.core_model.loops import Loop
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.kernels.cpu.expressions import SELF, silu
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.rules import default_schedule, rule_of
@@ -133,6 +135,9 @@ FILTER = Convolution("depthwise", (128, 128), (56, 56), (4, 4), (3, 3), padding=
 BLOCK = Separable(FILTER, 128, vector=4, halo=odd_kernels.RING, panel=2)
 GOLDEN: dict[str, Case] = {
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (4, 4), (3, 3), (1, 1), (1, 1, 1, 1)),
+    "blocked_avg_pool2d": BlockedPooling(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
+    "elementwise": Elementwise(Blocked(1, 64, 14, 14, 4), silu(SELF), halo=odd_kernels.RING),
+    "move_channels": Channels((Blocked(1, 2, 14, 14, 4),), ((0, 1), (0, 0)), 4),
     "layout": Packing(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
     "separable_conv2d": BLOCK,
 }

@@ -17,6 +17,7 @@ import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import network_kernels, odd_kernels
+from support.blocked_cases import BlockedPooling, Channels, Elementwise
 from support.kernel_cases import Case, Convolution, Packing
 from support.network_kernels import Workload
 from tvm import tirx
@@ -27,6 +28,7 @@ from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.target import TargetSpec
+from tvm_mobilenet.kernels.cpu.expressions import SELF, silu
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.models import config_from
 from tvm_mobilenet.scheduling.balance import imbalance
@@ -203,6 +205,9 @@ PRODUCT = Convolution("strassen", (512, 512), (14, 14), halo=odd_kernels.RING, p
 GOLDEN: dict[str, Case] = {
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (16, 16), (3, 3), (1, 1), (1, 1, 1, 1)),
     "depthwise_operands": DOUBLE_ROW,
+    "blocked_avg_pool2d": BlockedPooling(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
+    "elementwise": Elementwise(Blocked(1, 64, 14, 14, 16), silu(SELF), halo=odd_kernels.RING),
+    "move_channels": Channels((Blocked(1, 2, 14, 14, 16),), ((0, 1), (0, 0)), 16),
     "layout": Packing(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
     "strassen_conv2d": PRODUCT,
 }

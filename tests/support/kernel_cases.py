@@ -91,6 +91,8 @@ class Convolution:
     spare: Halo = NO_HALO
     batch: int = 1
     panel: int = 1
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
 
     @property
     def id(self) -> str:
@@ -106,6 +108,8 @@ class Convolution:
             f"v{self.vectors[0]}_{self.vectors[1]}" if self.vectors[0] != self.vectors[1] else "",
             f"b{self.batch}" if self.batch != 1 else "",
             f"panel{self.panel}" if self.panel != 1 else "",
+            f"g{self.groups}" if self.groups != 1 else "",
+            f"d{self.dilation[0]}{self.dilation[1]}" if self.dilation != (1, 1) else "",
         ]
         return "-".join(part for part in parts if part)
 
@@ -119,13 +123,16 @@ class Convolution:
     @property
     def out(self) -> Blocked:
         top, bottom, left, right = self.padding
-        height = (self.size[0] + top + bottom - self.kernel[0]) // self.stride[0] + 1
-        width = (self.size[1] + left + right - self.kernel[1]) // self.stride[1] + 1
+        reach_h, reach_w = (
+            (size - 1) * apart + 1 for size, apart in zip(self.kernel, self.dilation, strict=True)
+        )
+        height = (self.size[0] + top + bottom - reach_h) // self.stride[0] + 1
+        width = (self.size[1] + left + right - reach_w) // self.stride[1] + 1
         return Blocked(self.batch, self.channels[1], height, width, self.vectors[1], self.halo)
 
     def func(self) -> tirx.PrimFunc:
         top, _, left, _ = self.padding
-        window = Window(self.kernel, self.stride, (top, left))
+        window = Window(self.kernel, self.stride, (top, left), self.dilation)
         if self.kind == "stem":
             image = (self.batch, self.channels[0], *self.size)
             return stem_conv2d(image, self.padding, self.out, window, self.activation)
@@ -135,10 +142,13 @@ class Convolution:
             return depthwise_operands(self.x, self.out, window, self.activation)
         if self.kind == "strassen":
             return strassen_conv2d(self.x, self.out, self.activation, self.panel)
-        return conv2d(self.x, self.out, window, self.activation, self.panel)
+        return conv2d(self.x, self.out, window, self.activation, self.panel, self.groups)
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         weight, bias = self.weights(rng)
+        self.compare(kernel, rng, (weight, bias), self.packed(weight, bias))
+
+    def packed(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         v = self.vectors[1]
         packed = {
             "conv2d": lambda: pack_conv2d(weight, v, self.panel),
@@ -147,7 +157,12 @@ class Convolution:
             "stem": lambda: pack_stem(weight, v),
             "strassen": lambda: pack_strassen(weight, v, self.panel),
         }[self.kind]()
-        self.compare(kernel, rng, (weight, bias), (packed, pack_channels(bias, v)))
+        return packed, pack_channels(bias, v)
+
+    def data(self, image: Array) -> Array:
+        """The image as the kernel reads it."""
+        data = image if self.kind == "stem" else to_blocked(image, self.x, self.padding)
+        return left_operands(data) if self.kind == "strassen" else data
 
     @property
     def depthwise(self) -> bool:
@@ -155,7 +170,7 @@ class Convolution:
 
     def weights(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Weights (O, I, kh, kw) that keep the variance, and a bias."""
-        channels_in = 1 if self.depthwise else self.channels[0]
+        channels_in = 1 if self.depthwise else self.channels[0] // self.groups
         shape = (self.channels[1], channels_in, *self.kernel)
         return scaled(rng, shape, channels_in * math.prod(self.kernel)), normal(rng, shape[0])
 
@@ -168,11 +183,8 @@ class Convolution:
     ) -> None:
         """Run ``kernel`` with the packed weight and bias; PyTorch gets the plain ones."""
         image = normal(rng, self.batch, self.channels[0], *self.size)
-        data = image if self.kind == "stem" else to_blocked(image, self.x, self.padding)
-        if self.kind == "strassen":
-            data = left_operands(data)
         shape = operand_shape(self.out) if self.kind == "operands" else self.out.shape
-        result = run(kernel, shape, data, *packed)
+        result = run(kernel, shape, self.data(image), *packed)
         wanted = self.plain(image, *plain)
         if self.kind == "operands":
             operands = left_operands(to_blocked(wanted, self.out))
@@ -188,7 +200,8 @@ class Convolution:
             torch.from_numpy(weight),
             torch.from_numpy(bias),
             stride=self.stride,
-            groups=self.channels[0] if self.depthwise else 1,
+            dilation=self.dilation,
+            groups=self.channels[0] if self.depthwise else self.groups,
         )
         return activate(summed.numpy(), self.activation)
 
@@ -313,8 +326,10 @@ class Dense:
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         weight, bias = self.weights(rng)
-        packed = pack_dense(weight, self.vector, self.blocks, self.panel)
-        self.compare(kernel, rng, (weight, bias), (packed, bias))
+        self.compare(kernel, rng, (weight, bias), self.packed(weight, bias))
+
+    def packed(self, weight: Array, bias: Array) -> tuple[Array, Array]:
+        return pack_dense(weight, self.vector, self.blocks, self.panel), bias
 
     def weights(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Weights (I, O) that keep the variance, and a bias."""
@@ -330,10 +345,12 @@ class Dense:
         """Run ``kernel`` with the packed weight and bias; PyTorch gets the plain ones."""
         data = normal(rng, self.batch, self.features[0])
         result = run(kernel, (self.batch, self.features[1]), data, *packed)
-        weight, bias = map(torch.from_numpy, plain)
-        wanted = functional.linear(torch.from_numpy(data), weight.T, bias).numpy()
-        wanted = activate(wanted, self.activation)
-        np.testing.assert_allclose(result, wanted, rtol=RTOL, atol=ATOL)
+        np.testing.assert_allclose(result, self.plain(data, *plain), rtol=RTOL, atol=ATOL)
+
+    def plain(self, data: Array, weight: Array, bias: Array) -> Array:
+        """What PyTorch makes of the data."""
+        tensors = (torch.from_numpy(one) for one in (data, weight.T, bias))
+        return activate(functional.linear(*tensors).numpy(), self.activation)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hypothesis import strategies as st
+from support.blocked_cases import (
+    Beside,
+    BlockedPooling,
+    Channels,
+    Elementwise,
+    Extended,
+    ExtendedDense,
+    WindowPooling,
+)
 from support.kernel_cases import (
     NONE,
     RELU,
@@ -19,6 +28,16 @@ from support.kernel_cases import (
 )
 
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.expressions import (
+    SELF,
+    Input,
+    apply,
+    clip,
+    gelu,
+    leaky_relu,
+    relu,
+    silu,
+)
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
 
 RING = Halo(1, 1, 1, 1)
@@ -97,8 +116,6 @@ STRASSEN = [
     Convolution("strassen", (16, 16), (2, 1), (8, 8), batch=3, halo=UNEVEN),
     Convolution("strassen", (48, 32), (8, 3), (8, 16)),
 ]
-# for targets whose schedules know Strassen's algorithm
-FAST_PRODUCTS: list[Case] = [*OPERANDS, *STRASSEN]
 HEAD: list[Case] = [
     Pooling(32, (7, 7)),
     Pooling(1, (3, 2), 4, UNEVEN),
@@ -109,6 +126,61 @@ HEAD: list[Case] = [
     Dense((1, 7), 3, 3, 8, RELU6),
     Dense((16, 33), 8, 4, 8, batch=2),
 ]
+HARD_SWISH = apply("multiply", SELF, apply("divide", clip(apply("add", SELF, 3.0), 0, 6), 6.0))
+SUM = relu(apply("add", SELF, Input(1)))
+ELEMENTWISE = [
+    Elementwise(Blocked(1, 32, 5, 6, 16), SUM, (Beside("whole", RING),), RING),
+    Elementwise(Blocked(2, 7, 3, 1, 8, UNEVEN), silu(SELF)),
+    Elementwise(Blocked(3, 24, 4, 7, 16), apply("multiply", SELF, Input(1)), (Beside("pixel"),)),
+    Elementwise(Blocked(1, 1, 1, 1, 4), gelu(SELF), halo=UNEVEN),
+    Elementwise(Blocked(2, 20, 2, 9, 4), leaky_relu(SELF, Input(1)), (Beside("channels"),)),
+    Elementwise(
+        Blocked(2, 9, 3, 8, 8, RING),
+        apply("subtract", apply("tanh", Input(2)), apply("multiply", HARD_SWISH, Input(1))),
+        (Beside("pixel", UNEVEN), Beside("whole")),
+    ),
+]
+EXTENDED: list[Case] = [
+    Extended(POINTWISE[0], SUM, (Beside("whole", RING),)),
+    Extended(POINTWISE[3], silu(apply("add", SELF, Input(1))), (Beside("whole"),)),
+    Extended(POINTWISE[6], clip(SELF, 0, 1)),
+    Extended(POINTWISE[10], HARD_SWISH),
+    Extended(DENSE_KXK[1], leaky_relu(SELF, Input(1)), (Beside("channels"),)),
+    Extended(DEPTHWISE[1], HARD_SWISH),
+    Extended(DEPTHWISE[3], apply("multiply", SELF, Input(1)), (Beside("pixel"),)),
+    Extended(STEM[1], HARD_SWISH),
+    Extended(STEM[3], apply("add", SELF, Input(1)), (Beside("whole", UNEVEN),)),
+    ExtendedDense(Dense((32, 20), 2), apply("multiply", Input(1), gelu(SELF))),
+    ExtendedDense(Dense((7, 33), 8, 4, 8, RELU, batch=2), apply("add", silu(SELF), Input(1))),
+]
+# for targets whose schedules know Strassen's algorithm
+FAST_PRODUCTS: list[Case] = [
+    *OPERANDS,
+    *STRASSEN,
+    Extended(STRASSEN[0], SUM, (Beside("whole", UNEVEN),)),
+    Extended(STRASSEN[2], silu(SELF)),
+]
+POOLING: list[Case] = [
+    WindowPooling("max", Blocked(1, 24, 7, 8, 16, RING), (3, 3), (2, 2), SAME, RING),
+    WindowPooling("max", Blocked(2, 5, 4, 5, 8), (2, 2), (2, 2)),
+    WindowPooling("mean", Blocked(1, 16, 6, 5, 16), (3, 2), (1, 2), (1, 1, 0, 1), UNEVEN),
+    WindowPooling("mean_of_image", Blocked(2, 9, 5, 5, 4, UNEVEN), (3, 3), (2, 2), SAME),
+    BlockedPooling(Blocked(1, 40, 4, 4, 16, RING)),
+    BlockedPooling(Blocked(3, 7, 1, 5, 8)),
+]
+CHANNELS = [
+    Channels((Blocked(1, 7, 3, 4, 8), Blocked(1, 5, 3, 4, 4, RING)), ((1, 4), (0, 0), (1, 0)), 8),
+    Channels((Blocked(2, 33, 2, 3, 16),), tuple((0, 32 - i) for i in range(33)), 16, UNEVEN),
+]
+GROUPED = [
+    Convolution("conv2d", (24, 48), (5, 4), (8, 8), groups=3, activation=RELU, halo=RING),
+    Convolution("conv2d", (8, 8), (4, 4), (8, 4), (3, 3), padding=SAME, groups=2, batch=2),
+    Convolution("conv2d", (32, 64), (3, 5), (16, 16), (3, 3), padding=SAME, groups=2, panel=2),
+]
+DILATED = [
+    Convolution("conv2d", (16, 32), (9, 8), kernel=(3, 3), padding=(2, 2, 2, 2), dilation=(2, 2)),
+    Convolution("depthwise", (20, 20), (8, 9), kernel=(3, 2), stride=(2, 1), dilation=(2, 3)),
+]
 CASES: list[Case] = [
     *map(Packing, LAYOUTS),
     *map(Unpacking, LAYOUTS),
@@ -117,6 +189,12 @@ CASES: list[Case] = [
     *DEPTHWISE,
     *STEM,
     *HEAD,
+    *ELEMENTWISE,
+    *EXTENDED,
+    *POOLING,
+    *CHANNELS,
+    *GROUPED,
+    *DILATED,
 ]
 
 

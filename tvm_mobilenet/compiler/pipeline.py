@@ -17,6 +17,7 @@ from tvm_mobilenet.compiler.memory_plan import kernel_calls
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database.lines import RecordInfo
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.scheduling.plain import plain_schedule
 from tvm_mobilenet.scheduling.rules import default_schedule, rule_of
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def schedule_kernels(
 ) -> tuple[tvm.IRModule, dict[str, RecordInfo]]:
     """Schedule every kernel, from the records where they know it, else by the rule's default.
 
+    On a CPU, what has no rule is spread over vectors and threads.
     Returns the module and, for each tuned kernel, its record.
     """
     tuned: dict[str, RecordInfo] = {}
@@ -130,6 +132,8 @@ def schedule_kernels(
             else:
                 tuned[gvar.name_hint] = record
             func = schedule.mod["main"].without_attr("global_symbol")
+        elif isinstance(func, tirx.PrimFunc) and target.kind.name == "llvm":
+            func = plain_schedule(func)
         functions[gvar] = func
     return tvm.IRModule(functions), tuned
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import chatter, ending
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.network import onnx_export
+from tvm_mobilenet.network import onnx_export, opaque_calls
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +34,7 @@ def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
     onnx_export.check_outputs(model)
     with chatter.kept_back() as told:
         try:
-            with warnings.catch_warnings(), _clips_as_operators():
+            with warnings.catch_warnings(), _clips_as_operators(), opaque_calls.as_operators():
                 # "input.1" is no Relax identifier; nobody asked for the name
                 warnings.filterwarnings("ignore", "Renaming name", UserWarning)
                 module: tvm.IRModule = from_onnx(model, keep_params_in_input=False)

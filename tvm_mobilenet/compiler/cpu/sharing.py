@@ -263,15 +263,23 @@ def serial(
     if not is_parallel(statement):
         return statement
     loop = statement
+    kind = str(loop.loop_var.ty.dtype)
     return tirx.For(
         loop.loop_var,
-        loop.min if first is None else first,
-        loop.extent if extent is None else extent,
+        loop.min if first is None else as_kind(first, kind),
+        loop.extent if extent is None else as_kind(extent, kind),
         tirx.ForKind.SERIAL,
         loop.body,
         None,
         loop.annotations,
     )
+
+
+def as_kind(value: Expr | int, kind: str) -> Expr:
+    """An integer of this type; a few of TVM's own kernels count in 64 bits."""
+    if isinstance(value, int):
+        return tirx.IntImm(kind, value)
+    return value if str(value.ty.dtype) == kind else tirx.Cast(kind, value)
 
 
 def split_by_rows(loop: tirx.For, thread: Var, threads: Var) -> tirx.Stmt:
@@ -307,7 +315,8 @@ def claim_chunks(loop: tirx.For, claim: GlobalVar, arguments: list[Expr]) -> lis
     field = [tirx.BufferLoad(cursor, [number(i)]) for i in range(CURSOR)]
     start = {DONE: 0, LOOKED_AT: 0, ROUNDS: 1}
     behind = number(MANY if KEPT in loop.annotations else BEHIND)
-    call = Call(claim, [cursor.data, *arguments, loop.extent, rows_of(loop), behind], ret_ty=INT32)
+    sizes = [as_kind(size, "int32") for size in (loop.extent, rows_of(loop))]
+    call = Call(claim, [cursor.data, *arguments, *sizes, behind], ret_ty=INT32)
     chunk = in_rounds(loop, field[ROUNDS], rows_of(loop), field[FIRST], field[END])
     return [
         tirx.AllocBuffer(cursor),

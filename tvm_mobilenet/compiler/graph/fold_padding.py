@@ -6,7 +6,7 @@ operator of every ``auto_pad``, of those too that add nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,14 +31,25 @@ def fold_padding(layers: Sequence[Layer], results: Expr) -> list[Layer]:
     for layer in layers:
         zeros = zero_padding(layer)
         if zeros is not None:
-            padded[layer.result] = zeros
-        if isinstance(layer, Convolution) and layer.source in padded:
-            source, more = padded[layer.source]
-            top, left, bottom, right = np.add(layer.padding, more).tolist()
-            layer = replace(layer, source=source, padding=(top, left, bottom, right))
+            padded[layer.result] = together(zeros, padded)
+        if isinstance(layer, Convolution):
+            source, padding = together((layer.source, layer.padding), padded)
+            layer = replace(layer, source=source, padding=padding)
         folded.append(layer)
     read = {var for layer in folded for var in sources(layer)} | set(variables(results))
     return [layer for layer in folded if layer.result not in padded or layer.result in read]
+
+
+def together(
+    inner: tuple[Var, Padding], padded: Mapping[Var, tuple[Var, Padding]]
+) -> tuple[Var, Padding]:
+    """A padding, and that of what it reads, as one."""
+    source, padding = inner
+    if source not in padded:
+        return inner
+    source, more = padded[source]
+    top, left, bottom, right = np.add(padding, more).tolist()
+    return source, (top, left, bottom, right)
 
 
 def zero_padding(layer: Layer) -> tuple[Var, Padding] | None:

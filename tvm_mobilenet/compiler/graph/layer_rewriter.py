@@ -23,6 +23,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     Layer,
     Other,
     Pooling,
+    is_call,
     is_plain,
     read_layers,
     sources,
@@ -40,6 +41,8 @@ class LayerRewriter(ABC):
         self.layers = fold_padding(read_layers(function, self.takes), function.body.body)
         self.builder = relax.BlockBuilder()
         self.plain: dict[Var, Expr] = {}
+        self.given_out = set(variables(function.body.body))
+        self.splits: dict[Var, Call] = {}  # each part is cut out by itself
 
     def run(self) -> tvm.IRModule:
         """The module of the new function, ``main``, and its kernels."""
@@ -81,7 +84,13 @@ class LayerRewriter(ABC):
         """Emit the plain tensor of one in the kernels' own layout."""
 
     def other(self, layer: Other) -> None:
-        self.plain[layer.result] = self.builder.emit(self.rewritten(layer.value))
+        value = layer.value
+        if is_call(value, "relax.split") and layer.result not in self.given_out:
+            self.splits[layer.result] = value
+            return
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.splits:
+            value = part(self.splits[value.tuple_value], value.index)
+        self.plain[layer.result] = self.builder.emit(self.rewritten(value))
 
     def as_plain(self, var: Var) -> Expr:
         if var not in self.plain:
@@ -113,6 +122,19 @@ class LayerRewriter(ABC):
         gvar = self.builder.add_func(func.without_attr("global_symbol"), name)
         exprs = [relax.const(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
         return self.builder.emit(relax.call_tir(gvar, exprs, out_ty=relax.TensorType(shape, dtype)))
+
+
+def part(split: Call, index: int) -> Call:
+    """One of the tensors that ``split`` cuts one into."""
+    axis, cuts = int(split.attrs.axis), split.attrs.indices_or_sections
+    size = int(split.args[0].ty.shape[axis])
+    if isinstance(cuts, tirx.IntImm):
+        each = size // int(cuts)
+        ends = [each * (place + 1) for place in range(int(cuts))]
+    else:
+        ends = [*(int(cut) for cut in cuts), size]
+    begins = [0, *ends]
+    return relax.op.strided_slice(split.args[0], [axis], [begins[index]], [ends[index]])
 
 
 def readers(layers: list[Layer], function: relax.Function) -> Counter[Var]:

@@ -73,10 +73,12 @@ def with_epilogue(
         for index, operand in enumerate(operands)
     ]
     reads = list(zip(buffers, operands, strict=True))
+    elements = []
 
     def extended(block: s_tir.SBlock) -> s_tir.SBlock:
         if block.name_hint != EPILOGUE:
             return block
+        elements.append(math.prod(int(axis.dom.extent) for axis in block.iter_vars))
         store = block.body
         assert isinstance(store, tirx.BufferStore)
         indices = list(store.indices)
@@ -94,8 +96,7 @@ def with_epilogue(
 
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, extended))
     # TVM's own estimate does not know expressions that name a part of themselves
-    elements = math.prod(int(dim) for dim in result.shape)
-    flops = estimate_tir_flops(tvm.IRModule({"main": func})) + size(expression) * elements
+    flops = estimate_tir_flops(tvm.IRModule({"main": func})) + size(expression) * sum(elements)
     attrs = {**dict(func.attrs), "estimated_flops": int(flops)}
     return tirx.PrimFunc([*params, *buffers, result], body, func.ret_type).with_attr(attrs)
 

@@ -148,5 +148,6 @@ class _Lowering:
             return self.known[expression]
         if isinstance(expression, Apply):
             return OPERATORS[expression.operator](*map(self.value, expression.args))
-        assert isinstance(expression, float)
+        if isinstance(expression, Input):
+            raise ValueError(f"expected {expression.index + 1} values or more")
         return number(expression)
