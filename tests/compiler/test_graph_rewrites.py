@@ -389,3 +389,45 @@ def test_groups_and_dilation(conv: nn.Module, rng: np.random.Generator) -> None:
     copied = ["move"] if found[1] == "move" else []
     assert found == ["stem", *copied, found[-2], "unpack"]
     assert found[-2] in ("conv2d", "depthwise", "pointwise")
+
+
+# Images made larger
+
+
+@pytest.mark.parametrize(
+    "resize",
+    [
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Upsample((7, 30), mode="nearest"),
+        nn.Upsample(scale_factor=3, mode="bilinear"),
+        nn.Upsample((15, 9), mode="bilinear", align_corners=True),
+        nn.Upsample((5, 24), mode="bilinear"),
+    ],
+    ids=["twice", "nearest", "thrice", "corners", "smaller"],
+)
+def test_resizing_stays_in_the_blocked_layout(resize: nn.Module, rng: np.random.Generator) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 20, 3), resize, nn.Conv2d(20, 4, 3, padding=1))
+    assert kernels(module, rng) == ["stem", "resize2d", "conv2d", "unpack"]
+
+
+def test_cubic_interpolation_is_left_to_tvm(rng: np.random.Generator) -> None:
+    check(nn.Upsample(scale_factor=2, mode="bicubic"), IMAGE, rng)
+
+
+@pytest.mark.parametrize("channels", [1, 20])
+@pytest.mark.parametrize("size", [(2, 2), (3, 1)], ids=["2x2", "3x1"])
+def test_windows_side_by_side_are_a_1x1_convolution(
+    channels: int, size: tuple[int, int], rng: np.random.Generator
+) -> None:
+    larger = nn.ConvTranspose2d(8, channels, size, size)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), larger, nn.BatchNorm2d(channels), nn.SiLU())
+    assert kernels(module, rng) == ["stem", "pointwise", "channels", "unpack"]
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [nn.ConvTranspose2d(3, 8, 3, 2, 1), nn.ConvTranspose2d(3, 6, 2, 2, groups=3)],
+    ids=["that overlap", "with groups"],
+)
+def test_other_transposed_convolutions(larger: nn.Module, rng: np.random.Generator) -> None:
+    check(larger, IMAGE, rng)

@@ -16,6 +16,7 @@ from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu import functions
 
 DTYPE, COUNT = "float32", 1 << 16
+SHAPE = (COUNT,)
 FLOAT_MIN = float(np.finfo(np.float32).tiny)
 Doubles = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ def computed(function: Callable[[Expr], Expr], x: NDArray[np.float32]) -> Double
     """``function`` in vectors, compiled for this machine."""
 
     @T.prim_func(s_tir=True)
-    def main(a: T.Buffer((COUNT,), DTYPE), b: T.Buffer((COUNT,), DTYPE)) -> None:
+    def main(a: T.Buffer(SHAPE, DTYPE), b: T.Buffer(SHAPE, DTYPE)) -> None:
         for i in T.serial(COUNT // 16):
             for j in T.vectorized(16):
                 b[i * 16 + j] = function(a[i * 16 + j])
@@ -88,7 +89,7 @@ def test_no_function_calls_libm() -> None:
     """That would be a call for each lane."""
 
     @T.prim_func(s_tir=True)
-    def main(a: T.Buffer((COUNT,), DTYPE), b: T.Buffer((COUNT,), DTYPE)) -> None:
+    def main(a: T.Buffer(SHAPE, DTYPE), b: T.Buffer(SHAPE, DTYPE)) -> None:
         for i in T.serial(COUNT // 16):
             for j in T.vectorized(16):
                 b[i * 16 + j] = functions.sigmoid(

@@ -17,7 +17,7 @@ def doubled(size: int) -> tirx.PrimFunc:
     shape = (size,)
 
     @T.inline
-    def double(x, y):  # type: ignore[no-untyped-def]
+    def double(x, y):
         for i in range(size):
             y[i] = x[i] * 2.0
 

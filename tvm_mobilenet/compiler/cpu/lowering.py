@@ -20,6 +20,7 @@ from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
+from tvm_mobilenet.compiler.cpu.vector_functions import vector_functions
 
 STACK_BYTES = 16 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
 
@@ -38,6 +39,7 @@ CPU_PASSES = [
     insert_prefetches,
     # loops → vectors and straight code
     s_tir.transform.LoopPartition(),
+    vector_functions,
     tirx.transform.VectorizeLoop(True),
     tirx.transform.StorageRewrite(),
     s_tir.transform.HoistIfThenElse(),

@@ -24,6 +24,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     Layer,
     Operand,
     Other,
+    WithEpilogue,
     is_constant,
     sources,
     tensors,
@@ -174,7 +175,7 @@ class _Fuser:
             layer = grown
         branches = {var: self.layers[self.made_by[var]] for var in self.only_mine(index, layer)}
         convolutions = {v: one for v, one in branches.items() if isinstance(one, Convolution)}
-        one: Convolution | Dense | None = merged(layer, convolutions)
+        one: WithEpilogue | None = merged(layer, convolutions)
         if one is None and branches:
             last = max(branches, key=lambda var: self.made_by[var])
             one = with_epilogue(branches[last], layer)
@@ -191,7 +192,7 @@ class _Fuser:
             for var in tensors(layer.operands)
             if self.readers[var] == {index}
             and shape(var) == shape(layer.result)
-            and isinstance(self.layers.get(self.made_by.get(var, -1)), Convolution | Dense)
+            and isinstance(self.layers.get(self.made_by.get(var, -1)), WithEpilogue)
         ]
 
     def grown(self, index: int, layer: Elementwise) -> Elementwise | None:
@@ -219,9 +220,9 @@ def inlined(layer: Elementwise, place: int, before: Elementwise) -> Elementwise:
     return joined(layer.result, expression, (*layer.operands, *before.operands))
 
 
-def with_epilogue(layer: Layer, after: Elementwise) -> Convolution | Dense | None:
+def with_epilogue(layer: Layer, after: Elementwise) -> WithEpilogue | None:
     """``layer`` with the expression that reads its result in its epilogue, where it has room."""
-    assert isinstance(layer, Convolution | Dense)
+    assert isinstance(layer, WithEpilogue)
     (place,) = (i for i, var in enumerate(after.operands) if is_same(var, layer.result))
     before = Elementwise(
         layer.result, layer.epilogue.expression, (layer.result, *layer.epilogue.operands)

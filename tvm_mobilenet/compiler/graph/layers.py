@@ -112,6 +112,32 @@ class WindowPooling:
 
 
 @dataclass(frozen=True)
+class Resize:
+    """Each row is made of rows of the source, and each column of columns: which, and weights.
+
+    Both are (rows or columns of the result, taps).
+    """
+
+    source: Var
+    result: Var
+    rows: tuple[NDArray[np.int32], Array]
+    columns: tuple[NDArray[np.int32], Array]
+
+
+@dataclass(frozen=True)
+class ChannelsToSpace:
+    """Each pixel's channels are ``factor`` (rows, columns) of pixels, one after the other.
+
+    Where channels do not fill their last vector, the source has more of them for each pixel.
+    """
+
+    source: Var
+    result: Var
+    factor: tuple[int, int]
+    epilogue: Epilogue = NO_EPILOGUE
+
+
+@dataclass(frozen=True)
 class Channels:
     """A tensor each of whose channels is one of another tensor: (that tensor, channel of it)."""
 
@@ -127,7 +153,18 @@ class Other:
     result: Var
 
 
-Layer: TypeAlias = Convolution | Pooling | WindowPooling | Dense | Elementwise | Channels | Other
+Layer: TypeAlias = (
+    Convolution
+    | Pooling
+    | WindowPooling
+    | Resize
+    | ChannelsToSpace
+    | Dense
+    | Elementwise
+    | Channels
+    | Other
+)
+WithEpilogue = Convolution | ChannelsToSpace | Dense
 
 
 def is_plain(layer: Convolution) -> bool:
@@ -181,7 +218,7 @@ def sources(layer: Layer) -> list[Var]:
         return tensors(layer.operands)
     if isinstance(layer, Channels):
         return list(dict.fromkeys(var for var, _ in layer.channels))
-    more = () if isinstance(layer, Pooling | WindowPooling) else layer.epilogue.operands
+    more = layer.epilogue.operands if isinstance(layer, WithEpilogue) else ()
     return [layer.source, *tensors(more)]
 
 

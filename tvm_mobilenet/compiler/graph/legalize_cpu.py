@@ -33,18 +33,21 @@ from tvm_mobilenet.compiler.graph.layer_rewriter import (
 from tvm_mobilenet.compiler.graph.layers import (
     NO_EPILOGUE,
     Channels,
+    ChannelsToSpace,
     Convolution,
     Dense,
     Elementwise,
     Layer,
     Operand,
     Pooling,
+    Resize,
     WindowPooling,
     is_plain,
     sources,
     tensors,
 )
 from tvm_mobilenet.compiler.graph.pooling import pool_windows
+from tvm_mobilenet.compiler.graph.resizing import resize_images
 from tvm_mobilenet.kernels.cpu.channels import move_channels as moved_channels
 from tvm_mobilenet.kernels.cpu.conv2d import (
     conv2d,
@@ -63,6 +66,7 @@ from tvm_mobilenet.kernels.cpu.expressions import Input, substitute
 from tvm_mobilenet.kernels.cpu.head import blocked_avg_pool2d, dense, global_avg_pool2d
 from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, NO_HALO, Blocked, Halo, pack, unpack
 from tvm_mobilenet.kernels.cpu.pooling import pool2d
+from tvm_mobilenet.kernels.cpu.resize import channels_to_space, resize2d
 from tvm_mobilenet.kernels.cpu.strassen import (
     depthwise_operands,
     operand_shape,
@@ -82,6 +86,8 @@ CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the firs
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
 STRASSEN = frozenset({"depthwise_operands", "strassen_conv2d"})  # the rules it needs
 FUSED = "separable_conv2d"
+# what reads blocked tensors and leaves one
+BLOCKED = Channels | ChannelsToSpace | Convolution | Elementwise | Resize | WindowPooling
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,14 @@ class _Legalizer(LayerRewriter):
     def __init__(self, function: relax.Function, vector_width: int, rules: Collection[str]) -> None:
         super().__init__(function)
         self.vector_width = vector_width
-        self.layers = prepared(self.layers, function.body.body)
+        self.layers = prepared(self.layers, function.body.body, self.lanes)
         self.halos = needed_halos(self.layers)
+        # how many channels those have that are the pixels of another tensor
+        self.windows = {
+            layer.source: int(layer.result.ty.shape[1])
+            for layer in self.layers
+            if isinstance(layer, ChannelsToSpace)
+        }
         # depthwise results that are left as the operands of the 1x1 convolution after them
         self.as_operands: set[Var] = set()
         # depthwise convolutions that the 1x1 convolution after them computes, by their results
@@ -127,10 +139,7 @@ class _Legalizer(LayerRewriter):
         self.layers = [layer for layer in self.layers if layer.result not in self.fused]
         # what a kernel over blocked tensors reads
         self.read_blocked = {
-            var
-            for layer in self.layers
-            if isinstance(layer, Channels | Convolution | Elementwise | WindowPooling)
-            for var in sources(layer)
+            var for layer in self.layers if isinstance(layer, BLOCKED) for var in sources(layer)
         }
         self.blocked: dict[Var, BlockedTensor] = {}
 
@@ -143,6 +152,8 @@ class _Legalizer(LayerRewriter):
         return super().emitters() | {
             Channels: self.channels,
             Elementwise: self.elementwise,
+            ChannelsToSpace: self.channels_to_space,
+            Resize: self.resize,
             WindowPooling: self.window_pooling,
         }
 
@@ -226,11 +237,23 @@ class _Legalizer(LayerRewriter):
         ``shape`` is the result's where it is not the layout's own.
         """
         args = [*args, pack_channels(layer.bias, out.vector)]
+        self.emit_extended(layer, func, name, args, out, shape)
+
+    def emit_extended(
+        self,
+        layer: Convolution | ChannelsToSpace,
+        func: tirx.PrimFunc,
+        name: str,
+        args: list[Expr | Array],
+        out: Blocked,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        """Emit the kernel with the layer's epilogue."""
         if layer.epilogue != NO_EPILOGUE:
             beside = [self.beside(one, out) for one in layer.epilogue.operands]
             operands = [blocked_operand(layout, out) for _, layout in beside]
             func = with_epilogue(func, layer.epilogue.expression, operands)
-            args += [value for value, _ in beside]
+            args = [*args, *(value for value, _ in beside)]
             name += "_fused"
         value = self.call(func, name, args, shape or out.shape)
         self.blocked[layer.result] = BlockedTensor(value, out)
@@ -281,6 +304,20 @@ class _Legalizer(LayerRewriter):
         name = f"move_channels_{out.width}x{out.height}x{out.channels}"
         value = self.call(func, name, [x.value for x in xs], out.shape)
         self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def resize(self, layer: Resize) -> None:
+        x, out = self.as_blocked(layer.source), self.layout(layer)
+        func = resize2d(x.layout, out, layer.rows[0].shape[1])
+        name = f"resize2d_{out.width}x{out.height}x{out.channels}"
+        args = [x.value, *layer.rows, *layer.columns]
+        value = self.call(func, name, args, out.shape)
+        self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def channels_to_space(self, layer: ChannelsToSpace) -> None:
+        x, out = self.as_blocked(layer.source), self.layout(layer)
+        func = channels_to_space(x.layout, out, layer.factor)
+        name = f"channels_to_space_{out.width}x{out.height}x{out.channels}"
+        self.emit_extended(layer, func, name, [x.value], out)
 
     def plain_operand(self, operand: Operand, result: Var) -> Expr:
         """An operand of Relax's own operators."""
@@ -334,6 +371,9 @@ class _Legalizer(LayerRewriter):
         return Blocked(batch, channels, height, width, self.lanes_of(layer, channels), halo)
 
     def lanes_of(self, layer: Layer, channels: int) -> int:
+        """Channels a vector of what ``layer`` computes."""
+        if layer.result in self.windows:
+            return self.lanes(self.windows[layer.result])
         if isinstance(layer, Convolution) and layer.groups > 1:
             return math.gcd(self.vector_width, channels // layer.groups)
         return self.lanes(channels)
@@ -370,11 +410,14 @@ class _Legalizer(LayerRewriter):
         return self.call(unpack(layout), name, [tensor.value], shape_of(var))
 
 
-def prepared(layers: Sequence[Layer], results: Expr) -> list[Layer]:
-    """What is computed otherwise than the importer has it; ``results`` are the network's."""
-    with_pooling = pool_windows(layers)
-    with_channels = move_channels(expand_groups(with_pooling), results)
-    return fuse_elementwise(with_channels, results)
+def prepared(layers: Sequence[Layer], results: Expr, lanes: Callable[[int], int]) -> list[Layer]:
+    """What is computed otherwise than the importer has it; ``results`` are the network's.
+
+    ``lanes`` says how many of a tensor's channels are in a vector.
+    """
+    images = resize_images(pool_windows(layers), lanes)
+    channels = move_channels(expand_groups(images), results)
+    return fuse_elementwise(channels, results)
 
 
 def window(layer: Convolution) -> Window:

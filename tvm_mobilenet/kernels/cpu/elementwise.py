@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import Expr, Range, TensorRegion
-from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
-from tvm_mobilenet.kernels.cpu.expressions import Expression, lower, size
+from tvm_mobilenet.kernels.cpu.expressions import Expression, lower
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 
@@ -73,12 +70,10 @@ def with_epilogue(
         for index, operand in enumerate(operands)
     ]
     reads = list(zip(buffers, operands, strict=True))
-    elements = []
 
     def extended(block: s_tir.SBlock) -> s_tir.SBlock:
         if block.name_hint != EPILOGUE:
             return block
-        elements.append(math.prod(int(axis.dom.extent) for axis in block.iter_vars))
         store = block.body
         assert isinstance(store, tirx.BufferStore)
         indices = list(store.indices)
@@ -95,10 +90,9 @@ def with_epilogue(
         )
 
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, extended))
-    # TVM's own estimate does not know expressions that name a part of themselves
-    flops = estimate_tir_flops(tvm.IRModule({"main": func})) + size(expression) * sum(elements)
-    attrs = {**dict(func.attrs), "estimated_flops": int(flops)}
-    return tirx.PrimFunc([*params, *buffers, result], body, func.ret_type).with_attr(attrs)
+    return tirx.PrimFunc([*params, *buffers, result], body, func.ret_type).with_attr(
+        dict(func.attrs)
+    )
 
 
 def region(load: tirx.BufferLoad) -> TensorRegion:

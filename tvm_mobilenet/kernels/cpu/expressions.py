@@ -11,26 +11,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
-from tvm_mobilenet.kernels.cpu import functions
-from tvm_mobilenet.kernels.cpu.functions import bind, number
+from tvm_mobilenet.kernels.cpu.layout import DTYPE
 
 OPERATORS: dict[str, Callable[..., Expr]] = {
     "abs": lambda a: T.max(a, -a),
     "add": lambda a, b: a + b,
     "divide": lambda a, b: a / b,
-    "erf": functions.erf,
-    "exp": functions.exp,
+    "erf": T.erf,
+    "exp": T.exp,
     "maximum": lambda a, b: T.max(a, b),
     "minimum": lambda a, b: T.min(a, b),
     "multiply": lambda a, b: a * b,
     "negative": lambda a: -a,
-    "sigmoid": functions.sigmoid,
+    "sigmoid": T.sigmoid,
     "sqrt": T.sqrt,
     "subtract": lambda a, b: a - b,
-    "tanh": functions.tanh,
+    "tanh": T.tanh,
 }
 
 
@@ -108,46 +108,10 @@ def substitute(expression: Expression, values: Sequence[Expression]) -> Expressi
 
 
 def lower(expression: Expression, values: Sequence[Expr]) -> Expr:
-    """In TensorIR, of the inputs' ``values``; what it uses more than once is computed once."""
-    return _Lowering(expression, values).expr()
-
-
-class _Lowering:
-    def __init__(self, expression: Expression, values: Sequence[Expr]) -> None:
-        self.expression = expression
-        self.known: dict[Expression, Expr] = {Input(i): value for i, value in enumerate(values)}
-        self.uses: dict[Expression, int] = {}
-        self.count(expression)
-
-    def count(self, expression: Expression) -> None:
-        if isinstance(expression, float):
-            return
-        self.uses[expression] = self.uses.get(expression, 0) + 1
-        if isinstance(expression, Apply) and self.uses[expression] == 1:
-            for arg in expression.args:
-                self.count(arg)
-
-    def expr(self) -> Expr:
-        repeated = [one for one, uses in self.uses.items() if uses > 1 and one != self.expression]
-        return self.bound(sorted(repeated, key=size))
-
-    def bound(self, repeated: list[Expression]) -> Expr:
-        """The whole, after each of ``repeated``, smaller ones first, has a variable."""
-        if not repeated:
-            return self.value(self.expression)
-        first, *rest = repeated
-
-        def body(variable: Expr) -> Expr:
-            self.known[first] = variable
-            return self.bound(rest)
-
-        return bind(self.value(first), body)
-
-    def value(self, expression: Expression) -> Expr:
-        if expression in self.known:
-            return self.known[expression]
-        if isinstance(expression, Apply):
-            return OPERATORS[expression.operator](*map(self.value, expression.args))
-        if isinstance(expression, Input):
-            raise ValueError(f"expected {expression.index + 1} values or more")
-        return number(expression)
+    """In TensorIR, of the inputs' ``values``."""
+    if isinstance(expression, Input):
+        return values[expression.index]
+    if isinstance(expression, Apply):
+        args = [lower(arg, values) for arg in expression.args]
+        return OPERATORS[expression.operator](*args)
+    return tirx.FloatImm(DTYPE, expression)
