@@ -15,7 +15,9 @@ import pytest
 import torch
 import tvm
 from support import gpu_networks
+from support.family_network import SHAPE, Family
 from support.gpu_networks import Network, Pairs
+from support.static_programs import relax_of, seeded
 from torch.nn import functional
 from tvm import relax
 from tvm.target import Target
@@ -24,6 +26,7 @@ from schedules.cuda.fusion import Pair
 from schedules.cuda.tiles import tiles_of
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cuda.backend import schedule_the_rest
 from tvm_mobilenet.compiler.cuda.lowering import lower
 from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.kernels.gpu.weights import round_to_tf32
@@ -299,3 +302,23 @@ def test_weights_are_rounded_as_the_instruction_rounds() -> None:
     wanted = np.array([1, 1 + 2**-10, -1 - 2**-10, 1, 2, np.inf], np.float32)
     np.testing.assert_array_equal(round_to_tf32(given), wanted)
     assert np.isnan(round_to_tf32(np.array([np.nan], np.float32))).all()
+
+
+@pytest.mark.parametrize(("name", "precision"), [("cuda-sm_90", "fp32"), ("cuda-sm_75", "fp16")])
+def test_everything_the_family_uses(
+    name: str, precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    """Operators without a kernel of ours are scheduled by TVM's own default."""
+    module = seeded(Family())
+    network = gpu_networks.Network(
+        relax_of(module, SHAPE),
+        SHAPE,
+        (1, 10),
+        lambda x: module.double()(torch.from_numpy(x).double()).detach().numpy(),
+    )
+    plan, kind = gpu_networks.planned(network, name, precision, schedule=all_by_default)
+    gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
+
+
+def all_by_default(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    return schedule_the_rest(gpu_networks.by_default(mod, target), target)

@@ -17,12 +17,12 @@ def doubled(size: int) -> tirx.PrimFunc:
     shape = (size,)
 
     @T.inline
-    def double(x, y):
+    def double(x, y):  # type: ignore[no-untyped-def]
         for i in range(size):
             y[i] = x[i] * 2.0
 
     @T.prim_func(s_tir=True)
-    def main(x: T.Buffer(shape, "float32"), y: T.Buffer(shape, "float32")) -> None:  # type: ignore
+    def main(x: T.Buffer(shape, "float32"), y: T.Buffer(shape, "float32")) -> None:
         double(x, y)
 
     return main

@@ -100,7 +100,7 @@ def compile_c(source: Path, program: Path, compiler: str, flags: Sequence[str]) 
     if program.is_file() and program.stat().st_mtime >= source.stat().st_mtime:
         return program
     check_installed(compiler)
-    unfinished = program.with_suffix(".part")
+    unfinished = program.with_suffix(f".{os.getpid()}.part")  # of this process alone
     command = [compiler, "-O2", "-Wall", "-o", str(unfinished), str(source), *flags]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:

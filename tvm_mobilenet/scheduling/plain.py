@@ -24,8 +24,7 @@ def plain_schedule(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 def spread(sch: s_tir.Schedule) -> None:
     """Compute the last block in vectors, rows in parallel, and what it reads where it reads it."""
-    for block in sch.get_child_blocks(sch.get_sblock("root"))[:-1]:
-        inline(sch, block)
+    inline_all(sch)
     *before, last = sch.get_child_blocks(sch.get_sblock("root"))
     spatial, reduction = loops_of(sch, last)
     if not spatial:
@@ -48,12 +47,13 @@ def spread(sch: s_tir.Schedule) -> None:
         sch.decompose_reduction(last, reduction[0])
 
 
-def inline(sch: s_tir.Schedule, block: SBlockRV) -> None:
-    """Compute the block where it is read, if that can be."""
-    try:
-        sch.compute_inline(block)
-    except s_tir.ScheduleError:
-        return  # a reduction, say
+def inline_all(sch: s_tir.Schedule) -> None:
+    """Compute every block where it is read, but for the last and those that cannot be."""
+    for block in sch.get_child_blocks(sch.get_sblock("root"))[:-1]:
+        try:
+            sch.compute_inline(block)
+        except s_tir.ScheduleError:
+            continue  # a reduction, say
 
 
 def loops_of(sch: s_tir.Schedule, block: SBlockRV) -> tuple[list[LoopRV], list[LoopRV]]:

@@ -6,7 +6,7 @@ from functools import partial
 
 import tvm
 import tvm_ffi
-from tvm import tirx
+from tvm import s_tir, tirx
 from tvm.s_tir import dlight
 from tvm.target import Target
 
@@ -17,6 +17,9 @@ from tvm_mobilenet.compiler.cuda.program import make_program
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.scheduling.plain import inline_all, loops_of
+
+THREADS = 256  # a block, of a kernel without a schedule of ours
 
 
 class CudaBackend:
@@ -46,11 +49,35 @@ class CudaBackend:
 
 
 def schedule_the_rest(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """TVM's own fallback for what has no schedule of ours: an element a thread."""
+    """For what has no schedule of ours: an element a thread, by TVM's own fallback.
+
+    That makes a kernel of each block; where there are several, they become one first.
+    """
+    mod = tvm.IRModule({gvar: one_kernel(func) for gvar, func in mod.functions.items()})
     ours = {gvar for gvar, func in mod.functions.items() if has_threads(func)}
     with target:
         fallback = dlight.ApplyDefaultSchedule(dlight.gpu.Fallback())(mod)
     return tvm.IRModule({g: mod[g] if g in ours else f for g, f in fallback.functions.items()})
+
+
+def one_kernel(func: object) -> object:
+    """``func``, each thread of which computes all that its element needs, where it is not bound
+    to threads and has more than one block that cannot be inlined."""
+    if not isinstance(func, tirx.PrimFunc) or has_threads(func):
+        return func
+    sch = s_tir.Schedule(tvm.IRModule({"main": func}))
+    inline_all(sch)
+    *before, last = sch.get_child_blocks(sch.get_sblock("root"))
+    spatial, _ = loops_of(sch, last)
+    if not before or not spatial:
+        return func
+    blocks, threads = sch.split(sch.fuse(*spatial), [None, THREADS])
+    sch.bind(blocks, "blockIdx.x")
+    sch.bind(threads, "threadIdx.x")
+    for block in reversed(before):
+        sch.compute_at(block, threads)
+        sch.set_scope(block, 0, "local")
+    return sch.mod["main"]
 
 
 def has_threads(func: object) -> bool:
