@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -25,57 +25,53 @@ def kernels(module: nn.Module, rng: np.random.Generator) -> list[str]:
     return [call.kernel.partition("_")[0] for call in program.calls]
 
 
-class After(nn.Module):
-    """A function of a convolution's result."""
+class Each(nn.Module):
+    """Functions, each of the result of a convolution of its own; as many outputs."""
 
-    def __init__(self, function: Function, channels: int = 8) -> None:
+    def __init__(self, functions: Sequence[Function], channels: int = 8) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, channels, 3, padding=1)
-        self.function = function
+        self.convs = nn.ModuleList(nn.Conv2d(3, channels, 3, padding=1) for _ in functions)
+        self.functions = functions
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(self.conv(x))
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        pairs = zip(self.functions, self.convs, strict=True)
+        return tuple(function(conv(x)) for function, conv in pairs)
 
 
 # Elementwise arithmetic
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        functional.silu,
-        functional.hardswish,
-        lambda x: x * functional.relu6(x + 3) / 6,
-        functional.hardsigmoid,
-        torch.sigmoid,
-        torch.tanh,
-        functional.gelu,
-        lambda x: functional.leaky_relu(x, 0.2),
-        lambda x: functional.prelu(x, torch.linspace(-1, 1, 8)),
-        lambda x: functional.prelu(x, torch.tensor([0.25])),
-        lambda x: torch.exp(-torch.abs(x)) - torch.minimum(x, torch.tensor(0.5)),
-        lambda x: (x - 1) * 2,
-        lambda x: functional.relu(x) * torch.linspace(-1, 1, 8).reshape(8, 1, 1) + 1,
-    ],
-    ids=[
-        *("silu", "hard-swish", "hard-swish spelled out", "hard-sigmoid", "sigmoid", "tanh"),
-        *("gelu", "leaky relu", "prelu", "prelu of one slope", "several", "affine"),
-        "affine after relu",
-    ],
-)
-def test_an_activation_is_computed_by_the_convolution(
-    function: Function, rng: np.random.Generator
-) -> None:
-    assert kernels(After(function), rng) == ["stem", "unpack"]
+ACTIVATIONS: list[Function] = [
+    functional.silu,
+    functional.hardswish,
+    lambda x: x * functional.relu6(x + 3) / 6,
+    functional.hardsigmoid,
+    torch.sigmoid,
+    torch.tanh,
+    functional.gelu,
+    lambda x: functional.leaky_relu(x, 0.2),
+    lambda x: functional.prelu(x, torch.linspace(-1, 1, 8)),
+    lambda x: functional.prelu(x, torch.tensor([0.25])),
+    lambda x: torch.exp(-torch.abs(x)) - torch.minimum(x, torch.tensor(0.5)),
+    lambda x: (x - 1) * 2,
+    lambda x: functional.relu(x) * torch.linspace(-1, 1, 8).reshape(8, 1, 1) + 1,
+]
 
 
-@pytest.mark.parametrize(
-    "function",
-    [lambda x: x + torch.arange(12.0), lambda x: x * torch.ones(12, 1), lambda x: x**3],
-    ids=["a row", "a column", "a power"],
-)
-def test_other_broadcasts_are_left_to_tvm(function: Function, rng: np.random.Generator) -> None:
-    assert kernels(After(function), rng)[:2] == ["stem", "unpack"]
+def test_activations_are_computed_by_the_convolutions(rng: np.random.Generator) -> None:
+    found = kernels(Each(ACTIVATIONS), rng)
+    assert sorted(found) == ["stem"] * len(ACTIVATIONS) + ["unpack"] * len(ACTIVATIONS)
+
+
+def test_other_broadcasts_are_left_to_tvm(rng: np.random.Generator) -> None:
+    functions: list[Function] = [
+        lambda x: x + torch.arange(12.0),
+        lambda x: x * torch.linspace(-1, 1, 12).reshape(12, 1),
+        lambda x: x**3,
+    ]
+    found = kernels(Each(functions), rng)
+    assert sorted(found)[-6:] == ["stem"] * 3 + ["unpack"] * 3
+    assert len(found) == 9
 
 
 class Residual(nn.Module):
@@ -196,6 +192,15 @@ def test_what_is_clamped_first_is_a_branch_of_its_own(rng: np.random.Generator) 
     assert found.count("conv2d") == 1
 
 
+class Applied(nn.Module):
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_norms_go_into_the_weights(bias: bool, rng: np.random.Generator) -> None:
     """After a bias too, and spelled as a product and a sum."""
@@ -203,9 +208,9 @@ def test_norms_go_into_the_weights(bias: bool, rng: np.random.Generator) -> None
     module = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=bias),
         nn.BatchNorm2d(8),
-        After(lambda x: x * scale.reshape(8, 1, 1) + shift.reshape(1, 8, 1, 1)),
+        nn.Conv2d(8, 8, 1, bias=bias),
+        Applied(lambda x: x * scale.reshape(8, 1, 1) + shift.reshape(1, 8, 1, 1)),
     )
-    module[2].conv = nn.Conv2d(8, 8, 1, bias=bias)
     assert kernels(module, rng) == ["stem", "pointwise", "unpack"]
 
 
@@ -285,9 +290,8 @@ def test_other_paddings_are_no_convolutions(pad: nn.Module, rng: np.random.Gener
 # Pooling over windows
 
 
-@pytest.mark.parametrize(
-    "pool",
-    [
+def test_pooling(rng: np.random.Generator) -> None:
+    pools = [
         nn.MaxPool2d(3, 2, 1),
         nn.MaxPool2d((2, 3), ceil_mode=True),
         nn.MaxPool2d(3, 1),
@@ -295,17 +299,18 @@ def test_other_paddings_are_no_convolutions(pad: nn.Module, rng: np.random.Gener
         nn.AvgPool2d(3, 2, 1, count_include_pad=False),
         nn.AvgPool2d(2, ceil_mode=True),
         nn.AvgPool2d((3, 2), (1, 2)),
+    ]
+    found = kernels(Each(pools), rng)
+    assert [found.count(kind) for kind in ("max", "mean", "stem", "unpack")] == [3, 4, 7, 7]
+
+
+def test_other_pooling_is_left_to_tvm(rng: np.random.Generator) -> None:
+    pools = [
         nn.MaxPool2d(3, 1, 1, dilation=2),
         nn.AvgPool2d(3, 2, 1, ceil_mode=True),
         nn.MaxPool2d(9, 1, 4),
-    ],
-    ids=[
-        *("max", "max, ceil", "max, stride 1", "mean", "mean of the image", "mean, ceil"),
-        *("mean 3x2", "dilated", "mean, ceil and padding", "large"),
-    ],
-)
-def test_pooling(pool: nn.Module, rng: np.random.Generator) -> None:
-    check(nn.Sequential(nn.Conv2d(3, 5, 2), pool, nn.Conv2d(5, 8, 1)), IMAGE, rng)
+    ]
+    check(Each(pools), IMAGE, rng)
 
 
 def test_pooling_stays_in_the_blocked_layout(rng: np.random.Generator) -> None:
@@ -372,23 +377,19 @@ def test_parts_along_another_dimension(rng: np.random.Generator) -> None:
 # Convolutions with groups
 
 
-@pytest.mark.parametrize(
-    "conv",
-    [
+def test_groups_and_dilation(rng: np.random.Generator) -> None:
+    convs = [
         nn.Conv2d(12, 24, 3, padding=1, groups=3),
         nn.Conv2d(12, 6, 1, groups=2),
         nn.Conv2d(12, 36, 3, groups=12),
         nn.Conv2d(12, 12, 3, padding=2, dilation=2, groups=12),
         nn.Conv2d(12, 20, 3, stride=2, dilation=(1, 3)),
         nn.Conv2d(12, 24, 3, padding=2, dilation=2, groups=4),
-    ],
-    ids=["whole vectors", "narrow", "3 a channel", "depthwise dilated", "dilated", "both"],
-)
-def test_groups_and_dilation(conv: nn.Module, rng: np.random.Generator) -> None:
-    found = kernels(nn.Sequential(nn.Conv2d(3, 12, 1), nn.ReLU(), conv, nn.SiLU()), rng)
-    copied = ["move"] if found[1] == "move" else []
-    assert found == ["stem", *copied, found[-2], "unpack"]
-    assert found[-2] in ("conv2d", "depthwise", "pointwise")
+    ]
+    found = kernels(Each([nn.Sequential(conv, nn.SiLU()) for conv in convs], 12), rng)
+    kinds = {kind: found.count(kind) for kind in ("conv2d", "depthwise", "pointwise", "move")}
+    assert kinds == {"conv2d": 3, "depthwise": 2, "pointwise": 1, "move": 1}
+    assert len(found) == 6 + 7 + 6, "each has its stem, and a result that is unpacked"
 
 
 # Images made larger
