@@ -27,10 +27,8 @@ from tvm_mobilenet.runtime.session import load
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Layer, Manifest
     from tvm_mobilenet.compiler.dump import IrDump
-    from tvm_mobilenet.compiler.memory_plan import KernelCall
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
-    from tvm_mobilenet.database.lines import RecordInfo
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.network.source import Array, Source
@@ -215,19 +213,24 @@ def describe(
         executor="cuda" if spec.gpu else options.executor,
         workspace_bytes=max(compiled.program.workspace_bytes, 1),
         weights=source.weights,
-        layers=tuple(layers(compiled.program.calls, compiled.tuned)),
+        layers=tuple(layers(compiled)),
     )
 
 
-def layers(calls: Iterable[KernelCall], tuned: dict[str, RecordInfo]) -> Iterable[Layer]:
+def layers(compiled: Compiled) -> Iterable[Layer]:
     """One entry for each kernel call: its place in the network, its kernel, its record."""
     from tvm_mobilenet.bundle import Layer
 
-    for index, call in enumerate(calls):
+    for index, call in enumerate(compiled.program.calls):
         layer = Layer(
-            f"{index:02d}", call.kernel, tuned=False, flops=call.flops, nbytes=call.nbytes
+            f"{index:02d}",
+            call.kernel,
+            tuned=False,
+            flops=call.flops,
+            nbytes=call.nbytes,
+            own=call.kernel not in compiled.others,
         )
-        record = tuned.get(call.kernel)
+        record = compiled.tuned.get(call.kernel)
         if record is not None:
             layer = replace(
                 layer,

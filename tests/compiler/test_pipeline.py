@@ -13,6 +13,8 @@ import tvm
 from support import network_kernels
 from support.network_kernels import VARIANTS
 from support.odd_kernels import CASES, FAST_PRODUCTS
+from support.static_programs import relax_of
+from torch import nn
 from tvm.script import tirx as T
 
 from schedules import RULES
@@ -219,3 +221,11 @@ def test_a_tune_context_can_be_made(python: Any) -> None:
     )
     done = python("-c", code)
     assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr[-500:]
+
+
+def test_kernels_that_are_not_ours_are_named() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.Softmax(dim=-1))
+    options = CompileOptions(target.resolve("x86"))
+    found = pipeline.compile_network(relax_of(module, (1, 3, 6, 6)), options)
+    assert [name for name in found.others if "softmax" in name] == list(found.others)
+    assert {call.kernel for call in found.program.calls} > found.others

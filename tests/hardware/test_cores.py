@@ -42,7 +42,7 @@ def test_a_system_that_tells_no_affinity(
 ) -> None:
     """As macOS, which at most says how many there are."""
     monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(threads._process, "cpus", frozenset())  # what other tests pinned
+    monkeypatch.setattr(threads.PROCESS, "cpus", frozenset())  # what other tests pinned
     monkeypatch.setattr(os, "cpu_count", lambda: count)
     assert usable_cores() == cores
     assert provenance.describe_machine().cores == target.read_host("").cores == len(cores)

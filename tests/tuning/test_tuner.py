@@ -109,7 +109,7 @@ def test_early_stopping(tmp_path: Path) -> None:
         (task,), _ = make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
         state = State([task], Budget(early_stopping=6))
         measurer: Any = SimpleNamespace(how="native", cpu="any")
-        tuning = loop._Loop(state, opened, SETTINGS, Quiet(), measurer)
+        tuning = loop.Loop(state, opened, SETTINGS, Quiet(), measurer)
         for seconds in (1e-6, 2e-6):
             candidates = task.search.propose(6)
             outcomes = [Outcome(Job(one.trace_json, one), seconds) for one in candidates]
@@ -434,6 +434,6 @@ def test_the_live_table(tmp_path: Path) -> None:
         tasks, _ = make_tasks([matmul(8, 32, 16)], SPEC.tvm_target(), opened)
     tasks[0].best_s, tasks[0].default_s = 1e-6, 2e-6
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(progress._screen(State(tasks, Budget(time_s=60))))
+    console.print(progress.screen(State(tasks, Budget(time_s=60))))
     text = console.export_text()
     assert "matmul_8x32x16" in text and "2.00x" in text and "0:59 left" in text

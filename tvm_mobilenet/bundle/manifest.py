@@ -70,6 +70,7 @@ class Layer:
     """One kernel of the network and where its schedule comes from.
 
     ``tuned`` is False for a default schedule; then nothing was measured and the rest is None.
+    ``own`` is False for an operator without a kernel of ours, which runs as TVM legalizes it.
     ``latency_us`` is in microseconds, ``how`` is native, rpc, emulated or modelled. ``flops`` and
     ``nbytes`` are its floating-point operations and the bytes of its inputs, weights and output.
     """
@@ -82,6 +83,7 @@ class Layer:
     date: str | None = None
     flops: int = 0
     nbytes: int = 0
+    own: bool = True
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,15 @@ class ScheduleSource(Protocol):
 
 @dataclass(frozen=True)
 class Compiled:
-    """``tuned`` has the record of each kernel that was scheduled from one."""
+    """``tuned`` has the record of each kernel that was scheduled from one.
+
+    ``others`` are the kernels that are not ours: of operators that TVM legalized.
+    """
 
     code: Code
     program: Program
     tuned: dict[str, RecordInfo]
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def compile_network(
         check_all_tuned(scheduled, tuned, options.spec.name)
     # program: memory planned, kernels lowered, code generated
     finished = backend.finish(scheduled, dump)
-    return Compiled(finished.code, finished.program, tuned)
+    return Compiled(finished.code, finished.program, tuned, others_of(lowered))
 
 
 def graph_phases(legalize: tvm.transform.Pass) -> list[tuple[str, list[tvm.transform.Pass]]]:
@@ -136,6 +140,13 @@ def schedule_kernels(
             func = plain_schedule(func)
         functions[gvar] = func
     return tvm.IRModule(functions), tuned
+
+
+def others_of(mod: tvm.IRModule) -> frozenset[str]:
+    """The kernels of a lowered graph that name no rule of ours."""
+    functions = mod.functions.items()
+    kernels = {gvar.name_hint: func for gvar, func in functions if isinstance(func, tirx.PrimFunc)}
+    return frozenset(name for name, func in kernels.items() if rule_of(func) is None)
 
 
 def check_all_tuned(mod: tvm.IRModule, tuned: Collection[str], target: str) -> None:

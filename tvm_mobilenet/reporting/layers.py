@@ -11,7 +11,7 @@ TABLE_WIDTH = 100
 
 
 def print_layers(manifest: Manifest) -> None:
-    """A table: every kernel call, tuned or default, and the record's time."""
+    """A table: every kernel call, tuned, default or none of ours, and the record's time."""
     table = Table(box=None, pad_edge=False)
     for heading in ("layer", "kernel", "schedule", "recorded µs", "measured"):
         right = heading.endswith("µs")
@@ -20,9 +20,8 @@ def print_layers(manifest: Manifest) -> None:
         latency = "" if layer.latency_us is None else f"{layer.latency_us:.1f}"
         day = layer.date.partition("T")[0] if layer.date else None
         how = " ".join(part for part in (layer.how, day) if part)
-        table.add_row(
-            layer.name, layer.workload, "tuned" if layer.tuned else "default", latency, how
-        )
+        schedule = "tuned" if layer.tuned else "default" if layer.own else "TVM's operator"
+        table.add_row(layer.name, layer.workload, schedule, latency, how)
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)  # a cut-off kernel name says nothing
     console.print(table)

@@ -45,12 +45,12 @@ class _CallingThread(threading.local):
     pinned = False
 
 
-class _Process:
+class Process:
     cpus: frozenset[int] = frozenset()  # its affinity before a thread of it was first pinned
 
 
 _calling_thread = _CallingThread()
-_process = _Process()
+PROCESS = Process()
 
 
 def use(threads: int) -> None:
@@ -79,7 +79,7 @@ def release() -> None:
     """Let the calling thread run on all the process's CPUs again, until ``use`` is next called."""
     _calling_thread.threads = 0
     if _calling_thread.pinned:
-        os.sched_setaffinity(0, _process.cpus)
+        os.sched_setaffinity(0, PROCESS.cpus)
         _calling_thread.pinned = False
 
 
@@ -91,7 +91,7 @@ def available_cpus() -> list[int]:
     """
     allowed = set(usable_cores())
     if len(allowed) == 1:  # perhaps inherited from a pinned thread
-        allowed |= _process.cpus
+        allowed |= PROCESS.cpus
     return sorted(allowed, key=lambda cpu: (_rank_in_core(cpu, allowed), -_max_khz(cpu), cpu))
 
 
@@ -111,8 +111,8 @@ def _set_max_concurrency(threads: int) -> None:
 def _configure_pool(cpus: list[int]) -> None:
     tvm_runtime.library()
     get_global_func = tvm_runtime.ffi().get_global_func
-    if not _process.cpus:
-        _process.cpus = frozenset(usable_cores())
+    if not PROCESS.cpus:
+        PROCESS.cpus = frozenset(usable_cores())
     get_global_func("runtime.config_threadpool")(
         ONE_CORE_PER_THREAD, len(cpus), [str(cpu) for cpu in cpus]
     )

@@ -39,7 +39,7 @@ def run(
     Raises RunFailed where nothing at all could be measured. KeyboardInterrupt passes through, when
     all that was measured is in the records.
     """
-    loop = _Loop(state, records, settings, progress, measurer)
+    loop = Loop(state, records, settings, progress, measurer)
     for task in state.tasks:
         measurer.add_task(task.number, task.space.mod)
     try:
@@ -64,7 +64,7 @@ def describe_failures(state: State) -> str:
     return "; ".join(parts)
 
 
-class _Loop:
+class Loop:
     def __init__(
         self,
         state: State,

@@ -82,10 +82,10 @@ class LiveProgress:
 
     def _draw(self, state: State, current: Task | None) -> None:
         self._drawn = time.monotonic()
-        self._live.update(_screen(state), refresh=True)
+        self._live.update(screen(state), refresh=True)
 
 
-def _screen(state: State) -> Group:
+def screen(state: State) -> Group:
     from rich.console import Group
     from rich.text import Text
 
