@@ -45,9 +45,11 @@ def test_every_layer_of_a_network(
 
 
 @pytest.mark.parametrize(
-    "one", [*odd_kernels.FAST_PRODUCTS, *odd_kernels.SEPARABLE], ids=lambda one: one.id
+    "one",
+    [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS, *odd_kernels.SEPARABLE],
+    ids=lambda one: one.id,
 )
-def test_kernels_of_some_targets(one: Case, rng: np.random.Generator) -> None:
+def test_odd_kernels(one: Case, rng: np.random.Generator) -> None:
     came, wanted = both(one.func().with_attr("global_symbol", "main"), rng)
     np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
 

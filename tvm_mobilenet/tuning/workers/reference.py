@@ -1,10 +1,9 @@
 """What a kernel must compute, by NumPy, from the meaning of the layer it is.
 
 Nothing of TVM computes here: neither the schedule nor the lowering nor LLVM that made a candidate
-has a part in what it is held against. A layer's stride, origin and clamp are read off the
-unscheduled function's index expressions; its sums are NumPy's own, in float64. The layouts are
-those of ``computes``: activations as ``computes.layout`` has them, weights packed as
-``computes.weights`` says.
+has a part in what it is held against. A layer's stride, origin and epilogue are read off the
+unscheduled function's expressions; its sums are NumPy's own, in float64. The layouts are those of
+``kernels.cpu``: activations as its ``layout`` has them, weights packed as its ``weights`` says.
 """
 
 from __future__ import annotations
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 from tvm import ir, s_tir, sym, tirx
 
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR
+from tvm_mobilenet.tuning.workers.interpreter import index_values, write_block
 
 Array = NDArray[Any]
 
+REDUCTION = tirx.IterVar.CommReduce
 IMAGE_AXES = (2, 3)  # the row and column among a convolution's loops
 ODD_ROW, COLUMN = 4, 5  # … of one that makes operands
 # what reading a function of another form ends in
@@ -36,13 +37,12 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
 
     Raises NoReference for a kernel of another kind or another form.
     """
-    kernel = KernelForm(func)
+    kernel = KernelForm(func, inputs)
     reference = REFERENCES.get(kernel.rule)
     if reference is None:
         raise NoReference(f"no reference for {kernel.rule or 'a kernel without a rule'}")
-    doubles = [one.astype(np.float64) for one in inputs]
     try:
-        value = reference(kernel, result.shape, *doubles)
+        value = reference(kernel, result.shape, *kernel.inputs)
     except FORM_ERRORS as error:
         raise NoReference(f"{kernel.rule} in a form the reference does not know") from error
     if value.shape != result.shape:
@@ -54,14 +54,20 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
 
 
 def conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
-    """Dense convolution, 1x1 included: weights (O/v/panel, kh, kw, I, panel, v)."""
-    data, weight, bias = inputs
-    _, kernel_h, kernel_w, channels, _, _ = weight.shape
-    image = channels_last(data)[..., :channels]
-    filters = weight.transpose(1, 2, 3, 0, 4, 5).reshape(kernel_h, kernel_w, channels, -1)
-    taps = kernel.taps(image, kernel.size(), (kernel_h, kernel_w))
-    summed = sum(tap @ filters[kh, kw] for kh, kw, tap in taps)
-    return kernel.finish(summed + bias.reshape(-1), shape)
+    """Dense convolution, 1x1 included: weights (O/v/panel, kh, kw, I / groups, panel, v)."""
+    data, weight, *_ = inputs
+    _, kernel_h, kernel_w, channels, _, v = weight.shape
+    # a group is the output vectors that begin to read at the same channel
+    firsts = kernel.first_channels()
+    vectors = weight.transpose(1, 2, 3, 0, 4, 5).reshape(kernel_h, kernel_w, channels, -1, v)
+    sums = []
+    for first in dict.fromkeys(firsts):
+        mine = [place for place, one in enumerate(firsts) if one == first]
+        filters = vectors[:, :, :, mine].reshape(kernel_h, kernel_w, channels, -1)
+        image = channels_last(data)[..., first : first + channels]
+        taps = kernel.taps(image, kernel.size(), (kernel_h, kernel_w))
+        sums.append(sum(tap @ filters[kh, kw] for kh, kw, tap in taps))
+    return kernel.finish(np.concatenate(sums, axis=-1), shape)
 
 
 def depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
@@ -73,7 +79,8 @@ def depthwise_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Arra
     """Depthwise convolution whose result is left as Strassen's left operands."""
     batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
     size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
-    active = kernel.clamp(filtered(kernel, "conv", inputs, size, axes))
+    summed = filtered(kernel, "conv", inputs, size, axes) + inputs[2].reshape(-1)
+    active = kernel.clamp(summed)
     # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
     parts = active.reshape(batch, rows, 2, columns, 2, half * v).transpose(2, 4, 0, 1, 3, 5)
     (a11, a12), (a21, a22) = parts
@@ -85,28 +92,23 @@ def depthwise_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Arra
 
 def strassen_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
-    operands, weight, bias = inputs
+    operands, weight, *_ = inputs
     batch, rows, products, blocks, columns, v = operands.shape
     left = operands.transpose(2, 0, 1, 4, 3, 5).reshape(products, -1, blocks * v)
     right = weight.transpose(1, 2, 0, 3, 4).reshape(products, blocks * v, -1)
-    p = left @ right
-    u2 = p[0] + p[5]
-    u3 = u2 + p[6]
-    quarters = np.array([[p[0] + p[1], u2 + p[4] + p[2]], [u3 + p[3], u3 + p[4]]])
-    # (i, j, N, H / 2, W, O / 2) → (N, H, W, O)
-    parts = quarters.reshape(2, 2, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
-    summed = parts.reshape(batch, 2 * rows, columns, -1)
-    return kernel.finish(summed + bias.reshape(-1), shape)
+    # (7, N H / 2 W, O / 2) → (7, N, O / 2 / v, H / 2, W, v)
+    products_of = (left @ right).reshape(products, batch, rows, columns, -1, shape[-1])
+    return kernel.write("products", products_of.transpose(0, 1, 4, 2, 3, 5), shape)
 
 
 def separable_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
-    *first, weight, bias = inputs
-    summed = filtered(kernel, "filter", first, kernel.size("filter"))
+    *first, weight = inputs[:4]
+    summed = filtered(kernel, "filter", first, kernel.size("filter")) + first[2].reshape(-1)
     middle = kernel.clamp(summed, "filter_epilogue")
     _, _, _, channels, _, _ = weight.shape
     matrix = weight.transpose(1, 2, 3, 0, 4, 5).reshape(channels, -1)
-    return kernel.finish(middle[..., :channels] @ matrix + bias.reshape(-1), shape)
+    return kernel.finish(middle[..., :channels] @ matrix, shape)
 
 
 def filtered(
@@ -116,18 +118,18 @@ def filtered(
     size: tuple[int, int],
     axes: tuple[int, int] = IMAGE_AXES,
 ) -> Array:
-    """A depthwise convolution before its activation, (N, H, W, C); ``block`` is its sum."""
-    data, weight, bias = inputs
+    """A depthwise convolution before its bias, (N, H, W, C); ``block`` is its sum."""
+    data, weight, *_ = inputs
     _, kernel_h, kernel_w, _ = weight.shape
     filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
     taps = kernel.taps(channels_last(data), size, (kernel_h, kernel_w), axes, block)
-    summed: Array = sum(tap * filters[kh, kw] for kh, kw, tap in taps) + bias.reshape(-1)
+    summed: Array = np.sum([tap * filters[kh, kw] for kh, kw, tap in taps], axis=0)
     return summed
 
 
 def stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Convolution of a plain (N, C, H, W) image, padded here: weights (O/v, C, kh, kw, v)."""
-    data, weight, bias = inputs
+    data, weight, *_ = inputs
     _, channels, kernel_h, kernel_w, _ = weight.shape
     _, _, rows, columns = kernel.padded_shape()
     (top, left), (height, width) = kernel.padding(), data.shape[2:]
@@ -135,8 +137,7 @@ def stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> A
     image[:, top : top + height, left : left + width] = data.transpose(0, 2, 3, 1)
     filters = weight.transpose(2, 3, 1, 0, 4).reshape(kernel_h, kernel_w, channels, -1)
     taps = kernel.taps(image, kernel.size(), (kernel_h, kernel_w))
-    summed = sum(tap @ filters[kh, kw] for kh, kw, tap in taps)
-    return kernel.finish(summed + bias.reshape(-1), shape)
+    return kernel.finish(sum(tap @ filters[kh, kw] for kh, kw, tap in taps), shape)
 
 
 def global_avg_pool2d(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
@@ -149,11 +150,27 @@ def global_avg_pool2d(kernel: KernelForm, shape: tuple[int, ...], data: Array) -
     return mean
 
 
+def blocked_avg_pool2d(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
+    """Mean over the image: blocked → blocked, of one pixel."""
+    lanes = data.shape[-1] * (data.shape[2] if rows_outermost(data.shape) else data.shape[1])
+    mean = global_avg_pool2d(kernel, (shape[0], lanes), data)
+    return blocked(mean[:, None, None], shape)
+
+
 def dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Fully connected: weights (O/v/panel, I, panel, v), the last filled up past the outputs."""
-    data, weight, bias = inputs
+    data, weight, *_ = inputs
     matrix = weight.transpose(1, 0, 2, 3).reshape(weight.shape[1], -1)
-    return kernel.clamp(data @ matrix[:, : shape[1]] + bias)
+    return kernel.write("dense", (data @ matrix).reshape(len(data), -1, weight.shape[-1]), shape)
+
+
+def element_by_element(kernel: KernelForm, shape: tuple[int, ...], *_: Array) -> Array:
+    """No sums: arithmetic, pooling over windows, resizing, channels that change their place."""
+    result = np.zeros(shape)
+    for block in kernel.blocks.values():
+        if block.iter_vars and not block.name_hint.startswith("halo"):
+            write_block(block, kernel.buffers, result)
+    return result
 
 
 def layout(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
@@ -175,6 +192,9 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "conv2d": conv2d,
     "depthwise_conv2d": depthwise_conv2d,
     "depthwise_operands": depthwise_operands,
+    "elementwise": element_by_element,
+    "move_channels": element_by_element,
+    "blocked_avg_pool2d": blocked_avg_pool2d,
     "strassen_conv2d": strassen_conv2d,
     "separable_conv2d": separable_conv2d,
     "stem_conv2d": stem_conv2d,
@@ -208,8 +228,10 @@ def channels_last(blocked: Array) -> Array:
 class KernelForm:
     """The numbers of a layer, read off its unscheduled function."""
 
-    def __init__(self, func: tirx.PrimFunc) -> None:
+    def __init__(self, func: tirx.PrimFunc, inputs: Sequence[Array] = ()) -> None:
         self._params = list(func.params)
+        self.inputs = [one.astype(np.float64) if one.dtype == np.float32 else one for one in inputs]
+        self.buffers = list(zip(self._params, self.inputs, strict=False))
         self.blocks: dict[str, s_tir.SBlock] = {}
         self.rule = ""
 
@@ -244,13 +266,13 @@ class KernelForm:
         indices = self._image_indices(axes, block)
         variables = [one.var for one in self.blocks[block].iter_vars]
         taps = []
-        (stride_h, origin_h), (stride_w, origin_w) = (
-            (_coefficient(index, variables[axis]), _constant(index))
+        (stride_h, apart_h, origin_h), (stride_w, apart_w, origin_w) = (
+            (_coefficient(index, variables[axis]), self._apart(index, block), _constant(index))
             for index, axis in zip(indices, axes, strict=True)
         )
         for kh in range(window[0]):
             for kw in range(window[1]):
-                top, left = origin_h + kh, origin_w + kw
+                top, left = origin_h + kh * apart_h, origin_w + kw * apart_w
                 pixels = image[
                     :,
                     top : top + (height - 1) * stride_h + 1 : stride_h,
@@ -259,18 +281,41 @@ class KernelForm:
                 taps.append((kh, kw, pixels))
         return taps
 
+    def first_channels(self) -> list[int]:
+        """The first input channel that each output vector of a dense convolution reads."""
+        block = self.blocks["conv"]
+        source = self._params[0]
+        indices = next(i for one, i in self._loads("conv") if one.same_as(source))
+        vector = source.shape[-1]
+        place = 2 if rows_outermost(tuple(map(int, source.shape))) else 1
+        channel = indices[place] * vector + indices[-1]
+        values: Array = index_values(block, channel)
+        firsts: list[int] = values.reshape(*values.shape[:2], -1)[0, :, 0].tolist()
+        return firsts
+
+    def _apart(self, index: Any, block: str) -> int:
+        """How far a filter's taps lie from one another along a row's or column's ``index``."""
+        sums = [one.var for one in self.blocks[block].iter_vars if one.iter_type == REDUCTION]
+        return next(filter(None, (_coefficient(index, one) for one in sums)), 1)
+
     def finish(self, summed: Array, shape: tuple[int, ...]) -> Array:
-        """Clamp, and put (N, oh, ow, O) into the interior of a blocked result, its halo zero."""
-        indices = self.blocks["epilogue"].body.indices
-        row = 1 if rows_outermost(shape) else 2
-        top, left = (_constant(indices[place]) for place in (row, 3))
-        _, height, width, _ = summed.shape
-        result = channels_last(np.zeros(shape))
-        result[:, top : top + height, left : left + width] = self.clamp(summed)
-        return blocked(result, shape)
+        """What the epilogue makes of a convolution's sums (N, oh, ow, O), blocked, halo zero."""
+        batch, height, width, _ = summed.shape
+        lanes = summed.reshape(batch, height, width, -1, shape[-1])
+        return self.write("conv", lanes.transpose(0, 3, 1, 2, 4), shape)
+
+    def write(self, block: str, sums: Array, shape: tuple[int, ...]) -> Array:
+        """What the epilogue makes of the sums of ``block``, as that block has them."""
+        result = np.zeros(shape)
+        buffers = [*self.buffers, (self.blocks[block].body.buffer, sums)]
+        write_block(self.blocks["epilogue"], buffers, result)
+        return result
 
     def clamp(self, value: Array, epilogue: str = "epilogue") -> Array:
-        """The activation: what the epilogue's value is limited to."""
+        """The activation of a layer that another reads: what its value is limited to.
+
+        Raises ValueError where the epilogue is anything else.
+        """
         node = self.blocks[epilogue].body.value
         while isinstance(node, tirx.Cast):
             node = node.value
@@ -282,6 +327,8 @@ class KernelForm:
             else:
                 high = min(high, bound)
             node = node.a
+        if not isinstance(node, tirx.Add):
+            raise ValueError("expected a sum and its bias")
         limited: Array = np.clip(value, low, high)
         return limited
 

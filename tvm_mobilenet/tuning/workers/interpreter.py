@@ -1,0 +1,125 @@
+"""A block without a reduction, by NumPy: every element from what the block's expression reads.
+
+It knows the expressions that kernels' epilogues are made of, and computes them in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import ir, s_tir, tirx
+
+Array = NDArray[Any]
+
+BINARY: dict[type, Callable[[Any, Any], Any]] = {
+    tirx.Add: np.add,
+    tirx.And: np.logical_and,
+    tirx.Div: np.divide,
+    tirx.EQ: np.equal,
+    tirx.FloorDiv: np.floor_divide,
+    tirx.FloorMod: np.mod,
+    tirx.GE: np.greater_equal,
+    tirx.GT: np.greater,
+    tirx.LE: np.less_equal,
+    tirx.LT: np.less,
+    tirx.Max: np.maximum,
+    tirx.Min: np.minimum,
+    tirx.Mul: np.multiply,
+    tirx.Or: np.logical_or,
+    tirx.Sub: np.subtract,
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "tirx.erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "tirx.exp": np.exp,
+    "tirx.sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tirx.sqrt": np.sqrt,
+    "tirx.tanh": np.tanh,
+}
+
+
+class UnknownExpressionError(ValueError):
+    """An expression that no kernel of ours has."""
+
+
+def write_block(
+    block: s_tir.SBlock, buffers: Sequence[tuple[tirx.Buffer, Array]], result: Array
+) -> None:
+    """Do what ``block`` does to ``result``, with what the ``buffers`` hold.
+
+    Raises UnknownExpressionError for a block that is not made of such expressions.
+    """
+    places = iterations(block)
+    reader = _Reader(block, places, buffers)
+    body = block.body
+    for store in body.seq if isinstance(body, tirx.SeqStmt) else [body]:
+        if not isinstance(store, tirx.BufferStore):
+            raise UnknownExpressionError(f"expected a store, got {type(store).__name__}")
+        indices = np.broadcast_arrays(*places, *(reader.value(index) for index in store.indices))
+        result[tuple(indices[len(places) :])] = reader.value(store.value)
+
+
+def index_values(block: s_tir.SBlock, index: Any) -> Array:
+    """What an index is in each iteration of ``block``, a dimension for each of its loops."""
+    places = iterations(block)
+    return np.broadcast_arrays(_Reader(block, places, ()).value(index), *places)[0]
+
+
+def iterations(block: s_tir.SBlock) -> Sequence[Array]:
+    """The values of each of the block's variables, along a dimension of its own."""
+    return np.ogrid[tuple(slice(int(axis.dom.extent)) for axis in block.iter_vars)]
+
+
+class _Reader:
+    """Expressions over all iterations of a block at once."""
+
+    def __init__(
+        self,
+        block: s_tir.SBlock,
+        places: Sequence[Array],
+        buffers: Sequence[tuple[tirx.Buffer, Array]],
+    ) -> None:
+        axes = (axis.var for axis in block.iter_vars)
+        self.variables: dict[Any, Array] = dict(zip(axes, places, strict=True))
+        self.buffers = buffers
+
+    def value(self, node: Any) -> Any:
+        if isinstance(node, tirx.IntImm | tirx.FloatImm):
+            return node.value
+        if isinstance(node, tirx.Var):
+            return self.variables[node]
+        if isinstance(node, tirx.Cast):
+            return self.value(node.value)
+        if isinstance(node, ir.TensorLoad):
+            return self.load(node)
+        if isinstance(node, tirx.Select):
+            return np.where(*map(self.value, (node.condition, node.true_value, node.false_value)))
+        if isinstance(node, ir.Call):
+            return self.call(node)
+        if type(node) in BINARY:
+            return BINARY[type(node)](self.value(node.a), self.value(node.b))
+        raise UnknownExpressionError(f"expected arithmetic, got {type(node).__name__}")
+
+    def call(self, node: ir.Call) -> Any:
+        name = str(getattr(node.op, "name", ""))
+        args = [self.value(arg) for arg in node.args]
+        if name == "prim.if_then_else":
+            return np.where(*args)
+        if name not in FUNCTIONS:
+            raise UnknownExpressionError(f"expected a known function, got {name}")
+        return FUNCTIONS[name](*args)
+
+    def load(self, node: ir.TensorLoad) -> Array:
+        array = next((a for buffer, a in self.buffers if buffer.same_as(node.source)), None)
+        if array is None:
+            raise UnknownExpressionError("expected a tensor that is known")
+        # what a condition guards may lie outside
+        limited = [
+            np.clip(self.value(index), 0, size - 1)
+            for index, size in zip(node.indices, array.shape, strict=True)
+        ]
+        value: Array = array[tuple(np.broadcast_arrays(*limited))]
+        return value
