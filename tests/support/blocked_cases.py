@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from tvm_mobilenet.kernels.cpu.expressions import Apply, Expression, Input
 from tvm_mobilenet.kernels.cpu.head import blocked_avg_pool2d
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.pooling import pool2d
+from tvm_mobilenet.kernels.cpu.resize import channels_to_space, resize2d
 from tvm_mobilenet.kernels.cpu.weights import pack_channels
 
 NUMPY: dict[str, Callable[..., NDArray[np.float64]]] = {
@@ -245,6 +247,79 @@ class BlockedPooling:
         blocked[np.isnan(blocked)] = 0
         result = run(kernel, self.out.shape, blocked)
         check_blocked(result, self.out, image.mean((2, 3), keepdims=True))
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """To a larger or smaller ``size``, linearly between the corners' pixels, or to the nearest."""
+
+    x: Blocked
+    size: tuple[int, int]
+    taps: int
+    halo: Halo = NO_HALO
+
+    @property
+    def id(self) -> str:
+        return f"resize-{self.taps}-to{self.size[0]}x{self.size[1]}-{describe(self.x)}"
+
+    @property
+    def out(self) -> Blocked:
+        return Blocked(self.x.batch, self.x.channels, *self.size, self.x.vector, self.halo)
+
+    def func(self) -> tirx.PrimFunc:
+        return resize2d(self.x, self.out, self.taps)
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        x = self.x
+        image = normal(rng, x.batch, x.channels, x.height, x.width)
+        rows, row_weights = self.axis(x.height, self.size[0])
+        columns, column_weights = self.axis(x.width, self.size[1])
+        tables = (rows, row_weights, columns, column_weights)
+        result = run(kernel, self.out.shape, to_blocked(image, x), *tables)
+        linear = {"mode": "bilinear", "align_corners": True}
+        mode: dict[str, Any] = {"mode": "nearest"} if self.taps == 1 else linear
+        wanted = functional.interpolate(torch.from_numpy(image), self.size, **mode)
+        check_blocked(result, self.out, wanted.numpy())
+
+    def axis(self, size: int, target: int) -> tuple[NDArray[Any], Array]:
+        if self.taps == 1:
+            nearest = np.arange(target, dtype=np.int32)[:, None] * size // target
+            return nearest, np.ones((target, 1), np.float32)
+        places = np.linspace(0, size - 1, target)
+        first = np.floor(places)
+        pixels = np.minimum(np.stack([first, first + 1], 1), size - 1).astype(np.int32)
+        return pixels, np.stack([1 - places + first, places - first], 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ChannelsToSpace:
+    """Pixels that lie in the channels of others."""
+
+    out: Blocked
+    factor: tuple[int, int]
+    spare: Halo = NO_HALO
+
+    @property
+    def id(self) -> str:
+        return f"channels_to_space-{self.factor[0]}x{self.factor[1]}-{describe(self.out)}"
+
+    @property
+    def x(self) -> Blocked:
+        out, (tall, wide) = self.out, self.factor
+        channels = tall * wide * out.blocks * out.vector
+        size = (out.height // tall, out.width // wide)
+        return Blocked(out.batch, channels, *size, out.vector, self.spare)
+
+    def func(self) -> tirx.PrimFunc:
+        return channels_to_space(self.x, self.out, self.factor)
+
+    def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        x, out, (tall, wide) = self.x, self.out, self.factor
+        image = normal(rng, x.batch, x.channels, x.height, x.width)
+        result = run(kernel, out.shape, to_blocked(image, x))
+        parts = image.reshape(x.batch, tall, wide, -1, x.height, x.width)
+        wanted = parts.transpose(0, 3, 4, 1, 5, 2).reshape(x.batch, -1, out.height, out.width)
+        check_blocked(result, out, wanted[:, : out.channels])
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from support.blocked_cases import (
     Beside,
     BlockedPooling,
     Channels,
+    ChannelsToSpace,
     Elementwise,
     Extended,
     ExtendedDense,
+    Resizing,
     WindowPooling,
 )
 from support.kernel_cases import (
@@ -168,6 +170,13 @@ POOLING: list[Case] = [
     BlockedPooling(Blocked(1, 40, 4, 4, 16, RING)),
     BlockedPooling(Blocked(3, 7, 1, 5, 8)),
 ]
+LARGER: list[Case] = [
+    Resizing(Blocked(1, 20, 3, 5, 16, RING), (6, 10), 1, RING),
+    Resizing(Blocked(2, 7, 4, 1, 8), (7, 3), 2),
+    Resizing(Blocked(1, 16, 6, 6, 16, UNEVEN), (4, 2), 2, UNEVEN),
+    ChannelsToSpace(Blocked(1, 24, 6, 4, 16, RING), (2, 2)),
+    ChannelsToSpace(Blocked(2, 1, 3, 8, 4), (3, 1), UNEVEN),
+]
 CHANNELS = [
     Channels((Blocked(1, 7, 3, 4, 8), Blocked(1, 5, 3, 4, 4, RING)), ((1, 4), (0, 0), (1, 0)), 8),
     Channels((Blocked(2, 33, 2, 3, 16),), tuple((0, 32 - i) for i in range(33)), 16, UNEVEN),
@@ -192,6 +201,7 @@ CASES: list[Case] = [
     *ELEMENTWISE,
     *EXTENDED,
     *POOLING,
+    *LARGER,
     *CHANNELS,
     *GROUPED,
     *DILATED,

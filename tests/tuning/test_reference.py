@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tvm
 from support import network_kernels, odd_kernels
-from support.arrays import Array, normal
+from support.arrays import Array
 from support.kernel_cases import Case, Packing, Unpacking
 from support.network_kernels import Workload
 from tvm import tirx
@@ -27,7 +27,8 @@ LARGEST = network_kernels.Workload("", models.config_from("mobilenet_v1", 1.0, 2
 
 def both(func: tirx.PrimFunc, rng: np.random.Generator) -> tuple[Array, Array]:
     """What the unscheduled function writes, and what the reference says."""
-    arrays = [normal(rng, *map(int, param.shape)) for param in func.params]
+    given = arguments_of(tvm.IRModule({"main": func}))
+    arrays = case.random_values(given, int(rng.integers(1 << 30)))
     tensors = [tvm.runtime.tensor(array) for array in arrays]
     built = tvm.compile(tvm.IRModule({"main": func}), target="llvm")
     built["main"](*tensors)
@@ -92,3 +93,23 @@ def test_another_form_of_a_known_rule_is_not_taken_for_it() -> None:
     arrays = [np.zeros([int(dim) for dim in param.shape], np.float32) for param in func.params]
     with pytest.raises(reference.NoReference, match="dense in a form the reference does not know"):
         reference.output(func, arrays[:-1], arrays[-1])
+
+
+def test_what_is_measured_cold_and_which_integers_are_right() -> None:
+    """Weights and constants come from beyond L2; a tensor beside them was written just now."""
+    extended = next(
+        one
+        for one in odd_kernels.ELEMENTWISE
+        if len(one.beside) == 1 and one.beside[0].kind == "channels"
+    )
+    roles = [one.role for one in arguments_of(tvm.IRModule({"main": extended.func()}))]
+    assert roles == ["input", "constant", "output"]
+    residual = odd_kernels.EXTENDED[0].func()
+    roles = [one.role for one in arguments_of(tvm.IRModule({"main": residual}))]
+    assert roles == ["input", "constant", "constant", "input", "output"]
+    shuffled = arguments_of(tvm.IRModule({"main": odd_kernels.CHANNELS[0].func()}))
+    assert [one.role for one in shuffled] == ["input", "input", "output"]
+    resized = arguments_of(tvm.IRModule({"main": odd_kernels.LARGER[0].func()}))
+    values = case.random_values(resized, 3)
+    assert values[1].max() < 3
+    assert values[3].max() < 5

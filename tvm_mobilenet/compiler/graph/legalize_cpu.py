@@ -56,6 +56,7 @@ from tvm_mobilenet.kernels.cpu.conv2d import (
     separable_conv2d,
     stem_conv2d,
 )
+from tvm_mobilenet.kernels.cpu.elementwise import Operand as EpilogueOperand
 from tvm_mobilenet.kernels.cpu.elementwise import (
     blocked_operand,
     copy,
@@ -251,7 +252,7 @@ class _Legalizer(LayerRewriter):
         """Emit the kernel with the layer's epilogue."""
         if layer.epilogue != NO_EPILOGUE:
             beside = [self.beside(one, out) for one in layer.epilogue.operands]
-            operands = [blocked_operand(layout, out) for _, layout in beside]
+            operands = [as_operand(value, layout, out) for value, layout in beside]
             func = with_epilogue(func, layer.epilogue.expression, operands)
             args = [*args, *(value for value, _ in beside)]
             name += "_fused"
@@ -276,12 +277,12 @@ class _Legalizer(LayerRewriter):
         whole = next(i for i, one in enumerate(layer.operands) if is_whole(one, layer.result))
         order = [whole, *(i for i in range(len(layer.operands)) if i != whole)]
         beside = [self.beside(layer.operands[i], out) for i in order]
-        first, *others = [layout for _, layout in beside]
+        (_, first), *others = beside
         inputs = [Input(order.index(i)) for i in range(len(order))]
         func = with_epilogue(
             copy(first, out),
             substitute(layer.expression, inputs),
-            [blocked_operand(layout, out) for layout in others],
+            [as_operand(value, layout, out) for value, layout in others],
         )
         name = f"elementwise_{out.width}x{out.height}x{out.channels}"
         value = self.call(func, name, [value for value, _ in beside], out.shape)
@@ -423,6 +424,10 @@ def prepared(layers: Sequence[Layer], results: Expr, lanes: Callable[[int], int]
 def window(layer: Convolution) -> Window:
     top, left, *_ = layer.padding
     return Window(layer.weight.shape[2:], layer.stride, (top, left), layer.dilation)
+
+
+def as_operand(value: Expr | Array, layout: Blocked, out: Blocked) -> EpilogueOperand:
+    return blocked_operand(layout, out, constant=isinstance(value, np.ndarray))
 
 
 def is_whole(operand: Operand, result: Var) -> bool:

@@ -54,7 +54,9 @@ def move_channels(
         )
 
     body = tvm_ffi.structural_map(empty.body, (s_tir.SBlock, filled))
-    return tirx.PrimFunc([*buffers, result], body).with_attr(dict(empty.attrs))
+    nothing_constant: list[int] = []
+    attrs = {**dict(empty.attrs), "constant_params": nothing_constant}
+    return tirx.PrimFunc([*buffers, result], body).with_attr(attrs)
 
 
 @parsed_once

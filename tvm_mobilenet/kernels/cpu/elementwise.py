@@ -24,14 +24,16 @@ Place = Callable[[Sequence[Expr]], tuple[Expr, ...]]
 class Operand:
     """A tensor that an epilogue reads: its buffer's shape, and ``at``, which says where.
 
-    ``at`` gets the indices at which the kernel writes its result.
+    ``at`` gets the indices at which the kernel writes its result. A ``constant`` is the same in
+    every inference.
     """
 
     shape: tuple[int, ...]
     at: Place
+    constant: bool = False
 
 
-def blocked_operand(tensor: Blocked, out: Blocked) -> Operand:
+def blocked_operand(tensor: Blocked, out: Blocked, *, constant: bool = False) -> Operand:
     """``tensor`` beside a result ``out``: of its size, or one pixel or one image for all of it."""
     if (tensor.channels, tensor.vector) != (out.channels, out.vector):
         raise ValueError(f"expected {out.channels} channels in vectors of {out.vector}")
@@ -48,12 +50,12 @@ def blocked_operand(tensor: Blocked, out: Blocked) -> Operand:
             c,
         )
 
-    return Operand(tensor.shape, at)
+    return Operand(tensor.shape, at, constant)
 
 
 def feature_operand(features: int) -> Operand:
     """A constant for each feature of a (N, F) result."""
-    return Operand((features,), lambda indices: (indices[-1],))
+    return Operand((features,), lambda indices: (indices[-1],), constant=True)
 
 
 def with_epilogue(
@@ -90,9 +92,14 @@ def with_epilogue(
         )
 
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, extended))
-    return tirx.PrimFunc([*params, *buffers, result], body, func.ret_type).with_attr(
-        dict(func.attrs)
-    )
+    attrs = {**dict(func.attrs), "constant_params": constant_places(len(params), operands)}
+    return tirx.PrimFunc([*params, *buffers, result], body, func.ret_type).with_attr(attrs)
+
+
+def constant_places(params: int, operands: Sequence[Operand]) -> list[int]:
+    """The places of weights and other constants among a kernel's parameters, for measuring it."""
+    more = [place for place, one in enumerate(operands, params) if one.constant]
+    return [*range(1, params), *more]
 
 
 def region(load: tirx.BufferLoad) -> TensorRegion:

@@ -22,6 +22,7 @@ def resize2d(x: Blocked, out: Blocked, taps: int) -> tirx.PrimFunc:
     and the same for each column; out blocked.
     """
     write_halo = halo_writer(out)
+    limits = [1, x.height, 1, x.width, 1, 1]  # of its integers, for who draws random ones
 
     def pixel(
         data: tirx.Buffer,
@@ -51,7 +52,7 @@ def resize2d(x: Blocked, out: Blocked, taps: int) -> tirx.PrimFunc:
         column_weights: T.Buffer((out.width, taps), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
-        T.func_attr({"tirx.noalias": True})
+        T.func_attr({"tirx.noalias": True, "integer_limits": limits})
         write_halo(result)
         for n, o, h, w, c in T.grid(out.batch, out.blocks, out.height, out.width, out.vector):
             with T.sblock("epilogue"):

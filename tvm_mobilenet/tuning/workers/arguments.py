@@ -24,7 +24,7 @@ GUARD_BYTE = 0xA5
 def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
     """The parameters of ``main``: what it writes is an output, what it only reads is its input
     where it comes first, else a constant. A function attribute ``constant_params`` (places) says
-    otherwise.
+    otherwise; another, ``integer_limits``, below what the integers of each parameter are.
     """
     import tvm_ffi
     from tvm import tirx
@@ -33,6 +33,7 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
     written: list[Any] = []
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, lambda one: written.append(one.buffer)))
     named = func.attrs.get("constant_params") if func.attrs else None
+    limits = func.attrs.get("integer_limits") if func.attrs else None
     arguments = []
     for place, param in enumerate(func.params):
         constant = place > 0 if named is None else place in [int(one) for one in named]
@@ -40,7 +41,8 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
         if any(buffer.same_as(param) for buffer in written):
             role = "output"
         shape = tuple(int(dim) for dim in param.shape)
-        arguments.append(Argument(shape, str(param.dtype), role))
+        limit = {} if limits is None else {"limit": int(limits[place])}
+        arguments.append(Argument(shape, str(param.dtype), role, **limit))
     return tuple(arguments)
 
 

@@ -110,5 +110,5 @@ def _random(rng: Any, argument: Argument) -> NDArray[Any]:
     if np.dtype(argument.dtype).kind == "f":
         values = rng.standard_normal(argument.shape, dtype=np.float32)
     else:
-        values = rng.integers(0, 100, argument.shape)
+        values = rng.integers(0, argument.limit, argument.shape)
     return values.astype(argument.dtype, copy=False)

@@ -27,6 +27,7 @@ class Argument:
     shape: tuple[int, ...]
     dtype: str
     role: Role
+    limit: int = 100  # of an integer's random values, which may be indices
 
 
 @dataclass(frozen=True)
