@@ -98,10 +98,14 @@ def least_loads_tile(
     The tile's inputs are loaded once and used by every tap that meets them. What fits is read off
     LLVM's assembly: it keeps the taps and every input that another tap uses again, and spills
     where those outgrow the registers. 16 registers do not hold inputs that rows share. One short
-    row goes whole: LLVM would unroll its few tiles into one anyway.
+    row goes whole: LLVM would unroll its few tiles into one anyway. The taps of a 5x5 filter do not
+    fit 32 registers: each is loaded once for half of one row, or as much of it as leaves room for
+    the inputs, which was the fastest of all tiles at 7, 14 and 28 columns.
     """
     widths = list(widths)
     taps = kernel[0] * kernel[1]
+    if registers.count == 32 and taps + INPUTS_IN_FLIGHT >= registers.count:
+        return 1, max(width for width in widths if width < registers.count // 2)
 
     def fits(tile: tuple[int, int]) -> bool:
         rows, columns = tile

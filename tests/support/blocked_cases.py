@@ -71,6 +71,9 @@ class Beside:
         height, width = (out.height, out.width) if self.kind == "whole" else (1, 1)
         return Blocked(batch, out.channels, height, width, out.vector, self.halo)
 
+    def operand(self, out: Blocked) -> Operand:
+        return blocked_operand(self.layout(out), out, constant=self.kind == "channels")
+
     def draw(self, out: Blocked, rng: np.random.Generator) -> tuple[Array, Array]:
         """The plain values, and packed."""
         layout = self.layout(out)
@@ -101,7 +104,7 @@ class Elementwise:
         return Blocked(x.batch, x.channels, x.height, x.width, x.vector, self.halo)
 
     def func(self) -> tirx.PrimFunc:
-        operands = [blocked_operand(one.layout(self.out), self.out) for one in self.beside]
+        operands = [one.operand(self.out) for one in self.beside]
         return with_epilogue(copy(self.x, self.out), self.expression, operands)
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
@@ -128,7 +131,7 @@ class Extended:
 
     def func(self) -> tirx.PrimFunc:
         out = self.convolution.out
-        operands = [blocked_operand(one.layout(out), out) for one in self.beside]
+        operands = [one.operand(out) for one in self.beside]
         return with_epilogue(self.convolution.func(), self.expression, operands)
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:

@@ -97,11 +97,7 @@ def test_another_form_of_a_known_rule_is_not_taken_for_it() -> None:
 
 def test_what_is_measured_cold_and_which_integers_are_right() -> None:
     """Weights and constants come from beyond L2; a tensor beside them was written just now."""
-    extended = next(
-        one
-        for one in odd_kernels.ELEMENTWISE
-        if len(one.beside) == 1 and one.beside[0].kind == "channels"
-    )
+    extended = next(one for one in odd_kernels.ELEMENTWISE if one.id.endswith("channels"))
     roles = [one.role for one in arguments_of(tvm.IRModule({"main": extended.func()}))]
     assert roles == ["input", "constant", "output"]
     residual = odd_kernels.EXTENDED[0].func()
