@@ -185,6 +185,7 @@ def test_operators_that_cannot_be_compiled_are_named_together() -> None:
     model = network(
         *dets,
         node("FusedConv", ["x", "x"], ["f"], domain="com.microsoft", name="fused"),
+        node("NonMaxSuppression", ["b", "s"], ["picked"], name="nms"),
         node("Relu", ["x"], ["y"]),
     )
     with pytest.raises(BadInput) as caught:
@@ -192,6 +193,7 @@ def test_operators_that_cannot_be_compiled_are_named_together() -> None:
     line = str(caught.value)
     assert "Det (node det_0), Det (node det_1), Det (node det_2) and 2 more Det" in line
     assert "FusedConv (node fused)" in line
+    assert "NonMaxSuppression (node nms)" in line
     assert "\n" not in line
 
 

@@ -32,17 +32,20 @@ def check_operators(model: onnx.ModelProto) -> None:
             unsized.setdefault(node.op_type, []).append(node)
         elif node.op_type not in importers or not _is_ours_to_read(node):
             missing.setdefault(node.op_type, []).append(node)
-    if unsized:
-        raise BadInput(
-            f"ONNX model not supported: the size of what {_listed(unsized)} gives depends on the "
-            "image, and a bundle's shapes are fixed; end the network before it, and do that part "
-            "in the program that runs the bundle"
-        )
+    faults = []
     if missing:
-        raise BadInput(
-            f"ONNX model not supported: TVM has no importer for {_listed(missing)}; export the "
-            "network with other operators, or end it before them"
+        faults.append(
+            f"TVM has no importer for {_listed(missing)}; export the network with other operators, "
+            "or end it before them"
         )
+    if unsized:
+        faults.append(
+            f"the size of what {_listed(unsized)} gives depends on the image, and a bundle's "
+            "shapes are fixed; end the network before it, and do that part in the program that "
+            "runs the bundle"
+        )
+    if faults:
+        raise BadInput(f"ONNX model not supported: {'; and '.join(faults)}")
 
 
 def _is_ours_to_read(node: onnx.NodeProto) -> bool:
