@@ -301,7 +301,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path, capsys: Capture) -> None:
 
 @pytest.mark.parametrize("executor", ["static", "vm"])
 def test_denormal_weights_are_flushed(executor: str, tmp_path: Path) -> None:
-    """A channel of them costs 60 times the time; its outputs are what the bias is."""
+    """A CPU multiplies by them on a slow path; without them a channel is its bias."""
     tiny = KERNEL.copy()
     tiny[2] *= np.float32(1e-39)
     weights = {"w": tiny, "b": np.arange(4, dtype=np.float32)}

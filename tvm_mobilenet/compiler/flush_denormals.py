@@ -1,7 +1,7 @@
 """Weights too small for a normal float32, as zeros.
 
-A CPU takes a slow path for every multiplication by one: a network full of them runs 60 times as
-long. They are below 1.2e-38, so what they add to a result is nothing that float32 shows.
+A CPU takes a slow path for every multiplication by one, which a network full of them is slow by.
+They are below 1.2e-38, so what they add to a result is nothing that float32 shows.
 """
 
 from __future__ import annotations
