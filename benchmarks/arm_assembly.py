@@ -101,7 +101,9 @@ def hot_loops(args: argparse.Namespace, spec: TargetSpec) -> Iterator[tuple[str,
     from tvm_mobilenet.scheduling.rules import default_schedule
 
     machine = spec.tvm_target()
-    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    network = NetworkSpec(
+        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+    )
     for kernel in pipeline.kernels_of(network.open().relax_module(), CompileOptions(spec)):
         func = kernel.func.with_attr("global_symbol", "main")
         scheduled = default_schedule(func, machine).mod

@@ -76,7 +76,9 @@ def source_of(args: argparse.Namespace) -> Source:
     """The network that the model flags name."""
     from tvm_mobilenet.network.source import NetworkSpec
 
-    return NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx).open()
+    return NetworkSpec(
+        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+    ).open()
 
 
 # ---- both sides

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +25,14 @@ from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.runtime.session import load
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.bundle import Layer, Manifest
+    from tvm_mobilenet.bundle import Layer, Manifest, TensorInfo
     from tvm_mobilenet.compiler.dump import IrDump
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.network.source import Array, Source
+    from tvm_mobilenet.numerics import Difference
 
 __all__ = ["Built", "build_bundle", "check_bundle", "compile_bundle", "load"]
 
@@ -48,11 +49,11 @@ LICENSES = (
 
 @dataclass(frozen=True)
 class Built:
-    """A finished bundle; ``difference`` is its relative error here, None where it cannot run."""
+    """A finished bundle; ``difference`` is from its reference here, None where it cannot run."""
 
     path: Path
     manifest: Manifest
-    difference: float | None
+    difference: Difference | None
 
 
 def compile_bundle(
@@ -60,9 +61,11 @@ def compile_bundle(
     *,
     onnx: str | Path | None = None,
     target: str = "x86",
-    batch: int = 1,
+    batch: int | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     tuning_records: str | Path | None = None,
     normalisation: Normalisation | None = None,
+    labels: Sequence[str] = (),
     **model: Any,
 ) -> Path:
     """Compile a network into the bundle ``output``, a folder or a .tar, and return its path.
@@ -70,27 +73,34 @@ def compile_bundle(
     The network is the one in the file ``onnx``, or one of ours: ``model`` may hold ``name`` (one of
     ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of ``MobileNetConfig``, and
     its weights are random. ``target`` is a family, a name in ``targets/`` or a TOML file, as on the
-    command line; ``tuning_records`` is a folder of records, ``"none"`` for default schedules, or
-    None for the target's records where there are any; ``normalisation`` is how pixels become the
-    input, which no ONNX file says. Raises BadInput for arguments that cannot be
-    used, RunFailed where the compiled network does not agree with its reference, and
-    ModuleNotFoundError where the extra ``compile`` is not installed.
+    command line. ``batch`` and ``input_shapes``, by name, fix the sizes that an ONNX file leaves
+    open; ``tuning_records`` is a folder of records, ``"none"`` for default schedules, or None for
+    the target's records where there are any; ``normalisation`` is how pixels become the input,
+    which no ONNX file says, and ``labels`` are the names of its classes.
+
+    Raises BadInput for arguments that cannot be used or would be ignored, RunFailed where the
+    compiled network does not agree with its reference, and ModuleNotFoundError where the extra
+    ``compile`` is not installed.
     """
     from tvm_mobilenet import models
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target as targets
     from tvm_mobilenet.network import source
+    from tvm_mobilenet.network.signature import Sizes
 
     options = CompileOptions(targets.resolve(target))
     if onnx is None:
         name = model.pop("name", "mobilenet_v1")
-        network = source.from_config(models.config_from(name, **model), batch)
-    elif model or batch != 1:
-        unused = ", ".join([*model, *(["batch"] if batch != 1 else [])])
+        if input_shapes:
+            raise BadInput("input_shapes: for an ONNX file; say batch and resolution instead")
+        network = source.from_config(models.config_from(name, **model), batch or 1)
+    elif model:
+        unused = ", ".join(model)
         raise BadInput(f"{unused}: for a network of ours; that of {onnx} has its own, drop it")
     else:
-        network = source.from_onnx(Path(onnx))
+        network = source.from_onnx(Path(onnx), Sizes(batch, input_shapes or {}))
+    network = network.labelled(labels)
     if normalisation is not None:
         network = network.normalised(normalisation)
     records = open_records(options.spec, None if tuning_records is None else Path(tuning_records))
@@ -120,36 +130,42 @@ def build_bundle(
     bundle.check_writable(output)
     link_command(options.spec)  # what is missing at the end is said first
     files.check_temporary_room(TEMPORARY_BYTES + 3 * source.onnx.ByteSize())
-    sample = source.sample_input()
+    sample = source.sample_inputs()
     if source.apart:
         with ThreadPoolExecutor(1) as beside:
-            reference = beside.submit(source.reference, sample)
+            reference = beside.submit(source.reference, *sample)
             compiled = compile_source(source, options, records, dump or NO_DUMP)
             expected = reference.result()
-        check_reference(expected)
+        check_reference(expected, source.labels)
     else:  # what is wrong with the network is said before it is compiled
-        expected = source.reference(sample)
-        check_reference(expected)
+        expected = source.reference(*sample)
+        check_reference(expected, source.labels)
         compiled = compile_source(source, options, records, dump or NO_DUMP)
+    tolerance = TOLERANCES["fp16" if source.half else options.precision]
     with files.temporary_folder() as folder:
         library = folder / bundle.LIBRARY
         link(compiled.code, library, options.spec)
         manifest = bundle.write(
             output,
-            describe(source, options, compiled, sample, expected),
+            describe(source, options, compiled, expected),
             library=library,
             parameters=np.frombuffer(compiled.program.parameters, np.uint8),
-            sample_input=sample,
+            sample_inputs=sample,
             expected_outputs=expected,
-            tolerance=TOLERANCES[options.precision],
+            tolerance=tolerance,
             licenses=LICENSES,
         )
     return Built(output, manifest, check_bundle(output, options.spec))
 
 
-def check_reference(outputs: Sequence[Array]) -> None:
-    """Raise BadInput for outputs that no result can be held against, or no bundle can hold."""
+def check_reference(outputs: Sequence[Array], labels: Sequence[str] = ()) -> None:
+    """Raise BadInput for outputs that no result can be held against, or no bundle can hold.
+
+    Where there are ``labels``, also for one that they do not name the classes of.
+    """
     import numpy as np
+
+    from tvm_mobilenet.runtime.classes import check_labels
 
     for index, array in enumerate(outputs):
         if not array.shape:
@@ -161,6 +177,8 @@ def check_reference(outputs: Sequence[Array]) -> None:
                 f"the network's reference gives nan or infinity in output {index} for an ordinary "
                 "input, so no result could be checked; look at its weights"
             )
+    if labels:
+        check_labels(labels, [array.shape for array in outputs])
 
 
 def compile_source(
@@ -187,27 +205,29 @@ def describe(
     source: Source,
     options: CompileOptions,
     compiled: Compiled,
-    sample: Array,
     expected: Sequence[Array],
 ) -> Manifest:
     """The manifest, but for what only writing the files tells."""
     import tvm
 
     from tvm_mobilenet import bundle
+    from tvm_mobilenet.network.signature import output_layouts
 
     spec = options.spec
-    names = ["output"] if len(expected) == 1 else [f"output{i}" for i in range(len(expected))]
+    layouts = output_layouts(source.onnx, [array.ndim for array in expected])
+    outputs = zip(expected, layouts, source.scores(), strict=True)
+    names = numbered("output", len(expected))
     return bundle.Manifest(
         target=bundle.Target(spec.name, spec.triple, spec.gpu.arch if spec.gpu else None),
         cpu_features=spec.cpu_features,
         tvm_version=tvm.__version__,
         model=source.model,
-        inputs=(bundle.TensorInfo("input", sample.shape, "float32", "NCHW", source.normalisation),),
+        inputs=tuple(inputs_of(source)),
         outputs=tuple(
             bundle.TensorInfo(
-                name, array.shape, str(array.dtype), "NCHW"[: array.ndim], scores=scores
+                name, array.shape, str(array.dtype), layout, scores=scores, labels=source.labels
             )
-            for name, array, scores in zip(names, expected, source.scores(), strict=True)
+            for name, (array, layout, scores) in zip(names, outputs, strict=True)
         ),
         precision=options.precision,
         executor="cuda" if spec.gpu else options.executor,
@@ -215,6 +235,25 @@ def describe(
         weights=source.weights,
         layers=tuple(layers(compiled)),
     )
+
+
+def inputs_of(source: Source) -> Iterable[TensorInfo]:
+    """What the network takes, as the manifest says it: the image with its normalisation."""
+    from tvm_mobilenet.bundle import TensorInfo
+
+    image = source.image
+    names = numbered("input", len(source.inputs))
+    for name, one in zip(names, source.inputs, strict=True):
+        info = TensorInfo(name, one.shape, one.dtype, one.layout)
+        if one is image and source.normalisation is not None:
+            order = "bgr" if source.bgr else "rgb"
+            info = replace(info, normalisation=source.normalisation, channel_order=order)
+        yield info
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """The names of so many tensors: ``output``, or ``output0``, ``output1``, …"""
+    return [name] if count == 1 else [f"{name}{index}" for index in range(count)]
 
 
 def layers(compiled: Compiled) -> Iterable[Layer]:
@@ -242,13 +281,13 @@ def layers(compiled: Compiled) -> Iterable[Layer]:
         yield layer
 
 
-def check_bundle(path: Path, spec: TargetSpec) -> float | None:
-    """Run the bundle on its sample where this host can; its relative error from the reference.
+def check_bundle(path: Path, spec: TargetSpec) -> Difference | None:
+    """Run the bundle on its sample where this host can; its difference from the reference.
 
-    Raises RunFailed where that is above the tolerance, and removes the bundle.
+    Raises RunFailed where that is more than is right, and removes the bundle.
     """
+    from tvm_mobilenet import numerics
     from tvm_mobilenet.hardware import cpu, gpu
-    from tvm_mobilenet.numerics import relative_error
 
     same_architecture = cpu.architecture_of(spec.triple) == platform.machine()
     if not same_architecture or spec.missing_features(cpu.host_features()):
@@ -256,16 +295,16 @@ def check_bundle(path: Path, spec: TargetSpec) -> float | None:
     if spec.gpu is not None and not gpu.runs(spec.gpu.arch):
         return None
     with load(path) as session:
-        result = session.run(session.bundle.sample_input())
+        result = session.run(*session.bundle.sample_inputs())
         results = result if isinstance(result, tuple) else (result,)
-        expected = session.bundle.expected_outputs()
-        difference = max(relative_error(a, b) for a, b in zip(results, expected, strict=True))
+        pairs = zip(results, session.bundle.expected_outputs(), strict=True)
         tolerance = session.bundle.tolerance()
-    if not difference <= tolerance:
+        found = numerics.largest([numerics.difference(a, b) for a, b in pairs], tolerance)
+    if not found.within(tolerance):
         with contextlib.suppress(OSError):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise RunFailed(
-            f"the compiled network differs from its reference by {difference:.1e}, "
-            f"{tolerance:.0e} allowed; no bundle was kept"
+            f"the compiled network differs from its reference by {found}, {tolerance:.0e} allowed; "
+            "no bundle was kept"
         )
-    return difference
+    return found

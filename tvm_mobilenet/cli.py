@@ -91,6 +91,16 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(number(part) for part in text.split(","))
 
 
+def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """An input's name and its shape, as in ``input=1x3x224x224``."""
+    name, _, sizes = text.rpartition("=")
+    if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+        raise argparse.ArgumentTypeError(
+            f"expected an input's name and shape, such as input=1x3x224x224, got {text!r}"
+        )
+    return name, tuple(map(int, sizes.split("x")))
+
+
 def thread_counts(text: str) -> tuple[int, ...]:
     """Thread counts as in ``1,2``."""
     return tuple(positive_int(part) for part in text.split(","))
@@ -119,29 +129,33 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        default="mobilenet_v1",
         metavar="M",
-        help="a name in MODELS (default: %(default)s)",
+        help="a name in MODELS (default: mobilenet_v1)",
+    )
+    group.add_argument("--alpha", type=alpha, help="width multiplier in (0, 2] (default: 1.0)")
+    group.add_argument(
+        "--resolution", type=resolution, help="input size, a multiple of 32 (default: 224)"
     )
     group.add_argument(
-        "--alpha", type=alpha, default=1.0, help="width multiplier in (0, 2] (default: %(default)s)"
-    )
-    group.add_argument(
-        "--resolution",
-        type=resolution,
-        default=224,
-        help="input size, a multiple of 32 (default: %(default)s)",
-    )
-    group.add_argument(
-        "--batch", type=positive_int, default=1, help="images per inference (default: %(default)s)"
+        "--batch",
+        type=positive_int,
+        help="images per inference (default: 1; of an ONNX file: what it says)",
     )
     group.add_argument(
         "--onnx", type=Path, metavar="FILE", help="take the network from this ONNX file instead"
     )
+    group.add_argument(
+        "--input-shape",
+        type=input_shape,
+        action="append",
+        default=[],
+        metavar="NAME=1x3x224x224",
+        help="the shape of an input of the ONNX file, where the file leaves it open; repeatable",
+    )
 
 
-def add_normalisation_flags(parser: argparse.ArgumentParser, where: str) -> None:
-    """``--mean``, ``--std`` and ``--scale``, for ``models.normalisation.of_flags``."""
+def add_picture_flags(parser: argparse.ArgumentParser, where: str, labels: str) -> None:
+    """``--mean`` and its like for ``models.normalisation.of_flags``, and ``--labels``."""
     group = parser.add_argument_group(
         "pictures",
         f"How a picture's pixels, 0 to 255, become the network's input: (pixel * scale - mean) / "
@@ -150,6 +164,12 @@ def add_normalisation_flags(parser: argparse.ArgumentParser, where: str) -> None
     group.add_argument("--mean", type=numbers, metavar="R,G,B", help="default with --std: 0,0,0")
     group.add_argument("--std", type=numbers, metavar="R,G,B", help="default with --mean: 1,1,1")
     group.add_argument("--scale", type=number, metavar="S", help="default with these: 1/255")
+    group.add_argument(
+        "--channel-order",
+        choices=("rgb", "bgr"),
+        help="of the network's input; --mean and --std are red first in any case (default: rgb)",
+    )
+    group.add_argument("--labels", type=Path, metavar="FILE", help=labels)
 
 
 def add_strassen_flag(parser: argparse.ArgumentParser) -> None:

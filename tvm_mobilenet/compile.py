@@ -53,10 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dump-ir", type=Path, metavar="DIR", help="write the module after every phase here"
     )
-    cli.add_normalisation_flags(
+    cli.add_picture_flags(
         parser,
         "The bundle keeps it for 'run'. Without these flags the network's own: that of an ONNX "
         "file is not known.",
+        labels="class names, one a line, for the bundle to keep",
     )
     return cli.run_stage(_compile, cli.parse(parser, argv))
 
@@ -89,9 +90,10 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.hardware.toolchain import link_command
-    from tvm_mobilenet.models import normalisation
     from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.reporting.layers import print_layers
+    from tvm_mobilenet.runtime.classes import read_labels
+    from tvm_mobilenet.runtime.image import pixels_of_flags
 
     spec = target.resolve(args.target)
     options = CompileOptions(
@@ -101,18 +103,21 @@ def _compile(args: argparse.Namespace) -> int:
         args.strassen,
         require_records=args.on_untuned == "error",
     )
-    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    network = NetworkSpec(
+        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+    )
     network.check()
-    given = normalisation.of_flags(args.mean, args.std, args.scale)
+    pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)
+    labels = () if args.labels is None else read_labels(cli.existing_file(args.labels, "--labels"))
     link_command(spec)  # a missing compiler is said before anything is compiled
     output = args.output or default_output(network, options)
     check_writable(output)
     files.check_temporary_room(TEMPORARY_BYTES)
     records = open_records(spec, args.tuning_records)
     dump = IrDump(args.dump_ir)
-    source = network.open()
-    if given is not None:
-        source = source.normalised(given)
+    source = network.open().labelled(labels)
+    if pixels is not None:
+        source = source.normalised(pixels.normalisation, bgr=pixels.bgr)
     built = build_bundle(source, options, output, records, dump)
     print_layers(built.manifest)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
@@ -125,7 +130,7 @@ def _compile(args: argparse.Namespace) -> int:
     checked = (
         f"not run here: made for another {'GPU' if spec.gpu else 'CPU'}"
         if built.difference is None
-        else f"agrees with its reference to {built.difference:.1e} ({source.reference_name})"
+        else f"agrees with its reference to {built.difference} ({source.reference_name})"
     )
     print(f"{output}: {source.title} for {spec.name}, {checked}")
     return 0

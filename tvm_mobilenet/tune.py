@@ -117,7 +117,9 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     time_budget_s = args.time_budget
     if time_budget_s is None and args.trials is None:
         time_budget_s = TIME_BUDGET_S
-    network = NetworkSpec(args.model, args.alpha, args.resolution, args.batch, args.onnx)
+    network = NetworkSpec(
+        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+    )
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(
         networks=Networks(network, args.sweep),

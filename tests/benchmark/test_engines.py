@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from support import tiny_bundle
+from support import foreign_onnx, tiny_bundle
 
 from tvm_mobilenet import models
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS, PEERS, networks, verify
@@ -103,3 +104,15 @@ def test_without_an_onnx_file_the_bundle_is_the_reference(network: networks.Netw
     alone = networks.from_onnx(None, "file", network.input, network.expected, "fp32")
     assert alone.reference == "expected_output"
     assert alone.expected is network.expected
+
+
+def test_engines_get_the_sizes_that_a_file_leaves_open(tmp_path: Path) -> None:
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"])
+    made = foreign_onnx.network({"x": ("N", 3, "H", "W")}, [relu], {"y": foreign_onnx.FLOAT})
+    path = foreign_onnx.save(made, tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    fixed = networks.with_fixed_sizes(path, (2, 3, 5, 4), scratch)
+    (output,) = onnx.load_model(str(fixed)).graph.output
+    assert [dim.dim_value for dim in output.type.tensor_type.shape.dim] == [2, 3, 5, 4]
+    assert networks.with_fixed_sizes(fixed, (2, 3, 5, 4), scratch) == fixed

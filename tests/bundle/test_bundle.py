@@ -39,7 +39,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(logits, tiny_bundle.reference(x))
         np.testing.assert_array_equal(doubled, 2 * x)
     assert written.parameters_bytes == 3
-    assert set(written.files) == {*bundle.required_files(2)}
+    assert set(written.files) == {*bundle.required_files(1, 2)}
     # nothing is left beside it
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "library not listed": (list_no_library, "files does not list model.so"),
     "file outside": (list_a_file_outside, "'../secret' is not a file of a bundle"),
     "unreadable file": (folder_for_a_file, "tolerance cannot be read: Is a directory"),
-    "newer format": (lambda path: edit_manifest(path, format_version=4), "4 is newer than"),
+    "newer format": (lambda path: edit_manifest(path, format_version=5), "5 is newer than"),
     "other architecture": (other_architecture, "made for riscv64 (arm-rpi4), this machine is"),
     "other TVM": (lambda path: edit_manifest(path, tvm_version="0.28.0"), "compiled by TVM 0.28.0"),
     "missing CPU feature": (
@@ -280,7 +280,7 @@ def test_a_write_that_fails_leaves_the_old_bundle(tmp_path: Path) -> None:
             tiny_bundle.manifest(),
             library=tmp_path / "absent.so",
             parameters=tiny_bundle.WEIGHTS,
-            sample_input=x,
+            sample_inputs=[x],
             expected_outputs=[tiny_bundle.reference(x)],
             licenses="",
         )
@@ -295,7 +295,7 @@ def test_arrays_other_than_the_manifests_are_a_mistake(tmp_path: Path) -> None:
             tiny_bundle.manifest(),
             library=tmp_path / "absent.so",
             parameters=tiny_bundle.WEIGHTS,
-            sample_input=tiny_bundle.sample_input(),
+            sample_inputs=[tiny_bundle.sample_input()],
             expected_outputs=[np.zeros((1, 4), np.float32)],
             licenses="",
         )

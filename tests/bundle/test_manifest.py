@@ -43,9 +43,9 @@ FAULTS = {
     "no files": (without("files"), "files: missing"),
     "not an object": ("[]", "expected an object, got []"),
     "empty": ("{}", "format_version: missing"),
-    "newer": (changed("format_version", to=4), "4 is newer than this program reads (3); update"),
-    "version is a text": (changed("format_version", to="1"), 'format_version: expected 3, got "1"'),
-    "version is true": (changed("format_version", to=True), "expected 3, got true"),
+    "newer": (changed("format_version", to=5), "5 is newer than this program reads (4); update"),
+    "version is a text": (changed("format_version", to="1"), 'format_version: expected 4, got "1"'),
+    "version is true": (changed("format_version", to=True), "expected 4, got true"),
     "missing": (without("executor"), "executor: missing"),
     "unknown": (changed("colour", to="red"), "colour: unknown key; there are target, "),
     "wrong type": (
@@ -74,7 +74,7 @@ FAULTS = {
     "no hash": (changed("files", to={"model.so": 1}), "files.model.so: expected a string, got 1"),
     "no input": (
         changed("inputs", to=[]),
-        "expected one input and at least one output, got 0 and 1",
+        "expected an input and an output at least, got 0 and 1",
     ),
     "shape": (changed("inputs", 0, "shape", to=[1, 0]), "expected a shape of positive numbers"),
     "dtype": (changed("outputs", 0, "dtype", to="float99"), "expected a dtype of float32"),
@@ -84,7 +84,7 @@ FAULTS = {
 
 # Of the right type, and yet what no bundle that runs has
 MEANINGLESS = {
-    "layout": (changed("inputs", 0, "layout", to="ZZZZ"), "expected the layout NCHW for 4 dimens"),
+    "layout": (changed("inputs", 0, "layout", to="ZZZZ"), "expected the layout NCHW or NHWC for"),
     "layout of two": (changed("outputs", 0, "layout", to="NCHW"), "expected the layout NC for 2"),
     "precision": (changed("precision", to="fp99"), "precision: expected one of fp32, tf32, fp16"),
     "precision of a GPU": (changed("precision", to="fp16"), "precision: expected fp32 on a CPU"),
@@ -114,7 +114,12 @@ MEANINGLESS = {
         "logits: expected a normalisation of images only",
     ),
     "scores": (changed("outputs", 0, "scores", to="marks"), "expected scores of logits, softmax"),
-    "an input's scores": (changed("inputs", 0, "scores", to="logits"), "no scores of an input"),
+    "an input's scores": (
+        changed("inputs", 0, "scores", to="logits"),
+        "no scores and labels of an input",
+    ),
+    "channel order": (changed("inputs", 0, "channel_order", to="grb"), "a channel_order of rgb"),
+    "labels": (changed("outputs", 0, "labels", to=["cat"]), "as many labels as classes, got 1"),
     "weights": (changed("weights", to="good"), "weights: expected one of random, file, got 'good'"),
     "parameters": (changed("parameters_bytes", to=-1), "parameters_bytes: expected a whole"),
     "more than memory": (changed("workspace_bytes", to=2**63), "workspace_bytes: expected 0 to"),
@@ -165,7 +170,7 @@ GOOD = manifest.to_json(tiny_bundle.manifest())
 PATHS = (
     *((key,) for key in json.loads(GOOD)),
     *(("target", key) for key in ("name", "triple", "gpu_arch")),
-    *(("inputs", 0, key) for key in ("name", "shape", "dtype", "layout", "normalisation")),
+    *(("inputs", 0, key) for key in ("name", "shape", "dtype", "layout", "channel_order")),
     *(("inputs", 0, "normalisation", key) for key in ("scale", "mean", "std")),
     *(("layers", 0, key) for key in ("latency_us", "how", "flops")),
 )

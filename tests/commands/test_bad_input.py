@@ -342,11 +342,12 @@ def test_stdout_as_a_shell_gives_it(way: str, unbuffered: str) -> None:
 # Networks of others
 
 CONV = {"w": np.ones((4, 3, 3, 3), np.float32)}
+K = {"k": np.array([2])}
 FOREIGN: dict[str, tuple[onnx.ModelProto, int, str]] = {
-    "an int64 output": (
-        foreign_onnx.model([node("ArgMax", ["x"], ["y"], axis=1)], output=TensorProto.INT64),
+    "a bool output": (
+        foreign_onnx.model([node("Greater", ["x", "x"], ["y"])], output=TensorProto.BOOL),
         2,
-        "ONNX output y must be float32, float16, int32, int8, uint8, it is int64; end the network",
+        "ONNX output y must be float32, float16, int64, int32, int8, uint8, it is bool; end the",
     ),
     "a slope of a shape that fits nothing": (
         foreign_onnx.model([node("PRelu", ["x", "s"], ["y"])], {"s": np.ones((3, 1), np.float32)}),
@@ -359,39 +360,30 @@ FOREIGN: dict[str, tuple[onnx.ModelProto, int, str]] = {
         "ONNX model not supported: TVM has no importer for Det (node last)",
     ),
     "an operator that it fails at": (
-        foreign_onnx.model(
-            [
-                node("Constant", [], ["low"], name="bound", value_float=0.0),
-                node("Max", ["x", "low"], ["y"]),
-            ]
-        ),
+        foreign_onnx.model([node("TopK", ["x", "k"], ["y", "i"], name="best", sorted=0)], K),
         2,
-        "ONNX model cannot be imported: Constant (node bound): no value in Constant",
+        "ONNX model cannot be imported: TopK (node best): TopK sorted must be 1",
     ),
     "a node without a name": (
-        foreign_onnx.model(
-            [node("Constant", [], ["low"], value_float=0.0), node("Max", ["x", "low"], ["y"])]
-        ),
+        foreign_onnx.model([node("TopK", ["x", "k"], ["y", "i"], sorted=0)], K),
         2,
-        "ONNX model cannot be imported: Constant (output low): no value in Constant",
+        "ONNX model cannot be imported: TopK (output y): TopK sorted must be 1",
     ),
     "what TVM does not compile": (
         foreign_onnx.model(
-            [
-                node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
-                node("GlobalAveragePool", ["half"], ["pooled"]),
-                node("Flatten", ["pooled"], ["flat"]),
-                node("Gemm", ["flat", "w"], ["product"]),
-                node("Cast", ["product"], ["y"], to=TensorProto.FLOAT),
-            ],
-            {"w": np.ones((3, 4), np.float16)},
-            shape=(1, 4),
+            [node("ScatterElements", ["x", "at", "new"], ["y"])],
+            {"at": np.zeros((1, 1, 1, 1), np.int64), "new": np.ones((1, 1, 1, 1), np.float32)},
         ),
         1,
         "foreign.onnx: TVM cannot compile it: ",
     ),
     "nan in the weights": (
         foreign_onnx.model([node("Conv", ["x", "w"], ["y"])], {"w": CONV["w"] * np.nan}),
+        2,
+        "108 of the 108 weights w of Conv (output y) are nan or infinite",
+    ),
+    "nan in what it computes": (
+        foreign_onnx.model([node("Log", ["x"], ["y"])]),
         2,
         "gives nan or infinity in output 0 for an ordinary input",
     ),
@@ -400,8 +392,8 @@ FOREIGN: dict[str, tuple[onnx.ModelProto, int, str]] = {
         2,
         "output 0 of the network is a single number, expected at least one dimension",
     ),
-    "nothing computed": (
-        foreign_onnx.model([node("Identity", ["x"], ["y"])]),
+    "what only the virtual machine runs": (
+        foreign_onnx.model([node("CumSum", ["x", "axis"], ["y"])], {"axis": np.int64(1)}),
         2,
         "compile with --executor vm",
     ),

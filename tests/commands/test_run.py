@@ -55,7 +55,7 @@ def test_another_result_than_expected_exits_1(capsys: Capture, tmp_path: Path) -
         tiny_bundle.manifest(),
         library=library,
         parameters=tiny_bundle.WEIGHTS,
-        sample_input=x,
+        sample_inputs=[x],
         expected_outputs=[tiny_bundle.reference(x) * np.float32(1.001)],
         tolerance=1e-4,
         licenses="",
@@ -194,13 +194,14 @@ def test_the_command_itself(tiny: Path, tmp_path: Path) -> None:
 def test_normalisation() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     imagenet = bundle.Normalisation(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    x = image.normalise(pixels, imagenet)
-    assert x.shape == (1, 3, 4, 4)
+    x = image.normalise(pixels, image.Pixels(imagenet))
+    assert x.shape == (4, 4, 3)
     assert x.dtype == np.float32
-    assert x.flags.c_contiguous
     for c, (mean, std) in enumerate(zip(imagenet.mean, imagenet.std, strict=True)):
         wanted = (pixels[:, :, c] / 255 - mean) / std
-        np.testing.assert_allclose(x[0, c], wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(x[..., c], wanted, rtol=1e-5, atol=1e-6)
+    blue_first = image.normalise(pixels, image.Pixels(imagenet, bgr=True))
+    np.testing.assert_array_equal(blue_first, x[..., ::-1])
 
 
 def test_without_pillow_the_line_names_the_extra(

@@ -255,4 +255,4 @@ def test_on_a_gpu(
     options = CompileOptions(target.resolve("cuda"), precision)
     built = build_bundle(network, options, tmp_path / "b")
     assert built.difference is not None
-    assert built.difference <= TOLERANCES[precision]
+    assert built.difference.within(TOLERANCES[precision])

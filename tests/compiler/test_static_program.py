@@ -243,17 +243,22 @@ def test_calls_tell_their_work() -> None:
     assert call.nbytes == 3 * 84
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        lambda x, add: x,
-        lambda x, add: relax.Tuple([(y := add(x, x)), y]),
-    ],
-    ids=["the input", "twice"],
-)
-def test_outputs_that_cannot_be(body: Body) -> None:
-    with pytest.raises(BadInput, match="cannot give out the input, a constant or one output"):
-        program_of(body)
+GIVEN_OUT: dict[str, tuple[Body, Callable[[Array], list[Array]]]] = {
+    "the input": (lambda x, add: relax.Tuple([add(x, x), x]), lambda x: [x * 3, x]),
+    "twice": (lambda x, add: relax.Tuple([(y := add(x, x)), y]), lambda x: [x * 3, x * 3]),
+    "all kinds": (
+        lambda x, add: relax.Tuple([x, (y := add(x, x)), constant(3), y, x]),
+        lambda x: [x, x * 3, np.full_like(x, 3), x * 3, x],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN_OUT)
+def test_what_no_kernel_computes_is_copied(kind: str, x: Array) -> None:
+    body, expected = GIVEN_OUT[kind]
+    right = expected(x)
+    for result, wanted in zip(run(program_of(body), x, len(right)), right, strict=True):
+        np.testing.assert_allclose(result, wanted, rtol=1e-6)
 
 
 def test_an_operator_that_is_no_kernel_is_named() -> None:

@@ -51,6 +51,7 @@ NOT_RUN = {
     "docs/tuning.md": 6,
 }
 EXAMPLES = sorted(path.name for path in (REPOSITORY / "examples").glob("*.py"))
+LABELS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 README_LINES = 130
 LONGEST_LINE = 300
 TIMEOUT_S = 200
@@ -173,12 +174,16 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     for name in ("benchmarks", "docs", "examples"):
         (folder / name).symlink_to(REPOSITORY / name)
     onnx.save_model(small_network(), str(folder / "network.onnx"))
+    onnx.save_model(small_network("N", "H", "W"), str(folder / "open.onnx"))
+    (folder / "labels.txt").write_text("\n".join(LABELS))
     pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg")
     return Workplace(folder)
 
 
-def small_network() -> onnx.ModelProto:
+def small_network(
+    batch: int | str = 1, height: int | str = 32, width: int | str = 32
+) -> onnx.ModelProto:
     """Stem, depthwise, 1x1, pooling and classifier: five kernels, so that tuning is short."""
     rng = np.random.default_rng(0)
     shapes = {"stem": (16, 3, 3, 3), "depthwise": (16, 1, 3, 3), "pointwise": (32, 16, 1, 1)}
@@ -199,8 +204,8 @@ def small_network() -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, height, width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 10])],
         [onnx.numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

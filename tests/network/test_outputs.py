@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 from support import foreign_onnx
 
-from tvm_mobilenet.network import outputs
+from tvm_mobilenet.network import cleaning, outputs
 
 node = helper.make_node
 SOFTMAX = node("Softmax", ["scores"], ["y"])
@@ -50,6 +50,13 @@ def test_softmax_over_the_channels_of_a_map_of_one_pixel() -> None:
     ]
     weights = {"w": np.ones((5, 3, 1, 1), np.float32)}
     assert outputs.scores_of(foreign_onnx.model(nodes, weights, shape=(1, 5))) == ("softmax",)
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 17])
+def test_a_softmax_of_any_age(opset: int) -> None:
+    made = foreign_onnx.classifier(node("Softmax", ["scores"], ["y"], axis=1))
+    made.opset_import[0].version = opset
+    assert outputs.scores_of(cleaning.clean(made).model) == ("softmax",)
 
 
 def test_our_networks_give_logits(small_onnx: onnx.ModelProto) -> None:

@@ -44,7 +44,7 @@ def parallel(tmp_path: Path) -> Path:
         tiny_bundle.manifest(outputs=outputs),
         library=library,
         parameters=tiny_bundle.WEIGHTS,
-        sample_input=x,
+        sample_inputs=[x],
         expected_outputs=[np.ones((1, 8), np.float32)],
         licenses="",
     )

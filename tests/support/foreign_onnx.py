@@ -11,6 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 IMAGE = (1, 3, 8, 8)
+FLOAT, FLOAT16, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
+Shapes = Mapping[str, Sequence[int | str] | None]
 
 
 def model(
@@ -27,11 +29,41 @@ def model(
     y = helper.make_tensor_value_info("y", output, shape)
     given = [numpy_helper.from_array(np.asarray(w), name) for name, w in (weights or {}).items()]
     graph = helper.make_graph(list(nodes), "foreign", [x], [y], given)
-    domains = [
+    domains = imports(nodes, opset)
+    return helper.make_model(graph, opset_imports=domains, ir_version=ir_version)
+
+
+def network(
+    inputs: Shapes,
+    nodes: Sequence[onnx.NodeProto],
+    outputs: Mapping[str, int],
+    weights: Mapping[str, Any] | None = None,
+    *,
+    opset: int = 17,
+    kind: int = FLOAT,
+) -> onnx.ModelProto:
+    """Nodes from ``inputs``, of the shapes and element type given, to outputs of these types."""
+    given = [numpy_helper.from_array(np.asarray(w), name) for name, w in (weights or {}).items()]
+    graph = helper.make_graph(
+        list(nodes),
+        "foreign",
+        [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, one, inputs.get(name))
+            for name, one in outputs.items()
+        ],
+        given,
+    )
+    made = helper.make_model(graph, opset_imports=imports(nodes, opset), ir_version=8)
+    return onnx.shape_inference.infer_shapes(made, data_prop=True)
+
+
+def imports(nodes: Sequence[onnx.NodeProto], opset: int) -> list[onnx.OperatorSetIdProto]:
+    """The operator sets of these nodes."""
+    return [
         helper.make_opsetid(domain, opset if domain == "" else 1)
         for domain in sorted({node.domain for node in nodes} | {""})
     ]
-    return helper.make_model(graph, opset_imports=domains, ir_version=ir_version)
 
 
 def weights_first(made: onnx.ModelProto) -> onnx.ModelProto:
@@ -46,8 +78,8 @@ def weights_first(made: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def save(made: onnx.ModelProto, folder: Path) -> Path:
-    path = folder / "foreign.onnx"
+def save(made: onnx.ModelProto, folder: Path, name: str = "foreign") -> Path:
+    path = folder / f"{name}.onnx"
     onnx.save_model(made, str(path))
     return path
 

@@ -178,7 +178,7 @@ def write_bundle(
         ),
         library=built,
         parameters=np.frombuffer(code.program.parameters, np.uint8),
-        sample_input=x,
+        sample_inputs=[x],
         expected_outputs=(expected,),
         tolerance=TOLERANCES[precision],
         licenses="none",

@@ -136,7 +136,7 @@ def write(
             manifest(two_outputs=two_outputs, **changes),
             library=file,
             parameters=WEIGHTS,
-            sample_input=x,
+            sample_inputs=[x],
             expected_outputs=expected,
             tolerance=1e-5,
             licenses="Apache-2.0\n",

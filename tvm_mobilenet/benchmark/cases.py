@@ -15,7 +15,12 @@ import numpy as np
 
 from tvm_mobilenet import models
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
-from tvm_mobilenet.benchmark.engines.networks import Network, from_config, from_onnx
+from tvm_mobilenet.benchmark.engines.networks import (
+    Network,
+    from_config,
+    from_onnx,
+    with_fixed_sizes,
+)
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.bundle.manifest import Manifest
@@ -26,7 +31,8 @@ from tvm_mobilenet.results.schema import Precision
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
 
-_ONNX_HASH = "onnx_sha256"  # the key under which a manifest names its ONNX file
+# the keys under which a manifest names its ONNX file, and the files that hold its weights
+_ONNX_HASH, _WEIGHTS_HASHES = "onnx_sha256", "weights_sha256"
 _BYTES_PER_MB = 1e6
 PEERS_PRECISION = "fp32"
 
@@ -91,10 +97,17 @@ def from_bundles(
 
 def _open(path: Path, onnx: Path | None, architecture: str | None) -> _Opened:
     with open_bundle(path, architecture) as bundle:
+        check_one_input(path, bundle.manifest)
         opened = _Opened(path, bundle.manifest, bundle.sample_input(), bundle.expected_outputs())
     if onnx is not None:
         _check_onnx(opened, onnx)
     return opened
+
+
+def check_one_input(path: Path, manifest: Manifest) -> None:
+    """Raise BadInput for a bundle of several inputs: engines are given one."""
+    if len(manifest.inputs) > 1:
+        raise BadInput(f"{path}: takes {len(manifest.inputs)} inputs; bench times networks of one")
 
 
 def _check_precision(opened: _Opened, against: Sequence[str]) -> None:
@@ -113,9 +126,12 @@ def _check_precision(opened: _Opened, against: Sequence[str]) -> None:
 def _check_onnx(opened: _Opened, onnx: Path) -> None:
     if _ONNX_HASH not in opened.manifest.model:
         raise BadInput(f"{opened.path}: was compiled from one of our models; drop --onnx")
-    digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
-    if opened.manifest.model[_ONNX_HASH] != digest:
-        raise BadInput(f"{opened.path}: was compiled from another ONNX file than {onnx}")
+    model = opened.manifest.model
+    digests = {onnx: model[_ONNX_HASH]}
+    digests |= {onnx.parent / name: one for name, one in model.get(_WEIGHTS_HASHES, {}).items()}
+    for file, digest in digests.items():
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise BadInput(f"{opened.path}: was compiled from another ONNX file than {file}")
 
 
 def _case(
@@ -131,6 +147,8 @@ def _case(
     if config is None or ENGINES["pytorch"].missing() is not None:
         # Without PyTorch, as on a device, the bundle's own sample has to do.
         name = first.path.stem if onnx is None else onnx.stem
+        if onnx is not None:
+            onnx = with_fixed_sizes(onnx, first.sample.shape, scratch)
         network = from_onnx(onnx, name, first.sample, first.expected, precision)
         if config is not None:
             network = dataclasses.replace(network, model=models.name_of(config), alpha=config.alpha)

@@ -18,11 +18,11 @@ from tvm_mobilenet.bundle.layout import (
     LICENSES,
     MANIFEST,
     PARAMETERS,
-    SAMPLE_INPUT,
     TOLERANCE,
     expected_output_name,
     is_bundle,
     required_files,
+    sample_input_name,
 )
 from tvm_mobilenet.bundle.manifest import (
     FORMAT_VERSION,
@@ -42,7 +42,6 @@ __all__ = [
     "LICENSES",
     "MANIFEST",
     "PARAMETERS",
-    "SAMPLE_INPUT",
     "TOLERANCE",
     "Bundle",
     "Layer",
@@ -55,5 +54,6 @@ __all__ = [
     "is_bundle",
     "open_bundle",
     "required_files",
+    "sample_input_name",
     "write",
 ]

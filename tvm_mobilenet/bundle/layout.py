@@ -10,15 +10,19 @@ from pathlib import Path
 MANIFEST = "manifest.json"
 LIBRARY = "model.so"
 PARAMETERS = "parameters.bin"
-SAMPLE_INPUT = "sample_input.npy"
 TOLERANCE = "tolerance"
 LICENSES = "LICENSES"
 
 # a manifest names files of its own directory only: nothing else is ever opened
 FILE_NAME = re.compile(
-    r"model\.so|parameters\.bin|sample_input\.npy|expected_output(_[1-9]\d*)?\.npy"
+    r"model\.so|parameters\.bin|(sample_input|expected_output)(_[1-9]\d*)?\.npy"
     r"|tolerance|LICENSES"
 )
+
+
+def sample_input_name(index: int) -> str:
+    """The file of the sample for the input number ``index``, counted from 0."""
+    return f"sample_input_{index}.npy" if index else "sample_input.npy"
 
 
 def expected_output_name(index: int) -> str:
@@ -26,10 +30,11 @@ def expected_output_name(index: int) -> str:
     return f"expected_output_{index}.npy" if index else "expected_output.npy"
 
 
-def required_files(outputs: int) -> tuple[str, ...]:
-    """The files, beside the manifest, of a bundle with this many outputs."""
-    expected = (expected_output_name(index) for index in range(outputs))
-    return (LIBRARY, PARAMETERS, SAMPLE_INPUT, *expected, TOLERANCE, LICENSES)
+def required_files(inputs: int, outputs: int) -> tuple[str, ...]:
+    """The files, beside the manifest, of a bundle with this many inputs and outputs."""
+    samples = map(sample_input_name, range(inputs))
+    expected = map(expected_output_name, range(outputs))
+    return (LIBRARY, PARAMETERS, *samples, *expected, TOLERANCE, LICENSES)
 
 
 def is_bundle(path: str | Path) -> bool:

@@ -29,7 +29,9 @@ __all__ = [
     "to_json",
 ]
 
-FORMAT_VERSION = 3  # 2: target.gpu_arch; 3: weights and, of outputs, scores
+# 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
+# channel_order and labels of tensors
+FORMAT_VERSION = 4
 
 
 class ManifestError(ValueError):
@@ -41,8 +43,9 @@ class TensorInfo:
     """An input or output: its shape in the order that ``layout`` names, such as ``NCHW``.
 
     ``normalisation`` is None for an output, for an input that is not an image, and where it is not
-    known. ``scores`` says what the values of an output are, as scores of classes: logits, softmax
-    or sigmoid; None where that is not known.
+    known. ``channel_order``, rgb or bgr, goes with it; the normalisation itself is red first in any
+    case. ``scores`` says what the values of an output are, as scores of classes: logits, softmax
+    or sigmoid; None where that is not known. ``labels`` are the names of the classes, if any.
     """
 
     name: str
@@ -50,7 +53,9 @@ class TensorInfo:
     dtype: str
     layout: str
     normalisation: Normalisation | None = None
+    channel_order: str | None = None
     scores: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

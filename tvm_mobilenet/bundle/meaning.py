@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from tvm_mobilenet.bundle.manifest import Manifest, Target, TensorInfo
 
 # what an input or output may hold, and how many bytes each takes, by numpy's names
-DTYPES = {"float32": 4, "float16": 2, "int32": 4, "int8": 1, "uint8": 1}
+DTYPES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8": 1}
 LAYOUT = "NCHW"  # of which a tensor of fewer dimensions has the first
+LAYOUTS = (LAYOUT, "NHWC")  # of images
+CHANNEL_ORDERS = ("rgb", "bgr")
 PRECISIONS = ("fp32", "tf32", "fp16")
 GPU_EXECUTOR = "cuda"
 CPU_EXECUTORS = ("static", "vm")
@@ -31,8 +33,8 @@ def find_fault(manifest: Manifest) -> str | None:
 
 def _faults(manifest: Manifest) -> Iterator[str]:
     inputs, outputs = manifest.inputs, manifest.outputs
-    if len(inputs) != 1 or not outputs:
-        yield f"expected one input and at least one output, got {len(inputs)} and {len(outputs)}"
+    if not inputs or not outputs:
+        yield f"expected an input and an output at least, got {len(inputs)} and {len(outputs)}"
     names = [tensor.name for tensor in (*inputs, *outputs)]
     for name in names:
         # they are the names of arrays in a file that 'run' writes
@@ -43,11 +45,13 @@ def _faults(manifest: Manifest) -> Iterator[str]:
     for tensor in (*inputs, *outputs):
         yield from (f"{tensor.name}: {fault}" for fault in _tensor_faults(tensor))
     for tensor in inputs:
-        if tensor.scores is not None:
-            yield f"{tensor.name}: expected no scores of an input, got {tensor.scores!r}"
+        if tensor.scores is not None or tensor.labels:
+            yield f"{tensor.name}: expected no scores and labels of an input"
     for tensor in outputs:
-        if tensor.normalisation is not None:
+        if tensor.normalisation is not None or tensor.channel_order is not None:
             yield f"{tensor.name}: expected no normalisation of an output"
+        if tensor.labels and (len(tensor.shape) != 2 or len(tensor.labels) != tensor.shape[1]):
+            yield f"{tensor.name}: expected as many labels as classes, got {len(tensor.labels)}"
     yield from _target_faults(manifest.target)
     yield from _program_faults(manifest)
     for layer in manifest.layers:
@@ -64,17 +68,21 @@ def _tensor_faults(tensor: TensorInfo) -> Iterator[str]:
         yield f"expected a dtype of {', '.join(DTYPES)}, got {tensor.dtype!r}"
     elif math.prod(shape) * DTYPES[tensor.dtype] > MOST_BYTES:
         yield f"expected at most {MOST_BYTES} bytes, got a shape of {list(shape)}"
-    layout = LAYOUT[: len(shape)]
-    if tensor.layout != layout:
-        yield f"expected the layout {layout} for {len(shape)} dimensions, got {tensor.layout!r}"
+    layouts = LAYOUTS if len(shape) == len(LAYOUT) else (LAYOUT[: len(shape)],)
+    if tensor.layout not in layouts:
+        expected = " or ".join(layouts)
+        yield f"expected the layout {expected} for {len(shape)} dimensions, got {tensor.layout!r}"
     if tensor.scores not in (None, *SCORES):
         yield f"expected scores of {', '.join(SCORES)}, got {tensor.scores!r}"
     if tensor.normalisation is not None:
         if len(shape) != len(LAYOUT):
             yield f"expected a normalisation of images only, got one of {len(shape)} dimensions"
-        fault = tensor.normalisation.fault(channels=shape[1] if len(shape) > 1 else 0)
+        at = tensor.layout.find("C")
+        fault = tensor.normalisation.fault(channels=shape[at] if 0 <= at < len(shape) else 0)
         if fault is not None:
             yield f"normalisation: {fault}"
+    if tensor.channel_order not in (None, *CHANNEL_ORDERS):
+        yield f"expected a channel_order of rgb or bgr, got {tensor.channel_order!r}"
 
 
 def _target_faults(target: Target) -> Iterator[str]:

@@ -20,11 +20,11 @@ from tvm_mobilenet.bundle.layout import (
     LIBRARY,
     MANIFEST,
     PARAMETERS,
-    SAMPLE_INPUT,
     TOLERANCE,
     describe_array,
     expected_output_name,
     required_files,
+    sample_input_name,
     sha256_of,
 )
 from tvm_mobilenet.bundle.manifest import Manifest, ManifestError, TensorInfo, from_json
@@ -57,8 +57,13 @@ class Bundle:
         return self.folder / PARAMETERS
 
     def sample_input(self) -> NDArray[Any]:
-        """An input of the manifest's shape and dtype."""
-        return self._array(SAMPLE_INPUT, self.manifest.inputs[0])
+        """The first input, of the manifest's shape and dtype; most networks have no other."""
+        return self.sample_inputs()[0]
+
+    def sample_inputs(self) -> tuple[NDArray[Any], ...]:
+        """An array of the manifest's shape and dtype for each input."""
+        inputs = self.manifest.inputs
+        return tuple(self._array(sample_input_name(i), one) for i, one in enumerate(inputs))
 
     def expected_outputs(self) -> tuple[NDArray[Any], ...]:
         """What the reference gave for the sample input, one array per output."""
@@ -225,7 +230,7 @@ def _major_minor(version: str) -> list[str]:
 
 
 def _check_files(path: Path, folder: Path, manifest: Manifest) -> None:
-    for name in required_files(len(manifest.outputs)):
+    for name in required_files(len(manifest.inputs), len(manifest.outputs)):
         if name not in manifest.files:
             raise BadInput(f"{path}: {MANIFEST}: files does not list {name}; compile it again")
     for name, expected in manifest.files.items():

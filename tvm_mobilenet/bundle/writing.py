@@ -22,12 +22,12 @@ from tvm_mobilenet.bundle.layout import (
     LICENSES,
     MANIFEST,
     PARAMETERS,
-    SAMPLE_INPUT,
     TOLERANCE,
     describe_array,
     expected_output_name,
     is_bundle,
     required_files,
+    sample_input_name,
     sha256_of,
 )
 from tvm_mobilenet.bundle.manifest import Manifest, TensorInfo, from_json, to_json
@@ -64,7 +64,7 @@ def write(
     *,
     library: Path,
     parameters: NDArray[Any],
-    sample_input: NDArray[Any],
+    sample_inputs: Sequence[NDArray[Any]],
     expected_outputs: Sequence[NDArray[Any]],
     tolerance: float = 1e-4,
     licenses: str,
@@ -77,15 +77,16 @@ def write(
     BadInput as ``check_writable`` does, and ValueError for arrays other than the manifest's.
     """
     path = Path(path).resolve()  # a link to a bundle stays one
-    _check_array("sample_input", sample_input, manifest.inputs[0])
-    for info, array in zip(manifest.outputs, expected_outputs, strict=True):
+    tensors = (*manifest.inputs, *manifest.outputs)
+    for info, array in zip(tensors, (*sample_inputs, *expected_outputs), strict=True):
         _check_array(info.name, array, info)
     check_writable(path)
 
     with _beside(path) as folder:
         shutil.copyfile(library, folder / LIBRARY)
         (folder / PARAMETERS).write_bytes(np.ascontiguousarray(parameters).tobytes())
-        np.save(folder / SAMPLE_INPUT, sample_input)
+        for index, array in enumerate(sample_inputs):
+            np.save(folder / sample_input_name(index), array)
         for index, array in enumerate(expected_outputs):
             np.save(folder / expected_output_name(index), array)
         (folder / TOLERANCE).write_text(f"{float(tolerance)!r}\n", encoding="utf-8")
@@ -94,7 +95,8 @@ def write(
             manifest,
             parameters_bytes=(folder / PARAMETERS).stat().st_size,
             files={
-                name: sha256_of(folder / name) for name in required_files(len(expected_outputs))
+                name: sha256_of(folder / name)
+                for name in required_files(len(sample_inputs), len(expected_outputs))
             },
             created=now(),
         )

@@ -40,7 +40,7 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class KernelStep:
-    """A kernel to run on tensors at ``places``: those it reads, then the one it writes."""
+    """A kernel to run on tensors at ``places``: those it reads, then those it writes."""
 
     kernel: GlobalVar
     places: tuple[TensorPlace, ...]
@@ -54,7 +54,7 @@ class MemoryPlan:
     ``outputs`` are as the network gives them out, which may be reshapes of what was computed.
     """
 
-    input: Var
+    inputs: tuple[Var, ...]
     outputs: tuple[Expr, ...]
     steps: tuple[KernelStep, ...]
     parameters: bytes
@@ -81,6 +81,11 @@ def plan_memory(mod: tvm.IRModule, alignment: int) -> MemoryPlan:
     Raises BadInput for one with an operator that has no kernel.
     """
     return _Planner(mod, alignment).plan()
+
+
+def input_buffer(index: int) -> str:
+    """The buffer of an input."""
+    return f"{INPUT}{index}" if index else INPUT
 
 
 def output(index: int) -> str:
@@ -116,68 +121,95 @@ def plan_offsets(intervals: list[Interval], alignment: int) -> tuple[list[int], 
     return offsets, start
 
 
-class _Planner:
-    def __init__(self, mod: tvm.IRModule, alignment: int) -> None:
+class LoweredGraph:
+    """``main`` of a module as what is computed, and what is only another name for that.
+
+    Raises BadInput for an operator that is neither.
+    """
+
+    def __init__(self, mod: tvm.IRModule) -> None:
         self.mod = mod
-        self.alignment = alignment
         self.main: relax.Function = mod["main"]
         self.same_as: dict[Var, Expr] = {}  # reshapes and names: the tensor whose bytes they are
         self.tuples: dict[Var, relax.Tuple] = {}
         self.calls: list[tuple[Var, Call]] = []
+        self.parts: dict[Var, list[Var]] = {}  # of what a kernel with several results computes
         for block in self.main.body.blocks:
             for binding in block.bindings:
                 self.read(binding.var, binding.value)
-        self.parameters = bytearray()
-        self.constant_offsets: dict[Constant, int] = {}
 
     def read(self, var: Var, value: Expr) -> None:
         operator = getattr(value.op, "name", None) if isinstance(value, Call) else None
         if operator == "relax.call_tir":
             self.calls.append((var, value))
+            if isinstance(var.ty, TupleType):
+                fields = enumerate(var.ty.fields)
+                self.parts[var] = [relax.Var(f"part{i}", field) for i, field in fields]
         elif operator == "relax.reshape":
             self.same_as[var] = value.args[0]
         elif isinstance(value, Var):
             self.same_as[var] = value
         elif isinstance(value, relax.Tuple):
             self.tuples[var] = value
+        elif isinstance(value, relax.TupleGetItem):
+            self.same_as[var] = self.fields_of(value.tuple_value)[value.index]
         else:
             raise BadInput(
                 f"the static executor cannot run {operator or type(value).__name__}; compile with "
                 "--executor vm"
             )
 
-    def plan(self) -> MemoryPlan:
-        (input_var,) = self.main.params
-        outputs = self.outputs()
-        places: dict[Var, TensorPlace] = {input_var: TensorPlace(INPUT)}
-        for index, var in enumerate(map(self.root, outputs)):
-            if var in places or not isinstance(var, Var):
-                raise BadInput(
-                    "the static executor cannot give out the input, a constant or one output "
-                    "twice; compile with --executor vm"
-                )
-            places[var] = TensorPlace(output(index))
-        workspace_bytes = self.place_intermediate(places)
-        steps = tuple(self.step(var, call, places) for var, call in self.calls)
-        # a network without weights has a byte of them: no buffer is empty
-        parameters = bytes(self.parameters) or b"\0"
-        return MemoryPlan(input_var, tuple(outputs), steps, parameters, workspace_bytes)
+    def fields_of(self, value: Expr) -> list[Expr]:
+        """Of a tuple."""
+        named = self.root(value)
+        if isinstance(named, Var):
+            return list(self.parts.get(named) or self.tuples[named].fields)
+        return list(named.fields)
+
+    def results(self, var: Var) -> list[Var]:
+        """The tensors of a call that computes ``var``."""
+        return self.parts.get(var, [var])
 
     def outputs(self) -> list[Expr]:
-        result = self.main.body.body
-        named = self.root(result)
-        if isinstance(named, Var) and named in self.tuples:
-            result = self.tuples[named]
-        return list(result.fields) if isinstance(result, relax.Tuple) else [result]
+        result = self.root(self.main.body.body)
+        is_tuple = isinstance(result, relax.Tuple) or result in self.tuples or result in self.parts
+        return self.fields_of(result) if is_tuple else [self.main.body.body]
 
     def root(self, value: Expr) -> Expr:
         while isinstance(value, Var) and value in self.same_as:
             value = self.same_as[value]
         return value
 
+
+class _Planner(LoweredGraph):
+    def __init__(self, mod: tvm.IRModule, alignment: int) -> None:
+        super().__init__(mod)
+        self.alignment = alignment
+        self.parameters = bytearray()
+        self.constant_offsets: dict[Constant, int] = {}
+
+    def plan(self) -> MemoryPlan:
+        inputs = tuple(self.main.params)
+        outputs = self.outputs()
+        places = {var: TensorPlace(input_buffer(index)) for index, var in enumerate(inputs)}
+        for index, var in enumerate(map(self.root, outputs)):
+            if var in places or not isinstance(var, Var):
+                raise BadInput(
+                    "this target cannot give out the input, a constant or one output twice; end "
+                    "the network otherwise"
+                )
+            places[var] = TensorPlace(output(index))
+        workspace_bytes = self.place_intermediate(places)
+        steps = tuple(self.step(var, call, places) for var, call in self.calls)
+        # a network without weights has a byte of them: no buffer is empty
+        parameters = bytes(self.parameters) or b"\0"
+        return MemoryPlan(inputs, tuple(outputs), steps, parameters, workspace_bytes)
+
     def place_intermediate(self, places: dict[Var, TensorPlace]) -> int:
         """Place every tensor between two kernels; the bytes of the workspace."""
-        first = {var: index for index, (var, _) in enumerate(self.calls)}
+        first = {
+            part: index for index, (var, _) in enumerate(self.calls) for part in self.results(var)
+        }
         last = dict(first)
         for index, (_, call) in enumerate(self.calls):
             for arg in map(self.root, arguments(call)):
@@ -190,7 +222,7 @@ class _Planner:
         return needed
 
     def step(self, var: Var, call: Call, places: dict[Var, TensorPlace]) -> KernelStep:
-        tensors = [*arguments(call), var]
+        tensors = [*arguments(call), *self.results(var)]
         described = describe_call(self.mod, var, call)
         return KernelStep(
             call.args[0], tuple(self.place(one, places) for one in tensors), described

@@ -12,6 +12,7 @@ from tvm.target import Target
 
 from tvm_mobilenet.compiler.backend import Program, backend_of
 from tvm_mobilenet.compiler.dump import NO_DUMP, IrDump
+from tvm_mobilenet.compiler.flush_denormals import flush_denormals
 from tvm_mobilenet.compiler.graph.fold_constants import fold_constants
 from tvm_mobilenet.compiler.memory_plan import kernel_calls
 from tvm_mobilenet.compiler.options import CompileOptions
@@ -89,6 +90,7 @@ def graph_phases(legalize: tvm.transform.Pass) -> list[tuple[str, list[tvm.trans
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
                 fold_constants,
+                flush_denormals,
                 relax.transform.DeadCodeElimination(),
             ],
         ),

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tvm_mobilenet.chatter import MOST_OF_REASON
 from tvm_mobilenet.errors import BadInput, RunFailed, first_line
+from tvm_mobilenet.network import signature
 from tvm_mobilenet.numerics import relative_error
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 20
+OLD_IR = 10  # every ONNX Runtime since 2024 reads it; what came after it are types and devices
 INPUT_NAME = "input"
-OUTPUT_TYPES = ("FLOAT", "FLOAT16", "INT32", "INT8", "UINT8")  # in ONNX, what bundle.meaning allows
 TOLERANCE = 1e-5  # relative; folding batch norm in float32 gives about 1e-6
 
 # The exporter says on every call which torchvision operators it does without.
@@ -125,7 +126,7 @@ def load(path: Path | str) -> onnx.ModelProto:
     try:
         # ONNX decodes by suffix otherwise, and would take a .json for its JSON form
         model = onnx.load_model(str(path), format="protobuf")
-        onnx.checker.check_model(model, full_check=True)
+        _check(model)
     except DecodeError:
         raise BadInput(f"ONNX file {path}: not an ONNX model (it does not parse)") from None
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -135,54 +136,15 @@ def load(path: Path | str) -> onnx.ModelProto:
     return model
 
 
-def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """The network's one input; old files list the weights as inputs too, before or after it.
-
-    Raises BadInput for anything but one float32 input (N, C, H, W) of static shape.
-    """
+def _check(model: onnx.ModelProto) -> None:
+    """Raise what ONNX's checker does, but for shapes that only the file states and are stale."""
     import onnx
 
-    graph = model.graph
-    given = {initializer.name for initializer in graph.initializer}
-    inputs: list[onnx.ValueInfoProto] = [one for one in graph.input if one.name not in given]
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
-        raise BadInput(f"ONNX model must have one input, it has {len(inputs)} ({names})")
-    name, tensor = inputs[0].name, inputs[0].type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
-        got = _plain(onnx.TensorProto.DataType.Name(tensor.elem_type))
-        raise BadInput(f"ONNX input {name} must be float32, it is {got}")
-    if not tensor.HasField("shape"):
-        raise BadInput(f"ONNX input {name} has no shape; export the model with a static one")
-    sizes = [size.dim_value or size.dim_param or "?" for size in tensor.shape.dim]
-    shape = "x".join(map(str, sizes))
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise BadInput(
-            f"ONNX input {name} has the dynamic shape {shape}; export the model with a static one"
-        )
-    if len(sizes) != 4:
-        raise BadInput(f"ONNX input {name} must be images (N, C, H, W), its shape is {shape}")
-    return inputs[0]
-
-
-def check_outputs(model: onnx.ModelProto) -> None:
-    """Raise BadInput for an output of a type that no bundle holds."""
-    import onnx
-
-    allowed = {getattr(onnx.TensorProto, name) for name in OUTPUT_TYPES}
-    for output in model.graph.output:
-        tensor = output.type.tensor_type
-        if tensor.elem_type not in allowed:
-            raise BadInput(
-                f"ONNX output {output.name} must be {', '.join(map(_plain, OUTPUT_TYPES))}, it is "
-                f"{_plain(onnx.TensorProto.DataType.Name(tensor.elem_type))}; end the network "
-                "before it, or add a Cast"
-            )
-
-
-def _plain(name: str) -> str:
-    """ONNX's name of a type as numpy's: float32 for FLOAT."""
-    return "float32" if name == "FLOAT" else name.lower()
+    onnx.checker.check_model(model)
+    plain = type(model)()
+    plain.CopyFrom(model)
+    signature.forget_shapes(plain)
+    onnx.shape_inference.infer_shapes(plain, check_type=True, strict_mode=True)
 
 
 @dataclass(frozen=True)
@@ -191,12 +153,15 @@ class Evaluator:
 
     name: str
     session: Any  # has ONNX Runtime's run(None, feed)
-    input_name: str
+    input_names: tuple[str, ...]
 
-    def run(self, x: Array) -> list[Array]:
-        """The model's outputs for ``x``. Raises BadInput where it does not run."""
+    def run(self, *inputs: Array) -> list[Array]:
+        """The model's outputs for its inputs, in the order of the file.
+
+        Raises BadInput where it does not run.
+        """
         try:
-            outputs = self.session.run(None, {self.input_name: x})
+            outputs = self.session.run(None, dict(zip(self.input_names, inputs, strict=True)))
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             raise BadInput(
                 f"ONNX model does not run by {self.name}: {_runtime_reason(error)}"
@@ -207,19 +172,21 @@ class Evaluator:
 def evaluator(model: onnx.ModelProto) -> Evaluator:
     """ONNX Runtime where it is installed and loads the model, else ONNX's own (slow) evaluator.
 
-    Raises BadInput where neither takes it.
+    A file that is newer than what ONNX Runtime reads is given to it as an older one, where ONNX
+    can say the same in that. Raises BadInput where neither takes it.
     """
     from onnx.reference import ReferenceEvaluator
 
-    name = image_input(model).name
+    names = tuple(one.name for one in signature.real_inputs(model))
     why = "ONNX Runtime is not installed"
     if importlib.util.find_spec("onnxruntime") is not None:
         try:
             session = _runtime_session(model)
         except Exception as error:  # its errors have no base of their own
             why = f"ONNX Runtime does not load it: {_runtime_reason(error)}"
-        else:
-            return Evaluator("ONNX Runtime", session, name)
+            session = _session_of_older(model)
+        if session is not None:
+            return Evaluator("ONNX Runtime", session, names)
     try:
         reference = ReferenceEvaluator(model)
     except Exception as error:  # whatever its operators' constructors meet
@@ -228,12 +195,30 @@ def evaluator(model: onnx.ModelProto) -> Evaluator:
             f"{first_line(error)}"
         ) from error
 
-    return Evaluator(f"ONNX's own evaluator, as {why}", reference, name)
+    return Evaluator(f"ONNX's own evaluator, as {why}", reference, names)
 
 
-def evaluate(model: onnx.ModelProto, x: Array) -> list[Array]:
-    """The model's outputs for ``x``, by its ``evaluator``."""
-    return evaluator(model).run(x)
+def evaluate(model: onnx.ModelProto, *inputs: Array) -> list[Array]:
+    """The model's outputs for its inputs, by its ``evaluator``."""
+    return evaluator(model).run(*inputs)
+
+
+def _session_of_older(model: onnx.ModelProto) -> Any:
+    """A session for a model that is too new, in an older IR and operator set that say the same.
+
+    None where ONNX Runtime does not take it in those either.
+    """
+    from onnx import version_converter
+
+    older = type(model)()
+    older.CopyFrom(model)
+    older.ir_version = min(model.ir_version, OLD_IR)
+    with contextlib.suppress(Exception):  # as above
+        return _runtime_session(older)
+    if any(one.domain == "" and one.version > OPSET for one in model.opset_import):
+        with contextlib.suppress(Exception):  # an operator that the older set does not have
+            return _runtime_session(version_converter.convert_version(older, OPSET))
+    return None
 
 
 def _runtime_session(model: onnx.ModelProto) -> Any:

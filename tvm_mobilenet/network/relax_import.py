@@ -1,10 +1,9 @@
-"""ONNX to Relax: one function ``main``, one static NCHW float32 input, parameters as constants."""
+"""ONNX to Relax: one function ``main`` of static inputs, with the parameters as constants."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import chatter, ending
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.network import onnx_export, opaque_calls
+from tvm_mobilenet.network import opaque_calls, operators, signature
+from tvm_mobilenet.network.cleaning import described
 
 if TYPE_CHECKING:
     import onnx
@@ -24,36 +24,26 @@ def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
     """The Relax module of a (checked) ONNX model.
 
     Every Clip with constant bounds, ReLU6 among them, arrives as one ``relax.clip``. Several
-    outputs arrive as a tuple. Raises BadInput for anything but one float32 input (N, C, H, W) of
-    static shape, and for operators that TVM cannot import, naming them.
+    outputs arrive as a tuple. Raises BadInput for inputs and outputs that ``network.signature``
+    refuses, and for operators that TVM cannot import, naming them.
     """
-    import tvm
     from tvm.relax.frontend.onnx import from_onnx
 
-    onnx_export.image_input(model)
-    onnx_export.check_outputs(model)
+    signature.inputs_of(model)
+    signature.check_outputs(model)
+    operators.check_operators(model)
     with chatter.kept_back() as told:
         try:
             with warnings.catch_warnings(), _clips_as_operators(), opaque_calls.as_operators():
                 # "input.1" is no Relax identifier; nobody asked for the name
                 warnings.filterwarnings("ignore", "Renaming name", UserWarning)
                 module: tvm.IRModule = from_onnx(model, keep_params_in_input=False)
-        except tvm.error.OpNotImplemented as error:
-            raise BadInput(f"ONNX model not supported: {_unsupported(error, model)}") from error
         except Exception as error:  # the importer raises all kinds of exceptions
             reason = f"{_failed_node(error)}: {chatter.reason(error)}"
             chatter.let_go(error)
             raise BadInput(f"ONNX model cannot be imported: {reason}") from error
     ending.say_all(told.getvalue())  # warnings about what was imported are not ours to hide
     return module
-
-
-def _unsupported(error: Exception, model: onnx.ModelProto) -> str:
-    """The operators that the importer lacks, each with the first node that is one."""
-    named = re.findall(r"\w+", str(error).rpartition(":")[2])
-    nodes = {node.op_type: node for node in reversed(model.graph.node)}
-    found = [_described(nodes[name]) for name in named if name in nodes]
-    return f"TVM has no importer for {', '.join(found)}" if found else chatter.reason(error)
 
 
 def _failed_node(error: Exception) -> str:
@@ -64,11 +54,7 @@ def _failed_node(error: Exception) -> str:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         local = frame.f_locals.get("node")
         node = local if isinstance(local, onnx.NodeProto) else node
-    return "the graph as a whole" if node is None else _described(node)
-
-
-def _described(node: onnx.NodeProto) -> str:
-    return f"{node.op_type} ({f'node {node.name}' if node.name else f'output {node.output[0]}'})"
+    return "the graph as a whole" if node is None else described(node)
 
 
 @contextlib.contextmanager

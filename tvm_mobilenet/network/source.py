@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from tvm_mobilenet import models, tvm_runtime
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.normalisation import Normalisation
-from tvm_mobilenet.network import export_cache, onnx_export
+from tvm_mobilenet.network import cleaning, export_cache, onnx_export, operators, signature
 from tvm_mobilenet.network.outputs import Scores, scores_of
+from tvm_mobilenet.network.signature import IMAGE_RANK, InputTensor, Sizes
 from tvm_mobilenet.network.torch_process import TorchProcess
 
 if TYPE_CHECKING:
@@ -25,38 +26,63 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 Weights = Literal["random", "file"]
 SAMPLE_SEED = 0
+COLOURS = 3
+DEFAULT_MODEL = "mobilenet_v1"
+NO_SIZES = Sizes()
 
 
 @dataclass(frozen=True)
 class Source:
     """A network and where it is from.
 
-    ``model`` goes into the bundle's manifest: our configuration, or the ONNX file's SHA-256.
+    ``model`` goes into the bundle's manifest: our configuration, or the SHA-256 of the ONNX file
+    and of the files that hold its weights. ``onnx`` is what is compiled, ``inputs`` what it takes.
     ``normalisation`` is what its weights were trained with, None where that is not known, and
-    ``weights`` where they are from. ``reference`` says what is right, ``reference_name`` by what;
-    ``apart``: in a process of its own, while this one goes on.
+    ``weights`` where they are from; ``bgr`` says that its images have blue first, and ``labels``
+    name its classes, empty where nobody said.
+    ``reference`` says what is right, ``reference_name`` by what; ``apart``: in a process of its
+    own, while this one goes on. ``half``: the reference computes in float16.
     """
 
     title: str
     model: dict[str, Any]
     onnx: onnx.ModelProto
-    input_shape: tuple[int, int, int, int]
-    reference: Callable[[Array], tuple[Array, ...]]
+    inputs: tuple[InputTensor, ...]
+    reference: Callable[..., tuple[Array, ...]]
     reference_name: str = "PyTorch"
     normalisation: Normalisation | None = None
     weights: Weights = "file"
+    bgr: bool = False
+    labels: tuple[str, ...] = ()
     apart: bool = False
+    half: bool = False
 
-    def sample_input(self) -> Array:
-        """A random image batch (N, C, H, W), always the same one."""
-        return sample_of(self.input_shape)
+    @property
+    def image(self) -> InputTensor:
+        """The first input that is images: what a normalisation is for."""
+        return next(one for one in self.inputs if len(one.shape) == IMAGE_RANK)
 
-    def normalised(self, normalisation: Normalisation) -> Source:
+    def sample_inputs(self) -> tuple[Array, ...]:
+        """Random values for every input, always the same ones."""
+        return tuple(
+            sample_of(one.shape, SAMPLE_SEED + index).astype(one.dtype)
+            for index, one in enumerate(self.inputs)
+        )
+
+    def normalised(self, normalisation: Normalisation, *, bgr: bool = False) -> Source:
         """The same, with a normalisation that is known. Raises BadInput where it cannot be."""
-        fault = normalisation.fault(channels=self.input_shape[1])
+        image = self.image
+        channels = image.shape[image.layout.index("C")]
+        fault = normalisation.fault(channels)
+        if fault is None and bgr and channels != COLOURS:
+            fault = f"expected images of {COLOURS} channels for --channel-order bgr, got {channels}"
         if fault is not None:
             raise BadInput(f"{self.title}: {fault}")
-        return replace(self, normalisation=normalisation)
+        return replace(self, normalisation=normalisation, bgr=bgr)
+
+    def labelled(self, labels: Sequence[str]) -> Source:
+        """The same, with a name for each of its classes."""
+        return replace(self, labels=tuple(labels))
 
     def scores(self) -> tuple[Scores | None, ...]:
         """What each output's values are, as scores of classes: see ``network.outputs``."""
@@ -70,39 +96,64 @@ class Source:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Which network: one of ours by its variant, or, where ``onnx`` is given, that file's."""
+    """Which network: one of ours by its variant, or, where ``onnx`` is given, that file's.
 
-    model: str = "mobilenet_v1"
-    alpha: float = 1.0
-    resolution: int = 224
-    batch: int = 1
+    None is what nobody said. ``shapes`` are shapes of the file's inputs, by name.
+    """
+
+    model: str | None = None
+    alpha: float | None = None
+    resolution: int | None = None
+    batch: int | None = None
     onnx: Path | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the model in MODELS."""
+        return self.model or DEFAULT_MODEL
 
     @property
     def stem(self) -> str:
         """What its files are called: mobilenet_v1-1-224, or the ONNX file's name."""
+        batch = "" if self.batch in (None, 1) else f"-b{self.batch}"
         if self.onnx is not None:
-            return self.onnx.stem
-        batch = "" if self.batch == 1 else f"-b{self.batch}"
-        return f"{self.model}-{self.alpha:g}-{self.resolution}{batch}"
+            return f"{self.onnx.stem}{batch}"
+        config = self._config()
+        return f"{self.name}-{config.alpha:g}-{config.resolution}{batch}"
 
     def check(self) -> None:
-        """Raise BadInput, before any work, for a file or a variant that there is not."""
+        """Raise BadInput, before any work, for a file or a variant that there is not.
+
+        Neither may flags be given that would be ignored.
+        """
         if self.onnx is None:
-            models.config_from(self.model, self.alpha, self.resolution)
-        elif not self.onnx.is_file():
+            if self.shapes:
+                raise BadInput(
+                    "--input-shape is for --onnx; --batch and --resolution say it for --model"
+                )
+            self._config()
+            return
+        of_models = {"--model": self.model, "--alpha": self.alpha, "--resolution": self.resolution}
+        ignored = [flag for flag, value in of_models.items() if value is not None]
+        if ignored:
+            raise BadInput(f"{', '.join(ignored)}: not for --onnx, whose file says it; drop it")
+        if not self.onnx.is_file():
             raise BadInput(f"ONNX file {self.onnx}: no such file")
 
     def open(self) -> Source:
         """Export or read the network. Raises BadInput and RunFailed as that does."""
         if self.onnx is not None:
-            return from_onnx(self.onnx)
-        return from_config(models.config_from(self.model, self.alpha, self.resolution), self.batch)
+            return from_onnx(self.onnx, Sizes(self.batch, self.shapes))
+        return from_config(self._config(), self.batch or 1)
+
+    def _config(self) -> models.MobileNetConfig:
+        return models.config_from(self.name, self.alpha or 1.0, self.resolution or 224)
 
 
-def sample_of(shape: tuple[int, ...]) -> Array:
-    """Random images of mean 0 and variance 1, the same ones for the same shape."""
-    return np.random.default_rng(SAMPLE_SEED).standard_normal(shape, dtype=np.float32)
+def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
+    """Random values of mean 0 and variance 1, the same ones for the same shape and seed."""
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
 def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
@@ -125,7 +176,7 @@ def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
         title,
         asdict(config),
         exported,
-        shape,
+        (InputTensor(onnx_export.INPUT_NAME, shape),),
         network.run,
         normalisation=models.normalisation_of(config),
         weights="random",
@@ -133,23 +184,51 @@ def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
     )
 
 
-def from_onnx(path: Path) -> Source:
-    """A network from an ONNX file; ONNX Runtime, or ONNX's own evaluator, says what is right."""
+def from_onnx(path: Path, sizes: Sizes = NO_SIZES) -> Source:
+    """A network from an ONNX file; ONNX Runtime, or ONNX's own evaluator, says what is right.
+
+    ``sizes`` are those that the file leaves open. What is compiled is the file cleaned up, what
+    says what is right is the file as it came. Raises BadInput for one that cannot be compiled.
+    """
     tvm_runtime.compiler()
     model = onnx_export.load(path)
-    dims = onnx_export.image_input(model).type.tensor_type.shape.dim
-    batch, channels, height, width = (dim.dim_value for dim in dims)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    fixed = signature.fix_sizes(model, sizes)
+    inputs = signature.inputs_of(fixed)
+    cleaned = cleaning.clean(fixed)
+    signature.check_outputs(cleaned.model)
+    operators.check_operators(cleaned.model)
+    cleaning.check_weights(cleaned.model, path.name)
     evaluator = onnx_export.evaluator(model)
 
-    def reference(x: Array) -> tuple[Array, ...]:
-        return tuple(evaluator.run(x))
+    def reference(*x: Array) -> tuple[Array, ...]:
+        return tuple(evaluator.run(*x))
 
     return Source(
         path.name,
-        {"onnx_sha256": digest},
-        model,
-        (batch, channels, height, width),
+        provenance_of(path),
+        cleaned.model,
+        inputs,
         reference,
         evaluator.name,
+        half=cleaned.half,
     )
+
+
+def provenance_of(path: Path) -> dict[str, Any]:
+    """The SHA-256 of an ONNX file, and of the files beside it that hold its weights."""
+    import onnx
+
+    known: dict[str, Any] = {"onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    graph = onnx.load_model(str(path), format="protobuf", load_external_data=False)
+    names = {
+        entry.value
+        for tensor in onnx.external_data_helper._get_all_tensors(graph)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if names:
+        known["weights_sha256"] = {
+            name: hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
+            for name in sorted(names)
+        }
+    return known

@@ -83,26 +83,26 @@ class RemoteSession:
         self.threads = threads
         self.device.use_threads(threads)
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
-        """The network's output for ``x``, which has the manifest's input shape and dtype.
+    def run(self, *inputs: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """The network's output for inputs of the manifest's shapes and dtypes.
 
-        Raises BadInput where it has not, RunFailed where the device fails or is lost.
+        Raises BadInput for others, RunFailed where the device fails or is lost.
         """
-        self.set_input(x)
+        self.set_input(*inputs)
         with device_errors(f"{self.bundle.path} does not run"):
             self._infer(*self.arguments)
         results = self.outputs()
         return results if len(results) > 1 else results[0]
 
-    def set_input(self, x: NDArray[Any]) -> None:
-        """Put ``x`` where the device reads it. Raises as ``run`` does."""
-        wanted = self.manifest.inputs[0]
-        if x.shape != wanted.shape or x.dtype != wanted.dtype:
-            from tvm_mobilenet.runtime.session import mismatch
+    def set_input(self, *inputs: NDArray[Any]) -> None:
+        """Put the inputs where the device reads them. Raises as ``run`` does."""
+        for place, x, wanted in zip(self._inputs, inputs, self.manifest.inputs, strict=True):
+            if x.shape != wanted.shape or x.dtype != wanted.dtype:
+                from tvm_mobilenet.runtime.session import mismatch
 
-            raise BadInput(mismatch(x, wanted))
-        with device_errors(f"{self.bundle.path} takes no input"):
-            self._inputs[0].copyfrom(x)
+                raise BadInput(mismatch(x, wanted))
+            with device_errors(f"{self.bundle.path} takes no input"):
+                place.copyfrom(x)
 
     def outputs(self) -> tuple[NDArray[Any], ...]:
         """What the last inference left. Raises RunFailed where the device is lost."""

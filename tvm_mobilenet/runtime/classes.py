@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.bundle.manifest import TensorInfo
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, first_line
 from tvm_mobilenet.runtime.session import Session
 
 
 def check_classifier(session: Session) -> None:
+    """Raise BadInput where the bundle's outputs are not the scores of classes."""
     outputs = session.manifest.outputs
-    if len(outputs) > 1 or len(outputs[0].shape) != 2:
+    if not is_classifier([output.shape for output in outputs]):
         shapes = ", ".join("x".join(map(str, output.shape)) for output in outputs)
         raise BadInput(f"--top: expected a classifier (one N x classes output), got {shapes}")
 
 
-def read_labels(path: Path, output: TensorInfo) -> list[str]:
+def is_classifier(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether outputs of these shapes are one (N, classes)."""
+    return [len(shape) for shape in shapes] == [2]
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The lines of a text file. Raises BadInput where it cannot be read."""
     try:
-        names = path.read_text(encoding="utf-8").splitlines()
+        return tuple(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--labels {path}: cannot be read: {error}") from error
-    if len(names) != output.shape[-1]:
-        raise BadInput(
-            f"--labels {path}: expected {output.shape[-1]} lines, one a class, got {len(names)}"
-        )
-    return names
+        raise BadInput(f"--labels {path}: cannot be read: {first_line(error)}") from error
+
+
+def check_labels(labels: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise BadInput where ``labels`` do not name the classes of outputs of these shapes."""
+    if not is_classifier(shapes):
+        shown = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        raise BadInput(f"--labels: expected a classifier (one N x classes output), got {shown}")
+    classes = shapes[0][-1]
+    if len(labels) != classes:
+        raise BadInput(f"--labels: expected {classes} lines, one a class, got {len(labels)}")
 
 
 def top_classes(
-    count: int, values: NDArray[Any], scores: str | None, names: list[str] | None
+    count: int, values: NDArray[Any], scores: str | None, names: Sequence[str]
 ) -> Iterator[str]:
     """One line per class: index, score, name; a blank line between images.
 

@@ -21,9 +21,9 @@ CPU, POOLED = 1, 2  # DLPack's device, and the virtual machine's allocator that 
 class StaticExecutor:
     """The whole network as one compiled function over one arena.
 
-    The function is ``infer(input, parameters, workspace, output, ...)``; parameters and workspace
-    are 1-D uint8. The arena holds, in this order, parameters, workspace, input and outputs. Its
-    DLPack tensors are made once, so that an inference is a single call.
+    The function is ``infer(input, ..., parameters, workspace, output, ...)``; parameters and
+    workspace are 1-D uint8. The arena holds, in this order, parameters, workspace, inputs and
+    outputs. Its DLPack tensors are made once, so that an inference is a single call.
     """
 
     infer: Callable[[], object]
@@ -36,9 +36,10 @@ class StaticExecutor:
         sizes = [manifest.parameters_bytes, manifest.workspace_bytes, *map(_bytes, tensors)]
         parameters, workspace, *blocks = _allocate(bundle, sizes)
         _read_into(bundle.parameters, parameters)
-        self.input, *outputs = map(_view_as, blocks, tensors)
-        self.outputs = tuple(outputs)
-        arguments = (self.input, parameters, workspace, *self.outputs)
+        views = tuple(map(_view_as, blocks, tensors))
+        self.inputs = views[: len(manifest.inputs)]
+        self.outputs = views[len(manifest.inputs) :]
+        arguments = (*self.inputs, parameters, workspace, *self.outputs)
         self.arguments = tuple(map(tvm_runtime.ffi().from_dlpack, arguments))
         self.parameters = parameters
         self.infer = functools.partial(self.function("infer"), *self.arguments)
@@ -69,10 +70,11 @@ class VmExecutor:
         self._path = bundle.path
         tensors = (*manifest.inputs, *manifest.outputs)
         blocks = _allocate(bundle, [*map(_bytes, tensors)])
-        self.input, *outputs = map(_view_as, blocks, tensors)
-        self.outputs = tuple(outputs)
+        views = tuple(map(_view_as, blocks, tensors))
+        self.inputs = views[: len(manifest.inputs)]
+        self.outputs = views[len(manifest.inputs) :]
         self.parameters = np.empty(0, np.uint8)
-        self.arguments = (tvm_runtime.ffi().from_dlpack(self.input),)
+        self.arguments = tuple(map(tvm_runtime.ffi().from_dlpack, self.inputs))
         self._module = load_module(bundle)
         try:
             machine = self._module.get_function("vm_load_executable", query_imports=True)()

@@ -119,7 +119,7 @@ class OpenLibrary:
 class CudaExecutor(OpenLibrary):
     """The whole network as one graph: input to the GPU, kernels, outputs back.
 
-    ``input`` and ``outputs`` are pinned host memory, which goes with ``close``.
+    ``inputs`` and ``outputs`` are pinned host memory, which goes with ``close``.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -127,17 +127,18 @@ class CudaExecutor(OpenLibrary):
         self.arguments: tuple[Any, ...] = ()
         super().__init__(bundle.library, self.parameters, bundle.path)
         tensors = (*bundle.manifest.inputs, *bundle.manifest.outputs)
-        self.input, *given = (self._tensor(i, info) for i, info in enumerate(tensors))
-        self.outputs = tuple(given)
+        given, *results = (self._tensor(i, info) for i, info in enumerate(tensors))
+        self.inputs: tuple[NDArray[Any], ...] = (given,)  # the compiler makes none with several
+        self.outputs: tuple[NDArray[Any], ...] = tuple(results)
 
     def function(self, name: str) -> Callable[..., None]:
         """A GPU bundle exports no functions over tensors."""
         raise BadInput(f"{self._path}: a bundle for a GPU has no function {name}; it is for CPUs")
 
     def close(self) -> None:
-        """Give the GPU's memory back; ``input`` and ``outputs`` are not to be touched after."""
+        """Give the GPU's memory back; ``inputs`` and ``outputs`` are not to be touched after."""
         super().close()
-        self.input, self.outputs = np.empty(0, self.input.dtype), ()
+        self.inputs, self.outputs = (), ()
 
     def _tensor(self, number: int, info: TensorInfo) -> NDArray[Any]:
         size = int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +12,72 @@ from numpy.typing import NDArray
 from tvm_mobilenet.bundle.layout import describe_array
 from tvm_mobilenet.bundle.manifest import TensorInfo
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.models.normalisation import PIXEL_SCALE, Normalisation, of_flags
 
 # ImageNet's usual evaluation crop: the middle 224 of 256
 CROP_FRACTION = 0.875
 
 
-def read(
-    path: Path, expected: TensorInfo, normalisation: Normalisation | None = None
-) -> NDArray[Any]:
-    """The picture in ``path`` as an array of the input ``expected``, shape (1, 3, H, W).
+@dataclass(frozen=True)
+class Pixels:
+    """How pixels become input values, and whether blue comes first in them."""
+
+    normalisation: Normalisation
+    bgr: bool = False
+
+
+def pixels_of_flags(
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    scale: float | None,
+    order: str | None,
+) -> Pixels | None:
+    """What ``--mean``, ``--std``, ``--scale`` and ``--channel-order`` say; None for none of them.
+
+    Raises BadInput as ``models.normalisation.of_flags`` does.
+    """
+    if scale is None and order is not None:
+        scale = PIXEL_SCALE  # the others' defaults are for --channel-order by itself too
+    given = of_flags(mean, std, scale)
+    return None if given is None else Pixels(given, order == "bgr")
+
+
+def read(path: Path, expected: TensorInfo, pixels: Pixels | None = None) -> NDArray[Any]:
+    """The picture in ``path`` as an array of the input ``expected``: one image of 3 channels.
 
     The shorter side is resized (bilinear) so that the H x W crop in the middle takes 7/8 of it;
-    then ``normalisation``, without it the bundle's. Raises BadInput for a file that is no picture,
+    then ``pixels``, without them the bundle's. Raises BadInput for a file that is no picture,
     a network that takes none or whose normalisation is not known, and where Pillow is not
     installed.
     """
-    if expected.layout != "NCHW" or expected.shape[:2] != (1, 3):
+    sizes = dict(zip(expected.layout, expected.shape, strict=True))
+    if len(sizes) != 4 or (sizes["N"], sizes["C"]) != (1, 3):
         raise BadInput(
             f"--input {path}: the bundle takes {describe_array(expected.shape, expected.dtype)} "
             f"({expected.layout}), not one picture; give a .npy"
         )
-    normalisation = normalisation or expected.normalisation
-    if normalisation is None:
+    if pixels is None and expected.normalisation is not None:
+        pixels = Pixels(expected.normalisation, expected.channel_order == "bgr")
+    if pixels is None:
         raise BadInput(
             f"--input {path}: the bundle does not say how pixels become its input; give --mean and "
             "--std as the network was trained (see --help), or a .npy"
         )
-    fault = normalisation.fault(channels=3)
+    fault = pixels.normalisation.fault(channels=3)
     if fault is not None:
         raise BadInput(f"--mean, --std, --scale: {fault}")
-    pixels = _crop(path, height=expected.shape[2], width=expected.shape[3])
-    return normalise(pixels, normalisation).astype(expected.dtype)
+    values = normalise(_crop(path, sizes["H"], sizes["W"]), pixels)
+    if expected.layout == "NCHW":
+        values = values.transpose(2, 0, 1)
+    return np.ascontiguousarray(values[np.newaxis]).astype(expected.dtype)
 
 
-def normalise(pixels: NDArray[np.uint8], normalisation: Normalisation) -> NDArray[np.float32]:
-    """``pixels`` of shape (H, W, 3), 0 to 255, as input values of shape (1, 3, H, W)."""
-    mean = np.array(normalisation.mean, np.float32)
-    std = np.array(normalisation.std, np.float32)
-    values = (pixels * np.float32(normalisation.scale) - mean) / std
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[np.newaxis])
+def normalise(picture: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.float32]:
+    """A picture in RGB, shape (H, W, 3), 0 to 255, as input values of that shape."""
+    how = pixels.normalisation
+    mean, std = np.array(how.mean, np.float32), np.array(how.std, np.float32)
+    values: NDArray[np.float32] = (picture * np.float32(how.scale) - mean) / std
+    return values[..., ::-1] if pixels.bgr else values
 
 
 def _crop(path: Path, height: int, width: int) -> NDArray[np.uint8]:

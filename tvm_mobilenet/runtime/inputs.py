@@ -1,32 +1,68 @@
-"""What a network is run on: an array in a .npy, or a picture."""
+"""What a network is run on: arrays in a .npy or .npz, or a picture."""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.bundle.manifest import TensorInfo
+from tvm_mobilenet.errors import BadInput, first_line
 from tvm_mobilenet.runtime import image
-from tvm_mobilenet.runtime.session import Session, mismatch
+from tvm_mobilenet.runtime.image import Pixels
+from tvm_mobilenet.runtime.session import mismatch
+
+ARRAY, ARRAYS = ".npy", ".npz"
 
 
 def is_array(path: Path) -> bool:
-    return path.suffix.lower() == ".npy"
+    """Whether the file's name says that it holds arrays, and no picture."""
+    return path.suffix.lower() in (ARRAY, ARRAYS)
 
 
-def read_input(path: Path, session: Session, normalisation: Normalisation | None) -> NDArray[Any]:
-    """The array in a .npy, or a picture, checked against what the network takes."""
-    expected = session.manifest.inputs[0]
+def read_inputs(
+    path: Path, expected: Sequence[TensorInfo], pixels: Pixels | None
+) -> tuple[NDArray[Any], ...]:
+    """The array in a .npy, those in a .npz by name, or a picture, checked against ``expected``.
+
+    Raises BadInput for what the network does not take, and what cannot be read.
+    """
+    if path.suffix.lower() == ARRAYS:
+        return _read_named(path, expected)
+    if len(expected) > 1:
+        names = ", ".join(one.name for one in expected)
+        raise BadInput(
+            f"--input {path}: the bundle takes {len(expected)} inputs; give a {ARRAYS} with the "
+            f"arrays {names}"
+        )
     if not is_array(path):
-        return image.read(path, expected, normalisation)
+        return (image.read(path, expected[0], pixels),)
     try:
         x: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"--input {path}: not a readable .npy: {error}") from error
+        raise BadInput(f"--input {path}: not a readable .npy: {first_line(error)}") from error
+    return (_checked(path, x, expected[0]),)
+
+
+def _read_named(path: Path, expected: Sequence[TensorInfo]) -> tuple[NDArray[Any], ...]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise BadInput(f"--input {path}: not a readable .npz: {first_line(error)}") from error
+    names = [one.name for one in expected]
+    if set(arrays) != set(names):
+        raise BadInput(
+            f"--input {path}: expected the arrays {', '.join(names)}, got {', '.join(arrays)}"
+        )
+    return tuple(_checked(path, arrays[one.name], one) for one in expected)
+
+
+def _checked(path: Path, x: NDArray[Any], expected: TensorInfo) -> NDArray[Any]:
     if x.shape != expected.shape or x.dtype != expected.dtype:
         raise BadInput(f"--input {path}: {mismatch(x, expected)}")
     if not np.isfinite(x).all():

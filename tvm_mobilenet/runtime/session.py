@@ -21,13 +21,13 @@ from tvm_mobilenet.runtime.cuda import CudaExecutor
 class Executor(Protocol):
     """Runs one network over buffers of its own."""
 
-    input: NDArray[Any]
+    inputs: tuple[NDArray[Any], ...]
     outputs: tuple[NDArray[Any], ...]
     arguments: tuple[Any, ...]  # what ``infer`` passes: DLPack tensors over the arena
     parameters: NDArray[np.uint8]
 
     @property
-    def infer(self) -> Callable[[], object]: ...  # reads ``input``, fills ``outputs``
+    def infer(self) -> Callable[[], object]: ...  # reads ``inputs``, fills ``outputs``
 
     def function(self, name: str) -> Callable[..., None]: ...
 
@@ -44,9 +44,9 @@ EXECUTORS: dict[str, Callable[[Bundle], Executor]] = {
 class Session:
     """A bundle ready to run. Close it, or use it as a context manager.
 
-    ``run`` may be called from several threads, and takes one at a time. ``input`` and ``outputs``
-    are the arrays that the compiled code itself reads and writes: fill ``input``, call
-    ``infer_in_place`` and read ``outputs`` to run without a copy, from one thread.
+    ``run`` may be called from several threads, and takes one at a time. ``inputs`` and ``outputs``
+    are the arrays that the compiled code itself reads and writes: fill ``inputs`` (``input`` is
+    the first), call ``infer_in_place`` and read ``outputs`` to run without a copy, from one thread.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
@@ -63,9 +63,10 @@ class Session:
             thread_pool.use(threads)
         executor = EXECUTORS[self.manifest.executor](bundle)
         self._executor: Executor | None = executor
-        self.input = executor.input
+        self.inputs = executor.inputs
+        self.input = self.inputs[0]
         self.outputs = executor.outputs
-        self._shape, self._dtype = self.input.shape, self.input.dtype
+        self._forms = [(one.shape, one.dtype) for one in self.inputs]
         self._infer: Callable[[], object] | None = executor.infer
         self._one_at_a_time = threading.Lock()
 
@@ -81,22 +82,31 @@ class Session:
         """The first output, which is the only one of a classifier."""
         return self.outputs[0]
 
-    def run(self, x: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
-        """The network's output for ``x``, or a tuple where it has several; the caller's to keep.
+    def run(self, *inputs: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """The network's output, or a tuple where it has several; the caller's to keep.
 
-        ``x`` has the manifest's input shape (N, C, H, W) and dtype; BadInput where it has not.
+        Each of ``inputs`` has the manifest's shape, such as (N, C, H, W), and dtype; BadInput where
+        one has not, or they are not as many.
         """
-        if not isinstance(x, np.ndarray) or x.shape != self._shape or x.dtype != self._dtype:
-            raise BadInput(mismatch(x, self.manifest.inputs[0]))
+        if len(inputs) != len(self._forms):
+            expected = ", ".join(one.name for one in self.manifest.inputs)
+            raise BadInput(
+                f"expected {len(self._forms)} input(s) ({expected}), got {len(inputs)}; give each "
+                "of them, in this order"
+            )
+        for number, (x, (shape, dtype)) in enumerate(zip(inputs, self._forms, strict=True)):
+            if not isinstance(x, np.ndarray) or x.shape != shape or x.dtype != dtype:
+                raise BadInput(mismatch(x, self.manifest.inputs[number]))
         with self._one_at_a_time:
             self._check_open()
-            np.copyto(self.input, x)
+            for place, x in zip(self.inputs, inputs, strict=True):
+                np.copyto(place, x)
             self.infer_in_place()
             results = tuple(output.copy() for output in self.outputs)
         return results if len(results) > 1 else results[0]
 
     def infer_in_place(self) -> None:
-        """Run on what ``input`` holds and leave the result in ``outputs``."""
+        """Run on what ``inputs`` hold and leave the result in ``outputs``."""
         infer = self._check_open()
         if self._on_cpu:
             thread_pool.use(self.threads)  # the calling thread may be another, or set differently
@@ -114,8 +124,8 @@ class Session:
             executor.close()
         self.bundle.close()
         # what the caller still holds of these views keeps the arena alive
-        self.input = np.empty(0, self._dtype)
-        self.outputs = ()
+        self.input = np.empty(0, self._forms[0][1])
+        self.inputs = self.outputs = ()
 
     def _check_open(self) -> Callable[[], object]:
         if self._infer is None:

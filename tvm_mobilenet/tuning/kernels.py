@@ -29,7 +29,7 @@ class Networks:
         network = self.network
         if network.onnx is not None:
             return str(network.onnx)
-        return f"{network.model}, all variants" if self.sweep else network.stem
+        return f"{network.name}, all variants" if self.sweep else network.stem
 
     def check(self) -> None:
         """Raise BadInput, before any work, for a file or a variant that there is not."""
@@ -45,7 +45,7 @@ class Networks:
             yield self.network.open()
             return
         for number, (alpha, resolution) in enumerate(VARIANTS, 1):
-            what = f"{self.network.model} {alpha}-{resolution}"
+            what = f"{self.network.name} {alpha}-{resolution}"
             print(f"loading {what}, {number} of {len(VARIANTS)}", file=sys.stderr, flush=True)
             yield replace(self.network, alpha=alpha, resolution=resolution).open()
 

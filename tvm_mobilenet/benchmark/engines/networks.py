@@ -94,6 +94,31 @@ def from_onnx(
     )
 
 
+def with_fixed_sizes(path: Path, shape: tuple[int, ...], folder: Path) -> Path:
+    """The ONNX file, or where it leaves sizes open a copy in ``folder`` for one input ``shape``.
+
+    Engines plan for shapes that they know, and a bundle knows its own. Raises BadInput where the
+    file is none for that shape.
+    """
+    fixed: Path = processes.call(_fix_sizes, path, shape, folder)
+    return fixed
+
+
+def _fix_sizes(path: Path, shape: tuple[int, ...], folder: Path) -> Path:
+    import onnx
+
+    from tvm_mobilenet.network import onnx_export, signature
+
+    model = onnx_export.load(path)
+    (image,) = signature.real_inputs(model)
+    if all(dim.dim_value > 0 for dim in image.type.tensor_type.shape.dim):
+        return path
+    fixed = signature.fix_sizes(model, signature.Sizes(shapes={image.name: shape}))
+    copy = folder / path.name
+    onnx.save_model(onnx.shape_inference.infer_shapes(fixed), str(copy))
+    return copy
+
+
 def _run_pytorch(
     config: models.MobileNetConfig, batch: int, onnx_path: Path | None
 ) -> tuple[Array, tuple[Array, ...]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tvm_mobilenet.compiler.precision import TOLERANCES
-from tvm_mobilenet.numerics import relative_error
+from tvm_mobilenet.numerics import difference, largest
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
@@ -21,17 +19,18 @@ class WrongResult(Exception):
 def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -> float:
     """The largest absolute difference over all outputs.
 
-    Raises WrongResult where a shape, the number of outputs or a relative error ‖a - b‖ / ‖b‖ is
-    not what ``precision`` allows.
+    Raises WrongResult where a shape, the number of outputs or a difference is not what
+    ``precision`` allows (``numerics.Difference``).
     """
     shapes, expected_shapes = [a.shape for a in outputs], [b.shape for b in expected]
     if shapes != expected_shapes:
         raise WrongResult(f"wrong result: expected output shapes {expected_shapes}, got {shapes}")
-    error = max(relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
-    # Not "error > tolerance": a result of NaN is wrong as well.
-    if not error <= TOLERANCES[precision]:
+    tolerance = TOLERANCES[precision]
+    found = [difference(a, b) for a, b in zip(outputs, expected, strict=True)]
+    worst = largest(found, tolerance)
+    if not worst.within(tolerance):
         raise WrongResult(
-            f"wrong result: relative error {error:.1e} against the reference, "
-            f"allowed {TOLERANCES[precision]:.0e}"
+            f"wrong result: relative error {worst.relative:.1e} against the reference, "
+            f"allowed {tolerance:.0e}"
         )
-    return max(float(np.abs(a - b).max()) for a, b in zip(outputs, expected, strict=True))
+    return max(one.absolute for one in found)

@@ -28,7 +28,8 @@ def _profile_here(request: BenchRequest) -> Iterator[tuple[str, Profile]]:
     (bundle,) = request.bundles
     for threads in request.threads:
         with load(bundle, threads) as session:
-            session.input[...] = session.bundle.sample_input()
+            for place, x in zip(session.inputs, session.bundle.sample_inputs(), strict=True):
+                place[...] = x
             yield f"{bundle}, threads: {threads}", profile(LocalNetwork(session))
 
 
@@ -41,6 +42,6 @@ def _profile_there(request: BenchRequest) -> Iterator[tuple[str, Profile]]:
     key = request.key or find_rpc_key(*read_targets(request.bundles))
     for threads in request.threads:
         with load(bundle, request.tracker, key, threads) as session:
-            session.set_input(session.bundle.sample_input())
+            session.set_input(*session.bundle.sample_inputs())
             title = f"{bundle} on {session.about.cpu}, threads: {threads}"
             yield title, profile(RemoteNetwork(session), request.plan.min_runs)

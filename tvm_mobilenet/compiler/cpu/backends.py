@@ -9,6 +9,7 @@ from tvm_mobilenet.compiler.backend import Finished
 from tvm_mobilenet.compiler.cpu.lowering import lower_module
 from tvm_mobilenet.compiler.cpu.native_code import generate
 from tvm_mobilenet.compiler.cpu.static_program import make_static
+from tvm_mobilenet.compiler.cpu.topk import legalize_topk
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
@@ -24,7 +25,7 @@ class _CpuBackend:
         self.rules = rules if options.strassen else rules - STRASSEN
 
     def legalize(self) -> tvm.transform.Pass:
-        return legalize(self.vector_width, self.rules)
+        return tvm.transform.Sequential([legalize(self.vector_width, self.rules), legalize_topk])
 
 
 class StaticBackend(_CpuBackend):

@@ -1,6 +1,6 @@
 """The static program: the whole network as one function over one planned workspace.
 
-A network of static shape needs no interpreter: ``infer(input, parameters, workspace, output…)``
+A network of static shape needs no interpreter: ``infer(input…, parameters, workspace, output…)``
 runs one kernel after the other, each on pointers at fixed offsets. Nothing is allocated, checked
 or dispatched between kernels, and all threads enter one parallel region: between kernels they only
 wait for each other.
@@ -19,14 +19,15 @@ from tvm import tirx
 from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
 
+from tvm_mobilenet.compiler.cpu.distinct_outputs import give_out_apart
 from tvm_mobilenet.compiler.cpu.sharing import Counters, on_cpu
 from tvm_mobilenet.compiler.memory_plan import (
-    INPUT,
     PARAMETERS,
     WORKSPACE,
     KernelCall,
     KernelStep,
     MemoryPlan,
+    input_buffer,
     output,
     plan_memory,
 )
@@ -43,7 +44,7 @@ class StaticProgram:
     """What the compiler makes native and a session runs.
 
     ``module`` holds the exported functions and the kernels, ``parameters`` is what ``infer`` gets
-    as its second argument, ``calls`` are the kernels in order of execution.
+    after its inputs, ``calls`` are the kernels in order of execution.
     """
 
     module: tvm.IRModule
@@ -59,6 +60,7 @@ def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticP
     target has ``cores`` share the kernels by work stealing. Raises BadInput for a module with an
     operator that has no kernel.
     """
+    mod = give_out_apart(mod, vector_width)
     plan = plan_memory(mod, ALIGNMENT)
     counters = Counters(plan.workspace_bytes, len(plan.steps), cores)
     plan = replace(plan, workspace_bytes=counters.end)
@@ -82,8 +84,9 @@ def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticP
 
 def argument_buffers(plan: MemoryPlan) -> dict[str, tirx.Buffer]:
     """The arguments of ``infer``, in order."""
+    inputs = {input_buffer(index): one for index, one in enumerate(plan.inputs)}
     buffers = {
-        INPUT: tensor_buffer(INPUT, plan.input),
+        **{name: tensor_buffer(name, one) for name, one in inputs.items()},
         PARAMETERS: byte_buffer(PARAMETERS, len(plan.parameters)),
         WORKSPACE: byte_buffer(WORKSPACE, max(plan.workspace_bytes, 1)),
     }

@@ -14,6 +14,7 @@ from tvm import tirx
 from tvm_mobilenet.compiler import memory_plan
 from tvm_mobilenet.compiler.cuda.lowering import DeviceKernel
 from tvm_mobilenet.compiler.memory_plan import KernelCall, nbytes, plan_memory
+from tvm_mobilenet.errors import BadInput
 
 ALIGNMENT = 256  # bytes: what cudaMalloc gives, and twice a 128-byte cache line
 PARAMETERS, WORKSPACE, INPUT, OUTPUTS = range(4)  # as host.c numbers the buffers
@@ -56,9 +57,11 @@ class GpuProgram:
 def make_program(mod: tvm.IRModule) -> GpuProgram:
     """From a Relax module whose ``main`` is kernel calls and reshapes only.
 
-    Raises BadInput for one with an operator that has no kernel.
+    Raises BadInput for one with an operator that has no kernel, or with several inputs.
     """
     plan = plan_memory(mod, ALIGNMENT)
+    if len(plan.inputs) > 1:
+        raise BadInput(f"a GPU's bundle has one input, this network {len(plan.inputs)}")
     numbers = {
         memory_plan.PARAMETERS: PARAMETERS,
         memory_plan.WORKSPACE: WORKSPACE,
@@ -72,7 +75,7 @@ def make_program(mod: tvm.IRModule) -> GpuProgram:
         )
         for step in plan.steps
     )
-    sizes = [plan.workspace_bytes, nbytes(plan.input), *map(nbytes, plan.outputs)]
+    sizes = [plan.workspace_bytes, *map(nbytes, plan.inputs), *map(nbytes, plan.outputs)]
     return GpuProgram(
         {
             str(gvar.name_hint): func

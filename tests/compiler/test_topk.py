@@ -1,0 +1,71 @@
+"""The kernel for TopK: order, ties and both directions, as NumPy's stable sort has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from numpy.typing import NDArray
+from onnx import helper
+from support import foreign_onnx
+from support.foreign_onnx import FLOAT, INT64
+
+from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.compiler.cpu.topk import topk_kernel
+from tvm_mobilenet.compiler.options import CompileOptions, Executor
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network import source
+from tvm_mobilenet.runtime.session import load
+
+node = helper.make_node
+
+
+def run(data: NDArray[np.float32], count: int, *, largest: bool) -> list[Any]:
+    rows, size = data.shape
+    kernel = topk_kernel(rows, size, count, "int64", largest=largest)
+    library = tvm.compile(kernel.with_attr("global_symbol", "main"), target="llvm")
+    outputs = [
+        tvm.runtime.tensor(np.zeros((rows, count), dtype)) for dtype in (np.float32, np.int64)
+    ]
+    library["main"](tvm.runtime.tensor(data), *outputs)
+    return [output.numpy() for output in outputs]
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(("size", "count"), [(7, 7), (40, 5), (1, 1)])
+def test_it_is_a_stable_sort(
+    size: int, count: int, *, largest: bool, rng: np.random.Generator
+) -> None:
+    data = rng.integers(-4, 4, (3, size)).astype(np.float32)  # so few that many are equal
+    values, indices = run(data, count, largest=largest)
+    order = np.argsort(-data if largest else data, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_array_equal(values, np.take_along_axis(data, order, 1))
+
+
+SIZES: dict[str, tuple[Executor, tuple[int, int]]] = {
+    "static, channels of one pixel": ("static", (1, 1)),
+    "vm": ("vm", (1, 1)),
+    "over channels of an image": ("static", (4, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_in_a_network_of_a_batch(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    executor, size = SIZES[kind]
+    nodes = [
+        node("Relu" if size != (1, 1) else "GlobalAveragePool", ["x"], ["p"]),
+        node("TopK", ["p", "k"], ["best", "which"], axis=1, largest=0),
+    ]
+    outputs = {"best": FLOAT, "which": INT64}
+    model = foreign_onnx.network({"x": (2, 5, 4, 3)}, nodes, outputs, {"k": np.array([3])})
+    network = source.from_onnx(foreign_onnx.save(model, tmp_path))
+    options = CompileOptions(target.resolve("x86"), executor=executor)
+    x = rng.standard_normal((2, 5, 4, 3), dtype=np.float32)
+    with load(build_bundle(network, options, tmp_path / "out").path) as session:
+        for got, right in zip(session.run(x), network.reference(x), strict=True):
+            assert (got.dtype, got.shape) == (right.dtype, right.shape)
+            np.testing.assert_allclose(got, right, rtol=1e-5)

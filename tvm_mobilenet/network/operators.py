@@ -1,0 +1,65 @@
+"""Which operators of a network cannot be compiled, said all at once and before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.network.cleaning import described
+
+if TYPE_CHECKING:
+    import onnx
+
+# How much these give out depends on the values that come in, and a bundle's shapes are fixed.
+OF_ANY_SIZE = frozenset(
+    ("AllClassNMS", "EfficientNMS_TRT", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique")
+)
+STANDARD_DOMAINS = ("", "ai.onnx")
+# handled by TVM's importer beside its table
+BESIDE_THE_TABLE = frozenset(("Constant", "If"))
+MOST_NODES = 3  # named of each operator
+
+
+def check_operators(model: onnx.ModelProto) -> None:
+    """Raise BadInput, naming every operator that cannot be compiled and nodes of it."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    importers = {*onnx_frontend._get_convert_map(), *BESIDE_THE_TABLE}
+    missing: dict[str, list[onnx.NodeProto]] = {}
+    unsized: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        if node.op_type in OF_ANY_SIZE:
+            unsized.setdefault(node.op_type, []).append(node)
+        elif node.op_type not in importers or not _is_ours_to_read(node):
+            missing.setdefault(node.op_type, []).append(node)
+    faults = []
+    if missing:
+        faults.append(
+            f"TVM has no importer for {_listed(missing)}; export the network with other operators, "
+            "or end it before them"
+        )
+    if unsized:
+        faults.append(
+            f"the size of what {_listed(unsized)} gives depends on the image, and a bundle's "
+            "shapes are fixed; end the network before it, and do that part in the program that "
+            "runs the bundle"
+        )
+    if faults:
+        raise BadInput(f"ONNX model not supported: {'; and '.join(faults)}")
+
+
+def _is_ours_to_read(node: onnx.NodeProto) -> bool:
+    """False for another domain's operator that only shares its name with one of ONNX's."""
+    import onnx
+
+    return node.domain in STANDARD_DOMAINS or not onnx.defs.has(node.op_type)
+
+
+def _listed(nodes: dict[str, list[onnx.NodeProto]]) -> str:
+    return ", ".join(
+        described(found[0])
+        if len(found) == 1
+        else f"{', '.join(map(described, found[:MOST_NODES]))}"
+        + (f" and {len(found) - MOST_NODES} more {kind}" if len(found) > MOST_NODES else "")
+        for kind, found in nodes.items()
+    )
