@@ -47,9 +47,7 @@ class Sweep:
             peers = cases.peer_candidates(against, network, architecture)
             yield cases.Case(network, (ours, *peers))
 
-    def compile(
-        self, config: models.MobileNetConfig, output: Path, architecture: str | None
-    ) -> Candidate:
+    def compile(self, config: models.Config, output: Path, architecture: str | None) -> Candidate:
         """A variant as one that takes part, or one that is absent because it does not compile."""
         try:
             processes.call(_compile, self, config, output)
@@ -59,7 +57,7 @@ class Sweep:
             return Candidate(OURS, ENGINES[OURS], architecture or platform.machine(), absent=reason)
 
 
-def _compile(sweep: Sweep, config: models.MobileNetConfig, output: Path) -> None:
+def _compile(sweep: Sweep, config: models.Config, output: Path) -> None:
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records

@@ -74,22 +74,22 @@ class NetworkSpec:
 
     model: str = "mobilenet_v1"
     alpha: float = 1.0
-    resolution: int = 224
+    resolution: int | None = None  # the published one
     batch: int = 1
     onnx: Path | None = None
 
     @property
     def stem(self) -> str:
-        """What its files are called: mobilenet_v1-1-224, or the ONNX file's name."""
+        """What its files are called: mobilenet_v1-1-224, resnet18-224, or the ONNX file's name."""
         if self.onnx is not None:
             return self.onnx.stem
         batch = "" if self.batch == 1 else f"-b{self.batch}"
-        return f"{self.model}-{self.alpha:g}-{self.resolution}{batch}"
+        return f"{self.model}-{models.variant_of(self._config())}{batch}"
 
     def check(self) -> None:
         """Raise BadInput, before any work, for a file or a variant that there is not."""
         if self.onnx is None:
-            models.config_from(self.model, self.alpha, self.resolution)
+            self._config()
         elif not self.onnx.is_file():
             raise BadInput(f"ONNX file {self.onnx}: no such file")
 
@@ -97,7 +97,10 @@ class NetworkSpec:
         """Export or read the network. Raises BadInput and RunFailed as that does."""
         if self.onnx is not None:
             return from_onnx(self.onnx)
-        return from_config(models.config_from(self.model, self.alpha, self.resolution), self.batch)
+        return from_config(self._config(), self.batch)
+
+    def _config(self) -> models.Config:
+        return models.config_from(self.model, self.alpha, self.resolution)
 
 
 def sample_of(shape: tuple[int, ...]) -> Array:
@@ -105,7 +108,7 @@ def sample_of(shape: tuple[int, ...]) -> Array:
     return np.random.default_rng(SAMPLE_SEED).standard_normal(shape, dtype=np.float32)
 
 
-def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
+def from_config(config: models.Config, batch: int = 1) -> Source:
     """One of our models, exported. Raises RunFailed where the export differs from PyTorch.
 
     PyTorch runs in a process of its own, which goes with the source's ``reference``.
@@ -120,7 +123,7 @@ def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
     if kept is None:
         export_cache.keep(config, shape, model)
     exported = onnx.load_model_from_string(model)
-    title = f"{models.name_of(config)} {config.alpha:g}-{config.resolution}"
+    title = f"{models.name_of(config)} {models.variant_of(config)}"
     return Source(
         title,
         asdict(config),
