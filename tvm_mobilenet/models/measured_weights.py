@@ -30,10 +30,13 @@ from tvm_mobilenet.models.random_weights import (
 # As many images as give a channel of the last map, a 32nd of the size, about this many values.
 LAST_MAP_VALUES = 96
 LEAST_IMAGES = 4
-# Of the layer's own size: what hardly changes from image to image is mostly rounding, and a channel
-# that is alive in few of these images may be in all of others. Neither is blown up more than this.
-LEAST_STD = 0.25
-LEAST_GATE_STD = 1.0  # gates hardly change from image to image: what they multiply does
+# Of all channels' own: one that is alive in few of these images may be in all of others, and is not
+# blown up more than this.
+LEAST_STD = 0.5
+# Of its own size, for a layer without a norm: what hardly changes from image to image is mostly
+# rounding.
+LEAST_SPREAD = 0.5
+LEAST_GATE_SPREAD = 1.0  # gates need not change: what they multiply does
 # What a branch adds to those beside it is small, as in trained networks: else each of many blocks
 # would multiply what two ways of rounding differ by.
 BRANCH_SCALE = 0.3
@@ -66,7 +69,8 @@ def fill(network: nn.Module, input_shape: tuple[int, int, int], seed: int) -> No
         if isinstance(module, nn.BatchNorm2d):
             _fill_norm(module, inputs[0], rng, BRANCH_SCALE if module in branch_ends else 1)
         elif isinstance(module, nn.Conv2d | nn.Linear):
-            _fill_layer(module, inputs[0], rng, LEAST_GATE_STD if module in gates else LEAST_STD)
+            least = LEAST_GATE_SPREAD if module in gates else LEAST_SPREAD
+            _fill_layer(module, inputs[0], rng, least)
 
     hooks = [module.register_forward_pre_hook(fill_module) for module in network.modules()]
     with torch.no_grad():
