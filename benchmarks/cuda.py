@@ -158,7 +158,7 @@ class Torch:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         dtype = torch.float16 if manifest.precision == "fp16" else torch.float32
-        network: Any = models.build(models.MobileNetConfig.from_dict(dict(manifest.model))).eval()
+        network: Any = models.build(models.from_dict(dict(manifest.model))).eval()
         self.network = network.to("cuda", dtype).to(memory_format=torch.channels_last)
         shape = manifest.inputs[0].shape
         self.pinned = torch.empty(shape, pin_memory=True)
@@ -289,7 +289,7 @@ def row(
     manifest = loaded.manifest
     batch, _, resolution, _ = manifest.inputs[0].shape
     return schema.ResultRow(
-        model=models.name_of(models.MobileNetConfig.from_dict(dict(manifest.model))),
+        model=models.name_of(models.from_dict(dict(manifest.model))),
         alpha=float(manifest.model["alpha"]),
         resolution=resolution,
         batch=batch,

@@ -71,8 +71,8 @@ def compile_bundle(
     """Compile a network into the bundle ``output``, a folder or a .tar, and return its path.
 
     The network is the one in the file ``onnx``, or one of ours: ``model`` may hold ``name`` (one of
-    ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of ``MobileNetConfig``, and
-    its weights are random. ``target`` is a family, a name in ``targets/`` or a TOML file, as on the
+    ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of its configuration, and its
+    weights are random. ``target`` is a family, a name in ``targets/`` or a TOML file, as on the
     command line. ``batch`` and ``input_shapes``, by name, fix the sizes that an ONNX file leaves
     open; ``tuning_records`` is a folder of records, ``"none"`` for default schedules, or None for
     the target's records where there are any; ``normalisation`` is how pixels become the input,

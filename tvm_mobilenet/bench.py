@@ -19,7 +19,6 @@ from tvm_mobilenet import cli, extras
 from tvm_mobilenet.benchmark.engines import PEERS, parse_peers
 from tvm_mobilenet.benchmark.request import BenchRequest
 from tvm_mobilenet.benchmark.rounds import PATIENCE, make_plan
-from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS, VARIANTS
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
@@ -50,10 +49,8 @@ def _make_parser() -> argparse.ArgumentParser:
     what = "time the layers of one BUNDLE against what a core can do at best; no peers"
     add("--profile", action="store_true", help=what)
     add("--json", type=Path, metavar="FILE", help="write the results here")
-    what = "the network of a bundle compiled from ONNX"
-    add("--onnx", type=Path, metavar="FILE", help=what)
-    what = "per engine (default: 3s)"
-    add("--min-time", type=cli.duration, default=3.0, metavar="S", help=what)
+    add("--onnx", type=Path, metavar="FILE", help="the network of a bundle compiled from ONNX")
+    add("--min-time", type=cli.duration, default=3.0, metavar="S", help="per engine (default: 3s)")
     add("--min-runs", type=cli.positive_int, default=100, metavar="N", help="(default: 100)")
     what = (
         "how long in all to wait, before turns, while the machine is slower than it has been; not "
@@ -62,10 +59,13 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--patience", type=cli.duration, metavar="S", help=what)
     cli.add_target_flag(parser)
 
-    add = parser.add_argument_group("sweep").add_argument
-    alphas, resolutions = (", ".join(f"{one:g}" for one in some) for some in (ALPHAS, RESOLUTIONS))
-    what = f"compile and time all {len(VARIANTS)} variants: alpha {alphas} by {resolutions}"
-    add("--sweep", action="store_true", help=what)
+    group = parser.add_argument_group("sweep")
+    which = group.add_mutually_exclusive_group().add_argument
+    what = "compile and time MobileNetV1's 16 variants: alpha 1 to 0.25 by resolution 224 to 128"
+    which("--sweep", dest="sweep", action="store_const", const="variants", help=what)
+    what = "compile and time the networks people ship"
+    which("--zoo", dest="sweep", action="store_const", const="zoo", help=what)
+    add = group.add_argument
     add("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     what = "compile with these records instead of those that are found"
     add("--tuning-records", type=Path, metavar="DIR", help=what)
@@ -92,7 +92,7 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
         threads=args.threads,
         plan=make_plan(args.min_runs, args.min_time, args.patience),
         onnx=args.onnx,
-        sweep=Sweep(args.target, args.batch, args.tuning_records) if args.sweep else None,
+        sweep=args.sweep and Sweep(args.target, args.batch, args.tuning_records, args.sweep),
         profile=args.profile,
         tracker=args.rpc_tracker,
         key=args.rpc_key,

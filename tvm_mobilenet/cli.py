@@ -59,11 +59,9 @@ def alpha(text: str) -> float:
 
 
 def resolution(text: str) -> int:
-    """An input size in pixels: a multiple of 32, at least 32."""
-    if not text.isdecimal() or int(text) < 32 or int(text) % 32:
-        raise argparse.ArgumentTypeError(
-            f"resolution must be a multiple of 32 from 32 up, got {text!r}"
-        )
+    """An input size in pixels, at least 32; a network may take certain sizes only."""
+    if not text.isdecimal() or int(text) < 32:
+        raise argparse.ArgumentTypeError(f"resolution must be at least 32, got {text!r}")
     return int(text)
 
 
@@ -132,9 +130,15 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="a name in MODELS (default: mobilenet_v1)",
     )
-    group.add_argument("--alpha", type=alpha, help="width multiplier in (0, 2] (default: 1.0)")
     group.add_argument(
-        "--resolution", type=resolution, help="input size, a multiple of 32 (default: 224)"
+        "--alpha",
+        type=alpha,
+        help="width multiplier in (0, 2], of networks that have one (default: 1.0)",
+    )
+    group.add_argument(
+        "--resolution",
+        type=resolution,
+        help="input size; a multiple of 32 for MobileNetV1 (default: the published one)",
     )
     group.add_argument(
         "--batch",

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from tvm_mobilenet import cli, models
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.cost import FORMAT_VERSION, as_dict, paper_variants
-from tvm_mobilenet.models.stages import MobileNetConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the ``cost`` stage; returns the exit status."""
     parser = cli.make_parser("cost", "Multiply-adds and parameters by layer and by type.")
     parser.add_argument(
-        "--model", default="mobilenet_v1", metavar="M", help="a name in MODELS (%(default)s)"
+        "--model", default=models.DEFAULT_MODEL, metavar="M", help="a name in MODELS (%(default)s)"
     )
     parser.add_argument(
         "--alpha", type=cli.alpha, default=1.0, help="width multiplier in (0, 2] (%(default)s)"
@@ -25,14 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--resolution",
         type=cli.resolution,
-        default=224,
-        help="input size, a multiple of 32 (%(default)s)",
+        help="input size; a multiple of 32 for MobileNetV1 (the published one)",
     )
     parser.add_argument(
         "--classes", type=cli.positive_int, default=1000, help="classes told apart (%(default)s)"
     )
     parser.add_argument(
-        "--paper", action="store_true", help="the paper's 16 variants and two relatives instead"
+        "--paper",
+        action="store_true",
+        help="the 16 variants of MobileNetV1's paper and its two relatives instead",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     # checked even with --paper, where it would go unnoticed otherwise
     config = models.config_from(args.model, args.alpha, args.resolution, num_classes=args.classes)
-    if args.paper and config != MobileNetConfig():
+    if args.paper and config != models.config_from(models.DEFAULT_MODEL):
         raise BadInput("--paper prints its own variants; drop --model, --alpha and the like")
     if args.json:
         chosen = paper_variants() if args.paper else [config]

@@ -94,8 +94,9 @@ def test_a_wrong_bundle_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), or --sweep"),
-        (["--sweep", "tiny.tar"], "--sweep compiles its own bundles; drop BUNDLE and --onnx"),
+        ([], "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), --sweep or --zoo"),
+        (["--sweep", "tiny.tar"], "--sweep and --zoo compile their own bundles; drop BUNDLE and"),
+        (["--zoo", "tiny.tar"], "--sweep and --zoo compile their own bundles; drop BUNDLE and"),
         (["none.tar"], "none.tar: no such bundle"),
         (["tiny.tar", "--onnx", "none.onnx"], "--onnx none.onnx: no such file"),
         (["tiny.tar", "--onnx", "tiny.tar"], "compiled from another ONNX file than tiny.tar"),
@@ -146,15 +147,16 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     measured: list[int] = []
 
     def of_model(
-        config: models.MobileNetConfig, batch: int, precision: Any, against: Any, scratch: Path
+        config: models.Config, batch: int, precision: Any, against: Any, scratch: Path
     ) -> Network:
         x = np.zeros((batch, *config.input_shape), np.float32)
-        alpha, size = config.alpha, config.resolution
-        return Network("mobilenet_v1", alpha, size, batch, precision, {}, None, x, (), "pytorch")
+        name, alpha, size = models.name_of(config), models.width_of(config), config.resolution
+        return Network(name, alpha, size, batch, precision, {}, None, x, (), "pytorch")
 
     def measure(self: side_by_side.SideBySide) -> list[schema.ResultRow]:
         measured.append(self.network.resolution)
-        where = {"alpha": self.network.alpha, "resolution": self.network.resolution}
+        network = self.network
+        where = {"model": network.model, "alpha": network.alpha, "resolution": network.resolution}
         return [row("bundle", 8.0, **where), row("onnxruntime", 10.0, **where)]
 
     monkeypatch.setattr(cases, "of_model", of_model)
@@ -185,6 +187,32 @@ def test_the_sweep_measures_16_variants_and_sums_up(
     out = capsys.readouterr().out
     assert "16 networks, 1 thread: geometric mean of fastest peer ÷ ours 1.25" in out
     assert "faster on 16, slower on 0, no difference on 0." in out
+
+
+def test_the_zoo_measures_the_networks_people_ship(
+    folder: Path,
+    no_measuring: list[int],
+    compiles: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ("--against", "onnxruntime", "--threads", "1,2", "--tuning-records", "none")
+    assert run("--zoo", *flags, "--json", "r.json") == 0
+    assert len(no_measuring) == 2 * len(sweep.ZOO)
+    rows = schema.load(Path("r.json")).results
+    assert {one.model for one in rows} == set(sweep.ZOO)
+    assert {one.alpha for one in rows if one.model == "resnet18"} == {None}
+    out = capsys.readouterr().out
+    assert "resnet18 224, fp32" in out
+    assert "mobilenet_v1_full_convolution 1.0-224, fp32" in out
+
+
+def test_the_zoo_and_the_sweep_are_two_requests(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        run("--zoo", "--sweep")
+    assert raised.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_an_interrupted_sweep_keeps_its_finished_rows(

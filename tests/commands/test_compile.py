@@ -115,6 +115,14 @@ def test_the_default_name_is_the_network_and_target(capsys: Capture) -> None:
     assert bundle.is_bundle(name)
 
 
+def test_a_network_of_one_width_is_named_by_its_resolution(capsys: Capture) -> None:
+    out, _ = ok(capsys, "--model", "lcnet_100", "--resolution", "32", "--on-untuned", "allow")
+    name = f"lcnet_100-32-{target.resolve('x86').name}"
+    assert out.splitlines()[-1].startswith(f"{name}: lcnet_100 32 for ")
+    assert bundle.open_bundle(name).manifest.model["model"] == "lcnet_100"
+    assert run.main([name]) == 0
+
+
 def test_a_file_of_another_model(capsys: Capture, small_file: Path) -> None:
     out, err = ok(capsys, "--onnx", small_file, "-o", "small.tar", "--on-untuned", "allow")
     assert out.splitlines()[-1].startswith("small.tar: small.onnx for x86-")
@@ -234,10 +242,11 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--alpha", "0"), "alpha must be in (0, 2], got 0"),
         (("--alpha", "2.5"), "alpha must be in (0, 2], got 2.5"),
         (("--alpha", "wide"), "alpha must be a number in (0, 2], got 'wide'"),
-        (("--resolution", "100"), "resolution must be a multiple of 32 from 32 up, got '100'"),
-        (("--resolution", "0"), "resolution must be a multiple of 32 from 32 up, got '0'"),
+        (("--resolution", "100"), "resolution: expected a multiple of 32, got 100"),
+        (("--resolution", "0"), "resolution must be at least 32, got '0'"),
         (("--batch", "0"), "a whole number of at least 1, got '0'"),
         (("--model", "mobilenet_v9"), "unknown model 'mobilenet_v9'; known: mobilenet_v1"),
+        (("--model", "resnet18", "--alpha", "0.5"), "resnet18 has one width; drop alpha 0.5"),
         (("--onnx", "absent.onnx"), "ONNX file absent.onnx: no such file"),
         (("--onnx", "broken.onnx"), "ONNX file broken.onnx: not an ONNX model"),
         (("--output", "/proc/absent/bundle"), "/proc/absent/bundle"),
@@ -255,6 +264,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         "resolution 0",
         "batch",
         "model",
+        "one width",
         "no onnx",
         "malformed onnx",
         "output folder",

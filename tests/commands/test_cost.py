@@ -12,6 +12,17 @@ from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.models import cost as costs
 from tvm_mobilenet.models.variants import RESOLUTIONS
 
+# How far the other papers' figures may be from what the layers with weights have, in per cent of
+# multiply-adds and of parameters. 2 and 2 is rounding; more has a reason.
+ROUNDING = (2, 2)
+TOLERANCES = {
+    "mobilenet_v2": (2, 3.2),  # 3.47 M weights, with batch norm's shifts 3.50 M; printed as 3.4
+    "mobilenetv4_conv_small": (7.5, 2),  # printed as 0.2 G
+    # TensorFlow's counter: 3 to 5 per cent more, for Lite alone
+    **{f"efficientnet_lite{number}": (5.5, 2) for number in range(5)},
+    "lcnet_100": (4, 2),  # Paddle's counter
+}
+
 # alpha: (millions of multiply-adds at 224, 192, 160, 128; millions of parameters)
 PAPER = {
     1.0: ((569, 418, 291, 186), 4.23),
@@ -69,6 +80,47 @@ def test_shallow() -> None:
     assert round(found.parameters / 1e6, 1) == 2.9
 
 
+@pytest.mark.parametrize("name", [name for name in costs.PAPER_COST if name != "mobileone_s0"])
+def test_the_other_papers_figures(name: str) -> None:
+    paper = costs.PAPER_COST[name]
+    found = costs.cost_of(models.config_from(name))
+    multiply_adds, parameters = TOLERANCES.get(name, ROUNDING)
+    assert found.multiply_adds / 1e6 == pytest.approx(paper.multiply_adds, rel=multiply_adds / 100)
+    assert found.parameters / 1e6 == pytest.approx(paper.parameters, rel=parameters / 100)
+
+
+def test_mobileones_paper_counts_the_branches_merged() -> None:
+    paper = costs.PAPER_COST["mobileone_s0"]
+    built = costs.cost_of(models.config_from("mobileone_s0")).layers
+    # merged, a layer is its first branch, with a bias for the norms
+    merged = [layer for layer in built if "conv_kxk.0" in layer.name or layer.name == "head.fc"]
+    assert round(sum(layer.multiply_adds for layer in merged) / 1e6) == paper.multiply_adds
+    parameters = sum(layer.weights + layer.out_channels for layer in merged)
+    assert round(parameters / 1e6, 1) == paper.parameters
+
+
+@pytest.mark.parametrize("name", costs.PAPER_COST)
+def test_parameters_are_pytorchs(name: str) -> None:
+    config = models.config_from(name)
+    network = models.network_of(config)
+    assert costs.cost_of(config).parameters == sum(one.numel() for one in network.parameters())
+
+
+def test_every_network_has_published_figures() -> None:
+    v1 = [name for name in models.MODELS if name.startswith("mobilenet_v1")]
+    assert sorted([*v1, *costs.PAPER_COST]) == sorted(models.MODELS)
+
+
+def test_published_figures_are_of_the_published_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cost.main(["--model", "mobilenet_v3_small"]) == 0
+    out = capsys.readouterr().out
+    assert "depthwise 5x5" in out
+    summary = "56.5 M multiply-adds, 2.54 M parameters; published: 56 M, 2.5 M; ImageNet top-1 67.4"
+    assert summary in out
+    assert cost.main(["--model", "mobilenet_v3_small", "--resolution", "160"]) == 0
+    assert "published" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("layer", costs.cost_of(MobileNetConfig()).layers[1:-1:2], ids=str)
 def test_separable_saves_what_section_3_1_says(layer: Any) -> None:
     m, size = layer.in_channels, layer.out_size
@@ -114,10 +166,17 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["multiply_adds"] == sum(layer["multiply_adds"] for layer in result["layers"])
     assert result["paper_top1_percent"] == 69.1
     assert MobileNetConfig.from_dict(result["config"]) == MobileNetConfig(resolution=192)
+    assert cost.main(["--json", "--model", "resnet18"]) == 0
+    (other,) = json.loads(capsys.readouterr().out)["results"]
+    assert models.from_dict(other["config"]) == models.config_from("resnet18")
+    assert other["paper_cost"] == {"multiply_adds": 1800, "parameters": 11.7, "note": ""}
+    assert other["layers"][0].keys() == result["layers"][0].keys()
 
 
 @pytest.mark.parametrize(
-    "argv", [["--model", "vgg"], ["--paper", "--alpha", "0.5"]], ids=["model", "paper-and-alpha"]
+    "argv",
+    [["--model", "vgg"], ["--model", "resnet18", "--alpha", "0.5"], ["--paper", "--alpha", "0.5"]],
+    ids=["model", "one-width", "paper-and-alpha"],
 )
 def test_bad_input(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cost.main(argv) == 2

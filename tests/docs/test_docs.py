@@ -46,6 +46,7 @@ NOT_RUN = {
     "docs/cli.md": 1,
     "docs/cuda.md": 1,
     "docs/measuring.md": 1,
+    "docs/networks.md": 1,
     "docs/performance.md": 6,
     "docs/raspberry-pi.md": 4,  # tests/test_raspberry_pi.py
     "docs/tuning.md": 6,

@@ -185,7 +185,9 @@ def test_features_end_the_network_at_the_deepest(small_config: MobileNetConfig) 
     assert not any("classifier" in name for name in models.build(config).state_dict())
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize(
+    "name", [name for name in models.MODELS if name.startswith("mobilenet_v1")]
+)
 def test_config_survives_json(name: str) -> None:
     config = models.config_from(
         name, 0.75, 160, activation="relu6", padding="tensorflow", feature_strides=(16, 32), seed=3
@@ -225,7 +227,7 @@ def test_bad_config_is_one_line(values: dict[str, Any], says: str) -> None:
 
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(BadInput, match="mobilenet_v1_shallow"):
-        models.config_from("mobilenet_v2")
+        models.config_from("mobilenet_v9")
     with pytest.raises(BadInput, match="model option depth: unknown key; there are alpha"):
         models.config_from("mobilenet_v1", depth=3)
     with pytest.raises(BadInput, match="kind"):

@@ -24,8 +24,9 @@ from tvm_mobilenet import cli, tune
 from tvm_mobilenet.database import contents, lookup, store
 from tvm_mobilenet.database import meta as record_meta
 from tvm_mobilenet.database.store import Records
-from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.network.source import NetworkSpec
 from tvm_mobilenet.tuning import kernels, loop, progress, report, setup
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job, Outcome, Statistics
@@ -34,6 +35,12 @@ from tvm_mobilenet.tuning.search.state import State, Task
 from tvm_mobilenet.tuning.search.tasks import SEEDS, make_tasks
 
 AUTHOR = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+
+
+def test_a_network_of_one_width_has_no_sweep() -> None:
+    one_width = kernels.Networks(NetworkSpec("resnet18"), sweep=True)
+    with pytest.raises(BadInput, match="--sweep tunes several widths; resnet18 has one width"):
+        one_width.check()
 
 
 class Quiet:

@@ -151,18 +151,19 @@ def _case(
             onnx = with_fixed_sizes(onnx, first.sample.shape, scratch)
         network = from_onnx(onnx, name, first.sample, first.expected, precision)
         if config is not None:
-            network = dataclasses.replace(network, model=models.name_of(config), alpha=config.alpha)
+            alpha = models.width_of(config)
+            network = dataclasses.replace(network, model=models.name_of(config), alpha=alpha)
     else:
         network = of_model(config, first.batch, precision, against, scratch)
     ours = [bundle_candidate(opened.path, name, architecture) for opened, name in _named(group)]
     return Case(network, (*ours, *peer_candidates(against, network, architecture)))
 
 
-def _config(opened: _Opened) -> models.MobileNetConfig | None:
+def _config(opened: _Opened) -> models.Config | None:
     """The configuration of one of our models; None for a bundle from an ONNX file."""
     if _ONNX_HASH in opened.manifest.model:
         return None
-    return models.MobileNetConfig.from_dict(opened.manifest.model)
+    return models.from_dict(opened.manifest.model)
 
 
 def _named(group: Sequence[_Opened]) -> Iterator[tuple[_Opened, str]]:
@@ -176,7 +177,7 @@ def _named(group: Sequence[_Opened]) -> Iterator[tuple[_Opened, str]]:
 
 
 def of_model(
-    config: models.MobileNetConfig,
+    config: models.Config,
     batch: int,
     precision: Precision,
     against: Sequence[str],
@@ -184,19 +185,14 @@ def of_model(
 ) -> Network:
     """One of our models, exported to ``scratch`` where an engine among ``against`` wants ONNX."""
     wants_onnx = any(ENGINES[name].needs == "onnx" for name in against)
-    path = scratch / f"{config.kind}-{config.alpha}-{config.resolution}-{batch}.onnx"
+    path = scratch / f"{models.name_of(config)}-{models.variant_of(config)}-{batch}.onnx"
     network = from_config(config, batch, precision, path if wants_onnx else None)
     return dataclasses.replace(network, model=model_name(config))
 
 
-def model_name(config: models.MobileNetConfig) -> str:
+def model_name(config: models.Config) -> str:
     """The name in MODELS, and every option beyond alpha and resolution that is not the default."""
-    default = models.MobileNetConfig(config.alpha, config.resolution, kind=config.kind)
-    options = [
-        f"{field.name}={getattr(config, field.name)}"
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != getattr(default, field.name)
-    ]
+    options = [f"{name}={value}" for name, value in models.options_of(config).items()]
     return " ".join([models.name_of(config), *options])
 
 

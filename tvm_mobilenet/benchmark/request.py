@@ -45,12 +45,12 @@ class BenchRequest:
         if self.count_instructions and (self.tracker or self.profile):
             raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
         if self.profile and (self.sweep or len(self.bundles) != 1):
-            raise BadInput("--profile takes one BUNDLE, and no --sweep")
+            raise BadInput("--profile takes one BUNDLE, and neither --sweep nor --zoo")
         if self.sweep and (self.bundles or self.onnx):
-            raise BadInput("--sweep compiles its own bundles; drop BUNDLE and --onnx")
+            raise BadInput("--sweep and --zoo compile their own bundles; drop BUNDLE and --onnx")
         if not self.sweep and not self.bundles:
             raise BadInput(
-                "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), or --sweep"
+                "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), --sweep or --zoo"
             )
         if self.onnx is not None and not self.onnx.is_file():
             raise BadInput(f"--onnx {self.onnx}: no such file")

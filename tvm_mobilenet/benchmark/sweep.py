@@ -1,4 +1,7 @@
-"""The 16 variants of the paper, compiled one after the other and measured beside the peers."""
+"""Many networks, compiled one after the other and measured beside the peers.
+
+They are the 16 variants of MobileNetV1's paper, or the zoo: the networks people ship.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark import cases
@@ -15,10 +19,28 @@ from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.models.variants import VARIANTS
 
+# each at the size it was published with
+ZOO = (
+    "mobilenet_v1",
+    "mobilenet_v1_tensorflow",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "mnasnet1_0",
+    "mobilenetv4_conv_small",
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "lcnet_100",
+    "mobileone_s0",
+    "shufflenet_v2_x1_0",
+    "resnet18",
+    "mobilenet_v1_full_convolution",
+)
+
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is compiled: for which target, for how many images, with which records.
+    """What is compiled: for which target, for how many images, with which records, which networks.
 
     ``records`` is a folder, None for the records that ``database.lookup`` finds.
     """
@@ -26,6 +48,14 @@ class Sweep:
     target: str
     batch: int = 1
     records: Path | None = None
+    which: Literal["variants", "zoo"] = "variants"
+
+    def configs(self) -> Iterator[models.Config]:
+        """The networks: MobileNetV1's 16 variants, or each of the zoo."""
+        if self.which == "zoo":
+            yield from (models.config_from(name) for name in ZOO)
+        else:
+            yield from (models.config_from(models.DEFAULT_MODEL, *variant) for variant in VARIANTS)
 
     def cases(
         self,
@@ -34,23 +64,21 @@ class Sweep:
         progress: PlainProgress,
         architecture: str | None = None,
     ) -> Iterator[cases.Case]:
-        """The cases of all variants, each compiled when its turn comes.
+        """The cases of all networks, each compiled when its turn comes.
 
-        ``architecture`` is that of the device that will run them, None for this machine. A variant
+        ``architecture`` is that of the device that will run them, None for this machine. A network
         that does not compile still gives its case, with the reason in the row of ours.
         """
-        for alpha, resolution in VARIANTS:
-            config = models.config_from("mobilenet_v1", alpha, resolution)
-            progress.heading(f"mobilenet_v1 {alpha}-{resolution}: compiling")
-            ours = self.compile(config, scratch / f"{alpha}-{resolution}.tar", architecture)
+        for config in self.configs():
+            name, variant = models.name_of(config), models.variant_of(config)
+            progress.heading(f"{name} {variant}: compiling")
+            ours = self.compile(config, scratch / f"{name}-{variant}.tar", architecture)
             network = cases.of_model(config, self.batch, "fp32", against, scratch)
             peers = cases.peer_candidates(against, network, architecture)
             yield cases.Case(network, (ours, *peers))
 
-    def compile(
-        self, config: models.MobileNetConfig, output: Path, architecture: str | None
-    ) -> Candidate:
-        """A variant as one that takes part, or one that is absent because it does not compile."""
+    def compile(self, config: models.Config, output: Path, architecture: str | None) -> Candidate:
+        """A network as one that takes part, or one that is absent because it does not compile."""
         try:
             processes.call(_compile, self, config, output)
             return cases.bundle_candidate(output, architecture=architecture)
@@ -59,7 +87,7 @@ class Sweep:
             return Candidate(OURS, ENGINES[OURS], architecture or platform.machine(), absent=reason)
 
 
-def _compile(sweep: Sweep, config: models.MobileNetConfig, output: Path) -> None:
+def _compile(sweep: Sweep, config: models.Config, output: Path) -> None:
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records

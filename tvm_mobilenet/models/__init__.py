@@ -3,79 +3,219 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.network_config import NetworkConfig
 from tvm_mobilenet.models.normalisation import IMAGENET, SYMMETRIC, Normalisation
-from tvm_mobilenet.models.stages import Kind, MobileNetConfig
+from tvm_mobilenet.models.stages import MobileNetConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "DEFAULT_MODEL",
     "MODELS",
+    "Config",
     "MobileNetConfig",
     "ModelEntry",
+    "NetworkConfig",
     "Normalisation",
     "build",
     "config_from",
+    "from_dict",
     "name_of",
+    "network_of",
     "normalisation_of",
+    "options_of",
+    "variant_of",
+    "width_of",
 ]
+
+Config = MobileNetConfig | NetworkConfig
+
+DEFAULT_MODEL = "mobilenet_v1"
+_MOBILENET_V1 = "mobilenet_v1"
+_FULL_WIDTH = 1.0
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """Where a model is defined, and which member of the family its name stands for."""
+    """What a name stands for.
 
-    module: str  # has build(config) -> nn.Module
-    kind: Kind
+    ``module``, a file of this room, has ``network(config) -> nn.Module``. ``resolution`` is the
+    published one; ``widths``: the network takes a width multiplier; ``options``: the fields of
+    MobileNetConfig that make a relative of MobileNetV1.
+    """
+
+    module: str
     summary: str
+    resolution: int = 224
+    widths: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-_MOBILENET_V1 = "tvm_mobilenet.models.mobilenet_v1"
+def _v1(summary: str, **options: Any) -> ModelEntry:
+    return ModelEntry(_MOBILENET_V1, summary, widths=True, options=options)
+
+
+def _lite(number: int, resolution: int) -> ModelEntry:
+    return ModelEntry("efficientnet", f"EfficientNet-Lite{number}: no squeeze-excite", resolution)
+
 
 MODELS: dict[str, ModelEntry] = {
-    "mobilenet_v1": ModelEntry(
-        _MOBILENET_V1, "separable", "13 depthwise-separable blocks (Table 1)"
+    "mobilenet_v1": _v1("13 depthwise-separable blocks (Table 1)"),
+    "mobilenet_v1_full_convolution": _v1(
+        "each block one full 3x3 convolution (Table 4)", kind="full_convolution"
     ),
-    "mobilenet_v1_full_convolution": ModelEntry(
-        _MOBILENET_V1, "full_convolution", "each block one full 3x3 convolution (Table 4)"
+    "mobilenet_v1_shallow": _v1("without the five 14x14x512 blocks (Table 5)", kind="shallow"),
+    "mobilenet_v1_tensorflow": _v1(
+        "with TensorFlow's padding, ReLU6 and epsilon",
+        activation="relu6",
+        padding="tensorflow",
+        batch_norm_epsilon=1e-3,
     ),
-    "mobilenet_v1_shallow": ModelEntry(
-        _MOBILENET_V1, "shallow", "without the five 14x14x512 blocks (Table 5)"
-    ),
+    "mobilenet_v2": ModelEntry("mobilenet_v2", "inverted residuals", widths=True),
+    "mobilenet_v3_large": ModelEntry("mobilenet_v3", "squeeze-excite, hard-swish", widths=True),
+    "mobilenet_v3_small": ModelEntry("mobilenet_v3", "the same, smaller", widths=True),
+    "mobilenetv4_conv_small": ModelEntry("mobilenet_v4", "universal inverted bottlenecks"),
+    "mnasnet1_0": ModelEntry("mnasnet", "MNASNet-B1, without squeeze-excite"),
+    "efficientnet_b0": ModelEntry("efficientnet", "squeeze-excite, SiLU"),
+    "efficientnet_lite0": _lite(0, 224),
+    "efficientnet_lite1": _lite(1, 240),
+    "efficientnet_lite2": _lite(2, 260),
+    "efficientnet_lite3": _lite(3, 280),
+    "efficientnet_lite4": _lite(4, 300),
+    "mobileone_s0": ModelEntry("mobileone", "as trained, with parallel branches"),
+    "lcnet_100": ModelEntry("lcnet", "PP-LCNet 1.0x"),
+    "shufflenet_v2_x1_0": ModelEntry("shufflenet_v2", "channel shuffles"),
+    "resnet18": ModelEntry("resnet", "full convolutions"),
 }
 
 
-def config_from(
-    name: str, alpha: float = 1.0, resolution: int = 224, **other: Any
-) -> MobileNetConfig:
-    """The configuration of a model in ``MODELS``; ``other`` are further fields of MobileNetConfig.
+MobileNetV1 = Literal[
+    "mobilenet_v1",
+    "mobilenet_v1_full_convolution",
+    "mobilenet_v1_shallow",
+    "mobilenet_v1_tensorflow",
+]
 
-    Raises BadInput for an unknown name, an unknown field or a value outside the family.
+
+@overload
+def config_from(
+    name: MobileNetV1, alpha: float = ..., resolution: int | None = ..., **other: Any
+) -> MobileNetConfig: ...
+
+
+@overload
+def config_from(
+    name: str, alpha: float = ..., resolution: int | None = ..., **other: Any
+) -> Config: ...
+
+
+def config_from(
+    name: str, alpha: float = _FULL_WIDTH, resolution: int | None = None, **other: Any
+) -> Config:
+    """The configuration of a model in ``MODELS``; ``other`` are further fields of its class.
+
+    ``resolution`` is the published one where it is None. Raises BadInput for an unknown name, an
+    unknown field or a value outside the family.
     """
+    entry = _entry(name)
+    values = {"alpha": alpha, "resolution": resolution or entry.resolution, **other}
+    if entry.module == _MOBILENET_V1:
+        if "kind" in other:
+            raise BadInput(f"the model's name says its kind; drop kind={other['kind']!r}")
+        return MobileNetConfig.from_dict({**entry.options, **values})
+    return from_dict({**values, "model": name})
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The configuration that ``dataclasses.asdict`` (or JSON) described. Raises BadInput."""
+    if "model" not in values:
+        return MobileNetConfig.from_dict(values)
+    try:
+        config = strict.read(NetworkConfig, values)
+    except strict.Unexpected as error:
+        raise BadInput(f"model option {error}") from None
+    if config.alpha != _FULL_WIDTH and not _entry(config.model).widths:
+        raise BadInput(f"{config.model} has one width; drop alpha {config.alpha:g}")
+    return config
+
+
+def name_of(config: Config) -> str:
+    """The name in ``MODELS`` that ``config`` is a variant of."""
+    if isinstance(config, NetworkConfig):
+        return config.model
+    # the entry that says most of it: each of them is plain MobileNetV1 as well
+    fitting = [
+        name
+        for name, entry in MODELS.items()
+        if entry.module == _MOBILENET_V1 and _fits(config, entry)
+    ]
+    return max(fitting, key=lambda name: len(MODELS[name].options))
+
+
+def _fits(config: MobileNetConfig, entry: ModelEntry) -> bool:
+    wanted = {"kind": "separable", **entry.options}
+    return all(getattr(config, option) == value for option, value in wanted.items())
+
+
+def width_of(config: Config) -> float | None:
+    """Its width multiplier; None for a network that has one width."""
+    return config.alpha if _entry(name_of(config)).widths else None
+
+
+def variant_of(config: Config) -> str:
+    """Which variant of its model: width and resolution as in ``1-224``, or the latter alone."""
+    width = width_of(config)
+    return f"{config.resolution}" if width is None else f"{width:g}-{config.resolution}"
+
+
+def options_of(config: Config) -> dict[str, Any]:
+    """Every option beyond width and resolution that is not the default of its model."""
+    default = config_from(name_of(config), config.alpha, config.resolution)
+    names = [one.name for one in fields(config)]
+    return {
+        name: getattr(config, name)
+        for name in names
+        if getattr(config, name) != getattr(default, name)
+    }
+
+
+def normalisation_of(config: Config) -> Normalisation:
+    """What the framework whose padding ``config`` has makes of the pixels it trains on."""
+    tensorflow = isinstance(config, MobileNetConfig) and config.padding == "tensorflow"
+    return SYMMETRIC if tensorflow else IMAGENET
+
+
+def network_of(config: Config) -> nn.Module:
+    """The network of ``config`` with PyTorch's initial weights. Imports PyTorch."""
+    module = importlib.import_module(f"{__name__}.{_entry(name_of(config)).module}")
+    network: nn.Module = module.network(config)
+    return network
+
+
+def build(config: Config) -> nn.Module:
+    """The network of ``config`` in eval mode, with its seeded random weights. Imports PyTorch."""
+    import torch
+
+    from tvm_mobilenet.models import measured_weights, random_weights, stages
+
+    # PyTorch draws initial weights that are overwritten; the caller's random state is not ours
+    with torch.random.fork_rng(devices=[]):
+        network = network_of(config)
+    if isinstance(config, MobileNetConfig):
+        random_weights.fill(network.state_dict(), stages.layers(config), config.seed)
+    else:
+        measured_weights.fill(network, config.input_shape, config.seed)
+    return network.eval()
+
+
+def _entry(name: str) -> ModelEntry:
     if name not in MODELS:
         raise BadInput(f"unknown model {name!r}; known: {', '.join(MODELS)}")
-    if "kind" in other:
-        raise BadInput(f"the model's name says its kind; drop kind={other['kind']!r}")
-    values = {"alpha": alpha, "resolution": resolution, "kind": MODELS[name].kind, **other}
-    return MobileNetConfig.from_dict(values)
-
-
-def name_of(config: MobileNetConfig) -> str:
-    """The name in ``MODELS`` that ``config`` is a variant of."""
-    return next(name for name, entry in MODELS.items() if entry.kind == config.kind)
-
-
-def normalisation_of(config: MobileNetConfig) -> Normalisation:
-    """What the framework whose padding ``config`` has makes of the pixels it trains on."""
-    return SYMMETRIC if config.padding == "tensorflow" else IMAGENET
-
-
-def build(config: MobileNetConfig) -> nn.Module:
-    """The network of ``config`` in eval mode, with its seeded random weights. Imports PyTorch."""
-    module = importlib.import_module(MODELS[name_of(config)].module)
-    network: nn.Module = module.build(config)
-    return network
+    return MODELS[name]

@@ -1,4 +1,7 @@
-"""Multiply-adds and parameters of a network, by layer and by type, from the stage table alone.
+"""Multiply-adds and parameters of a network, by layer and by type.
+
+MobileNetV1's follow from its stage table alone; the layers of the others are those that PyTorch
+goes through, on tensors that have shapes and no values.
 
 Conventions, found by reproducing the paper's own figures (arXiv 1704.04861):
 
@@ -15,22 +18,20 @@ classifier (1.02 M), which the paper's other rows include.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tvm_mobilenet import models
-from tvm_mobilenet.models.stages import Layer, MobileNetConfig, Op, layers
+from tvm_mobilenet.models.stages import Layer, MobileNetConfig, layers
 from tvm_mobilenet.models.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.models.traced_layers import TracedLayer
+
+    AnyLayer: TypeAlias = Layer | TracedLayer
 
 FORMAT_VERSION = 1
 
-OP_TITLES: dict[Op, str] = {
-    "pointwise": "conv 1x1",
-    "depthwise3x3": "depthwise 3x3",
-    "conv3x3": "conv 3x3",
-    "fully_connected": "fully connected",
-}
-
-# ImageNet top-1 in per cent as published, by model, alpha, resolution: Tables 4 to 8
+# ImageNet top-1 in per cent as published, by model, alpha, resolution: for V1 Tables 4 to 8
 PAPER_TOP1: dict[tuple[str, float, int], float] = {
     ("mobilenet_v1", 1.0, 224): 70.6,
     ("mobilenet_v1", 0.75, 224): 68.4,
@@ -42,6 +43,50 @@ PAPER_TOP1: dict[tuple[str, float, int], float] = {
     ("mobilenet_v1", 0.5, 160): 60.2,
     ("mobilenet_v1_full_convolution", 1.0, 224): 71.7,
     ("mobilenet_v1_shallow", 1.0, 224): 65.3,
+    ("mobilenet_v2", 1.0, 224): 72.0,
+    ("mobilenet_v2", 1.4, 224): 74.7,
+    ("mobilenet_v3_large", 1.0, 224): 75.2,
+    ("mobilenet_v3_small", 1.0, 224): 67.4,
+    ("mobilenetv4_conv_small", 1.0, 224): 73.8,
+    ("efficientnet_b0", 1.0, 224): 77.1,
+    ("mobileone_s0", 1.0, 224): 71.4,
+    ("lcnet_100", 1.0, 224): 71.3,
+    ("shufflenet_v2_x1_0", 1.0, 224): 69.4,
+}
+
+
+@dataclass(frozen=True)
+class PaperCost:
+    """Millions of multiply-adds and of parameters as published, for one image.
+
+    ``note`` says what they count where that is not the network as it is built here.
+    """
+
+    multiply_adds: float
+    parameters: float
+    note: str = ""
+
+
+# 3 to 6 per cent more than the layers with weights multiply
+_LITE = "counted by the reference implementation"
+PAPER_COST: dict[str, PaperCost] = {
+    "mobilenet_v2": PaperCost(300, 3.4),  # Sandler et al., arXiv 1801.04381, Table 4
+    "mobilenet_v3_large": PaperCost(219, 5.4),  # Howard et al., arXiv 1905.02244, Table 3
+    "mobilenet_v3_small": PaperCost(56, 2.5),  # the same; 66 M is of the paper's first version
+    "mobilenetv4_conv_small": PaperCost(200, 3.8),  # Qin et al., arXiv 2404.10518: 0.2 G
+    "mnasnet1_0": PaperCost(315, 4.4),  # Tan et al., arXiv 1807.11626, B1: no squeeze-excite
+    "efficientnet_b0": PaperCost(390, 5.3),  # Tan and Le, arXiv 1905.11946, Table 2: 0.39 G
+    # github.com/tensorflow/tpu, models/official/efficientnet/lite
+    "efficientnet_lite0": PaperCost(407, 4.7, _LITE),
+    "efficientnet_lite1": PaperCost(631, 5.4, _LITE),
+    "efficientnet_lite2": PaperCost(899, 6.1, _LITE),
+    "efficientnet_lite3": PaperCost(1440, 8.2, _LITE),
+    "efficientnet_lite4": PaperCost(2640, 13.0, _LITE),
+    # Vasu et al., arXiv 2206.04040
+    "mobileone_s0": PaperCost(275, 2.1, "with the branches merged for inference"),
+    "lcnet_100": PaperCost(161, 3.0),  # Cui et al., arXiv 2109.15099
+    "shufflenet_v2_x1_0": PaperCost(146, 2.3),  # Ma et al., arXiv 1807.11164, Table 8
+    "resnet18": PaperCost(1800, 11.7),  # He et al., arXiv 1512.03385, Table 1; torchvision's page
 }
 
 
@@ -59,31 +104,51 @@ class OpCost:
 class Cost:
     """What one image costs. ``parameters`` counts batch norm's scale and shift and the bias too."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[AnyLayer, ...]
     multiply_adds: int
     weights: int
     parameters: int
 
-    def by_op(self) -> dict[Op, OpCost]:
+    def by_op(self) -> dict[str, OpCost]:
         """The same by type of layer, types the network lacks left out."""
-        found: dict[Op, OpCost] = {}
-        for op in OP_TITLES:
+        found: dict[str, OpCost] = {}
+        for op in sorted({layer.op for layer in self.layers}, key=_rank):
             members = [layer for layer in self.layers if layer.op == op]
-            if members:
-                multiply_adds = sum(layer.multiply_adds for layer in members)
-                weights = sum(layer.weights for layer in members)
-                found[op] = OpCost(
-                    multiply_adds,
-                    weights,
-                    multiply_adds / self.multiply_adds,
-                    weights / self.weights,
-                )
+            multiply_adds = sum(layer.multiply_adds for layer in members)
+            weights = sum(layer.weights for layer in members)
+            found[op] = OpCost(
+                multiply_adds,
+                weights,
+                multiply_adds / self.multiply_adds,
+                weights / self.weights,
+            )
         return found
 
 
-def cost_of(config: MobileNetConfig) -> Cost:
-    """Multiply-adds, weights and parameters of ``config``, for a batch of one."""
-    all_layers = layers(config)
+# the order of a table's rows, by the beginning of the type's name
+_ORDER = ("pointwise", "depthwise", "conv", "fully_connected")
+
+
+def _rank(op: str) -> tuple[int, str]:
+    return next(place for place, name in enumerate(_ORDER) if op.startswith(name)), op
+
+
+def op_title(op: str) -> str:
+    """A type of layer in words: conv 1x1, depthwise 5x5, conv 3x3, fully connected."""
+    if op == "pointwise":
+        return "conv 1x1"
+    for name in ("depthwise", "conv"):
+        if op.startswith(name):
+            return f"{name} {op.removeprefix(name)}"
+    return op.replace("_", " ")
+
+
+def cost_of(config: models.Config) -> Cost:
+    """Multiply-adds, weights and parameters of ``config``, for a batch of one.
+
+    Imports PyTorch for other networks than MobileNetV1.
+    """
+    all_layers = _layers_of(config)
     return Cost(
         all_layers,
         multiply_adds=sum(layer.multiply_adds for layer in all_layers),
@@ -92,20 +157,42 @@ def cost_of(config: MobileNetConfig) -> Cost:
     )
 
 
-def paper_top1(config: MobileNetConfig) -> float | None:
+def _layers_of(config: models.Config) -> tuple[AnyLayer, ...]:
+    if isinstance(config, MobileNetConfig):
+        return layers(config)
+    from tvm_mobilenet.models import traced_layers
+
+    return traced_layers.trace(config)
+
+
+def paper_top1(config: models.Config) -> float | None:
     """The published ImageNet top-1 in per cent, where the paper has one; nothing measured here."""
-    if config.num_classes != 1000 or config.feature_strides:
+    features = isinstance(config, MobileNetConfig) and config.feature_strides
+    if config.num_classes != 1000 or features:
         return None
     return PAPER_TOP1.get((models.name_of(config), config.alpha, config.resolution))
 
 
-def paper_variants() -> list[MobileNetConfig]:
-    """The paper's 16 variants, then its two relatives."""
+_LAYER_VALUES = (
+    *("name", "op", "in_channels", "out_channels", "stride", "in_size", "out_size"),
+    *("multiply_adds", "weights", "parameters"),
+)
+
+
+def paper_cost(config: models.Config) -> PaperCost | None:
+    """The published figures of the network at its published size; None for its variants."""
+    name = models.name_of(config)
+    return PAPER_COST.get(name) if config == models.config_from(name) else None
+
+
+def paper_variants() -> list[models.Config]:
+    """The 16 variants of MobileNetV1's paper, then its two relatives."""
     grid = [models.config_from("mobilenet_v1", alpha, resolution) for alpha, resolution in VARIANTS]
-    return grid + [models.config_from(name) for name in models.MODELS if name != "mobilenet_v1"]
+    relatives = ("mobilenet_v1_full_convolution", "mobilenet_v1_shallow")
+    return grid + [models.config_from(name) for name in relatives]
 
 
-def as_dict(config: MobileNetConfig) -> dict[str, Any]:
+def as_dict(config: models.Config) -> dict[str, Any]:
     """The cost of ``config`` as plain values, for ``--json``."""
     cost = cost_of(config)
     return {
@@ -115,15 +202,7 @@ def as_dict(config: MobileNetConfig) -> dict[str, Any]:
         "weights": cost.weights,
         "parameters": cost.parameters,
         "paper_top1_percent": paper_top1(config),
+        "paper_cost": None if (paper := paper_cost(config)) is None else asdict(paper),
         "by_op": {op: asdict(of_op) for op, of_op in cost.by_op().items()},
-        "layers": [
-            {
-                **asdict(layer),
-                "out_size": layer.out_size,
-                "multiply_adds": layer.multiply_adds,
-                "weights": layer.weights,
-                "parameters": layer.parameters,
-            }
-            for layer in cost.layers
-        ],
+        "layers": [{name: getattr(layer, name) for name in _LAYER_VALUES} for layer in cost.layers],
     }

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from tvm_mobilenet.models import random_weights
 from tvm_mobilenet.models.stages import (
     Layer,
     MobileNetConfig,
@@ -19,7 +18,7 @@ from tvm_mobilenet.models.stages import (
     trunk_layers,
 )
 
-__all__ = ["ConvNormActivation", "MobileNetConfig", "MobileNetV1", "build"]
+__all__ = ["ConvNormActivation", "MobileNetConfig", "MobileNetV1", "network"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
@@ -57,7 +56,7 @@ class MobileNetV1(nn.Module):
 
     (N, 3, R, R) → logits (N, num_classes), or with ``feature_strides`` a tuple of feature maps
     (N, C, R / stride, R / stride) in the order of the strides. Weights are PyTorch's initial ones;
-    ``build`` gives seeded ones.
+    ``models.build`` gives seeded ones.
     """
 
     def __init__(self, config: MobileNetConfig) -> None:
@@ -95,10 +94,6 @@ def padding(layer: Layer, config: MobileNetConfig) -> Sequence[int]:
     return (1, 1)
 
 
-def build(config: MobileNetConfig) -> MobileNetV1:
-    """The network in eval mode, with the random weights that ``config.seed`` stands for."""
-    # PyTorch draws initial weights that are overwritten; the caller's random state is not ours
-    with torch.random.fork_rng(devices=[]):
-        network = MobileNetV1(config)
-    random_weights.fill(network.state_dict(), layers(config), config.seed)
-    return network.eval()
+def network(config: MobileNetConfig) -> MobileNetV1:
+    """The network with PyTorch's initial weights."""
+    return MobileNetV1(config)

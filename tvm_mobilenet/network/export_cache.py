@@ -27,7 +27,7 @@ SUFFIX = ".onnx"
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def read(config: models.MobileNetConfig, shape: Sequence[int]) -> bytes | None:
+def read(config: models.Config, shape: Sequence[int]) -> bytes | None:
     """The serialized ONNX model of a configuration for one input shape; None where it is not kept.
 
     An entry that is damaged is none.
@@ -45,7 +45,7 @@ def read(config: models.MobileNetConfig, shape: Sequence[int]) -> bytes | None:
     return model
 
 
-def keep(config: models.MobileNetConfig, shape: Sequence[int], model: bytes) -> None:
+def keep(config: models.Config, shape: Sequence[int], model: bytes) -> None:
     """Keep a verified export. Where the folder cannot be written, nothing is kept."""
     entry = _entry(config, shape)
     with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def folder() -> Path:
     return Path(cache, "tvm-mobilenet", "onnx")
 
 
-def _entry(config: models.MobileNetConfig, shape: Sequence[int]) -> Path:
+def _entry(config: models.Config, shape: Sequence[int]) -> Path:
     digest = hashlib.sha256()
     named = {name: _version(name) for name in PACKAGES}
     digest.update(json.dumps([asdict(config), list(shape), named], sort_keys=True).encode())

@@ -27,7 +27,7 @@ Array = NDArray[np.float32]
 Weights = Literal["random", "file"]
 SAMPLE_SEED = 0
 COLOURS = 3
-DEFAULT_MODEL = "mobilenet_v1"
+
 NO_SIZES = Sizes()
 
 
@@ -111,16 +111,15 @@ class NetworkSpec:
     @property
     def name(self) -> str:
         """Of the model in MODELS."""
-        return self.model or DEFAULT_MODEL
+        return self.model or models.DEFAULT_MODEL
 
     @property
     def stem(self) -> str:
-        """What its files are called: mobilenet_v1-1-224, or the ONNX file's name."""
+        """What its files are called: mobilenet_v1-1-224, resnet18-224, or the ONNX file's name."""
         batch = "" if self.batch in (None, 1) else f"-b{self.batch}"
         if self.onnx is not None:
             return f"{self.onnx.stem}{batch}"
-        config = self._config()
-        return f"{self.name}-{config.alpha:g}-{config.resolution}{batch}"
+        return f"{self.name}-{models.variant_of(self._config())}{batch}"
 
     def check(self) -> None:
         """Raise BadInput, before any work, for a file or a variant that there is not.
@@ -147,8 +146,8 @@ class NetworkSpec:
             return from_onnx(self.onnx, Sizes(self.batch, self.shapes))
         return from_config(self._config(), self.batch or 1)
 
-    def _config(self) -> models.MobileNetConfig:
-        return models.config_from(self.name, self.alpha or 1.0, self.resolution or 224)
+    def _config(self) -> models.Config:
+        return models.config_from(self.name, self.alpha or 1.0, self.resolution)
 
 
 def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
@@ -156,7 +155,7 @@ def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
+def from_config(config: models.Config, batch: int = 1) -> Source:
     """One of our models, exported. Raises RunFailed where the export differs from PyTorch.
 
     PyTorch runs in a process of its own, which goes with the source's ``reference``.
@@ -171,7 +170,7 @@ def from_config(config: models.MobileNetConfig, batch: int = 1) -> Source:
     if kept is None:
         export_cache.keep(config, shape, model)
     exported = onnx.load_model_from_string(model)
-    title = f"{models.name_of(config)} {config.alpha:g}-{config.resolution}"
+    title = f"{models.name_of(config)} {models.variant_of(config)}"
     return Source(
         title,
         asdict(config),

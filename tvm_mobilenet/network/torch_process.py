@@ -31,9 +31,7 @@ class TorchProcess:
     goes, or this process does.
     """
 
-    def __init__(
-        self, config: models.MobileNetConfig, sample: Array, *, export: bool = True
-    ) -> None:
+    def __init__(self, config: models.Config, sample: Array, *, export: bool = True) -> None:
         folder = files.make_temporary_folder()
         self._child = Child(__name__, log=folder / LOG)
         self._end = weakref.finalize(self, _end, self._child, folder)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from rich.table import Table
 
 from tvm_mobilenet import models
-from tvm_mobilenet.models.cost import OP_TITLES, cost_of, paper_top1, paper_variants
-from tvm_mobilenet.models.stages import MobileNetConfig
+from tvm_mobilenet.models.cost import (
+    cost_of,
+    op_title,
+    paper_cost,
+    paper_top1,
+    paper_variants,
+)
 
 
-def layer_table(config: MobileNetConfig) -> Table:
+def layer_table(config: models.Config) -> Table:
     table = Table(title=_title(config), title_justify="left")
     for heading in ("layer", "type"):
         table.add_column(heading)
@@ -18,7 +23,7 @@ def layer_table(config: MobileNetConfig) -> Table:
     for layer in cost_of(config).layers:
         table.add_row(
             layer.name,
-            OP_TITLES[layer.op],
+            op_title(layer.op),
             f"{layer.in_channels}x{layer.in_size}x{layer.in_size}",
             f"{layer.out_channels}x{layer.out_size}x{layer.out_size}",
             str(layer.stride),
@@ -28,14 +33,14 @@ def layer_table(config: MobileNetConfig) -> Table:
     return table
 
 
-def op_table(config: MobileNetConfig) -> Table:
+def op_table(config: models.Config) -> Table:
     table = Table(title="By type (weights without batch norm and bias)", title_justify="left")
     table.add_column("type")
     for heading in ("multiply-adds", "share", "weights", "share"):
         table.add_column(heading, justify="right")
     for op, of_op in cost_of(config).by_op().items():
         table.add_row(
-            OP_TITLES[op],
+            op_title(op),
             f"{of_op.multiply_adds:,}",
             f"{of_op.multiply_adds_share:.2%}",
             f"{of_op.weights:,}",
@@ -62,14 +67,20 @@ def paper_table() -> Table:
     return table
 
 
-def summarize(config: MobileNetConfig) -> str:
+def summarize(config: models.Config) -> str:
     cost = cost_of(config)
     text = (
         f"{cost.multiply_adds / 1e6:.1f} M multiply-adds, {cost.parameters / 1e6:.2f} M parameters"
     )
+    paper = paper_cost(config)
+    if paper is not None:
+        note = f", {paper.note}" if paper.note else ""
+        text += f"; published: {paper.multiply_adds:g} M, {paper.parameters:g} M{note}"
     top1 = paper_top1(config)
     return text if top1 is None else f"{text}; ImageNet top-1 {top1} % (paper)"
 
 
-def _title(config: MobileNetConfig) -> str:
-    return f"{models.name_of(config)} {config.alpha}-{config.resolution}"
+def _title(config: models.Config) -> str:
+    width = models.width_of(config)
+    variant = config.resolution if width is None else f"{width}-{config.resolution}"
+    return f"{models.name_of(config)} {variant}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet import models
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network.source import NetworkSpec
 
@@ -36,6 +37,8 @@ class Networks:
         self.network.check()
         if self.sweep and self.network.onnx is not None:
             raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
+        if self.sweep and not models.MODELS[self.network.name].widths:
+            raise BadInput(f"--sweep tunes several widths; {self.network.name} has one width")
 
     def open(self) -> Iterator[Source]:
         """The networks, each loaded when its turn comes."""

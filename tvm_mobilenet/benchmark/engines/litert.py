@@ -24,7 +24,7 @@ import litert_torch, torch
 from tvm_mobilenet import models
 
 config, shape, path = json.loads(sys.argv[1])
-module = models.build(models.MobileNetConfig.from_dict(config))
+module = models.build(models.from_dict(config))
 litert_torch.convert(module, (torch.zeros(shape),)).export(path)
 """
 

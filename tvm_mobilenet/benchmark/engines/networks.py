@@ -27,7 +27,8 @@ class Network:
     """One network with one batch size. ``input`` is (N, C, H, W), float32.
 
     ``config`` and ``onnx`` are the forms that engines load (None where there is no such form),
-    ``expected`` the outputs of ``reference`` for ``input``. ``alpha`` is None for an ONNX file.
+    ``expected`` the outputs of ``reference`` for ``input``. ``alpha`` is None for a network of one
+    width and for an ONNX file.
     """
 
     model: str
@@ -43,7 +44,7 @@ class Network:
 
 
 def from_config(
-    config: models.MobileNetConfig, batch: int, precision: Precision, onnx_path: Path | None
+    config: models.Config, batch: int, precision: Precision, onnx_path: Path | None
 ) -> Network:
     """One of our models: PyTorch's outputs for a seeded input, and its ONNX export.
 
@@ -53,7 +54,7 @@ def from_config(
     x, expected = processes.call(_run_pytorch, config, batch, onnx_path)
     return Network(
         model=models.name_of(config),
-        alpha=config.alpha,
+        alpha=models.width_of(config),
         resolution=config.resolution,
         batch=batch,
         precision=precision,
@@ -120,7 +121,7 @@ def _fix_sizes(path: Path, shape: tuple[int, ...], folder: Path) -> Path:
 
 
 def _run_pytorch(
-    config: models.MobileNetConfig, batch: int, onnx_path: Path | None
+    config: models.Config, batch: int, onnx_path: Path | None
 ) -> tuple[Array, tuple[Array, ...]]:
     import torch
 

@@ -25,7 +25,7 @@ class EngineUnavailable(Exception):
 class Job:
     """The network in the forms that engines load, and the threads they may use.
 
-    ``bundle`` is a bundle's path, ``config`` the fields of a ``MobileNetConfig``, ``onnx`` an ONNX
+    ``bundle`` is a bundle's path, ``config`` the fields of a ``models.Config``, ``onnx`` an ONNX
     file with the same weights. A form that does not exist for this network is None.
     """
 

@@ -31,7 +31,7 @@ class PyTorch:
             raise EngineUnavailable(
                 "needs one of our models; this bundle was compiled from an ONNX file"
             )
-        self._config = models.MobileNetConfig.from_dict(job.config)
+        self._config = models.from_dict(job.config)
         self._threads = job.threads
 
     def load(self) -> None:
