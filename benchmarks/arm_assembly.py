@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tvm_mobilenet.core_model.loops import Loop
     from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.network.source import NetworkSpec
 
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
 MODELS = {  # of llvm-mca, by the target's mcpu
@@ -58,7 +59,12 @@ def main() -> int:
 def report(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from tvm_mobilenet.network.source import NetworkSpec
+
     mca = find_mca(args.llvm_mca)
+    network = NetworkSpec(
+        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+    )
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if mca is None:
         console.print(f"no llvm-mca of LLVM {LEAST_LLVM} or newer: no utilisation; see --help")
@@ -67,11 +73,11 @@ def report(args: argparse.Namespace) -> int:
         mcpu = str(spec.target["mcpu"])
         if spec.family != "arm" or mcpu not in MODELS:
             raise BadInput(f"--target {name}: expected one of {', '.join(TARGETS)}")
-        console.print(table(args, spec, mcpu, mca))
+        console.print(table(network, spec, mcpu, mca))
     return 0
 
 
-def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None) -> Table:
+def table(network: NetworkSpec, spec: TargetSpec, mcpu: str, mca: str | None) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -83,7 +89,7 @@ def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None
     result.add_column("kernel")
     for heading in ("FMAs", "by element", "instructions/FMA", "stack", "scalar loads", "FMA peak"):
         result.add_column(heading, justify="right")
-    for name, loop in hot_loops(args, spec):
+    for name, loop in hot_loops(network, spec):
         share = "" if mca is None else f"{utilisation(mca, MODELS[mcpu], loop, width):.0%}"
         figures = (loop.fmas, loop.by_element_fmas, f"{loop.instructions_per_fma:.2f}")
         counts = (len(loop.stack_accesses), len(loop.scalar_loads))
@@ -91,19 +97,15 @@ def table(args: argparse.Namespace, spec: TargetSpec, mcpu: str, mca: str | None
     return result
 
 
-def hot_loops(args: argparse.Namespace, spec: TargetSpec) -> Iterator[tuple[str, Loop]]:
+def hot_loops(network: NetworkSpec, spec: TargetSpec) -> Iterator[tuple[str, Loop]]:
     """Every kernel that multiplies, with its hot loop; a fused one with both of its own."""
     from tvm_mobilenet.compiler import pipeline
     from tvm_mobilenet.compiler.cpu.lowering import lower
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.core_model import loops
-    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.scheduling.rules import default_schedule
 
     machine = spec.tvm_target()
-    network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
-    )
     for kernel in pipeline.kernels_of(network.open().relax_module(), CompileOptions(spec)):
         func = kernel.func.with_attr("global_symbol", "main")
         scheduled = default_schedule(func, machine).mod

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     import tvm
 
     from tvm_mobilenet.hardware.target import TargetSpec
-    from tvm_mobilenet.network.source import Source
+    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
+    from tvm_mobilenet.tuning.request import Budget
     from tvm_mobilenet.tuning.search.state import State, Task
     from tvm_mobilenet.tuning.workers.messages import Settings
 
@@ -61,69 +63,80 @@ def main() -> int:
 def body(args: argparse.Namespace) -> int:
     from tvm_mobilenet import provenance
     from tvm_mobilenet.hardware import target
+    from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.tuning.request import Budget
     from tvm_mobilenet.tuning.setup import find_linker
     from tvm_mobilenet.tuning.workers.messages import Settings
 
     spec = target.resolve(args.target)
     settings = Settings(target=spec.tvm_config(), link=find_linker(spec, here=True))
-    result = (endurance if args.endurance else side_by_side)(args, spec, settings)
+    network = NetworkSpec(
+        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+    )
+    if args.endurance:
+        budget = Budget(trials=args.endurance, time_s=args.time_budget)
+        result = endurance(network, spec, settings, budget, args.work_dir)
+    else:
+        race = Race(tuple(args.kernel or KERNELS), args.rounds, ours_only=args.ours_only)
+        result = side_by_side(network, spec, settings, race)
     if args.json:
         provenance.write_results(args.json, result)
     return 0
 
 
-def source_of(args: argparse.Namespace) -> Source:
-    """The network that the model flags name."""
-    from tvm_mobilenet.network.source import NetworkSpec
+@dataclass(frozen=True)
+class Race:
+    """Which kernels' candidates are measured, in how many rounds, and by whom."""
 
-    return NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
-    ).open()
+    kernels: tuple[str, ...]
+    rounds: int
+    ours_only: bool
 
 
 # ---- both sides
 
 
-def side_by_side(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
+def side_by_side(
+    network: NetworkSpec, spec: TargetSpec, settings: Settings, race: Race
+) -> dict[str, Any]:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.tuning.kernels import extract_kernels
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
     from tvm_mobilenet.tuning.search.tasks import distinct
 
-    wanted = args.kernel or KERNELS
-    kernels = extract_kernels([source_of(args)], CompileOptions(spec, strassen=False))
+    kernels = extract_kernels([network.open()], CompileOptions(spec, strassen=False))
     found, _ = distinct(kernels, spec.tvm_target())
-    spaces = [one.space for one in found if one.kernel.name in wanted]
-    if len(spaces) < len(wanted):
+    spaces = [one.space for one in found if one.kernel.name in race.kernels]
+    if len(spaces) < len(race.kernels):
         names = ", ".join(one.kernel.name for one in found)
-        raise BadInput(f"expected {', '.join(wanted)}; this network has {names}")
-    chosen = [draw(space, args.rounds * BATCH) for space in spaces]
+        raise BadInput(f"expected {', '.join(race.kernels)}; this network has {names}")
+    chosen = [draw(space, race.rounds * BATCH) for space in spaces]
     ours = theirs = 0.0
     count = failed = 0
     rounds = []
     with LocalMeasurer(settings, TIMEOUT_S) as measurer:
-        for number in range(args.rounds):
+        for number in range(race.rounds):
             batches = [one[number * BATCH : (number + 1) * BATCH] for one in chosen]
             size = sum(map(len, batches))
             spent = [measure_ours(measurer, spaces, batches, first=number == 0), 0.0]
-            if not args.ours_only:
+            if not race.ours_only:
                 spent[1], lost = measure_theirs(batches, spec.tvm_target())
                 failed += lost
             ours, theirs, count = ours + spent[0], theirs + spent[1], count + size
             rounds.append({"candidates": size, "ours_s": spent[0], "theirs_s": spent[1]})
             print(f"round {number + 1}: {size} candidates, ours {spent[0]:.1f} s", end="")
-            print("" if args.ours_only else f", theirs {spent[1]:.1f} s", flush=True)
+            print("" if race.ours_only else f", theirs {spent[1]:.1f} s", flush=True)
         used = measurer.statistics
     print(f"ours: {count} candidates in {ours:.1f} s, {count / ours:.2f} a second")
     print(f"  building {used.build_s:.1f} s, running {used.run_s:.1f} s, {used.restarts} restarts")
     result: dict[str, Any] = {
         "what": "candidates a second, built and measured",
-        "kernels": list(wanted),
+        "kernels": list(race.kernels),
         "candidates": count,
         "rounds": rounds,
         "ours_per_second": count / ours,
     }
-    if not args.ours_only:
+    if not race.ours_only:
         print(
             f"LocalBuilder + LocalRunner: {count} candidates ({failed} failed) in {theirs:.1f} s, "
             f"{count / theirs:.2f} a second; ours is {theirs / ours:.1f} times as fast"
@@ -241,23 +254,28 @@ def rss_of(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
-def endurance(args: argparse.Namespace, spec: TargetSpec, settings: Settings) -> dict[str, Any]:
+def endurance(
+    network: NetworkSpec,
+    spec: TargetSpec,
+    settings: Settings,
+    budget: Budget,
+    work_dir: Path | None,
+) -> dict[str, Any]:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.store import Records
     from tvm_mobilenet.tuning import loop
     from tvm_mobilenet.tuning.kernels import extract_kernels
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
-    from tvm_mobilenet.tuning.request import Budget
     from tvm_mobilenet.tuning.search.state import State
     from tvm_mobilenet.tuning.search.tasks import make_tasks
 
-    kernels = extract_kernels([source_of(args)], CompileOptions(spec))
+    kernels = extract_kernels([network.open()], CompileOptions(spec))
     with tempfile.TemporaryDirectory() as folder, LocalMeasurer(settings) as measurer:
-        log = args.work_dir or Path(folder, "log")
+        log = work_dir or Path(folder, "log")
         with Records.open(log, spec, writable=True) as records:
             tasks, _ = make_tasks(kernels, spec.tvm_target(), records)
-            state = State(tasks, Budget(trials=args.endurance, time_s=args.time_budget))
-            watch = Watch(measurer, max(args.endurance // 20, 1))
+            state = State(tasks, budget)
+            watch = Watch(measurer, max((budget.trials or 0) // 20, 1))
             loop.run(state, records, settings, measurer, watch)
     rate = state.trials / state.elapsed
     print(f"{state.trials} candidates in {state.elapsed:.0f} s, {rate:.2f} a second")

@@ -392,6 +392,28 @@ def test_groups_and_dilation(rng: np.random.Generator) -> None:
     assert len(found) == 6 + 7 + 6, "each has its stem, and a result that is unpacked"
 
 
+class AfterGroups(nn.Module):
+    """A grouped convolution leaves vectors of 8 channels, where everything else has 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.grouped = nn.Conv2d(3, 48, 1), nn.Conv2d(48, 48, 1, groups=6)
+        self.depthwise = nn.Conv2d(48, 48, 3, padding=1, groups=48)
+        self.scale = nn.Conv2d(48, 48, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = functional.relu(self.first(x))
+        z = functional.silu(self.grouped(y))
+        scale = torch.sigmoid(self.scale(z.mean((2, 3), keepdim=True)))
+        pooled = functional.max_pool2d(z, 2)
+        larger = functional.interpolate(z, scale_factor=2.0)
+        return self.depthwise(z) + y, z * scale - y, pooled, larger, z.mean((2, 3))
+
+
+def test_what_reads_the_narrow_vectors_of_groups(rng: np.random.Generator) -> None:
+    check(AfterGroups(), IMAGE, rng)
+
+
 # Images made larger
 
 

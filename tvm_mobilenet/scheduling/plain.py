@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
@@ -13,13 +14,22 @@ REDUCTION = tirx.IterVar.CommReduce
 
 
 def plain_schedule(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``func`` for a CPU; as it is where TVM finds no way to schedule it so."""
+    """``func`` for a CPU; as it is where TVM finds no way to schedule it so, or somebody has."""
+    if is_scheduled(func):
+        return func
     sch = s_tir.Schedule(tvm.IRModule({"main": func}))
     try:
         spread(sch)
     except s_tir.ScheduleError:
         return func
     return sch.mod["main"]
+
+
+def is_scheduled(func: tirx.PrimFunc) -> bool:
+    """Whether some loop of it is parallel, say, or in vectors."""
+    kinds: list[int] = []
+    tvm_ffi.structural_walk(func.body, (tirx.For, lambda loop: kinds.append(loop.kind)))
+    return any(kind != tirx.ForKind.SERIAL for kind in kinds)
 
 
 def spread(sch: s_tir.Schedule) -> None:

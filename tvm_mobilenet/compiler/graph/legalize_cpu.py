@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tvm
@@ -181,7 +181,8 @@ class _Legalizer(LayerRewriter):
         self.emit_blocked(layer, func, name, args, out)
 
     def depthwise(self, layer: Convolution) -> None:
-        x, out = self.as_blocked(layer.source), self.layout(layer)
+        out = self.layout(layer)
+        x = self.in_lanes(layer.source, out.vector)
         size = f"{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
         args = [x.value, pack_depthwise(layer.weight, out.vector)]
         if layer.result in self.as_operands:
@@ -193,7 +194,8 @@ class _Legalizer(LayerRewriter):
             self.emit_blocked(layer, func, f"depthwise_conv2d_{size}", args, out)
 
     def separable(self, first: Convolution, second: Convolution) -> None:
-        x, middle, out = self.as_blocked(first.source), self.layout(first), self.layout(second)
+        middle, out = self.layout(first), self.layout(second)
+        x = self.in_lanes(first.source, middle.vector)
         panel = panel_of(out.blocks)
         func = separable_conv2d(
             x.layout, middle, out, window(first), first.activation, second.activation, panel
@@ -262,7 +264,7 @@ class _Legalizer(LayerRewriter):
     def beside(self, operand: Operand, out: Blocked) -> tuple[Expr | Array, Blocked]:
         """An operand of arithmetic over blocked tensors like ``out``, and how it lies."""
         if isinstance(operand, Var):
-            tensor = self.as_blocked(operand)
+            tensor = self.in_lanes(operand, out.vector)
             return tensor.value, tensor.layout
         layout = Blocked(1, out.channels, 1, 1, out.vector)
         return pack_channels(operand, out.vector).reshape(layout.shape), layout
@@ -289,7 +291,8 @@ class _Legalizer(LayerRewriter):
         self.blocked[layer.result] = BlockedTensor(value, out)
 
     def window_pooling(self, layer: WindowPooling) -> None:
-        x, out = self.as_blocked(layer.source), self.layout(layer)
+        out = self.layout(layer)
+        x = self.in_lanes(layer.source, out.vector)
         top, left, *_ = layer.padding
         window = Window(layer.kernel, layer.stride, (top, left))
         name = f"{layer.kind.partition('_')[0]}_pool2d_{out.width}x{out.height}x{out.channels}"
@@ -307,7 +310,8 @@ class _Legalizer(LayerRewriter):
         self.blocked[layer.result] = BlockedTensor(value, out)
 
     def resize(self, layer: Resize) -> None:
-        x, out = self.as_blocked(layer.source), self.layout(layer)
+        out = self.layout(layer)
+        x = self.in_lanes(layer.source, out.vector)
         func = resize2d(x.layout, out, layer.rows[0].shape[1])
         name = f"resize2d_{out.width}x{out.height}x{out.channels}"
         args = [x.value, *layer.rows, *layer.columns]
@@ -328,13 +332,14 @@ class _Legalizer(LayerRewriter):
         return relax.const(operand.reshape(-1, *(1,) * (rank - 2)).astype(np.float32))
 
     def pooling(self, layer: Pooling) -> None:
-        x = self.as_blocked(layer.source)
         if layer.result in self.read_blocked:
             out = self.layout(layer)
+            x = self.in_lanes(layer.source, out.vector)
             name = f"blocked_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
             value = self.call(blocked_avg_pool2d(x.layout, out), name, [x.value], out.shape)
             self.blocked[layer.result] = BlockedTensor(value, out)
             return
+        x = self.as_blocked(layer.source)
         name = f"global_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
         shape = (x.layout.batch, x.layout.channels)
         mean: Expr = self.call(global_avg_pool2d(x.layout), name, [x.value], shape)
@@ -403,6 +408,21 @@ class _Legalizer(LayerRewriter):
             value = self.call(pack(layout), name, [self.plain[var]], layout.shape)
             self.blocked[var] = BlockedTensor(value, layout)
         return self.blocked[var]
+
+    def in_lanes(self, var: Var, lanes: int) -> BlockedTensor:
+        """The tensor in vectors of so many channels: what keeps each in its lane reads it so.
+
+        A grouped convolution leaves narrower vectors than its channels would fill.
+        """
+        tensor = self.as_blocked(var)
+        x = tensor.layout
+        if x.vector == lanes:
+            return tensor
+        out = replace(x, vector=lanes)
+        places = tuple((0, channel) for channel in range(x.channels))
+        name = f"move_channels_{x.width}x{x.height}x{x.channels}"
+        value = self.call(moved_channels((x,), out, places), name, [tensor.value], out.shape)
+        return BlockedTensor(value, out)
 
     def unpack_var(self, var: Var) -> Expr:
         tensor = self.blocked[var]
