@@ -19,6 +19,7 @@ INPUT_TYPES = ("FLOAT", "FLOAT16")
 OUTPUT_TYPES = ("FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "UINT8")
 IMAGE_RANK = 4
 NCHW, NHWC = "NCHW", "NHWC"
+UNNAMED = ("", "?")  # what exporters call a size that has no name
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 USUAL_SIZE = 224  # pixels, in the example of a message
 
@@ -103,13 +104,13 @@ def _give_shape(value: onnx.ValueInfoProto, shape: Sequence[int], symbols: dict[
                 f"{flag}: the input's shape in the file is {stated}; only sizes that it leaves "
                 "open can be given"
             )
-        if not static and symbols.setdefault(dim.dim_param, size) != size and dim.dim_param:
+        named = not static and dim.dim_param not in UNNAMED
+        if named and symbols.setdefault(dim.dim_param, size) != size:
             raise BadInput(
                 f"{flag}: {dim.dim_param} is one size in the file, and {symbols[dim.dim_param]} "
                 "was given for it before"
             )
         dim.dim_value = size
-    symbols.pop("", None)  # sizes without a name have nothing to do with each other
 
 
 def _give_batch(inputs: Sequence[onnx.ValueInfoProto], batch: int, symbols: dict[str, int]) -> None:
@@ -130,7 +131,7 @@ def _give_batch(inputs: Sequence[onnx.ValueInfoProto], batch: int, symbols: dict
             )
     for _, dim in firsts:
         if dim.dim_value <= 0:
-            if dim.dim_param:
+            if dim.dim_param not in UNNAMED:
                 symbols[dim.dim_param] = batch
             dim.dim_value = batch
 
