@@ -47,7 +47,7 @@ NOT_RUN = {
     "docs/cuda.md": 1,
     "docs/measuring.md": 1,
     "docs/networks.md": 1,
-    "docs/performance.md": 6,
+    "docs/performance.md": 7,
     "docs/raspberry-pi.md": 4,  # tests/test_raspberry_pi.py
     "docs/tuning.md": 6,
 }
