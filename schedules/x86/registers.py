@@ -11,7 +11,7 @@ from tvm.target.codegen import target_has_features
 FMA_LATENCY = 4  # cycles, Zen 2 to Zen 5 and Skylake to Sapphire Rapids
 FMA_PER_CYCLE = 2
 LOADS_PER_CYCLE = 2
-L2_BYTES_PER_CYCLE = 32
+L2_BYTES_PER_CYCLE = 20  # sustained, of 32 that a Zen core can take in one cycle
 FLOAT_BYTES = 4
 SHORT_ROW = 8  # pixels
 INPUTS_IN_FLIGHT = 7  # of a depthwise tile, beside its outputs and taps: fewer, and LLVM spills

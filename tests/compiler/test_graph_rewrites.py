@@ -414,6 +414,27 @@ def test_what_reads_the_narrow_vectors_of_groups(rng: np.random.Generator) -> No
     check(AfterGroups(), IMAGE, rng)
 
 
+# Matrix products
+
+
+class Tokens(nn.Module):
+    """A matrix for each pixel, as vision transformers have them: (N, pixels, features)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 20)
+        self.two = nn.Linear(20, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.conv(x).flatten(2).transpose(1, 2)
+        y: torch.Tensor = self.two(functional.relu(self.one(tokens)))
+        return y
+
+
+def test_products_of_more_than_two_dimensions(rng: np.random.Generator) -> None:
+    assert kernels(Tokens(), rng) == ["stem", "unpack", "transpose", "dense", "dense"]
+
+
 # Images made larger
 
 

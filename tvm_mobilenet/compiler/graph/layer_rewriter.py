@@ -6,6 +6,7 @@ kernel reads, or that the network gives out, is asked for in the plain layout.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 
 Array = NDArray[np.float32]
+MATRIX = 2  # dimensions
 
 
 class LayerRewriter(ABC):
@@ -96,6 +98,21 @@ class LayerRewriter(ABC):
         if var not in self.plain:
             self.plain[var] = self.unpack_var(var)
         return self.plain[var]
+
+    def as_rows(self, var: Var) -> Expr:
+        """The plain tensor as (rows, features)."""
+        plain, shape = self.as_plain(var), shape_of(var)
+        if len(shape) == MATRIX:
+            return plain
+        return self.builder.emit(relax.op.reshape(plain, (math.prod(shape[:-1]), shape[-1])))
+
+    def give_rows(self, layer: Dense, rows: Expr) -> None:
+        """The result of a layer, which comes as (rows, features)."""
+        shape = shape_of(layer.result)
+        same = len(shape) == MATRIX
+        self.plain[layer.result] = (
+            rows if same else self.builder.emit(relax.op.reshape(rows, shape))
+        )
 
     def rewritten(self, value: Expr) -> Expr:
         """``value`` with every variable replaced by its plain tensor."""

@@ -74,7 +74,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Dense:
-    """Matrix product with a constant (C_in, C_out), + bias + activation."""
+    """Matrix product of the last dimension with a constant (C_in, C_out), + bias + activation."""
 
     source: Var
     result: Var
@@ -276,7 +276,7 @@ def matrix_product(value: Expr, result: Var) -> Dense | None:
     if not is_call(value, "relax.matmul") or not is_constant(value.args[1]):
         return None
     source, weight = value.args
-    if not isinstance(source, Var) or len(source.ty.shape) != 2 or len(weight.ty.shape) != 2:
+    if not isinstance(source, Var) or len(source.ty.shape) < 2 or len(weight.ty.shape) != 2:
         return None
     array = weight.value.numpy()
     return Dense(source, result, array, np.zeros(array.shape[1], np.float32))

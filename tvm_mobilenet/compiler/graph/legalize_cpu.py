@@ -352,10 +352,10 @@ class _Legalizer(LayerRewriter):
         features_in, features_out = layer.weight.shape
         # filled up to whole panels: a prime number of vectors could not share a broadcast
         blocks = -(-features_out // (v * DENSE_PANEL)) * DENSE_PANEL
-        (batch, _) = shape_of(layer.source)
+        batch = math.prod(shape_of(layer.source)[:-1])
         func = dense(batch, features_in, features_out, blocks, DENSE_PANEL, v, layer.activation)
         args = [
-            self.as_plain(layer.source),
+            self.as_rows(layer.source),
             pack_dense(layer.weight, v, blocks, DENSE_PANEL),
             layer.bias,
         ]
@@ -366,7 +366,7 @@ class _Legalizer(LayerRewriter):
             func = with_epilogue(func, layer.epilogue.expression, operands)
             args += constants
             name += "_fused"
-        self.plain[layer.result] = self.call(func, name, args, (batch, features_out))
+        self.give_rows(layer, self.call(func, name, args, (batch, features_out)))
 
     # --- layouts ------------------------------------------------------------------------------
 

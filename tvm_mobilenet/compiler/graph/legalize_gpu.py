@@ -6,6 +6,7 @@ and the pooling is in ``precision``; the network's input and output stay float32
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -164,7 +165,8 @@ class _Legalizer(LayerRewriter):
         self.plain[layer.result] = mean
 
     def dense(self, layer: Dense) -> None:
-        (batch, features_in), features_out = shape_of(layer.source), layer.weight.shape[1]
+        features_in, features_out = layer.weight.shape
+        batch = math.prod(shape_of(layer.source)[:-1])
         name = f"dense_{features_in}_{features_out}"
         if batch >= MATRIX_BATCH:
             self.dense_as_product(layer, name)
@@ -178,16 +180,17 @@ class _Legalizer(LayerRewriter):
             self.plain[layer.result] = self.call(func, name, [x.value, *packed], shape, "float32")
             return
         func = dense(batch, features_in, features_out, self.dtype, layer.activation)
-        args = [self.as_plain(layer.source), *packed]
-        self.plain[layer.result] = self.call(func, name, args, shape, "float32")
+        args = [self.as_rows(layer.source), *packed]
+        self.give_rows(layer, self.call(func, name, args, shape, "float32"))
 
     def dense_as_product(self, layer: Dense, name: str) -> None:
         """For many images: a 1x1 convolution over images of one pixel."""
-        (batch, features_in), features_out = shape_of(layer.source), layer.weight.shape[1]
+        features_in, features_out = layer.weight.shape
+        batch = math.prod(shape_of(layer.source)[:-1])
         x = Image(batch, features_in, 1, 1, self.dtype)
         out = Image(batch, features_out, 1, 1)
         packed = self.call(
-            pack(x), f"pack_{features_in}", [self.as_plain(layer.source)], x.shape, self.dtype
+            pack(x), f"pack_{features_in}", [self.as_rows(layer.source)], x.shape, self.dtype
         )
         weight = np.ascontiguousarray(layer.weight.T)[:, :, None, None]
         result = self.call(
@@ -197,10 +200,9 @@ class _Legalizer(LayerRewriter):
             out.shape,
             "float32",
         )
-        shape = (batch, features_out)
-        self.plain[layer.result] = self.call(
-            unpack(out), f"unpack_{features_out}", [result], shape, "float32"
-        )
+        name = f"unpack_{features_out}"
+        rows = self.call(unpack(out), name, [result], (batch, features_out), "float32")
+        self.give_rows(layer, rows)
 
     # --- layouts ------------------------------------------------------------------------------
 
