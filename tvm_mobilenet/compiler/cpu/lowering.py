@@ -4,7 +4,7 @@ TVM's TensorIR pipeline as it concerns CPU targets, with two steps of ours:
 
 - A kernel's accumulators stay on its stack, from where LLVM promotes them to registers. Left as it
   is, TVM moves every local buffer of 1 KB or more into a workspace allocated inside the tile loop.
-- Threads share the kernels of a network by counters in its workspace (work_stealing.py), so that
+- Threads share the kernels of a network by counters in its workspace (sharing.py), so that
   the whole network is one parallel region, with no launch, argument packing or check between them.
 """
 

@@ -20,6 +20,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     Layer,
     Other,
     is_call,
+    shape_of,
     sources,
     variables,
 )
@@ -97,7 +98,7 @@ def view_of(value: Expr, views: dict[Var, View]) -> View | None:
 
 def reshaped(source: Expr, result: Var, views: dict[Var, View]) -> None:
     """A reshape that leaves the rows and columns of the images is one of the channels."""
-    before, after = shape(source), shape(result)
+    before, after = shape_of(source), shape_of(result)
     view = view_of(source, views)
     if view is None or len(after) < 4 or (before[0], *before[-2:]) != (after[0], *after[-2:]):
         return
@@ -109,7 +110,3 @@ def sections(given: Any) -> int | list[int]:
     if isinstance(given, tirx.IntImm):
         return int(given)
     return [int(index) for index in given]
-
-
-def shape(value: Expr) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in value.ty.shape)

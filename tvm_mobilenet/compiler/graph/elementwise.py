@@ -26,6 +26,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     Other,
     WithEpilogue,
     is_constant,
+    shape_of,
     sources,
     tensors,
     variables,
@@ -94,13 +95,13 @@ def elementwise(layer: Other) -> Elementwise | None:
         else:
             args.append(Input(len(operands)))
             operands.append(read)
-    whole = any(isinstance(one, Var) and shape(one) == shape(result) for one in operands)
+    whole = any(isinstance(one, Var) and shape_of(one) == shape_of(result) for one in operands)
     return joined(result, operator(value, args), operands) if whole else None
 
 
 def operand(arg: Var | Constant, result: Var, axis: int | None) -> Operand | float | None:
     """``arg`` as an expression reads it beside ``result``; a vector lies along ``axis``."""
-    mine, full = shape(arg), shape(result)
+    mine, full = shape_of(arg), shape_of(result)
     if isinstance(arg, Var):
         one_pixel = len(full) == 4 and mine == (*full[:2], 1, 1)
         return arg if mine == full or one_pixel else None
@@ -191,7 +192,7 @@ class _Fuser:
             var
             for var in tensors(layer.operands)
             if self.readers[var] == {index}
-            and shape(var) == shape(layer.result)
+            and shape_of(var) == shape_of(layer.result)
             and isinstance(self.layers.get(self.made_by.get(var, -1)), WithEpilogue)
         ]
 
@@ -201,7 +202,7 @@ class _Fuser:
             before = self.layers.get(self.made_by.get(var, -1)) if isinstance(var, Var) else None
             if not isinstance(before, Elementwise) or self.readers[before.result] != {index}:
                 continue
-            if shape(before.result) != shape(layer.result):
+            if shape_of(before.result) != shape_of(layer.result):
                 continue
             grown = inlined(layer, place, before)
             if expressions.size(grown.expression) <= MOST_OPERATIONS:
@@ -239,10 +240,6 @@ def with_epilogue(layer: Layer, after: Elementwise) -> WithEpilogue | None:
         return None
     epilogue = Epilogue(expressions.substitute(whole.expression, values), operands)
     return replace(layer, result=after.result, epilogue=epilogue)
-
-
-def shape(value: Expr) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in value.ty.shape)
 
 
 RELAX: dict[str, Callable[..., Expr]] = {name: getattr(relax.op, name) for name in SAME_NAME}

@@ -27,6 +27,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     is_call,
     is_plain,
     read_layers,
+    shape_of,
     sources,
     variables,
 )
@@ -201,7 +202,3 @@ def is_pointwise(layer: Convolution) -> bool:
 def stride_suffix(layer: Convolution) -> str:
     """Of a kernel's name."""
     return f"_s{layer.stride[0]}" if layer.stride != (1, 1) else ""
-
-
-def shape_of(value: Expr) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in value.ty.shape)

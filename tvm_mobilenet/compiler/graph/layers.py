@@ -363,3 +363,7 @@ def is_call(value: Expr, operator: str) -> bool:
 
 def is_constant(value: Expr) -> bool:
     return isinstance(value, Constant) and value.ty.dtype == "float32"
+
+
+def shape_of(value: Expr) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in value.ty.shape)

@@ -1,8 +1,9 @@
 """Layers → calls of our own TensorIR kernels over blocked activations, weights packed.
 
-Activations stay in the blocked layout from the first convolution to the pooling. Every tensor gets
-the halo that its consumers' padding needs, so no kernel pads its input; the first convolution
-reads the plain image. A large 1x1 convolution after a depthwise one is computed by Strassen's
+Activations stay in the blocked layout from the first convolution to the last, through residuals,
+squeeze-excite, pooling, resizing and channels that change their place. Every tensor gets the halo
+that its consumers' padding needs, so no kernel pads its input; the first convolution reads the
+plain image. A large 1x1 convolution after a depthwise one is computed by Strassen's
 algorithm, or fused with it, where the target has schedules for that. An operator we have no kernel
 for gets plain tensors and stays a Relax call.
 """
@@ -27,7 +28,6 @@ from tvm_mobilenet.compiler.graph.layer_rewriter import (
     LayerRewriter,
     is_pointwise,
     separable_pairs,
-    shape_of,
     stride_suffix,
 )
 from tvm_mobilenet.compiler.graph.layers import (
@@ -43,6 +43,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     Resize,
     WindowPooling,
     is_plain,
+    shape_of,
     sources,
     tensors,
 )

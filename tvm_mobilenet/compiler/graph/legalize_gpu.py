@@ -24,10 +24,9 @@ from tvm_mobilenet.compiler.graph.layer_rewriter import (
     LayerRewriter,
     convolution_chains,
     readers,
-    shape_of,
     stride_suffix,
 )
-from tvm_mobilenet.compiler.graph.layers import Convolution, Dense, Layer, Pooling
+from tvm_mobilenet.compiler.graph.layers import Convolution, Dense, Layer, Pooling, shape_of
 from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
 from tvm_mobilenet.kernels.gpu.depthwise import depthwise_conv2d
 from tvm_mobilenet.kernels.gpu.head import dense, global_avg_pool2d, pooled_dense

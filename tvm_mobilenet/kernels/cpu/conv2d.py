@@ -2,7 +2,7 @@
 
 All of them share one form: a reduction into ``acc``, then an ``epilogue`` that adds the bias,
 applies the activation and writes the interior of the padded output, and up to four blocks that
-write the halo. Weights come packed (tvm_mobilenet/computes/weights.py) so that the kernel reads
+write the halo. Weights come packed (weights.py) so that the kernel reads
 them in order, one vector of output channels at a time.
 """
 
