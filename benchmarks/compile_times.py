@@ -37,7 +37,7 @@ PHASES: dict[str, tuple[str, ...]] = {
     "PyTorch: export": ("network.onnx_export:export", "onnx_export:export"),
     "PyTorch: verify the export": ("network.onnx_export:verify", "onnx_export:verify"),
     "read and keep the export": ("network.export_cache:read",),
-    "wait for PyTorch's process": ("network.torch_process:TorchProcess._receive",),
+    "wait for PyTorch's process": ("network.torch_process:TorchProcess.receive",),
     "read and check the ONNX file": ("network.onnx_export:load", "onnx_export:load"),
     "reference run": ("network.onnx_export:evaluate", "onnx_export:evaluate"),
     "import into Relax": ("network.relax_import:import_onnx", "relax_import:import_onnx"),

@@ -83,8 +83,10 @@ def build_bundles(args: argparse.Namespace) -> int:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.network import source
+    from tvm_mobilenet.network.torch_process import TorchProcess
 
     spec = target.resolve(args.target)
+    pytorch = TorchProcess()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for alpha, size, batch, precision in itertools.product(
@@ -95,7 +97,7 @@ def build_bundles(args: argparse.Namespace) -> int:
                 continue
             config = models.config_from("mobilenet_v1", alpha, size)
             name = f"{alpha:g}-{size}-b{batch}-{precision}"
-            network = source.from_config(config, batch)
+            network = source.from_config(config, batch, pytorch)
             build_bundle(network, CompileOptions(spec, precision), Path(folder, name))
             print(name, flush=True)
         link_equal_files(Path(folder))

@@ -20,6 +20,7 @@ from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.models.variants import ALPHAS
 from tvm_mobilenet.network import source
+from tvm_mobilenet.network.torch_process import TorchProcess
 from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.runtime.session import load
 
@@ -29,24 +30,29 @@ DIAGONAL = VARIANTS[:: len(ALPHAS) + 1]  # each width and each size once
 REPEATS = 5  # at 2 threads: a missing wait between kernels does not show every time
 
 
-def name(config: MobileNetConfig) -> str:
-    return f"{config.alpha:g}-{config.resolution}"
+def name(value: MobileNetConfig | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value.alpha:g}-{value.resolution}"
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=name)
-def test_one_image(config: MobileNetConfig, tmp_path: Path, rng: np.random.Generator) -> None:
-    check_network(config, 1, tmp_path, rng)
+@pytest.fixture(scope="module")
+def pytorch() -> TorchProcess:
+    """One for all: importing PyTorch and the first export take longer than compiling."""
+    return TorchProcess()
 
 
-@pytest.mark.parametrize("config", DIAGONAL, ids=name)
-def test_four_images(config: MobileNetConfig, tmp_path: Path, rng: np.random.Generator) -> None:
-    check_network(config, 4, tmp_path, rng)
-
-
-def check_network(
-    config: MobileNetConfig, batch: int, tmp_path: Path, rng: np.random.Generator
+@pytest.mark.parametrize(
+    ("config", "batch"),
+    [*((config, 1) for config in VARIANTS), *((config, 4) for config in DIAGONAL)],
+    ids=name,
+)
+def test_agrees_with_pytorch(
+    config: MobileNetConfig,
+    batch: int,
+    pytorch: TorchProcess,
+    tmp_path: Path,
+    rng: np.random.Generator,
 ) -> None:
-    network = source.from_config(config, batch)
+    network = source.from_config(config, batch, pytorch)
     built = build_bundle(network, CompileOptions(target.resolve("x86")), tmp_path / "bundle")
     assert built.difference is not None, "it ran here"
     assert built.difference.relative <= RELATIVE

@@ -15,10 +15,11 @@ import onnx
 import pytest
 import torch
 
+from tvm_mobilenet import models
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import source
-from tvm_mobilenet.network.torch_process import TorchProcess
+from tvm_mobilenet.network.torch_process import TorchNetwork, TorchProcess
 
 
 def test_exports_and_runs(
@@ -45,21 +46,35 @@ def test_compiling_does_not_import_torch(
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
-def process_of(config: MobileNetConfig, channels: int = 3) -> TorchProcess:
-    return TorchProcess(config, source.sample_of((1, channels, *config.input_shape[1:])))
+def open_network(config: MobileNetConfig, channels: int = 3) -> TorchNetwork:
+    return TorchProcess().open(config, source.sample_of((1, channels, *config.input_shape[1:])))
+
+
+def test_one_process_holds_several_networks(
+    small_config: MobileNetConfig, rng: np.random.Generator
+) -> None:
+    process = TorchProcess()
+    configs = (small_config, models.config_from("mobilenet_v1", alpha=0.5, resolution=32))
+    sources = [source.from_config(config, 1, process) for config in configs]
+    x = rng.standard_normal((1, *small_config.input_shape), dtype=np.float32)
+    for config, network in zip(configs, sources, strict=True):
+        with torch.inference_mode():
+            expected = models.build(config)(torch.from_numpy(x)).numpy()
+        (result,) = network.reference(x)
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_it_said_last_is_the_error(small_config: MobileNetConfig) -> None:
     with pytest.raises(RunFailed, match=r"PyTorch ended with status 1: RuntimeError: .*channels"):
-        process_of(small_config, channels=4).onnx()
+        open_network(small_config, channels=4).onnx()
 
 
 def test_its_death_is_one_line(small_config: MobileNetConfig) -> None:
-    process = process_of(small_config)
-    process.onnx()
-    os.kill(process.pid, signal.SIGKILL)
+    network = open_network(small_config)
+    network.onnx()
+    os.kill(network.process.pid, signal.SIGKILL)
     with pytest.raises(RunFailed, match="was ended by SIGKILL: is memory short") as caught:
-        process.run(source.sample_of((1, *small_config.input_shape)))
+        network.run(source.sample_of((1, *small_config.input_shape)))
     assert "\n" not in str(caught.value)
 
 
@@ -68,12 +83,12 @@ def test_a_start_that_fails_is_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunFailed, match="ended with status 1: it said nothing"):
-        process_of(small_config).onnx()
+        open_network(small_config).onnx()
 
 
-def test_it_goes_with_its_source(small_config: MobileNetConfig) -> None:
-    process = process_of(small_config)
-    pid = process.pid
-    del process
+def test_it_goes_with_its_network(small_config: MobileNetConfig) -> None:
+    network = open_network(small_config)
+    pid = network.process.pid
+    del network
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

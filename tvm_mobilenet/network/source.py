@@ -155,14 +155,16 @@ def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def from_config(config: models.Config, batch: int = 1) -> Source:
+def from_config(
+    config: models.Config, batch: int = 1, process: TorchProcess | None = None
+) -> Source:
     """One of our models, exported. Raises RunFailed where the export differs from PyTorch.
 
-    PyTorch runs in a process of its own, which goes with the source's ``reference``.
+    PyTorch runs in ``process``, or in one of its own, which goes with the source's ``reference``.
     """
     shape = (batch, *config.input_shape)
     kept = export_cache.read(config, shape)
-    network = TorchProcess(config, sample_of(shape), export=kept is None)
+    network = (process or TorchProcess()).open(config, sample_of(shape), export=kept is None)
     tvm_runtime.compiler()  # imported meanwhile
     import onnx
 

@@ -1,15 +1,16 @@
-"""One of our networks in PyTorch, in a process of its own.
+"""Our networks in PyTorch, in a process of its own.
 
 Who compiles a network needs TVM, and of PyTorch only the network's ONNX form and what it computes.
 To import the two takes a second each. So PyTorch gets a process, which builds, exports and verifies
-the network while this one imports TVM, and then answers what the network makes of an input.
+the network while this one imports TVM, and then answers what the network makes of an input. It may
+hold several networks: the first export takes twice as long as those after it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +19,46 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet import files, models
 from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
-from tvm_mobilenet.processes import Child, ChildDied, connect_to_parent
+from tvm_mobilenet.processes import Child, ChildDied
 
 Array = NDArray[np.float32]
+WORKER = "tvm_mobilenet.network.torch_worker"
 LOG = "pytorch.log"  # what the process prints
 
 
 class TorchProcess:
-    """The network of ``config`` for so many images; ``sample`` is what its export is verified on.
+    """PyTorch's process. It ends when the last reference to it or to one of its networks goes.
 
-    Without ``export`` it is only run. The process ends when the last reference to this object
-    goes, or this process does.
+    It ends with this process too.
     """
 
-    def __init__(self, config: models.Config, sample: Array, *, export: bool = True) -> None:
+    def __init__(self) -> None:
         folder = files.make_temporary_folder()
-        self._child = Child(__name__, log=folder / LOG)
+        self._child = Child(WORKER, log=folder / LOG)
         self._end = weakref.finalize(self, _end, self._child, folder)
-        self._child.send((config, sample if export else None))
+        self._opened = 0
 
     @property
     def pid(self) -> int:
         return self._child.pid
 
-    def onnx(self) -> bytes:
-        """The exported model, serialized; call it once, first, where it is to be exported.
+    def open(self, config: models.Config, sample: Array, *, export: bool = True) -> TorchNetwork:
+        """Have it build the network of ``config`` and export it for the shape of ``sample``.
 
-        Raises RunFailed where the export fails or differs from PyTorch, or the process dies.
+        ``sample`` is also what the export is verified on. Returns at once; what the process is
+        asked next waits for it. Without ``export`` the network is only run.
         """
-        model: bytes = self._receive()
-        return model
+        self._child.send(Open(config, sample if export else None))
+        self._opened += 1
+        return TorchNetwork(self, self._opened - 1)
 
-    def run(self, x: Array) -> tuple[Array, ...]:
-        """The network's outputs for ``x`` (N, C, H, W). Raises RunFailed where the process dies."""
-        self._child.send(x)
-        outputs: tuple[Array, ...] = self._receive()
-        return outputs
+    def ask(self, question: Run) -> Any:
+        """What it answers. Raises RunFailed where it dies, and what it raised for a person."""
+        self._child.send(question)
+        return self.receive()
 
-    def _receive(self) -> Any:
+    def receive(self) -> Any:
+        """Its next answer; raises as ``ask`` does."""
         try:
             answer = self._child.receive()
         except ChildDied as died:
@@ -67,36 +70,44 @@ class TorchProcess:
         return answer
 
 
+@dataclass(frozen=True)
+class TorchNetwork:
+    """A network that PyTorch's process holds, by its place among those it was asked to open."""
+
+    process: TorchProcess
+    index: int
+
+    def onnx(self) -> bytes:
+        """The exported model, serialized; call it once, where it is to be exported.
+
+        Call it before the process is asked anything else. Raises RunFailed where the export fails
+        or differs from PyTorch, or the process dies.
+        """
+        model: bytes = self.process.receive()
+        return model
+
+    def run(self, x: Array) -> tuple[Array, ...]:
+        """The network's outputs for ``x`` (N, C, H, W). Raises RunFailed where the process dies."""
+        outputs: tuple[Array, ...] = self.process.ask(Run(self.index, x))
+        return outputs
+
+
+@dataclass(frozen=True)
+class Open:
+    """Asks for a network; ``sample`` is None where it is not to be exported."""
+
+    config: models.Config
+    sample: Array | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Asks what the network at ``index`` makes of ``x``."""
+
+    index: int
+    x: Array
+
+
 def _end(child: Child, folder: Path) -> None:
     child.kill()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def serve() -> None:
-    """The process itself: one network, exported, then run on whatever comes, until nothing does."""
-    import torch
-
-    from tvm_mobilenet.network import onnx_export
-
-    pipe = connect_to_parent()
-    config, sample = pipe.recv()
-    network = models.build(config)
-    if sample is not None:
-        try:
-            exported = onnx_export.export(network, sample.shape)
-            onnx_export.verify(exported, network, sample)
-        except TvmMobilenetError as error:
-            pipe.send(error)
-            return
-        pipe.send(exported.SerializeToString())
-    while True:
-        x = pipe.recv()
-        with torch.inference_mode():
-            result = network(torch.from_numpy(x))
-        outputs = result if isinstance(result, tuple) else (result,)
-        pipe.send(tuple(output.numpy() for output in outputs))
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(EOFError, ConnectionError):
-        serve()
