@@ -23,6 +23,11 @@ def extent(sch: Schedule, loop: LoopRV) -> int:
     return int(sch.get(loop).extent)
 
 
+def own_loops(sch: Schedule, block: SBlockRV) -> list[LoopRV]:
+    """The loops of the block's own axes, without those that it was moved into."""
+    return list(sch.get_loops(block)[-len(sch.get(block).iter_vars) :])
+
+
 def divisors(n: int) -> list[int]:
     """All divisors of n, ascending."""
     return [d for d in range(1, n + 1) if n % d == 0]

@@ -15,11 +15,13 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import detect_linear_equation
 from tvm.tirx import Var
 
+from schedules.cpu.image_tiles import rows_and_columns, split_tiles
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,
     extent,
     fuse_parallel,
+    own_loops,
     parallel_rows,
     unroll,
     zero_halo,
@@ -51,12 +53,10 @@ def tile_window(
     sch: Schedule, epilogue: SBlockRV, tile_h: int, tile_w: int
 ) -> tuple[LoopRV, LoopRV, LoopRV, LoopRV]:
     """Tile the outputs; the loops around a tile: image, channel block, row and column of tiles."""
-    n, o, h, w, c = sch.get_loops(epilogue)[-5:]
-    height, width = extent(sch, h), extent(sch, w)
-    h0, hi = sch.split(
-        h, sch.sample_perfect_tile(h, 2, MAX_TILE_HEIGHT, [height // tile_h, tile_h])
-    )
-    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    n, o, *image, c = own_loops(sch, epilogue)
+    rows, columns = rows_and_columns(image)
+    h0, hi = split_tiles(sch, rows, MAX_TILE_HEIGHT, tile_h)
+    w0, wi = split_tiles(sch, columns, MAX_TILE_WIDTH, tile_w)
     sch.reorder(n, o, h0, w0, hi, wi, c)
     unroll(sch, hi, wi)
     sch.vectorize(c)
@@ -66,8 +66,8 @@ def tile_window(
 def sum_window(sch: Schedule, conv: SBlockRV, tile: LoopRV) -> None:
     """All taps of a tile in registers, unrolled."""
     sch.compute_at(conv, tile, preserve_unit_loops=True)
-    cn, co, ch, cw, cc, ckh, ckw = sch.get_loops(conv)[-7:]
-    accumulate_in_registers(sch, conv, [ckh, ckw], [cn, co, ch, cw], cc)
+    cn, co, *image, cc, ckh, ckw = own_loops(sch, conv)
+    accumulate_in_registers(sch, conv, [ckh, ckw], [cn, co, *image], cc)
     unroll(sch, ckh, ckw)
 
 
@@ -108,8 +108,9 @@ def best_window_tile(
 def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:
     """The convolution's stride: how far the input's row and column move per output's."""
     block = sch.get(conv)
-    _, _, row, column, *_ = (axis.var for axis in block.iter_vars)
-    return slope(block, row), slope(block, column)
+    _, _, *image, _, _, _ = (axis.var for axis in block.iter_vars)
+    rows, columns = rows_and_columns(image)
+    return slope(block, rows[-1]), slope(block, columns[-1])
 
 
 def slope(block: SBlock, var: Var) -> int:

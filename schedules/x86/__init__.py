@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from schedules.cpu import elementwise, global_avg_pool2d, layout, move_channels
+from schedules.cpu.image_tiles import OverlappingTile
 from schedules.primitives import Rule
 from schedules.x86 import (
     dense,
@@ -14,6 +15,9 @@ from schedules.x86 import (
     stem_conv2d,
     strassen_conv2d,
 )
+from schedules.x86.overlapping_tiles import overlapping_tile
+
+OVERLAPPING_TILE: OverlappingTile = overlapping_tile
 
 RULES: dict[str, Rule] = {
     "blocked_avg_pool2d": global_avg_pool2d.schedule,

@@ -12,11 +12,13 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.image_tiles import length, split_tiles, tile_lengths
 from schedules.cpu.sharing import most_even
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,
     extent,
+    own_loops,
     parallel_rows,
     powers_of_two_dividing,
     unroll,
@@ -34,13 +36,15 @@ FLOAT_BYTES = 4
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     (epilogue,) = sch.get_consumers(conv)
-    n, o, h, w, c = sch.get_loops(epilogue)
+    n, o, h, *w, c = sch.get_loops(epilogue)
     channels_in = extent(sch, sch.get_loops(conv)[-1])
     lanes = extent(sch, c)
-    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+    blocks, height, width = extent(sch, o), extent(sch, h), length(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = default_tile(lanes, height, width, blocks)
+    tile_h, tile_w, vectors = default_tile(
+        lanes, height, tile_lengths(sch, w, MAX_TILE_WIDTH), blocks
+    )
     panels, rows = blocks // vectors, height // tile_h
     weights_outweigh_image = blocks * lanes > height * width
     if weights_outweigh_image:
@@ -54,7 +58,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 2. Panels and bands around the tile
     o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, o_default))
     h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
-    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    w0, wi = split_tiles(sch, w, MAX_TILE_WIDTH, tile_w)
     sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, c)
     unroll(sch, hi, wi, oi)
     sch.vectorize(c)
@@ -62,24 +66,24 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 3. The reduction inside the tile
     sch.compute_at(conv, w0, preserve_unit_loops=True)
-    cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
+    cn, co, ch, *cw, cc, ckh, ckw, ck = own_loops(sch, conv)
     unrolls = powers_of_two_dividing(channels_in, MAX_REDUCTION_UNROLL)
     default = default_unroll(lanes, tile_h * tile_w, vectors, unrolls)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(ck, [None, factor])
     if weights_outweigh_image:
         sch.annotate(k0, "prefetch", "weight")
-    accumulate_in_registers(sch, conv, [ckh, ckw, k0], [ki, cn, ch, cw, co], cc)
+    accumulate_in_registers(sch, conv, [ckh, ckw, k0], [ki, cn, ch, *cw, co], cc)
     zero_halo(sch, by_rows=True)
     return [sch]
 
 
-def default_tile(lanes: int, height: int, width: int, blocks: int) -> tuple[int, int, int]:
-    """Rows, columns and channel vectors of the best tile that divides the output."""
+def default_tile(lanes: int, height: int, widths: list[int], blocks: int) -> tuple[int, int, int]:
+    """Rows, columns and channel vectors of the best tile, of those of ``widths`` columns."""
     return best_gemm_tile(
         RegisterFile(lanes),
         [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        widths,
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
     )
 

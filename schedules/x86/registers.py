@@ -119,12 +119,19 @@ def least_loads_tile(
             and (rows == 1 or registers.count == 32)
         )
 
-    def loads_per_output(tile: tuple[int, int]) -> float:
-        rows, columns = tile
-        input_rows = (rows - 1) * stride[0] + kernel[0]
-        input_columns = (columns - 1) * stride[1] + kernel[1]
-        return input_rows * input_columns / (rows * columns)
+    def loads(tile: tuple[int, int]) -> float:
+        return loads_per_output(tile, kernel, stride)
 
     tiles = [(rows, columns) for rows in heights for columns in widths]
     # a filter with more taps than registers spills whatever the tile
-    return min(filter(fits, tiles), key=loads_per_output, default=(1, 1))
+    return min(filter(fits, tiles), key=loads, default=(1, 1))
+
+
+def loads_per_output(
+    tile: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]
+) -> float:
+    """Inputs that a depthwise tile of (rows, columns) outputs loads for each of them."""
+    rows, columns = tile
+    input_rows = (rows - 1) * stride[0] + kernel[0]
+    input_columns = (columns - 1) * stride[1] + kernel[1]
+    return input_rows * input_columns / (rows * columns)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.image_tiles import split_tiles, tile_lengths
 from schedules.cpu.padding import copy_padded
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,
     extent,
+    own_loops,
     parallel_rows,
     unroll,
     zero_halo,
@@ -28,15 +30,15 @@ DEFAULT_BAND = 4  # output rows: 9 padded rows of 3x226 floats are 24 KB, half o
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     (pad,) = sch.get_producers(conv)
     (epilogue,) = sch.get_consumers(conv)
-    n, o, h, w, c = sch.get_loops(epilogue)
+    n, o, h, *w, c = sch.get_loops(epilogue)
     lanes = extent(sch, c)
-    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+    blocks, height = extent(sch, o), extent(sch, h)
 
     # Step 1. The default decision, by the model
     _, tile_w, vectors = best_gemm_tile(
         RegisterFile(lanes),
         [1],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        tile_lengths(sch, w, MAX_TILE_WIDTH),
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
         shared_inputs=True,
     )
@@ -47,7 +49,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     o0, oi = sch.split(
         o, sch.sample_perfect_tile(o, 2, MAX_TILE_VECTORS, [blocks // vectors, vectors])
     )
-    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    w0, wi = split_tiles(sch, w, MAX_TILE_WIDTH, tile_w)
     sch.reorder(n, h0, o0, h1, w0, wi, oi, c)
     unroll(sch, wi, oi)
     sch.vectorize(c)
@@ -55,8 +57,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 3. The reduction inside the tile
     sch.compute_at(conv, w0, preserve_unit_loops=True)
-    cn, co, ch, cw, cc, ck, ckh, ckw = sch.get_loops(conv)[-8:]
-    accumulate_in_registers(sch, conv, [ck, ckh], [ckw, cn, ch, cw, co], cc)
+    cn, co, ch, *cw, cc, ck, ckh, ckw = own_loops(sch, conv)
+    accumulate_in_registers(sch, conv, [ck, ckh], [ckw, cn, ch, *cw, co], cc)
 
     # Step 4. The padded rows: zeros first, then the image's rows as they lie
     sch.annotate(w0, "prefetch_next_band", "data")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.image_tiles import tile_lengths
 from schedules.primitives import (
     accumulate_in_registers,
     extent,
@@ -37,7 +38,9 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = default_tile(lanes, height, width, blocks)
+    tile_h, tile_w, vectors = default_tile(
+        lanes, height, tile_lengths(sch, [w], MAX_TILE_WIDTH), blocks
+    )
     panels, rows = blocks // vectors, height // tile_h
 
     # Step 2. Panels and bands around the tile, and its four quarters of the output in it

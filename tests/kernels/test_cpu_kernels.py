@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.arrays import activate
 from support.kernel_cases import Case, Convolution
-from support.odd_kernels import CASES, FAST_PRODUCTS, SEPARABLE, convolutions
+from support.odd_kernels import CASES, FAST_PRODUCTS, OVERLAPPING, SEPARABLE, convolutions
 from torch.nn import functional
 
 from schedules.filter_window import Window
@@ -33,13 +33,15 @@ def check_unscheduled(case: Case, rng: np.random.Generator) -> None:
     case.check(tvm.compile(module, {"kind": "llvm"})["main"], rng)
 
 
-@pytest.mark.parametrize("case", [*CASES, *FAST_PRODUCTS, *SEPARABLE], ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case", [*CASES, *FAST_PRODUCTS, *SEPARABLE, *OVERLAPPING], ids=lambda case: case.id
+)
 def test_unscheduled_compute(case: Case, rng: np.random.Generator) -> None:
     check_unscheduled(case, rng)
 
 
 @settings(max_examples=25)
-@given(case=convolutions(), seed=st.integers(0, 2**32 - 1))
+@given(case=convolutions(overlapping=True), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, seed: int) -> None:
     check_unscheduled(case, np.random.default_rng(seed))
 

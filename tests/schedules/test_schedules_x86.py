@@ -134,7 +134,9 @@ def test_random_decision(name: str, workload: Workload, rng: np.random.Generator
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize(
-    "case", [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS], ids=lambda case: case.id
+    "case",
+    [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS, *odd_kernels.OVERLAPPING],
+    ids=lambda case: case.id,
 )
 def test_odd_shapes(case: Case, name: str, rng: np.random.Generator) -> None:
     spec = spec_of(name)
@@ -144,7 +146,7 @@ def test_odd_shapes(case: Case, name: str, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 # the shapes are small as they are; making them smaller would take minutes of compiling
 @settings(max_examples=15, phases=[Phase.reuse, Phase.generate])
-@given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
+@given(case=odd_kernels.convolutions(overlapping=True), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, name: str, seed: int) -> None:
     check_decisions(case, spec_of(name), np.random.default_rng(seed), 1)
 

@@ -39,6 +39,7 @@ from tvm_mobilenet.kernels.cpu.conv2d import (
 )
 from tvm_mobilenet.kernels.cpu.head import dense, global_avg_pool2d
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.kernels.cpu.overlap import overlap
 from tvm_mobilenet.kernels.cpu.strassen import (
     depthwise_operands,
     operand_shape,
@@ -76,7 +77,8 @@ class Convolution:
 
     ``kind`` is conv2d, depthwise, stem, operands (depthwise, its output the operands of a Strassen
     product) or strassen (1x1, from such operands); ``vectors`` are the input's and the output's
-    lanes. ``spare`` is halo that the input has beyond the padding.
+    lanes. ``spare`` is halo that the input has beyond the padding, ``tile`` the rows and columns of
+    tiles of the output that overlap.
     """
 
     kind: str
@@ -93,6 +95,7 @@ class Convolution:
     panel: int = 1
     groups: int = 1
     dilation: tuple[int, int] = (1, 1)
+    tile: tuple[int | None, int] | None = None
 
     @property
     def id(self) -> str:
@@ -110,6 +113,7 @@ class Convolution:
             f"panel{self.panel}" if self.panel != 1 else "",
             f"g{self.groups}" if self.groups != 1 else "",
             f"d{self.dilation[0]}{self.dilation[1]}" if self.dilation != (1, 1) else "",
+            f"t{self.tile[0] or ''}x{self.tile[1]}" if self.tile is not None else "",
         ]
         return "-".join(part for part in parts if part)
 
@@ -131,6 +135,11 @@ class Convolution:
         return Blocked(self.batch, self.channels[1], height, width, self.vectors[1], self.halo)
 
     def func(self) -> tirx.PrimFunc:
+        func, out = self.over_rows(), self.out
+        return func if self.tile is None else overlap(func, (out.height, out.width), self.tile)
+
+    def over_rows(self) -> tirx.PrimFunc:
+        """The kernel with a loop over rows and one over columns."""
         top, _, left, _ = self.padding
         window = Window(self.kernel, self.stride, (top, left), self.dilation)
         if self.kind == "stem":

@@ -190,6 +190,14 @@ DILATED = [
     Convolution("conv2d", (16, 32), (9, 8), kernel=(3, 3), padding=(2, 2, 2, 2), dilation=(2, 2)),
     Convolution("depthwise", (20, 20), (8, 9), kernel=(3, 2), stride=(2, 1), dilation=(2, 3)),
 ]
+# for targets whose schedules take tiles that overlap
+OVERLAPPING: list[Case] = [
+    Convolution("conv2d", (16, 32), (5, 17), activation=RELU, halo=RING, panel=2, tile=(None, 7)),
+    Convolution("conv2d", (7, 20), (3, 13), (8, 16), (3, 3), (1, 2), SAME, tile=(None, 6)),
+    Convolution("depthwise", (20, 20), (7, 11), kernel=(3, 3), padding=SAME, tile=(2, 4)),
+    Convolution("depthwise", (8, 8), (9, 11), (8, 8), (5, 5), (2, 1), (2, 2, 2, 2), tile=(1, 7)),
+    Convolution("stem", (3, 16), (13, 23), (4, 16), (3, 3), (2, 2), SAME, RELU6, tile=(None, 8)),
+]
 CASES: list[Case] = [
     *map(Packing, LAYOUTS),
     *map(Unpacking, LAYOUTS),
@@ -209,8 +217,8 @@ CASES: list[Case] = [
 
 
 @st.composite
-def convolutions(draw: st.DrawFn) -> Convolution:
-    """Any small convolution whose kernel fits its padded image."""
+def convolutions(draw: st.DrawFn, *, overlapping: bool = False) -> Convolution:
+    """Any small convolution whose kernel fits its padded image, ``overlapping``: in tiles, too."""
     kind = draw(st.sampled_from(["conv2d", "depthwise", "stem"]))
     vectors = st.sampled_from([4, 8, 16])
     count = st.integers(1, 20)
@@ -223,7 +231,7 @@ def convolutions(draw: st.DrawFn) -> Convolution:
         draw(st.integers(1, min(4, size[1] + padding[2] + padding[3]))),
     )
     depthwise = kind == "depthwise"
-    return Convolution(
+    case = Convolution(
         kind,
         (channels, channels if depthwise else draw(count)),
         size,
@@ -236,3 +244,9 @@ def convolutions(draw: st.DrawFn) -> Convolution:
         NO_HALO if kind == "stem" else draw(st.builds(Halo, small, small, small, small)),
         draw(st.integers(1, 3)),
     )
+    if not overlapping:
+        return case
+    rows, columns = case.out.height, case.out.width
+    tiled_rows = st.integers(1, rows) if depthwise else st.none()
+    tile = draw(st.one_of(st.none(), st.tuples(tiled_rows, st.integers(1, columns))))
+    return replace(case, tile=tile)

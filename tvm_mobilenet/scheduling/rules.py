@@ -7,7 +7,8 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.target import Target
 
-from schedules import RULES
+from schedules import OVERLAPPING_TILES, RULES
+from schedules.cpu.image_tiles import OverlappingTile
 from schedules.primitives import Rule
 from tvm_mobilenet.errors import RunFailed
 
@@ -61,6 +62,11 @@ def check_rules(func: tirx.PrimFunc, target: Target) -> None:
 def rules_of(target: Target) -> frozenset[str]:
     """The kinds of kernels that the target has schedules for."""
     return frozenset(rule for key in target.keys for rule in RULES.get(key, {}))
+
+
+def overlapping_tile_of(target: Target) -> OverlappingTile | None:
+    """What says which tiles overlap; None where the target's schedules take none that do."""
+    return next((OVERLAPPING_TILES[key] for key in target.keys if key in OVERLAPPING_TILES), None)
 
 
 def default_schedule(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule:

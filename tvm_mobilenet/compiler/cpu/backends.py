@@ -14,7 +14,7 @@ from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
 from tvm_mobilenet.compiler.options import CompileOptions
-from tvm_mobilenet.scheduling.rules import rules_of
+from tvm_mobilenet.scheduling.rules import overlapping_tile_of, rules_of
 
 
 class _CpuBackend:
@@ -25,7 +25,12 @@ class _CpuBackend:
         self.rules = rules if options.strassen else rules - STRASSEN
 
     def legalize(self) -> tvm.transform.Pass:
-        return tvm.transform.Sequential([legalize(self.vector_width, self.rules), legalize_topk])
+        return tvm.transform.Sequential(
+            [
+                legalize(self.vector_width, self.rules, overlapping_tile_of(self.target)),
+                legalize_topk,
+            ]
+        )
 
 
 class StaticBackend(_CpuBackend):

@@ -19,6 +19,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
+from schedules.cpu.image_tiles import ImageOutput, OverlappingTile
 from schedules.filter_window import Window
 from tvm_mobilenet.compiler.graph.channels import move_channels
 from tvm_mobilenet.compiler.graph.elementwise import as_relax, fuse_elementwise
@@ -67,6 +68,7 @@ from tvm_mobilenet.kernels.cpu.elementwise import (
 from tvm_mobilenet.kernels.cpu.expressions import Input, substitute
 from tvm_mobilenet.kernels.cpu.head import blocked_avg_pool2d, dense, global_avg_pool2d
 from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.kernels.cpu.overlap import overlap
 from tvm_mobilenet.kernels.cpu.pooling import pool2d
 from tvm_mobilenet.kernels.cpu.resize import channels_to_space, resize2d
 from tvm_mobilenet.kernels.cpu.strassen import (
@@ -98,15 +100,18 @@ class BlockedTensor:
     layout: Blocked
 
 
-def legalize(vector_width: int, rules: Collection[str] = ()) -> tvm.transform.Pass:
+def legalize(
+    vector_width: int, rules: Collection[str] = (), tile: OverlappingTile | None = None
+) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
-    Of the kernels that not every target schedules, those with ``rules`` are used.
+    Of the kernels that not every target schedules, those with ``rules`` are used. What
+    ``tile`` has tiles for that overlap gets them.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = _Legalizer(mod["main"], vector_width, rules).run()
+        legalized = _Legalizer(mod["main"], vector_width, rules, tile).run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
@@ -115,9 +120,16 @@ def legalize(vector_width: int, rules: Collection[str] = ()) -> tvm.transform.Pa
 
 
 class _Legalizer(LayerRewriter):
-    def __init__(self, function: relax.Function, vector_width: int, rules: Collection[str]) -> None:
+    def __init__(
+        self,
+        function: relax.Function,
+        vector_width: int,
+        rules: Collection[str],
+        tile: OverlappingTile | None,
+    ) -> None:
         super().__init__(function)
         self.vector_width = vector_width
+        self.tile = tile
         self.layers = prepared(self.layers, function.body.body, self.lanes)
         self.halos = needed_halos(self.layers)
         # how many channels those have that are the pixels of another tensor
@@ -177,6 +189,7 @@ class _Legalizer(LayerRewriter):
         batch, channels, height, width = shape_of(layer.source)
         image, padding = (batch, channels, height, width), (top, bottom, left, right)
         func = stem_conv2d(image, padding, out, window(layer), layer.activation)
+        func = self.in_tiles(layer, func, out)
         name = f"stem_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
         args = [self.plain[layer.source], pack_stem(layer.weight, out.vector)]
         self.emit_blocked(layer, func, name, args, out)
@@ -192,6 +205,7 @@ class _Legalizer(LayerRewriter):
             self.emit_blocked(layer, func, name, args, out, shape)
         else:
             func = depthwise_conv2d(x.layout, out, window(layer), layer.activation)
+            func = self.in_tiles(layer, func, out)
             self.emit_blocked(layer, func, f"depthwise_conv2d_{size}", args, out)
 
     def separable(self, first: Convolution, second: Convolution) -> None:
@@ -222,10 +236,20 @@ class _Legalizer(LayerRewriter):
         x, out = self.as_blocked(layer.source), self.layout(layer)
         panel = panel_of(out.blocks // layer.groups)
         func = conv2d(x.layout, out, window(layer), layer.activation, panel, layer.groups)
+        func = self.in_tiles(layer, func, out)
         kind = "pointwise_conv2d" if is_pointwise(layer) else "conv2d"
         name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
         args = [x.value, pack_conv2d(layer.weight, out.vector, panel)]
         self.emit_blocked(layer, func, name + stride_suffix(layer), args, out)
+
+    def in_tiles(self, layer: Convolution, func: tirx.PrimFunc, out: Blocked) -> tirx.PrimFunc:
+        """The kernel, over tiles that overlap where no good one divides the result."""
+        if self.tile is None:
+            return func
+        size, kernel = (out.height, out.width), layer.weight.shape[2:]
+        output = ImageOutput(*size, out.vector, kernel, layer.stride, layer.depthwise)
+        tile = self.tile(output)
+        return func if tile is None else overlap(func, size, tile)
 
     def emit_blocked(
         self,

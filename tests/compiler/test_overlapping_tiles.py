@@ -1,0 +1,67 @@
+"""Images that no tile divides: which tiles they get on x86, and that networks stay right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.static_programs import check
+from torch import nn
+
+from schedules.cpu.image_tiles import ImageOutput
+from schedules.x86.overlapping_tiles import overlapping_tile
+
+POINTWISE, SQUARE = (1, 1), (3, 3)
+
+
+def dense(width: int, lanes: int = 16) -> ImageOutput:
+    return ImageOutput(width, width, lanes, POINTWISE, (1, 1), depthwise=False)
+
+
+def depthwise(
+    width: int, stride: int = 1, kernel: tuple[int, int] = SQUARE, lanes: int = 16
+) -> ImageOutput:
+    return ImageOutput(width, width, lanes, kernel, (stride, stride), depthwise=True)
+
+
+@pytest.mark.parametrize(
+    ("output", "tile"),
+    [
+        (dense(112), None),
+        (dense(17), None),  # one tile
+        (dense(65), None),  # 5 times 13
+        (dense(31), (None, 8)),
+        (dense(129), (None, 13)),  # 10 tiles for 129 columns, one of them computed twice
+        (dense(257), (None, 13)),
+        (dense(257, lanes=8), (None, 6)),
+        (dense(14, lanes=8), None),
+        (depthwise(7), None),
+        (depthwise(112), None),
+        (depthwise(257), (4, 4)),
+        (depthwise(129, stride=2), (2, 4)),
+        (depthwise(257, kernel=(5, 5)), (1, 13)),
+        (depthwise(257, lanes=8), None),
+    ],
+)
+def test_the_tile(output: ImageOutput, tile: tuple[int | None, int] | None) -> None:
+    assert overlapping_tile(output) == tile
+
+
+class Everything(nn.Sequential):
+    """A stem, depthwise and dense convolutions of several kinds, with an epilogue between."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *(nn.Conv2d(3, 16, 3, 2, 1), nn.Hardswish()),
+            *(nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.ReLU()),
+            nn.Conv2d(16, 24, 1),
+            *(nn.Conv2d(24, 24, 5, 2, 2, groups=24), nn.SiLU()),
+            nn.Conv2d(24, 32, 3, 1, 1),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)),
+        )
+
+
+@pytest.mark.isa("avx2")
+@pytest.mark.parametrize("size", [(61, 75), (59, 92)], ids=str)
+def test_a_network(size: tuple[int, int], rng: np.random.Generator) -> None:
+    program = check(Everything(), (1, 3, *size), rng)
+    assert "T.min(" in program.module.script(), "no tile overlaps: another size is wanted here"
