@@ -42,7 +42,10 @@ def run(*arguments: object) -> int:
     return bench.main([str(argument) for argument in arguments])
 
 
-def test_a_bundle_is_measured(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_is_measured(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # for no cell to be wrapped
     assert run(tiny, "--against", "pytorch", "--json", "r.json", *QUICK) == 0
     results = schema.load(Path("r.json"))
     ours, pytorch = results.results

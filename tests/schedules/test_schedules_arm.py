@@ -56,6 +56,7 @@ KERNELS = network_kernels.distinct()
 LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
 FUSED_BLOCKS = network_kernels.fused_blocks(VECTOR_WIDTH)
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
+BLOCK_SHARES = 8  # and one in so many blocks, at its default
 # A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
 
@@ -89,6 +90,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.function is test_kernels_of_the_networks:
         share = KERNELS[metafunc.config.option.seed % SHARES :: SHARES]
         metafunc.parametrize("workload", share, ids=lambda workload: workload.id)
+    if metafunc.function is test_fused_blocks_of_the_networks:
+        share_of_blocks = FUSED_BLOCKS[metafunc.config.option.seed % BLOCK_SHARES :: BLOCK_SHARES]
+        metafunc.parametrize("case", share_of_blocks, ids=lambda case: case.id)
 
 
 def test_kernels_of_the_networks(workload: Workload, rng: np.random.Generator) -> None:
@@ -99,7 +103,6 @@ def test_kernels_of_the_networks(workload: Workload, rng: np.random.Generator) -
     kernel.check(run_here(candidate.schedule.mod), rng)
 
 
-@pytest.mark.parametrize("case", FUSED_BLOCKS, ids=lambda case: case.id)
 def test_fused_blocks_of_the_networks(case: Case, rng: np.random.Generator) -> None:
     case.check(run_here(by_default(case.func(), Target(HOST))), rng)
 

@@ -8,9 +8,11 @@ import tvm
 from numpy.typing import NDArray
 from torch import nn
 
+from schedules.cpu.sharing import num_cores
 from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.backends import StaticBackend
 from tvm_mobilenet.compiler.cpu.lowering import lower
-from tvm_mobilenet.compiler.cpu.static_program import StaticProgram
+from tvm_mobilenet.compiler.cpu.static_program import StaticProgram, make_static
 from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
@@ -49,10 +51,12 @@ def expected(module: nn.Module, x: Array) -> list[Array]:
 
 
 def compiled(mod: tvm.IRModule) -> StaticProgram:
+    """The network as the compiler has it before it makes code, which ``execute`` does."""
     spec = target.resolve("x86")
-    program = pipeline.compile_network(mod, CompileOptions(spec)).program
-    assert isinstance(program, StaticProgram)
-    return program
+    backend = StaticBackend(CompileOptions(spec))
+    lowered = pipeline.lower_graph(mod, backend.legalize())
+    scheduled, _ = pipeline.schedule_kernels(lowered, backend.target)
+    return make_static(scheduled, spec.vector_width, num_cores(backend.target))
 
 
 def execute(program: StaticProgram, x: Array, shapes: list[tuple[int, ...]]) -> list[Array]:

@@ -32,7 +32,7 @@ def test_the_other_device_goes_on(tmp_path: Path) -> None:
             devices.running(command) as second,
         ):
             devices.wait_until(
-                lambda: devices.registered(address, KEY) == 2, [first, second], "no device"
+                lambda: devices.free_servers(address, KEY) == 2, [first, second], "no device"
             )
             said = tune(address, tmp_path, first)
     assert "records written to" in said

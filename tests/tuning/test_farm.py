@@ -33,7 +33,7 @@ from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
 
 KEY = "board"
 SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
-PATIENCE_S = 120
+PATIENCE_S = 240
 LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
 CAUSES = {
     "none": None,

@@ -45,7 +45,7 @@ def serving(
             for _ in range(count)
         ]
         wait_until(
-            lambda: registered(address, key) == count,
+            lambda: free_servers(address, key) == count,
             started,
             f"the tracker at {HOST}:{port} did not get {count} emulated devices",
         )
@@ -120,15 +120,15 @@ def listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def registered(address: tuple[str, int], key: str) -> int:
-    """How many servers the tracker has under ``key``."""
+def free_servers(address: tuple[str, int], key: str) -> int:
+    """How many servers the tracker can give away under ``key``."""
     with tvm_runtime.torch_left_out():
         from tvm import rpc
 
     tracker = rpc.connect_tracker(*address)
     try:
-        servers = tracker.summary()["server_info"]
+        queues = tracker.summary()["queue_info"]
     finally:
         tracker.close()
-    # the tracker names a server "server:KEY"
-    return sum(server["key"] == f"server:{key}" for server in servers)
+    # one that has registered is not free before it has told the tracker so, a moment later
+    return int(queues.get(key, {}).get("free", 0))
