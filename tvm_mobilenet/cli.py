@@ -176,13 +176,20 @@ def add_picture_flags(parser: argparse.ArgumentParser, where: str, labels: str) 
     group.add_argument("--labels", type=Path, metavar="FILE", help=labels)
 
 
-def add_strassen_flag(parser: argparse.ArgumentParser) -> None:
+def add_algorithm_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-strassen",
         dest="strassen",
         action="store_false",
         help="compute every 1x1 convolution directly, rounding as the reference does, instead of "
         "the large ones by Strassen's algorithm with an eighth fewer multiplications",
+    )
+    parser.add_argument(
+        "--no-winograd",
+        dest="winograd",
+        action="store_false",
+        help="compute every 3x3 convolution directly instead of by Winograd's algorithm with 16 "
+        "multiplications for 36",
     )
 
 

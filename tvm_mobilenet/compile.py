@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
-    cli.add_strassen_flag(parser)
+    cli.add_algorithm_flags(parser)
     parser.add_argument(
         "--tuning-records",
         type=Path,
@@ -100,7 +100,8 @@ def _compile(args: argparse.Namespace) -> int:
         spec,
         precision.choose(args.precision, spec, allow_tf32=args.allow_tf32),
         args.executor,
-        args.strassen,
+        strassen=args.strassen,
+        winograd=args.winograd,
         require_records=args.on_untuned == "error",
     )
     network = NetworkSpec(

@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser("tune", "Search schedules for a network's kernels on a target.")
     cli.add_target_flag(parser)
     cli.add_model_flags(parser)
-    cli.add_strassen_flag(parser)
+    cli.add_algorithm_flags(parser)
     _add_flags(parser)
     return parser
 
@@ -123,7 +123,7 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(
         networks=Networks(network, args.sweep),
-        options=CompileOptions(spec, chosen, strassen=args.strassen),
+        options=CompileOptions(spec, chosen, strassen=args.strassen, winograd=args.winograd),
         budget=Budget(
             args.trials,
             args.trials_per_task or spec.trials_per_task,

@@ -14,6 +14,7 @@ from schedules.x86 import (
     pointwise_conv2d,
     stem_conv2d,
     strassen_conv2d,
+    winograd_operands,
 )
 from schedules.x86.overlapping_tiles import overlapping_tile
 
@@ -32,4 +33,6 @@ RULES: dict[str, Rule] = {
     "pointwise_conv2d": pointwise_conv2d.schedule,
     "stem_conv2d": stem_conv2d.schedule,
     "strassen_conv2d": strassen_conv2d.schedule,
+    "winograd_conv2d": partial(strassen_conv2d.schedule, image_first=True),
+    "winograd_operands": winograd_operands.schedule,
 }

@@ -30,7 +30,8 @@ from schedules.x86.pointwise_conv2d import (
 )
 
 
-def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+def schedule(sch: Schedule, conv: SBlockRV, *, image_first: bool = False) -> list[Schedule]:
+    """``image_first``: the bands outside, where the image outweighs the weights."""
     (epilogue,) = sch.get_consumers(conv)
     i, j, n, o, h, w, c = sch.get_loops(epilogue)
     half_k = extent(sch, sch.get_loops(conv)[-1])
@@ -44,7 +45,10 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     panels, rows = blocks // vectors, height // tile_h
 
     # Step 2. Panels and bands around the tile, and its four quarters of the output in it
-    o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, [panels, 1, vectors]))
+    o_default = [panels, 1, vectors]
+    if image_first and height * width >= blocks * lanes:
+        o_default = [1, panels, vectors]
+    o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, o_default))
     h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, [rows, 1, tile_h]))
     w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
     sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, i, j, c)

@@ -8,6 +8,7 @@ compiled by tests/compiler/test_variants.py.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -190,6 +191,9 @@ def without_rule(mod: tvm.IRModule) -> list[str]:
 
 DOUBLE_ROW = Convolution("operands", (512, 512), (14, 14), kernel=(3, 3), padding=(1, 1, 1, 1))
 PRODUCT = Convolution("strassen", (512, 512), (14, 14), halo=odd_kernels.RING, panel=2)
+WINOGRAD_PRODUCT = Convolution(
+    "winograd", (64, 64), (28, 28), kernel=(3, 3), padding=(1, 1, 1, 1), halo=odd_kernels.RING
+)
 GOLDEN: dict[str, Case] = {
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (16, 16), (3, 3), (1, 1), (1, 1, 1, 1)),
     "depthwise_operands": DOUBLE_ROW,
@@ -198,6 +202,8 @@ GOLDEN: dict[str, Case] = {
     "move_channels": Channels((Blocked(1, 2, 14, 14, 16),), ((0, 1), (0, 0)), 16),
     "layout": Packing(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
     "strassen_conv2d": PRODUCT,
+    "winograd_conv2d": WINOGRAD_PRODUCT,
+    "winograd_operands": dataclasses.replace(WINOGRAD_PRODUCT, kind="windows"),
 }
 # kernels of 1.0-224
 GOLDEN_OF_NETWORK = {
@@ -255,10 +261,12 @@ HOT = [
     [("x86-64-v3", "ymm"), ("x86-skylake-avx512", "zmm"), ("x86-znver4", "zmm")],
     ids=["haswell", "skylake-avx512", "znver4"],
 )
-@pytest.mark.parametrize("kernel", [*HOT, "operands", "strassen"])
+@pytest.mark.parametrize("kernel", [*HOT, "operands", "strassen", "winograd"])
 def test_hot_loop(kernel: str, name: str, register: str) -> None:
     spec = spec_of(name)
     fast = [one for one in network_kernels.fast_products(spec.vector_width) if one.kind == kernel]
+    if kernel == "winograd":
+        fast = [dataclasses.replace(WINOGRAD_PRODUCT, vectors=2 * (spec.vector_width,))]
     func = fast[-1].func() if fast else kernel_of_largest(kernel, spec)
     library = lower(by_default(func, spec), spec.tvm_target())
     loop = loops.hot_loop(library.inspect_source("asm"), "x86_64")

@@ -76,6 +76,28 @@ def left_operands(blocked: Array) -> Array:
     return np.ascontiguousarray(operands.transpose(1, 3, 0, 2, 4, 5))
 
 
+def transformed_windows(blocked: Array, first: tuple[int, int], size: tuple[int, int]) -> Array:
+    """The operands of Winograd's sixteen products, by NumPy, one window after the other.
+
+    ``first`` is the row and column of the padded image that the first output reads, ``size`` the
+    output's; the last window of an odd row or column overlaps the one before it.
+    """
+    planes = reordered(blocked).astype(np.float64)
+    matrix = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+    rows, columns = (
+        [min(start, length - 2) + origin for start in range(0, length, 2)]
+        for length, origin in zip(size, first, strict=True)
+    )
+    batch, blocks, _, _, v = planes.shape
+    operands = np.empty((batch, len(rows), 16, blocks, len(columns), v), np.float32)
+    for h, row in enumerate(rows):
+        for w, column in enumerate(columns):
+            window = planes[:, :, row : row + 4, column : column + 4]
+            transformed = np.einsum("ai,noijv,bj->nabov", matrix, window, matrix)
+            operands[:, h, :, :, w] = transformed.reshape(batch, 16, blocks, v)
+    return operands
+
+
 def interior(padded: Array, x: Blocked) -> Array:
     """The image within (N, C, rows, columns)."""
     top, left = x.halo.top, x.halo.left

@@ -25,6 +25,7 @@ from support.arrays import (
     run,
     scaled,
     to_blocked,
+    transformed_windows,
 )
 from torch.nn import functional
 from tvm import tirx
@@ -53,6 +54,8 @@ from tvm_mobilenet.kernels.cpu.weights import (
     pack_depthwise,
     pack_stem,
 )
+from tvm_mobilenet.kernels.cpu.winograd import operand_shape as winograd_shape
+from tvm_mobilenet.kernels.cpu.winograd import pack_winograd, winograd_conv2d, winograd_operands
 
 NONE, RELU, RELU6 = Activation(), Activation(low=0.0), Activation(low=0.0, high=6.0)
 ACTIVATION_NAMES = {NONE: "", RELU: "relu", RELU6: "relu6"}
@@ -76,7 +79,8 @@ class Convolution:
     """A convolution of any kind; padding is (top, bottom, left, right).
 
     ``kind`` is conv2d, depthwise, stem, operands (depthwise, its output the operands of a Strassen
-    product) or strassen (1x1, from such operands); ``vectors`` are the input's and the output's
+    product), strassen (1x1, from such operands), windows (the operands of a Winograd product) or
+    winograd (3x3, from such operands); ``vectors`` are the input's and the output's
     lanes. ``spare`` is halo that the input has beyond the padding, ``tile`` the rows and columns of
     tiles of the output that overlap.
     """
@@ -149,13 +153,27 @@ class Convolution:
             return depthwise_conv2d(self.x, self.out, window, self.activation)
         if self.kind == "operands":
             return depthwise_operands(self.x, self.out, window, self.activation)
+        if self.kind == "windows":
+            return winograd_operands(self.x, self.out, window)
+        if self.kind == "winograd":
+            return winograd_conv2d(self.x, self.out, self.activation, self.panel)
         if self.kind == "strassen":
             return strassen_conv2d(self.x, self.out, self.activation, self.panel)
         return conv2d(self.x, self.out, window, self.activation, self.panel, self.groups)
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        if self.kind == "windows":
+            self.check_windows(kernel, rng)
+            return
         weight, bias = self.weights(rng)
         self.compare(kernel, rng, (weight, bias), self.packed(weight, bias))
+
+    def check_windows(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
+        image = normal(rng, self.batch, self.channels[0], *self.size)
+        data = to_blocked(image, self.x, self.padding)
+        wanted = self.windows(data)
+        result = run(kernel, winograd_shape(self.x, self.out), data)
+        np.testing.assert_allclose(result, wanted, rtol=RTOL, atol=ATOL)
 
     def packed(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         v = self.vectors[1]
@@ -165,13 +183,22 @@ class Convolution:
             "operands": lambda: pack_depthwise(weight, v),
             "stem": lambda: pack_stem(weight, v),
             "strassen": lambda: pack_strassen(weight, v, self.panel),
+            "winograd": lambda: pack_winograd(weight, v, self.panel),
         }[self.kind]()
         return packed, pack_channels(bias, v)
 
     def data(self, image: Array) -> Array:
         """The image as the kernel reads it."""
         data = image if self.kind == "stem" else to_blocked(image, self.x, self.padding)
+        if self.kind == "winograd":
+            return self.windows(data)
         return left_operands(data) if self.kind == "strassen" else data
+
+    def windows(self, data: Array) -> Array:
+        """The operands of Winograd's products, of a blocked image."""
+        top, _, left, _ = self.padding
+        first = (self.x.halo.top - top, self.x.halo.left - left)
+        return transformed_windows(data, first, (self.out.height, self.out.width))
 
     @property
     def depthwise(self) -> bool:

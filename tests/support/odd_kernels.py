@@ -155,10 +155,22 @@ EXTENDED: list[Case] = [
     ExtendedDense(Dense((32, 20), 2), apply("multiply", Input(1), gelu(SELF))),
     ExtendedDense(Dense((7, 33), 8, 4, 8, RELU, batch=2), apply("add", silu(SELF), Input(1))),
 ]
-# for targets whose schedules know Strassen's algorithm
+WINDOWS = [
+    Convolution("windows", (20, 16), (5, 6), kernel=(3, 3), padding=SAME),
+    Convolution("windows", (8, 8), (9, 4), (8, 8), (3, 3), padding=(0, 2, 1, 0), spare=UNEVEN),
+]
+WINOGRAD = [
+    Convolution("winograd", (16, 32), (6, 8), kernel=(3, 3), padding=SAME, halo=RING, panel=2),
+    Convolution("winograd", (20, 24), (5, 7), (16, 8), (3, 3), padding=SAME, activation=RELU6),
+    Convolution("winograd", (8, 16), (4, 5), (8, 16), (3, 3), padding=(0, 0, 2, 1), batch=3),
+]
+# for targets whose schedules know Strassen's and Winograd's algorithms
 FAST_PRODUCTS: list[Case] = [
     *OPERANDS,
     *STRASSEN,
+    *WINDOWS,
+    *WINOGRAD,
+    Extended(WINOGRAD[1], SUM, (Beside("whole", UNEVEN),)),
     Extended(STRASSEN[0], SUM, (Beside("whole", UNEVEN),)),
     Extended(STRASSEN[2], silu(SELF)),
 ]

@@ -47,7 +47,12 @@ def test_every_layer_of_a_network(
 
 @pytest.mark.parametrize(
     "one",
-    [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS, *odd_kernels.SEPARABLE],
+    [
+        *odd_kernels.CASES,
+        *odd_kernels.FAST_PRODUCTS,
+        *odd_kernels.SEPARABLE,
+        *odd_kernels.OVERLAPPING,
+    ],
     ids=lambda one: one.id,
 )
 def test_odd_kernels(one: Case, rng: np.random.Generator) -> None:

@@ -22,7 +22,8 @@ class CompileOptions:
 
     ``precision`` is fp32, or on a GPU tf32 or fp16: of activations and weights, or only of what is
     multiplied; sums are float32 in any case. ``executor`` is static, or on a CPU vm. Without
-    ``strassen`` every 1x1 convolution is computed directly, as on a GPU in any case. With
+    ``strassen`` every 1x1 convolution is computed directly, without ``winograd`` every 3x3 one, as
+    on a GPU in any case. With
     ``require_records`` a kernel without a tuning record is an error.
     """
 
@@ -30,6 +31,7 @@ class CompileOptions:
     precision: Precision = "fp32"
     executor: Executor = "static"
     strassen: bool = True
+    winograd: bool = True
     require_records: bool = False
 
     def __post_init__(self) -> None:

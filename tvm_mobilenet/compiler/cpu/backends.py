@@ -12,7 +12,7 @@ from tvm_mobilenet.compiler.cpu.static_program import make_static
 from tvm_mobilenet.compiler.cpu.topk import legalize_topk
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
-from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, WINOGRAD, legalize
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.scheduling.rules import overlapping_tile_of, rules_of
 
@@ -21,8 +21,11 @@ class _CpuBackend:
     def __init__(self, options: CompileOptions) -> None:
         self.target = options.spec.tvm_target()
         self.vector_width = options.spec.vector_width
-        rules = rules_of(self.target)
-        self.rules = rules if options.strassen else rules - STRASSEN
+        without = frozenset().union(
+            frozenset() if options.strassen else STRASSEN,
+            frozenset() if options.winograd else WINOGRAD,
+        )
+        self.rules = rules_of(self.target) - without
 
     def legalize(self) -> tvm.transform.Pass:
         return tvm.transform.Sequential(

@@ -50,6 +50,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 from tvm_mobilenet.compiler.graph.pooling import pool_windows
 from tvm_mobilenet.compiler.graph.resizing import resize_images
+from tvm_mobilenet.kernels.cpu import winograd
 from tvm_mobilenet.kernels.cpu.channels import move_channels as moved_channels
 from tvm_mobilenet.kernels.cpu.conv2d import (
     conv2d,
@@ -89,6 +90,7 @@ from tvm_mobilenet.kernels.cpu.weights import (
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
 STRASSEN = frozenset({"depthwise_operands", "strassen_conv2d"})  # the rules it needs
+WINOGRAD = frozenset({"winograd_operands", "winograd_conv2d"})
 FUSED = "separable_conv2d"
 # what reads blocked tensors and leaves one
 BLOCKED = Channels | ChannelsToSpace | Convolution | Elementwise | Resize | WindowPooling
@@ -129,6 +131,7 @@ class _Legalizer(LayerRewriter):
     ) -> None:
         super().__init__(function)
         self.vector_width = vector_width
+        self.rules = rules
         self.tile = tile
         self.layers = prepared(self.layers, function.body.body, self.lanes)
         self.halos = needed_halos(self.layers)
@@ -180,6 +183,8 @@ class _Legalizer(LayerRewriter):
             self.depthwise(layer)
         elif layer.source in self.as_operands:
             self.strassen(layer)
+        elif self.suits_winograd(layer):
+            self.winograd(layer)
         else:
             self.dense_convolution(layer)
 
@@ -231,6 +236,22 @@ class _Legalizer(LayerRewriter):
         name = f"strassen_conv2d_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
         args = [x.value, pack_strassen(layer.weight, out.vector, panel)]
         self.emit_blocked(layer, func, name, args, out)
+
+    def suits_winograd(self, layer: Convolution) -> bool:
+        shape = (layer.weight.shape[2:], layer.stride, layer.dilation, layer.groups)
+        suits = shape == (winograd.KERNEL, (1, 1), (1, 1), 1)
+        return suits and WINOGRAD.issubset(self.rules) and winograd.pays(self.layout(layer))
+
+    def winograd(self, layer: Convolution) -> None:
+        x, out = self.as_blocked(layer.source), self.layout(layer)
+        size = f"{out.width}x{out.height}x{x.layout.channels}"
+        func = winograd.winograd_operands(x.layout, out, window(layer))
+        shape = winograd.operand_shape(x.layout, out)
+        operands = self.call(func, f"winograd_operands_{size}", [x.value], shape)
+        panel = panel_of(out.blocks)
+        func = winograd.winograd_conv2d(x.layout, out, layer.activation, panel)
+        args = [operands, winograd.pack_winograd(layer.weight, out.vector, panel)]
+        self.emit_blocked(layer, func, f"winograd_conv2d_{size}_{out.channels}", args, out)
 
     def dense_convolution(self, layer: Convolution) -> None:
         x, out = self.as_blocked(layer.source), self.layout(layer)

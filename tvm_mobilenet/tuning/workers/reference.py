@@ -8,8 +8,9 @@ unscheduled function's expressions; its sums are NumPy's own, in float64. The la
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tvm_ffi
@@ -20,10 +21,12 @@ from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR
 from tvm_mobilenet.tuning.workers.interpreter import index_values, write_block
 
 Array = NDArray[Any]
+# Places of the loops over rows, and of those over columns: one each, or over tiles and inside one.
+ImageAxes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 REDUCTION = tirx.IterVar.CommReduce
-IMAGE_AXES = (2, 3)  # the row and column among a convolution's loops
-ODD_ROW, COLUMN = 4, 5  # … of one that makes operands
+IMAGE_AXES = (2, 3)  # the row and column among a kernel's loops
+DOUBLE_ROWS = ((3, 4), (5,))  # the loops over rows, and over columns, of one that makes operands
 # what reading a function of another form ends in
 FORM_ERRORS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
 
@@ -65,21 +68,20 @@ def conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
         mine = [place for place, one in enumerate(firsts) if one == first]
         filters = vectors[:, :, :, mine].reshape(kernel_h, kernel_w, channels, -1)
         image = channels_last(data)[..., first : first + channels]
-        taps = kernel.taps(image, kernel.size(), (kernel_h, kernel_w))
+        taps = kernel.taps(image, (kernel_h, kernel_w))
         sums.append(sum(tap @ filters[kh, kw] for kh, kw, tap in taps))
     return kernel.finish(np.concatenate(sums, axis=-1), shape)
 
 
 def depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution: weights (C/v, kh, kw, v)."""
-    return kernel.finish(filtered(kernel, "conv", inputs, kernel.size()), shape)
+    return kernel.finish(filtered(kernel, "conv", inputs), shape)
 
 
 def depthwise_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution whose result is left as Strassen's left operands."""
     batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
-    size, axes = (2 * rows, columns), (ODD_ROW, COLUMN)
-    summed = filtered(kernel, "conv", inputs, size, axes) + inputs[2].reshape(-1)
+    summed = filtered(kernel, "conv", inputs, DOUBLE_ROWS) + inputs[2].reshape(-1)
     active = kernel.clamp(summed)
     # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
     parts = active.reshape(batch, rows, 2, columns, 2, half * v).transpose(2, 4, 0, 1, 3, 5)
@@ -101,10 +103,36 @@ def strassen_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) 
     return kernel.write("products", products_of.transpose(0, 1, 4, 2, 3, 5), shape)
 
 
+def winograd_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """The transform of 4x4 windows: B' d B."""
+    (data,) = inputs
+    to_window = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+    rows, columns = (
+        starts[:, :1] + np.arange(len(to_window)) for starts in kernel.starts("operands", (2, 3))
+    )
+    windows = channels_last(data)[:, rows[:, :, None, None], columns[None, None]]
+    transformed = np.einsum("ai,bj,nhiwjc->nhabwc", to_window, to_window, windows)
+    batch, tile_rows, _, blocks, tile_columns, v = shape
+    lanes: Array = transformed.reshape(batch, tile_rows, -1, tile_columns, blocks, v)
+    return lanes.transpose(0, 1, 2, 4, 3, 5)
+
+
+def winograd_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """The sixteen products of a 3x3 convolution and their sums: weights (O/v/panel, 16, I, …)."""
+    operands, weight, *_ = inputs
+    _, products, channels, *_ = weight.shape
+    batch, rows, _, blocks, columns, v = operands.shape
+    left = operands.transpose(2, 0, 1, 4, 3, 5).reshape(products, -1, blocks * v)[..., :channels]
+    right = weight.transpose(1, 2, 0, 3, 4).reshape(products, channels, -1)
+    # (16, N H W, O) → (16, N, O / v, H, W, v), of rows and columns of tiles
+    products_of = (left @ right).reshape(products, batch, rows, columns, -1, shape[-1])
+    return kernel.write("products", products_of.transpose(0, 1, 4, 2, 3, 5), shape)
+
+
 def separable_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
     *first, weight = inputs[:4]
-    summed = filtered(kernel, "filter", first, kernel.size("filter")) + first[2].reshape(-1)
+    summed = filtered(kernel, "filter", first) + first[2].reshape(-1)
     middle = kernel.clamp(summed, "filter_epilogue")
     _, _, _, channels, _, _ = weight.shape
     matrix = weight.transpose(1, 2, 3, 0, 4, 5).reshape(channels, -1)
@@ -115,14 +143,13 @@ def filtered(
     kernel: KernelForm,
     block: str,
     inputs: Sequence[Array],
-    size: tuple[int, int],
-    axes: tuple[int, int] = IMAGE_AXES,
+    axes: ImageAxes | None = None,
 ) -> Array:
     """A depthwise convolution before its bias, (N, H, W, C); ``block`` is its sum."""
     data, weight, *_ = inputs
     _, kernel_h, kernel_w, _ = weight.shape
     filters = weight.transpose(1, 2, 0, 3).reshape(kernel_h, kernel_w, -1)
-    taps = kernel.taps(channels_last(data), size, (kernel_h, kernel_w), axes, block)
+    taps = kernel.taps(channels_last(data), (kernel_h, kernel_w), axes, block)
     summed: Array = np.sum([tap * filters[kh, kw] for kh, kw, tap in taps], axis=0)
     return summed
 
@@ -136,7 +163,7 @@ def stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> A
     image = np.zeros((len(data), rows, columns, channels))
     image[:, top : top + height, left : left + width] = data.transpose(0, 2, 3, 1)
     filters = weight.transpose(2, 3, 1, 0, 4).reshape(kernel_h, kernel_w, channels, -1)
-    taps = kernel.taps(image, kernel.size(), (kernel_h, kernel_w))
+    taps = kernel.taps(image, (kernel_h, kernel_w))
     return kernel.finish(sum(tap @ filters[kh, kw] for kh, kw, tap in taps), shape)
 
 
@@ -197,6 +224,8 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "blocked_avg_pool2d": blocked_avg_pool2d,
     "strassen_conv2d": strassen_conv2d,
     "separable_conv2d": separable_conv2d,
+    "winograd_conv2d": winograd_conv2d,
+    "winograd_operands": winograd_operands,
     "stem_conv2d": stem_conv2d,
     "global_avg_pool2d": global_avg_pool2d,
     "dense": dense,
@@ -244,42 +273,49 @@ class KernelForm:
     def extents(self, block: str) -> list[int]:
         return [int(one.dom.extent) for one in self.blocks[block].iter_vars]
 
-    def size(self, block: str = "conv") -> tuple[int, int]:
-        """The rows and columns of the result of the plain convolution that a block sums."""
-        rows, columns = (self.extents(block)[axis] for axis in IMAGE_AXES)
-        return rows, columns
+    def image_axes(self, block: str) -> ImageAxes:
+        """Of a convolution's sum, whose loops are image, channel block, rows, columns, lane."""
+        plain = [place for place, one in enumerate(self._variables(block)) if not is_sum(one)]
+        image = plain[2:-1]
+        rows = 2 if len(image) == 4 else 1  # the columns alone may be in tiles
+        return tuple(image[:rows]), tuple(image[rows:])
 
     def taps(
         self,
         image: Array,
-        size: tuple[int, int],
         window: tuple[int, int],
-        axes: tuple[int, int] = IMAGE_AXES,
+        axes: ImageAxes | None = None,
         block: str = "conv",
     ) -> list[Any]:
         """For each place in the window: the pixels (N, oh, ow, C) it sees of an (N, H, W, C).
 
-        ``size`` is that of the result; ``axes`` are the loops of ``block``, the sum, over its rows
-        and columns.
+        The result's rows and columns are those of ``block``, the sum, as its loops have them; where
+        tiles overlap some are there twice.
         """
-        height, width = size
-        indices = self._image_indices(axes, block)
-        variables = [one.var for one in self.blocks[block].iter_vars]
-        taps = []
-        (stride_h, apart_h, origin_h), (stride_w, apart_w, origin_w) = (
-            (_coefficient(index, variables[axis]), self._apart(index, block), _constant(index))
-            for index, axis in zip(indices, axes, strict=True)
-        )
-        for kh in range(window[0]):
-            for kw in range(window[1]):
-                top, left = origin_h + kh * apart_h, origin_w + kw * apart_w
-                pixels = image[
-                    :,
-                    top : top + (height - 1) * stride_h + 1 : stride_h,
-                    left : left + (width - 1) * stride_w + 1 : stride_w,
-                ]
-                taps.append((kh, kw, pixels))
-        return taps
+        rows, columns = self.starts(block, axes or self.image_axes(block))
+        return [
+            (kh, kw, image[:, rows[:, kh, None], columns[None, :, kw]])
+            for kh in range(window[0])
+            for kw in range(window[1])
+        ]
+
+    def starts(self, block: str, axes: ImageAxes | tuple[int, int]) -> list[Array]:
+        """The rows, and the columns, that a block reads: (one of the result, one of the window)."""
+        found = []
+        groups = [one if isinstance(one, tuple) else (one,) for one in axes]
+        variables = self._variables(block)
+        for index, group in zip(self._image_indices(groups, block), groups, strict=True):
+            window = [
+                place
+                for place, one in enumerate(variables)
+                if is_sum(one) and _depends(index, one.var)
+            ]
+            values = index_values(self.blocks[block], index)
+            kept = (*group, *window)
+            others = tuple(0 if place not in kept else slice(None) for place in range(values.ndim))
+            length = math.prod(values.shape[place] for place in group)
+            found.append(values[others].reshape(length, -1))
+        return found
 
     def first_channels(self) -> list[int]:
         """The first input channel that each output vector of a dense convolution reads."""
@@ -293,16 +329,14 @@ class KernelForm:
         firsts: list[int] = values.reshape(*values.shape[:2], -1)[0, :, 0].tolist()
         return firsts
 
-    def _apart(self, index: Any, block: str) -> int:
-        """How far a filter's taps lie from one another along a row's or column's ``index``."""
-        sums = [one.var for one in self.blocks[block].iter_vars if one.iter_type == REDUCTION]
-        return next(filter(None, (_coefficient(index, one) for one in sums)), 1)
-
     def finish(self, summed: Array, shape: tuple[int, ...]) -> Array:
         """What the epilogue makes of a convolution's sums (N, oh, ow, O), blocked, halo zero."""
         batch, height, width, _ = summed.shape
-        lanes = summed.reshape(batch, height, width, -1, shape[-1])
-        return self.write("conv", lanes.transpose(0, 3, 1, 2, 4), shape)
+        lanes = summed.reshape(batch, height, width, -1, shape[-1]).transpose(0, 3, 1, 2, 4)
+        rows, columns = self.image_axes("conv")
+        extents = self.extents("conv")
+        image = [extents[place] for place in (*rows, *columns)]
+        return self.write("conv", lanes.reshape(*lanes.shape[:2], *image, shape[-1]), shape)
 
     def write(self, block: str, sums: Array, shape: tuple[int, ...]) -> Array:
         """What the epilogue makes of the sums of ``block``, as that block has them."""
@@ -354,14 +388,17 @@ class KernelForm:
     def padded_shape(self) -> list[int]:
         return self.extents("pad")
 
-    def _image_indices(self, axes: tuple[int, int], name: str) -> list[Any]:
-        """The row and the column that a sum reads, of the data or of its padded copy."""
+    def _variables(self, block: str) -> list[tirx.IterVar]:
+        return list(self.blocks[block].iter_vars)
+
+    def _image_indices(self, axes: Sequence[tuple[int, ...]], name: str) -> list[Any]:
+        """The row and the column that a block reads, of the data or of its padded copy."""
         block = self.blocks[name]
-        variables = [block.iter_vars[axis].var for axis in axes]
+        variables = [block.iter_vars[group[-1]].var for group in axes]
         others = [*self._params[1:], block.body.buffer]
         for source, indices in self._loads(name):
             if not any(source.same_as(one) for one in others):
-                return [i for i in indices if any(_coefficient(i, one) for one in variables)]
+                return [i for i in indices if any(_depends(i, one) for one in variables)]
         raise NoReference("the sum reads no image")
 
     def _loads(self, block: str) -> list[tuple[Any, list[Any]]]:
@@ -373,6 +410,18 @@ class KernelForm:
 
         tvm_ffi.structural_walk(self.blocks[block].body, (ir.TensorLoad, visit))
         return found
+
+
+def is_sum(axis: tirx.IterVar) -> bool:
+    """Whether a block sums over it."""
+    return bool(axis.iter_type == REDUCTION)
+
+
+def _depends(index: Any, variable: Any) -> bool:
+    """Whether an index moves with a variable."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(index, (tirx.Var, found.append))
+    return any(one.same_as(variable) for one in found)
 
 
 def _coefficient(index: Any, variable: Any) -> int:
