@@ -50,6 +50,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 from tvm_mobilenet.compiler.graph.pooling import pool_windows
 from tvm_mobilenet.compiler.graph.resizing import resize_images
+from tvm_mobilenet.compiler.graph.scales import take_scales
 from tvm_mobilenet.kernels.cpu import winograd
 from tvm_mobilenet.kernels.cpu.channels import move_channels as moved_channels
 from tvm_mobilenet.kernels.cpu.conv2d import (
@@ -72,6 +73,7 @@ from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, NO_HALO, Blocked, Halo,
 from tvm_mobilenet.kernels.cpu.overlap import overlap
 from tvm_mobilenet.kernels.cpu.pooling import pool2d
 from tvm_mobilenet.kernels.cpu.resize import channels_to_space, resize2d
+from tvm_mobilenet.kernels.cpu.scaling import scale_weights
 from tvm_mobilenet.kernels.cpu.strassen import (
     depthwise_operands,
     operand_shape,
@@ -133,7 +135,9 @@ class _Legalizer(LayerRewriter):
         self.vector_width = vector_width
         self.rules = rules
         self.tile = tile
-        self.layers = prepared(self.layers, function.body.body, self.lanes)
+        layers = prepared(self.layers, function.body.body, self.lanes)
+        # what scales the weights of some 1x1 convolutions, by their results
+        self.layers, self.scales = take_scales(layers, function)
         self.halos = needed_halos(self.layers)
         # how many channels those have that are the pixels of another tensor
         self.windows = {
@@ -260,8 +264,18 @@ class _Legalizer(LayerRewriter):
         func = self.in_tiles(layer, func, out)
         kind = "pointwise_conv2d" if is_pointwise(layer) else "conv2d"
         name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
-        args = [x.value, pack_conv2d(layer.weight, out.vector, panel)]
-        self.emit_blocked(layer, func, name + stride_suffix(layer), args, out)
+        weight: Expr | Array = pack_conv2d(layer.weight, out.vector, panel)
+        if layer.result in self.scales:
+            weight = self.scaled(weight, self.scales[layer.result])
+        self.emit_blocked(layer, func, name + stride_suffix(layer), [x.value, weight], out)
+
+    def scaled(self, weight: Array, by: Var) -> Expr:
+        """A 1x1 convolution's packed weights, times a tensor of one pixel."""
+        scale = self.as_blocked(by)
+        func = scale_weights(scale.layout, weight.shape)
+        panels, _, _, channels, panel, v = weight.shape
+        name = f"scale_weights_{channels}_{panels * panel * v}"
+        return self.call(func, name, [scale.value, weight], weight.shape)
 
     def in_tiles(self, layer: Convolution, func: tirx.PrimFunc, out: Blocked) -> tirx.PrimFunc:
         """The kernel, over tiles that overlap where no good one divides the result."""
