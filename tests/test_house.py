@@ -36,6 +36,7 @@ ROOMS = (
     "database",
     "compiler",
     "bundle",
+    "library",  # the C library that a CPU bundle is
     "runtime",
     "api",  # the public face: compile and load
     "core_model",

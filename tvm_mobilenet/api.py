@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
     from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.network.source import Array, Source
     from tvm_mobilenet.numerics import Difference
@@ -113,8 +114,11 @@ def build_bundle(
     output: Path,
     records: ScheduleSource | None = None,
     dump: IrDump | None = None,
+    package: LibraryOptions | None = None,
 ) -> Built:
     """Compile ``source`` into the bundle ``output``; ``dump`` gets the module after each phase.
+
+    ``package`` is how the C library of a static executor's bundle is made.
 
     Raises BadInput for a path or network that cannot be used and RunFailed where the compiled
     network does not agree with its reference: then no bundle is left behind.
@@ -122,6 +126,7 @@ def build_bundle(
     import numpy as np
 
     from tvm_mobilenet import bundle
+    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
     from tvm_mobilenet.compiler.dump import NO_DUMP
     from tvm_mobilenet.compiler.linking import link
     from tvm_mobilenet.compiler.precision import TOLERANCES
@@ -142,20 +147,54 @@ def build_bundle(
         check_reference(expected, source.labels)
         compiled = compile_source(source, options, records, dump or NO_DUMP)
     tolerance = TOLERANCES["fp16" if source.half else options.precision]
+    manifest = describe(source, options, compiled, expected)
     with files.temporary_folder() as folder:
         library = folder / bundle.LIBRARY
-        link(compiled.code, library, options.spec)
+        texts: dict[str, bytes] = {}
+        if isinstance(compiled.code, NativeCode):
+            manifest, texts = build_library(compiled, manifest, options.spec, library, package)
+        else:
+            link(compiled.code, library, options.spec)
         manifest = bundle.write(
             output,
-            describe(source, options, compiled, expected),
+            manifest,
             library=library,
             parameters=np.frombuffer(compiled.program.parameters, np.uint8),
             sample_inputs=sample,
             expected_outputs=expected,
             tolerance=tolerance,
             licenses=LICENSES,
+            package=texts,
         )
     return Built(output, manifest, check_bundle(output, options.spec))
+
+
+def build_library(
+    compiled: Compiled,
+    manifest: Manifest,
+    spec: TargetSpec,
+    library: Path,
+    package: LibraryOptions | None,
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Write the C library; the manifest that says how, and the other files of it by their place.
+
+    Raises BadInput for a network that none can be made of, RunFailed where linking fails.
+    """
+    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
+    from tvm_mobilenet.library import options as library_options
+    from tvm_mobilenet.library.description import Network
+    from tvm_mobilenet.library.package import write_package
+
+    code = compiled.code
+    assert isinstance(code, NativeCode)
+    package = package or library_options.DEFAULT
+    manifest = replace(
+        manifest, name=package.name or manifest.name, embedded_weights=package.embed_weights
+    )
+    weights = bytes(compiled.program.parameters)
+    network = Network(manifest, weights, code.scratch_bytes, max(spec.num_cores, 1))
+    objects = code.write_objects(library.parent)
+    return manifest, write_package(network, objects, library, spec, static=package.static)
 
 
 def check_reference(outputs: Sequence[Array], labels: Sequence[str] = ()) -> None:
@@ -211,6 +250,7 @@ def describe(
     import tvm
 
     from tvm_mobilenet import bundle
+    from tvm_mobilenet.library.naming import name_from
     from tvm_mobilenet.network.signature import output_layouts
 
     spec = options.spec
@@ -233,6 +273,7 @@ def describe(
         executor="cuda" if spec.gpu else options.executor,
         workspace_bytes=max(compiled.program.workspace_bytes, 1),
         weights=source.weights,
+        name=name_from(source.title.removesuffix(".onnx")),
         layers=tuple(layers(compiled)),
     )
 

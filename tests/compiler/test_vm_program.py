@@ -102,7 +102,7 @@ def test_a_profile_needs_the_static_executor(
 ) -> None:
     assert bench.main(["--profile", str(bundle)]) == 2
     error = capsys.readouterr().err
-    assert "has no function profile; compile it with --executor static" in error
+    assert "on a CPU; compile it with --executor static" in error
     assert error.count("\n") == 1
 
 

@@ -11,70 +11,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import bundle
-from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.bundle.manifest import from_json, to_json
+from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.hardware.toolchain import compile_c
+from tvm_mobilenet.library.building import build_shared
+from tvm_mobilenet.library.description import Network
 
+WEIGHTS = np.array([1, 2, 3], np.uint8)
 TVM_VERSION = "0.27.0.post1"
 INPUT_SHAPE = (1, 3, 4, 4)
+HOST = target.resolve("x86" if cpu.host_architecture() == "x86_64" else "arm-graviton2")
 
-# ``infer`` in TensorIR: output[c] = weight[c] * sum over the channel. It goes through the
+# The compiled network in C: output[c] = weight[c] * sum over the channel. It goes through the
 # workspace, and a last output, where there is one, is twice the input.
 CLASSIFIER = """
-@I.ir_module
-class Module:
-    @T.prim_func
-    def infer(
-        input: T.Buffer((1, 3, 4, 4), "float32"),
-        parameters: T.Buffer((3,), "uint8"),
-        workspace: T.Buffer((128,), "uint8"),
-        output: T.Buffer((1, 3), "float32"),{more}
-    ):
-        T.func_attr({{"global_symbol": "infer", "tirx.noalias": True}})
-        for c in range(3):
-            workspace[c] = parameters[c]
-            output[0, c] = T.float32(0)
-            for h, w in T.grid(4, 4):
-                output[0, c] = output[0, c] + input[0, c, h, w] * T.Cast("float32", workspace[c])
-{body}
+#include <stdint.h>
+int32_t tmn_kernel_network(const float *input, const uint8_t *parameters, uint8_t *workspace,
+                           float *output, {more} int64_t *stamps, int32_t stamped) {{
+    if (stamped) stamps[0] = stamps[1] = stamps[2] = 0;
+    for (int c = 0; c < 3; c++) {{
+        workspace[c] = parameters[c];
+        output[c] = 0;
+        for (int i = 0; i < 16; i++) output[c] += input[16 * c + i] * (float)workspace[c];
+    }}
+    {body}
+    return 0;
+}}
+int32_t tmn_kernel_fma_peak(float *scratch) {{ return scratch[0] > 0; }}
+int32_t tmn_kernel_stream_read(const float *rows, float *sums) {{ return rows == sums; }}
 """
-SECOND_OUTPUT = """
-        for c, h, w in T.grid(3, 4, 4):
-            doubled[0, c, h, w] = input[0, c, h, w] * T.float32(2)
-"""
+SECOND_OUTPUT = "for (int i = 0; i < 48; i++) doubled[i] = 2 * input[i];"
 # eight equal shares of some 10 ms of arithmetic each, with the classifier's signature
 PARALLEL = """
-@I.ir_module
-class Module:
-    @T.prim_func
-    def infer(
-        input: T.Buffer((1, 3, 4, 4), "float32"),
-        parameters: T.Buffer((3,), "uint8"),
-        workspace: T.Buffer((128,), "uint8"),
-        output: T.Buffer((1, 8), "float32"),
-    ):
-        T.func_attr({"global_symbol": "infer", "tirx.noalias": True})
-        for c in T.parallel(8):
-            output[0, c] = input[0, 0, 0, 0]
-            for step in range(10000000):
-                output[0, c] = output[0, c] * T.float32(0.999) + T.float32(0.001)
+#include <stdint.h>
+typedef struct { void *unused; int32_t count; } group;
+__attribute__((weak)) int (*__TVMBackendParallelLaunch)(int (*)(int, group *, void *), void *, int);
+static int share(int thread, group *threads, void *closure) {
+    const float *input = ((void **)closure)[0];
+    float *output = ((void **)closure)[1];
+    for (int c = thread; c < 8; c += threads->count) {
+        volatile float value = input[0];
+        for (int step = 0; step < 5000000; step++) value = value * 0.999f + 0.001f;
+        output[c] = value;
+    }
+    return 0;
+}
+int32_t tmn_kernel_network(float *input, const uint8_t *parameters, uint8_t *workspace,
+                           float *output, int64_t *stamps, int32_t stamped) {
+    void *closure[] = {input, output};
+    (void)parameters, (void)workspace, (void)stamps, (void)stamped;
+    return __TVMBackendParallelLaunch(share, closure, 0);
+}
+int32_t tmn_kernel_fma_peak(float *scratch) { return scratch[0] > 0; }
+int32_t tmn_kernel_stream_read(const float *rows, float *sums) { return rows == sums; }
 """
+
+
+def classifier_source(*, more: str = "", body: str = "") -> str:
+    return CLASSIFIER.format(more=more, body=body)
+
+
+def compiled(source: str, about: bundle.Manifest | None = None) -> bytes:
+    """The library of a network in C, for this machine; ``about`` describes it."""
+    return _compiled(source, to_json(about or manifest()))
 
 
 @functools.cache
-def compiled(source: str) -> bytes:
-    """The library of a module in TVMScript, for this machine's architecture."""
-    import tvm
-    from tvm.script import from_source
-
-    target = {"kind": "llvm", "mtriple": f"{cpu.host_architecture()}-linux-gnu"}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.so")
-        tvm.compile(from_source(source), target=target).export_library(path)
-        return path.read_bytes()
+def _compiled(source: str, about: str) -> bytes:
+    network = Network(from_json(about), WEIGHTS.tobytes(), scratch_bytes=0, most_threads=4)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "kernels.c").write_text(source)
+        compile_c(folder / "kernels.c", folder / "kernels.o", "gcc", ["-c", "-fPIC"])
+        build_shared(network, [folder / "kernels.o"], folder / "model.so", HOST)
+        return (folder / "model.so").read_bytes()
 
 
 def classifier(*, two_outputs: bool = False) -> bytes:
-    more = '\n        doubled: T.Buffer((1, 3, 4, 4), "float32"),' if two_outputs else ""
-    return compiled(CLASSIFIER.format(more=more, body=SECOND_OUTPUT if two_outputs else ""))
+    more = "float *doubled," if two_outputs else ""
+    source = classifier_source(more=more, body=SECOND_OUTPUT if two_outputs else "")
+    return compiled(source, manifest(two_outputs=two_outputs))
 
 
 def manifest(*, two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
@@ -111,9 +127,6 @@ def of_a_gpu(precision: str) -> dict[str, Any]:
 
 def sample_input() -> NDArray[np.float32]:
     return np.random.default_rng(7).standard_normal(INPUT_SHAPE, dtype=np.float32)
-
-
-WEIGHTS = np.array([1, 2, 3], np.uint8)
 
 
 def reference(x: NDArray[np.float32]) -> NDArray[np.float32]:

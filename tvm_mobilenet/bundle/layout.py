@@ -17,7 +17,30 @@ LICENSES = "LICENSES"
 FILE_NAME = re.compile(
     r"model\.so|parameters\.bin|(sample_input|expected_output)(_[1-9]\d*)?\.npy"
     r"|tolerance|LICENSES"
+    # of a C library
+    r"|[a-z][a-z0-9_]*\.(h|pc)|lib/lib[a-z][a-z0-9_]*\.(so|a)"
+    r"|lib/cmake/[a-z][a-z0-9_]*/[a-z][a-z0-9_]*Config\.cmake"
 )
+
+
+def header_name(name: str) -> str:
+    """The header of the C library whose functions begin with ``name``."""
+    return f"{name}.h"
+
+
+def shared_name(name: str) -> str:
+    """``model.so`` again, under the name that a linker looks for."""
+    return f"lib/lib{name}.so"
+
+
+def archive_name(name: str) -> str:
+    """The same code to link into a program; only where it was asked for."""
+    return f"lib/lib{name}.a"
+
+
+def cmake_name(name: str) -> str:
+    """What CMake's ``find_package`` reads."""
+    return f"lib/cmake/{name}/{name}Config.cmake"
 
 
 def sample_input_name(index: int) -> str:
@@ -30,11 +53,15 @@ def expected_output_name(index: int) -> str:
     return f"expected_output_{index}.npy" if index else "expected_output.npy"
 
 
-def required_files(inputs: int, outputs: int) -> tuple[str, ...]:
-    """The files, beside the manifest, of a bundle with this many inputs and outputs."""
+def required_files(inputs: int, outputs: int, *, embedded: bool = False) -> tuple[str, ...]:
+    """The files, beside the manifest, of a bundle with this many inputs and outputs.
+
+    One whose library holds the weights, ``embedded``, has no file of them.
+    """
+    parameters = () if embedded else (PARAMETERS,)
     samples = map(sample_input_name, range(inputs))
     expected = map(expected_output_name, range(outputs))
-    return (LIBRARY, PARAMETERS, *samples, *expected, TOLERANCE, LICENSES)
+    return (LIBRARY, *parameters, *samples, *expected, TOLERANCE, LICENSES)
 
 
 def is_bundle(path: str | Path) -> bool:

@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 # 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
-# channel_order and labels of tensors
-FORMAT_VERSION = 4
+# channel_order and labels of tensors; 5: name and embedded_weights of the C library
+FORMAT_VERSION = 5
 
 
 class ManifestError(ValueError):
@@ -98,8 +98,10 @@ class Manifest:
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
     function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
-    where they are from (``random``, or the ONNX ``file``), ``files`` the SHA-256 of every other
-    file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
+    where they are from (``random``, or the ONNX ``file``), ``name`` what the functions of its C
+    library begin with, ``embedded_weights`` whether that holds them, ``files`` the SHA-256 of every
+    other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC,
+    ISO 8601).
     """
 
     target: Target
@@ -112,6 +114,8 @@ class Manifest:
     executor: str
     workspace_bytes: Annotated[int, AtLeast(0)]
     weights: str = "file"
+    name: str = "network"
+    embedded_weights: bool = False
     layers: tuple[Layer, ...] = ()
     parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)

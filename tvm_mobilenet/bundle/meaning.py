@@ -23,6 +23,7 @@ WEIGHTS = ("random", "file")
 MOST_BYTES = 2**62  # sums of some of these still fit a signed 64-bit number
 
 GPU_ARCH = re.compile(r"sm_\d{2,3}[a-z]?")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 TRIPLE = re.compile(r"\w+(-[\w.]+)+")
 
 
@@ -105,6 +106,10 @@ def _program_faults(manifest: Manifest) -> Iterator[str]:
         yield f"target.gpu_arch: expected none for the executor {executor}, got {gpu_arch!r}"
     if manifest.weights not in WEIGHTS:
         yield f"weights: expected one of {', '.join(WEIGHTS)}, got {manifest.weights!r}"
+    if not NAME.fullmatch(manifest.name):
+        yield f"name: expected a lower-case C identifier, got {manifest.name!r}"
+    if manifest.embedded_weights and executor != "static":
+        yield f"embedded_weights: expected false for the executor {executor}"
     for name in ("workspace_bytes", "parameters_bytes"):
         size = getattr(manifest, name)
         if not 0 <= size <= MOST_BYTES:

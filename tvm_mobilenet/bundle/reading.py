@@ -7,7 +7,9 @@ import errno
 import os
 import shutil
 import tarfile
+import threading
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
 
 ANY_ARCHITECTURE = "any"
+NEEDS_TVM = "vm"  # the executor whose libraries call TVM's runtime
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -45,6 +48,7 @@ class Bundle:
         self.folder = folder
         self.manifest = manifest
         self._remove = None
+        self._checking: _Check | None = None
         if temporary is not None:
             self._remove = weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
 
@@ -83,6 +87,19 @@ class Bundle:
             raise BadInput(f"{self.path}: tolerance: expected a positive number, got {text[:40]!r}")
         return value
 
+    def check_parameters_later(self) -> None:
+        """Begin to check the weights, in a thread of its own; ``wait_until_checked`` ends it."""
+        self._checking = _Check(self)
+        self._checking.start()
+
+    def wait_until_checked(self) -> None:
+        """Raise BadInput where the weights are not those that were compiled."""
+        checking, self._checking = self._checking, None
+        if checking is not None:
+            checking.join()
+            if checking.fault is not None:
+                raise checking.fault
+
     def close(self) -> None:
         """Remove what a .tar was unpacked into."""
         if self._remove is not None:
@@ -107,12 +124,32 @@ class Bundle:
         return array
 
 
-def open_bundle(path: str | Path, for_architecture: str | None = None) -> Bundle:
+class _Check(threading.Thread):
+    """The check of a bundle's weights."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(daemon=True)
+        self._arguments = (bundle.path, bundle.folder, bundle.manifest, PARAMETERS)
+        self.fault: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            _check_file(*self._arguments)
+        except BaseException as error:  # for the thread that waits
+            self.fault = error
+
+
+def open_bundle(
+    path: str | Path, for_architecture: str | None = None, *, parameters_later: bool = False
+) -> Bundle:
     """Open the bundle at ``path``, a directory or a .tar, after every check.
 
     In this order: readable, its format, made for this architecture and for instructions that this
-    CPU has, compiled by the TVM that is installed, every file there and unchanged. Nothing in it
-    has run by then. Raises BadInput, one line, where a check fails.
+    CPU has, compiled by the TVM that is installed if it needs that, every file there and unchanged.
+    Nothing in it has run by then. Raises BadInput, one line, where a check fails.
+
+    With ``parameters_later`` the hash of the weights, which are most of it, is still being
+    computed: the caller must ``wait_until_checked`` before anything is computed from them.
 
     A bundle that is to run on another machine, such as a device that it will be sent to, is opened
     ``for_architecture`` (``aarch64``, or ANY_ARCHITECTURE): of the machine's checks that is then
@@ -131,9 +168,13 @@ def open_bundle(path: str | Path, for_architecture: str | None = None) -> Bundle
             _check_tvm_version(path, manifest)
         elif for_architecture != ANY_ARCHITECTURE:
             _check_architecture(path, manifest, for_architecture, "expected")
-        _check_files(path, folder, manifest)
+        later = parameters_later and PARAMETERS in manifest.files
+        _check_files(path, folder, manifest, left_out=(PARAMETERS,) if later else ())
         on_error.pop_all()
-    return Bundle(path, folder, manifest, temporary)
+    bundle = Bundle(path, folder, manifest, temporary)
+    if later:
+        bundle.check_parameters_later()
+    return bundle
 
 
 def _unpack(path: Path, temporary: Path) -> Path:
@@ -215,6 +256,8 @@ def _check_architecture(path: Path, manifest: Manifest, expected: str, who: str)
 
 
 def _check_tvm_version(path: Path, manifest: Manifest) -> None:
+    if manifest.executor != NEEDS_TVM:
+        return
     installed = tvm_runtime.version()
     if installed is None:  # a bare runtime library does not tell its version
         return
@@ -229,29 +272,41 @@ def _major_minor(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _check_files(path: Path, folder: Path, manifest: Manifest) -> None:
-    for name in required_files(len(manifest.inputs), len(manifest.outputs)):
+def _check_files(
+    path: Path, folder: Path, manifest: Manifest, left_out: Collection[str] = ()
+) -> None:
+    embedded = manifest.embedded_weights
+    for name in required_files(len(manifest.inputs), len(manifest.outputs), embedded=embedded):
         if name not in manifest.files:
             raise BadInput(f"{path}: {MANIFEST}: files does not list {name}; compile it again")
-    for name, expected in manifest.files.items():
+    for name in manifest.files:
         if not FILE_NAME.fullmatch(name):
             raise BadInput(f"{path}: {MANIFEST}: files: {name!r} is not a file of a bundle")
-        try:
-            got = sha256_of(folder / name)
-        except FileNotFoundError:
-            raise BadInput(
-                f"{path}: {name} is missing; copy the bundle again, or compile it"
-            ) from None
-        except OSError as error:
-            raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
-        if got != expected:
-            raise BadInput(
-                f"{path}: {name} is not the file that was compiled (SHA-256 {got[:12]}…, expected "
-                f"{expected[:12]}…); copy the bundle again, or compile it"
-            )
-    size = (folder / PARAMETERS).stat().st_size
+        if name not in left_out:
+            _check_file(path, folder, manifest, name)
+    if embedded:
+        return
+    try:
+        size = (folder / PARAMETERS).stat().st_size
+    except OSError as error:
+        raise BadInput(f"{path}: {PARAMETERS} cannot be read: {error.strerror}") from error
     if size != manifest.parameters_bytes:
         raise BadInput(
             f"{path}: {PARAMETERS} has {size} bytes, {MANIFEST} says {manifest.parameters_bytes}; "
             "compile it again"
+        )
+
+
+def _check_file(path: Path, folder: Path, manifest: Manifest, name: str) -> None:
+    expected = manifest.files[name]
+    try:
+        got = sha256_of(folder / name)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: {name} is missing; copy the bundle again, or compile it") from None
+    except OSError as error:
+        raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
+    if got != expected:
+        raise BadInput(
+            f"{path}: {name} is not the file that was compiled (SHA-256 {got[:12]}…, expected "
+            f"{expected[:12]}…); copy the bundle again, or compile it"
         )

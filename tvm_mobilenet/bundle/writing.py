@@ -9,8 +9,9 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from tvm_mobilenet.bundle.layout import (
     describe_array,
     expected_output_name,
     is_bundle,
-    required_files,
     sample_input_name,
     sha256_of,
 )
@@ -68,11 +68,13 @@ def write(
     expected_outputs: Sequence[NDArray[Any]],
     tolerance: float = 1e-4,
     licenses: str,
+    package: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Manifest:
     """Write a bundle to ``path``: a .tar where it ends so, else a directory.
 
     The bundle appears whole or not at all; one that was there before is replaced. ``parameters``
-    is written as its raw bytes in C order; ``tolerance`` is relative. Returns the manifest as
+    is written as its raw bytes in C order, unless the library holds them; ``tolerance`` is
+    relative; ``package`` are further files by their place. Returns the manifest as
     written, with ``parameters_bytes``, ``files`` and ``created`` filled in. Raises
     BadInput as ``check_writable`` does, and ValueError for arrays other than the manifest's.
     """
@@ -84,7 +86,11 @@ def write(
 
     with _beside(path) as folder:
         shutil.copyfile(library, folder / LIBRARY)
-        (folder / PARAMETERS).write_bytes(np.ascontiguousarray(parameters).tobytes())
+        data = np.ascontiguousarray(parameters).tobytes()
+        if not manifest.embedded_weights:
+            (folder / PARAMETERS).write_bytes(data)
+        for name, content in package.items():
+            _put(folder / name, content)
         for index, array in enumerate(sample_inputs):
             np.save(folder / sample_input_name(index), array)
         for index, array in enumerate(expected_outputs):
@@ -93,11 +99,8 @@ def write(
         (folder / LICENSES).write_text(licenses, encoding="utf-8")
         manifest = dataclasses.replace(
             manifest,
-            parameters_bytes=(folder / PARAMETERS).stat().st_size,
-            files={
-                name: sha256_of(folder / name)
-                for name in required_files(len(sample_inputs), len(expected_outputs))
-            },
+            parameters_bytes=len(data),
+            files={name: sha256_of(folder / name) for name in files_in(folder)},
             created=now(),
         )
         text = to_json(manifest)
@@ -110,9 +113,9 @@ def _is_replaceable(path: Path) -> bool:
     """An empty directory, or a bundle with nothing of the user's own in it."""
     if not path.is_dir():
         return is_bundle(path)
-    names = {entry.name for entry in path.iterdir()}
+    names = set(files_in(path))
     ours = {name for name in names if name == MANIFEST or FILE_NAME.fullmatch(name)}
-    return not names or (is_bundle(path) and names == ours)
+    return not any(path.iterdir()) or (is_bundle(path) and names == ours)
 
 
 def _check_array(name: str, array: NDArray[Any], info: TensorInfo) -> None:
@@ -121,6 +124,22 @@ def _check_array(name: str, array: NDArray[Any], info: TensorInfo) -> None:
             f"{name}: expected {describe_array(info.shape, info.dtype)}, "
             f"got {describe_array(array.shape, array.dtype)}"
         )
+
+
+def _put(file: Path, content: bytes) -> None:
+    """Write a file of the bundle; one that is the library again shares its place on the disk."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    library = file.parents[1] / LIBRARY
+    if file.suffix == ".so" and library.is_file() and library.read_bytes() == content:
+        with contextlib.suppress(OSError):  # a file system without links
+            file.hardlink_to(library)
+            return
+    file.write_bytes(content)
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files in a folder and those below it, by their place."""
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir())
 
 
 @contextlib.contextmanager
@@ -145,10 +164,10 @@ def _pack(folder: Path) -> Path:
     """The files of ``folder`` as a .tar next to it."""
     archive_path = folder.with_suffix(".tar")
     with tarfile.open(archive_path, "w") as archive:
-        for file in sorted(folder.iterdir()):
-            content = file.read_bytes()
+        for name in files_in(folder):
+            content = (folder / name).read_bytes()
             # owner, mode and time stay at their defaults: they would say who compiled it, and when
-            member = tarfile.TarInfo(file.name)
+            member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return archive_path

@@ -1,24 +1,26 @@
-"""Native code → the shared library of a bundle."""
+"""Code for TVM's virtual machine, or for a GPU → the shared library of a bundle."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import files
 from tvm_mobilenet.errors import RunFailed, last_line
 from tvm_mobilenet.hardware.toolchain import link_command
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.compiler.backend import Code
+    import tvm
+
+    from tvm_mobilenet.compiler.cuda.library import GpuCode
     from tvm_mobilenet.hardware.target import TargetSpec
 
-# calls between the parts of one library go straight, not through its table of symbols
-BIND_DIRECTLY = ["-Wl,-Bsymbolic-functions"]
 
+def link(code: tvm.runtime.Executable | GpuCode, library: Path, spec: TargetSpec) -> None:
+    """Write the shared library of a program for the virtual machine, or for a GPU.
 
-def link(code: Code, library: Path, spec: TargetSpec) -> None:
-    """Write the shared library. Raises BadInput without a linker, RunFailed where linking fails."""
+    That of a static program on a CPU is made by ``library.building``. Raises BadInput without a
+    linker, RunFailed where linking fails.
+    """
     from tvm_mobilenet.compiler.cuda import library as gpu_library
 
     command = link_command(spec)
@@ -28,17 +30,9 @@ def link(code: Code, library: Path, spec: TargetSpec) -> None:
 
     from tvm.support import cc
 
-    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
-
     compiler, *flags = command
-    linker = cc.cross_compiler(compiler, flags)
     try:
-        if isinstance(code, NativeCode):
-            with files.temporary_folder() as folder:
-                objects = [str(path) for path in code.write_objects(folder)]
-                linker(str(library), objects, BIND_DIRECTLY if len(objects) > 1 else [])
-        else:
-            code.export_library(str(library), fcompile=linker)
+        code.export_library(str(library), fcompile=cc.cross_compiler(compiler, flags))
     except RuntimeError as error:
         raise RunFailed(
             f"target {spec.name}: {compiler} cannot link the library: {last_line(error)}"

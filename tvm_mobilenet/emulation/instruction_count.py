@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware.toolchain import compile_c
+from tvm_mobilenet.library.description import NATIVE as LIBRARY_SOURCES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,13 +57,13 @@ def count(bundle: Bundle, x: NDArray[Any], device: Emulator, threads: int = 1) -
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as name:
         folder = Path(name)
         np.ascontiguousarray(x).tofile(folder / "input")
-        tensors = [f"{folder}/input:{shape(manifest.inputs[0].shape)}"]
-        tensors += [f"{folder}/{info.name}:{shape(info.shape)}" for info in manifest.outputs]
-        files = (str(bundle.library.resolve()), str(bundle.parameters.resolve()))
+        tensors = [f"{folder}/input", *(f"{folder}/{info.name}" for info in manifest.outputs)]
+        parameters = "-" if manifest.embedded_weights else str(bundle.parameters.resolve())
+        network = (str(bundle.library.resolve()), manifest.name, parameters)
 
         def execute_runs(runs: int) -> int:
-            numbers = map(str, (manifest.workspace_bytes, threads, runs))
-            return execute(device, [str(driver(device)), *files, *numbers, *tensors])
+            numbers = map(str, (threads, runs))
+            return execute(device, [str(driver(device)), *network, *numbers, *tensors])
 
         instructions = of_one_inference(execute_runs)
         outputs = tuple(
@@ -110,7 +111,7 @@ def executed_by(command: Sequence[str], environment: dict[str, str], stdin: str 
 
 def driver(device: Emulator) -> Path:
     """The aarch64 program that runs a library, compiled on first use."""
-    flags = [f"-I{device.packages}/tvm_ffi/include", "-ldl"]
+    flags = [f"-I{LIBRARY_SOURCES}", "-ldl"]
     return compile_c(NATIVE / "infer.c", device.folder / "infer", CROSS_COMPILER, flags)
 
 
@@ -118,7 +119,3 @@ def counter(device: Emulator) -> Path:
     """QEMU's plugin, for this machine, compiled on first use."""
     program = device.folder / "count_instructions.so"
     return compile_c(NATIVE / "count_instructions.c", program, "gcc", ["-shared", "-fPIC"])
-
-
-def shape(dims: Sequence[int]) -> str:
-    return ",".join(map(str, dims))

@@ -1,7 +1,7 @@
 """A device behind an RPC server: its description, its files, and Python that runs on it.
 
 The device needs TVM's runtime and its RPC server, and nothing of ours: what is missing there, a
-small library compiled for it (native/device.c), is sent along.
+small library compiled for it (native/device.c, native/network.c), is sent along.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from tvm_mobilenet.emulation.emulator import EMULATOR_NAME
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.toolchain import compile_c
+from tvm_mobilenet.library.description import NATIVE as LIBRARY_SOURCES
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle.manifest import Target
 
-DEVICE_SOURCE = Path(__file__).resolve().parent / "native" / "device.c"
+NATIVE = Path(__file__).resolve().parent / "native"
+DEVICE_SOURCE, NETWORK_SOURCE = NATIVE / "device.c", NATIVE / "network.c"
 CPUINFO = "/proc/cpuinfo"
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
@@ -228,7 +230,7 @@ def open_device(rpc: Any, target: Target) -> Device:
 
 
 def compile_library(library: Path, target: Target) -> Path:
-    """native/device.c for the machine that ``target`` names."""
+    """native/device.c and network.c for the machine that ``target`` names."""
     import tvm_ffi
 
     from tvm_mobilenet.hardware import target as targets
@@ -237,7 +239,8 @@ def compile_library(library: Path, target: Target) -> Path:
     compiler = (targets.resolve(target.name).cross_compiler or "gcc") if known else None
     # a target of the user's own: compilers of Debian are named after the triple
     compiler = compiler or f"{target.triple}-gcc"
-    flags = ["-shared", "-fPIC", f"-I{tvm_ffi.libinfo.find_include_path()}", "-ldl"]
+    includes = (tvm_ffi.libinfo.find_include_path(), LIBRARY_SOURCES)
+    flags = ["-shared", "-fPIC", *(f"-I{one}" for one in includes), str(NETWORK_SOURCE), "-ldl"]
     return compile_c(DEVICE_SOURCE, library, compiler, flags)
 
 

@@ -48,21 +48,24 @@ class RemoteSession:
         )
         self._cpu = device.rpc.cpu(0)
         self._library = device.upload(bundle.library.read_bytes(), "model.so")
-        self.module = device.load_module(self._library)
-        self._inputs, self._outputs, self.arguments = self._allocate()
-        self._infer = self.module["infer"]
+        self._inputs = [self.empty(t.shape, t.dtype) for t in self.manifest.inputs]
+        self._outputs = [self.empty(t.shape, t.dtype) for t in self.manifest.outputs]
+        self._weights = self._send_weights()
+        self._handle: int | None = None
         self.use_threads(threads)
 
-    def _allocate(self) -> tuple[list[Any], list[Any], list[Any]]:
-        """Inputs, outputs and all arguments of ``infer``, in the device's memory."""
+    def _send_weights(self) -> Any:
+        """The weights in the device's memory; a byte where the library holds them."""
         import numpy as np
 
-        manifest = self.manifest
-        inputs = [self.empty(t.shape, t.dtype) for t in manifest.inputs]
-        outputs = [self.empty(t.shape, t.dtype) for t in manifest.outputs]
-        parameters = self.tensor(np.fromfile(self.bundle.parameters, np.uint8))
-        workspace = self.empty((manifest.workspace_bytes,), "uint8")
-        return inputs, outputs, [*inputs, parameters, workspace, *outputs]
+        if self.manifest.embedded_weights:
+            return self.empty((1,), "uint8")
+        return self.tensor(np.fromfile(self.bundle.parameters, np.uint8))
+
+    @property
+    def arguments(self) -> list[Any]:
+        """What an inference is of."""
+        return [*self._inputs, *self._outputs]
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """A tensor in the device's memory. Raises RunFailed where there is no room."""
@@ -79,9 +82,26 @@ class RemoteSession:
             return tvm.runtime.tensor(array, self._cpu)
 
     def use_threads(self, threads: int) -> None:
-        """Run on so many threads from now on."""
+        """Run on so many threads from now on.
+
+        Raises RunFailed where the library does not load, or the device starts no such threads.
+        """
+        self._close_network()
         self.threads = threads
-        self.device.use_threads(threads)
+        path = self.device.path(self._library)
+        with device_errors(f"it does not load {self._library}"):
+            opened = self._function("open")(path, self.manifest.name, self._weights, threads)
+        self._handle = int(opened)
+
+    def _function(self, name: str) -> Any:
+        """A function of native/network.c, which the device has beside the bundle's library."""
+        return self.device.library[f"network_{name}"]
+
+    def _close_network(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with contextlib.suppress(RuntimeError):  # a device that is gone holds nothing
+                self._function("close")(handle)
 
     def run(self, *inputs: NDArray[Any]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
         """The network's output for inputs of the manifest's shapes and dtypes.
@@ -90,7 +110,7 @@ class RemoteSession:
         """
         self.set_input(*inputs)
         with device_errors(f"{self.bundle.path} does not run"):
-            self._infer(*self.arguments)
+            self._function("infer")(self._handle, *self.arguments)
         results = self.outputs()
         return results if len(results) > 1 else results[0]
 
@@ -119,18 +139,21 @@ class RemoteSession:
     def time_function(
         self, name: str, arguments: list[Any], runs: int, warmup: int = 1
     ) -> list[float]:
-        """As ``time``, of any function that the bundle's library exports."""
+        """As ``time``, of any function of native/network.c."""
         with device_errors(f"{name} of {self.bundle.path} does not run"):
-            function = self.module[name]
+            function = self._function(name)
             for _ in range(warmup):
-                function(*arguments)
-            evaluator = self.module.time_evaluator(name, self._cpu, number=1, repeat=runs)
-            return [seconds * 1e3 for seconds in evaluator(*arguments).results]
+                function(self._handle, *arguments)
+            evaluator = self.device.library.time_evaluator(
+                f"network_{name}", self._cpu, number=1, repeat=runs
+            )
+            return [seconds * 1e3 for seconds in evaluator(self._handle, *arguments).results]
 
     def close(self) -> None:
         """Let go of what lies on the device."""
-        self._inputs, self._outputs, self.arguments = [], [], []
-        self._infer = self.module = self._cpu = None
+        self._close_network()
+        self._inputs, self._outputs = [], []
+        self._weights = self._cpu = None
         self.device.remove(self._library)
         self.bundle.close()
 

@@ -2,60 +2,44 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import files, tvm_runtime
-from tvm_mobilenet.bundle import LIBRARY, PARAMETERS, Bundle, TensorInfo
+from tvm_mobilenet.bundle import LIBRARY, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
-from tvm_mobilenet.runtime import arena
+from tvm_mobilenet.runtime import threads as thread_pool
+from tvm_mobilenet.runtime.library import Context, allocate
 
 CPU, POOLED = 1, 2  # DLPack's device, and the virtual machine's allocator that keeps what it frees
 
 
 class StaticExecutor:
-    """The whole network as one compiled function over one arena.
+    """The whole network as one compiled function: a context of the bundle's C library.
 
-    The function is ``infer(input, ..., parameters, workspace, output, ...)``; parameters and
-    workspace are 1-D uint8. The arena holds, in this order, parameters, workspace, inputs and
-    outputs. Its DLPack tensors are made once, so that an inference is a single call.
+    The library's file of weights is mapped: it is not to be cut short while the session is open.
     """
 
     infer: Callable[[], object]
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         manifest = bundle.manifest
-        self._path = bundle.path
-        self._module = load_module(bundle)
-        tensors = (*manifest.inputs, *manifest.outputs)
-        sizes = [manifest.parameters_bytes, manifest.workspace_bytes, *map(_bytes, tensors)]
-        parameters, workspace, *blocks = _allocate(bundle, sizes)
-        _read_into(bundle.parameters, parameters)
-        views = tuple(map(_view_as, blocks, tensors))
-        self.inputs = views[: len(manifest.inputs)]
-        self.outputs = views[len(manifest.inputs) :]
-        arguments = (*self.inputs, parameters, workspace, *self.outputs)
-        self.arguments = tuple(map(tvm_runtime.ffi().from_dlpack, arguments))
-        self.parameters = parameters
-        self.infer = functools.partial(self.function("infer"), *self.arguments)
+        self.context = Context(bundle, threads)
+        self.threads = self.context.threads
+        self.inputs = tuple(self._views("input", manifest.inputs))
+        self.outputs = tuple(self._views("output", manifest.outputs))
+        self.infer = self.context.infer
+
+    def _views(self, kind: str, tensors: Sequence[TensorInfo]) -> Iterator[NDArray[Any]]:
+        for index, tensor in enumerate(tensors):
+            yield _view_as(self.context.tensor(kind, index, _bytes(tensor)), tensor)
 
     def close(self) -> None:
-        """Nothing: library and memory go with the last view of them."""
-
-    def function(self, name: str) -> Callable[..., None]:
-        """An exported function of the library. Raises BadInput where there is none of that name."""
-        try:
-            function: Callable[..., None] = self._module[name]
-        except AttributeError as error:
-            raise BadInput(
-                f"{self._path}: {LIBRARY} exports no function {name}; compile it again"
-            ) from error
-        return function
+        """End its threads; memory goes with the last view of it."""
+        self.context.close()
 
 
 class VmExecutor:
@@ -65,15 +49,16 @@ class VmExecutor:
     pool of its own; the weights are constants of the library.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        thread_pool.use(threads)
+        self.threads = threads
         manifest = bundle.manifest
         self._path = bundle.path
         tensors = (*manifest.inputs, *manifest.outputs)
-        blocks = _allocate(bundle, [*map(_bytes, tensors)])
+        blocks = allocate(bundle, [*map(_bytes, tensors)])
         views = tuple(map(_view_as, blocks, tensors))
         self.inputs = views[: len(manifest.inputs)]
         self.outputs = views[len(manifest.inputs) :]
-        self.parameters = np.empty(0, np.uint8)
         self.arguments = tuple(map(tvm_runtime.ffi().from_dlpack, self.inputs))
         self._module = load_module(bundle)
         try:
@@ -87,30 +72,15 @@ class VmExecutor:
             ) from error
 
     def infer(self) -> None:
+        thread_pool.use(self.threads)  # the calling thread may be another, or set differently
         result = self._main(*self.arguments)
         results = (result,) if len(self.outputs) == 1 else tuple(result)
         for output, tensor in zip(self.outputs, results, strict=True):
             np.copyto(output, np.from_dlpack(tensor))
 
     def close(self) -> None:
-        """Nothing: library and memory go with the last view of them."""
-
-    def function(self, name: str) -> Callable[..., None]:
-        """The virtual machine's bundle exports its network alone."""
-        raise BadInput(
-            f"{self._path}: a bundle for the virtual machine has no function {name}; compile it "
-            "with --executor static"
-        )
-
-
-def _allocate(bundle: Bundle, sizes: list[int]) -> list[NDArray[np.uint8]]:
-    """Blocks of one arena. Raises RunFailed where there is no memory for them."""
-    try:
-        return arena.allocate(sizes)
-    except (OSError, OverflowError, MemoryError) as error:
-        raise RunFailed(
-            f"{bundle.path}: no memory for {sum(sizes)} bytes of weights and workspace: {error}"
-        ) from error
+        """Give the calling thread its CPUs back; library and memory go with the last view."""
+        thread_pool.release()
 
 
 def load_module(bundle: Bundle) -> Any:
@@ -138,13 +108,3 @@ def _bytes(tensor: TensorInfo) -> int:
 
 def _view_as(block: NDArray[np.uint8], tensor: TensorInfo) -> NDArray[Any]:
     return block.view(tensor.dtype).reshape(tensor.shape)
-
-
-def _read_into(file: Path, block: NDArray[np.uint8]) -> None:
-    with file.open("rb", buffering=0) as stream:
-        filled = 0
-        # a single read ends early at 2 GiB, or on a signal
-        while filled < block.size and (count := stream.readinto(block.data[filled:])):
-            filled += count
-    if filled < block.size:
-        raise BadInput(f"{file}: {PARAMETERS} ended after {filled} of {block.size} bytes")

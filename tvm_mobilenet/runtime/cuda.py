@@ -7,7 +7,6 @@ Needs numpy and the NVIDIA driver: neither TVM, nor the CUDA toolkit or runtime.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,18 +121,14 @@ class CudaExecutor(OpenLibrary):
     ``inputs`` and ``outputs`` are pinned host memory, which goes with ``close``.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self.threads = threads
         self.parameters: NDArray[np.uint8] = np.fromfile(bundle.parameters, np.uint8)
-        self.arguments: tuple[Any, ...] = ()
         super().__init__(bundle.library, self.parameters, bundle.path)
         tensors = (*bundle.manifest.inputs, *bundle.manifest.outputs)
         given, *results = (self._tensor(i, info) for i, info in enumerate(tensors))
         self.inputs: tuple[NDArray[Any], ...] = (given,)  # the compiler makes none with several
         self.outputs: tuple[NDArray[Any], ...] = tuple(results)
-
-    def function(self, name: str) -> Callable[..., None]:
-        """A GPU bundle exports no functions over tensors."""
-        raise BadInput(f"{self._path}: a bundle for a GPU has no function {name}; it is for CPUs")
 
     def close(self) -> None:
         """Give the GPU's memory back; ``inputs`` and ``outputs`` are not to be touched after."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet.bundle import Bundle, Manifest, TensorInfo, open_bundle
 from tvm_mobilenet.bundle.layout import describe_array
-from tvm_mobilenet.errors import BadInput, RunFailed, last_line
+from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError, last_line
 from tvm_mobilenet.runtime import threads as thread_pool
 from tvm_mobilenet.runtime.cpu import StaticExecutor, VmExecutor
 from tvm_mobilenet.runtime.cuda import CudaExecutor
@@ -23,18 +24,15 @@ class Executor(Protocol):
 
     inputs: tuple[NDArray[Any], ...]
     outputs: tuple[NDArray[Any], ...]
-    arguments: tuple[Any, ...]  # what ``infer`` passes: DLPack tensors over the arena
-    parameters: NDArray[np.uint8]
+    threads: int
 
     @property
     def infer(self) -> Callable[[], object]: ...  # reads ``inputs``, fills ``outputs``
 
-    def function(self, name: str) -> Callable[..., None]: ...
-
     def close(self) -> None: ...
 
 
-EXECUTORS: dict[str, Callable[[Bundle], Executor]] = {
+EXECUTORS: dict[str, Callable[[Bundle, int], Executor]] = {
     "static": StaticExecutor,
     "vm": VmExecutor,
     "cuda": CudaExecutor,
@@ -52,16 +50,15 @@ class Session:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
-        self.threads = threads
         if self.manifest.executor not in EXECUTORS:
             raise BadInput(
                 f"{bundle.path}: executor {self.manifest.executor!r} is not known here; "
                 f"expected {' or '.join(EXECUTORS)}; update tvm-mobilenet"
             )
-        self._on_cpu = self.manifest.target.gpu_arch is None
-        if self._on_cpu:  # else neither TVM's threads nor its runtime are needed
-            thread_pool.use(threads)
-        executor = EXECUTORS[self.manifest.executor](bundle)
+        if self.manifest.target.gpu_arch is None:
+            thread_pool.check(threads)
+        executor = EXECUTORS[self.manifest.executor](bundle, threads)
+        self.threads = executor.threads
         self._executor: Executor | None = executor
         self.inputs = executor.inputs
         self.input = self.inputs[0]
@@ -108,17 +105,15 @@ class Session:
     def infer_in_place(self) -> None:
         """Run on what ``inputs`` hold and leave the result in ``outputs``."""
         infer = self._check_open()
-        if self._on_cpu:
-            thread_pool.use(self.threads)  # the calling thread may be another, or set differently
         try:
             infer()
+        except TvmMobilenetError:
+            raise
         except Exception as error:  # whatever the compiled code or TVM raised
             raise RunFailed(f"{self.bundle.path}: infer failed: {last_line(error)}") from error
 
     def close(self) -> None:
         """Let go of library, memory and CPU. Arrays that ``run`` returned stay valid."""
-        if self._on_cpu:
-            thread_pool.release()
         executor, self._infer, self._executor = self._executor, None, None
         if executor is not None:
             executor.close()
@@ -142,16 +137,23 @@ class Session:
 def load(path: str | Path, threads: int = 1) -> Session:
     """Load the bundle at ``path`` to run on ``threads`` threads.
 
-    Raises BadInput for a bundle that is damaged or for another machine, and for more threads than
-    this process may use; RunFailed where TVM's runtime is not installed or the library does not
-    load.
+    ``threads`` 0 stands for as many as are of use: the process's CPUs, less where its cgroup has a
+    quota. Raises BadInput for a bundle that is damaged or for another machine, and for more threads
+    than this process may use CPUs; RunFailed where the library does not load.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, parameters_later=True)
+    session = None
     try:
-        return Session(bundle, threads)
+        session = Session(bundle, threads)
+        bundle.wait_until_checked()
     except BaseException:
+        with contextlib.suppress(BadInput):
+            bundle.wait_until_checked()  # which reads what close removes
+        if session is not None:
+            session.close()
         bundle.close()
         raise
+    return session
 
 
 def mismatch(x: object, expected: TensorInfo) -> str:

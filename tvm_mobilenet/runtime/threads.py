@@ -1,4 +1,4 @@
-"""How many threads TVM's parallel loops run on.
+"""How many threads TVM's parallel loops run on, where its virtual machine runs a network.
 
 What TVM 0.27 does (src/runtime/thread_pool.cc, threading_backend.cc):
 
@@ -62,17 +62,24 @@ def use(threads: int) -> None:
     if _calling_thread.threads == threads:
         return
     release()
+    check(threads)
     cpus = available_cpus()
-    if not 1 <= threads <= len(cpus):
-        raise BadInput(
-            f"{threads} threads asked, CPUs that this process may use: {len(cpus)}; "
-            "ask for at least 1 and at most that"
-        )
+    threads = threads or len(cpus)
     if threads == 1:
         _set_max_concurrency(1)
     else:
         _configure_pool(cpus[:threads])
     _calling_thread.threads = threads
+
+
+def check(threads: int) -> None:
+    """Raise BadInput for more threads than this process may use CPUs; 0 is for all of them."""
+    cpus = available_cpus()
+    if not 0 <= threads <= len(cpus):
+        raise BadInput(
+            f"{threads} threads asked, CPUs that this process may use: {len(cpus)}; "
+            "ask for at least 1 and at most that"
+        )
 
 
 def release() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.kernels.probe_sizes import FLOAT_BYTES, SCRATCH_FLOATS, STREAM_ROW
 from tvm_mobilenet.runtime import arena
+from tvm_mobilenet.runtime.cpu import StaticExecutor
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Manifest
+    from tvm_mobilenet.runtime.library import Context
     from tvm_mobilenet.runtime.session import Session
 
 WARM_UP_S = 0.3
@@ -25,24 +28,22 @@ class LocalNetwork:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        function = session.executor.function
-        self._stamps, stamps_tensor = share_array((len(self.manifest.layers) + 1,), np.int64)
-        profile, arguments = function("profile"), (*session.executor.arguments, stamps_tensor)
-        self._run_stamped = lambda: profile(*arguments)
+        context = context_of(session)
+        self._stamps = share_array((len(self.manifest.layers) + 1,), np.int64)
+        self._run_stamped = lambda: context.profile(self._stamps)
 
-        scratch, scratch_tensor = share_array((SCRATCH_FLOATS,), np.float32)
+        scratch = share_array((SCRATCH_FLOATS,), np.float32)
         scratch[:] = 0.5  # x·0.5 + 0.5 stays at 1: no overflow, no denormal
-        multiply = function("fma_peak")
-        self._multiply = lambda: multiply(scratch_tensor)
+        multiply = context.function("fma_peak", ctypes.c_void_p)
+        self._multiply = lambda: multiply(scratch.ctypes.data)
 
-        weights = session.executor.parameters
+        # as many bytes as the weights are; which ones makes no difference
+        weights = share_array((self.manifest.parameters_bytes,), np.uint8)
         rows = weights.nbytes // (STREAM_ROW * FLOAT_BYTES)
         self._read_bytes = rows * STREAM_ROW * FLOAT_BYTES
-        matrix = weights[: self._read_bytes].view(np.float32).reshape(rows, STREAM_ROW)
-        matrix_tensor = tvm_runtime.ffi().from_dlpack(matrix)
-        _, sums_tensor = share_array((STREAM_ROW,), np.float32)
-        read = function("stream_read")
-        self._read = lambda: read(matrix_tensor, sums_tensor)
+        sums = share_array((STREAM_ROW,), np.float32)
+        read = context.function("stream_read", ctypes.c_void_p, ctypes.c_void_p)
+        self._read = lambda: read(weights.ctypes.data, sums.ctypes.data)
 
     @property
     def manifest(self) -> Manifest:
@@ -71,11 +72,22 @@ class LocalNetwork:
         return time_calls(self._read, runs), self._read_bytes
 
 
-def share_array(shape: tuple[int, ...], dtype: type) -> tuple[NDArray[Any], Any]:
-    """An array and the DLPack tensor over the same, suitably aligned memory."""
+def context_of(session: Session) -> Context:
+    """The session's C library. Raises BadInput for a bundle that has none."""
+    executor = session.executor
+    if not isinstance(executor, StaticExecutor):
+        raise BadInput(
+            f"{session.bundle.path}: --profile is for bundles of the static executor on a CPU; "
+            "compile it with --executor static"
+        )
+    return executor.context
+
+
+def share_array(shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+    """An array in memory that is aligned as the compiled code expects."""
     (block,) = arena.allocate([int(np.prod(shape)) * np.dtype(dtype).itemsize])
     array: NDArray[Any] = block.view(dtype).reshape(shape)
-    return array, tvm_runtime.ffi().from_dlpack(array)
+    return array
 
 
 def time_calls(call: Callable[[], object], runs: int) -> list[float]:

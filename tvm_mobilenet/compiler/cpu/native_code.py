@@ -25,14 +25,22 @@ from tvm.target import Target
 from tvm_mobilenet.hardware.cores import usable_cores
 
 PART_KERNELS = 32  # MobileNetV1 has at most 29
+ENTRIES = ("network", "fma_peak", "stream_read")  # what a library's own C calls
+ENTRY = "tmn_kernel_"  # what their symbols begin with
+ALLOCATE = "TVMBackendAllocWorkspace"  # (device, its number, bytes, …)
+ALIGNMENT = 64  # bytes, to which a library rounds what a kernel allocates
 EXTERNAL = "tvm_mobilenet_part_"  # what a symbol that another part calls begins with
 
 
 @dataclass(frozen=True)
 class NativeCode:
-    """The LLVM modules that one library is linked from, in this order."""
+    """The LLVM modules that one library is linked from, in this order.
+
+    ``scratch_bytes`` is what a thread allocates at most while it is in one of its kernels.
+    """
 
     parts: tuple[tvm.runtime.Module, ...]
+    scratch_bytes: int = 0
 
     def write_objects(self, folder: Path) -> list[Path]:
         """Write each part's object file into ``folder``."""
@@ -43,11 +51,39 @@ class NativeCode:
 
 
 def generate(lowered: tvm.IRModule, target: Target) -> NativeCode:
-    """Optimized native code for every function of a lowered module."""
+    """Optimized native code for every function of a lowered module, as a C library calls it."""
     build = tvm.get_global_func("target.build.llvm")
+    first, *others = split(lowered)
+    parts = [for_library(first), *others]
     # LLVM runs without Python's lock, each module in a context of its own
     with ThreadPoolExecutor(len(usable_cores())) as pool:
-        return NativeCode(tuple(pool.map(lambda part: build(part, target), split(lowered))))
+        modules = tuple(pool.map(lambda part: build(part, target), parts))
+    return NativeCode(modules, max(map(scratch_bytes, lowered.functions.values()), default=0))
+
+
+def for_library(lowered: tvm.IRModule) -> tvm.IRModule:
+    """The module without the functions that TVM's runtime calls, and with symbols for C's."""
+    functions = {
+        gvar: func
+        for gvar, func in lowered.functions.items()
+        if "global_symbol" not in func.attrs or gvar.name_hint not in ("infer", "profile")
+    }
+    for gvar, func in functions.items():
+        if gvar.name_hint in ENTRIES:
+            functions[gvar] = func.with_attr("global_symbol", ENTRY + gvar.name_hint)
+    return tvm.IRModule(functions)
+
+
+def scratch_bytes(func: tirx.PrimFunc) -> int:
+    """What all allocations of a lowered function take together."""
+    found: list[int] = []
+
+    def visit(call: Call) -> None:
+        if getattr(call.op, "name", "").endswith(ALLOCATE):
+            found.append(-(-int(call.args[2]) // ALIGNMENT) * ALIGNMENT)
+
+    tvm_ffi.structural_walk(func.body, (Call, visit))
+    return sum(found)
 
 
 def split(lowered: tvm.IRModule) -> list[tvm.IRModule]:

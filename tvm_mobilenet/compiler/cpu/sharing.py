@@ -37,6 +37,7 @@ from tvm.tirx import Var
 from schedules.primitives import KEPT, LAST_THREAD, OWNER, ROWS
 from tvm_mobilenet.hardware import cpu
 
+ALONE = "tvm_mobilenet.alone"  # marks a function that one thread calls, with pointers
 KERNEL = "tvm_mobilenet.kernel"  # around a kernel's call; its value points to all counters
 LAUNCH = "pragma_parallel_launch_point"
 LINE = 16  # int32 in a cache line
@@ -146,8 +147,11 @@ def share_kernels(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
         gvar: func.with_body(tvm_ffi.structural_map(func.body, (tirx.AttrStmt, rewrite)))
         for gvar, func in mod.functions.items()
     }
+    for gvar, func in mod.functions.items():
+        if ALONE in func.attrs:
+            functions[gvar] = pointer_function(func)
     if not kernels:
-        return mod
+        return tvm.IRModule(functions)
     claim = GlobalVar("claim")
     for gvar, most in kernels.items():
         functions[gvar] = shared_kernel(mod[gvar], claim, most)
@@ -241,6 +245,17 @@ def shared_kernel(func: tirx.PrimFunc, claim: GlobalVar, most: int) -> tirx.Prim
     parameters = [*pointers, counters, thread, threads]
     body = on_cpu([*views, *shared, done])
     return tirx.PrimFunc(parameters, body, INT32).with_attr(dict(func.attrs))
+
+
+def pointer_function(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``func`` as one thread calls it, with pointers to its tensors; it returns 0."""
+    pointers = [Var(f"{buffer.name}_pointer", buffer.data.ty) for buffer in func.params]
+    views = [
+        tirx.DeclBuffer(buffer, data=pointer)
+        for buffer, pointer in zip(func.params, pointers, strict=True)
+    ]
+    body = on_cpu([*views, func.body, tirx.Return(number(0))])
+    return tirx.PrimFunc(pointers, body, INT32).with_attr(dict(func.attrs))
 
 
 def on_cpu(body: list[tirx.Stmt]) -> tirx.Stmt:

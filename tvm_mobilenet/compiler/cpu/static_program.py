@@ -5,9 +5,10 @@ runs one kernel after the other, each on pointers at fixed offsets. Nothing is a
 or dispatched between kernels, and all threads enter one parallel region: between kernels they only
 wait for each other.
 
-For ``bench --profile`` three more functions are exported: ``profile(…, stamps)`` runs the same code
-as ``infer`` and notes the cycle counter before the first kernel and after each; ``fma_peak`` and
-``stream_read`` measure what the core can do at best (kernels/cpu/probes.py).
+A library calls ``network``, which ``infer`` is around for TVM's callers. For ``bench --profile`` it
+notes the cycle counter before the first kernel and after each, which TVM's callers have as
+``profile(…, stamps)``; ``fma_peak`` and ``stream_read`` measure what the core can do at best
+(kernels/cpu/probes.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
 
 from tvm_mobilenet.compiler.cpu.distinct_outputs import give_out_apart
-from tvm_mobilenet.compiler.cpu.sharing import Counters, on_cpu
+from tvm_mobilenet.compiler.cpu.sharing import ALONE, Counters, on_cpu
 from tvm_mobilenet.compiler.memory_plan import (
     PARAMETERS,
     WORKSPACE,
@@ -69,13 +70,16 @@ def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticP
     entries = {
         "infer": infer(network, plan),
         "profile": profile(network, plan),
-        "fma_peak": fma_peak(vector_width),
-        "stream_read": stream_read(rows, vector_width),
+    }
+    probes = {"fma_peak": fma_peak(vector_width), "stream_read": stream_read(rows, vector_width)}
+    alone = {
+        GlobalVar(name): probe.without_attr("global_symbol").with_attr(ALONE, ONE)
+        for name, probe in probes.items()
     }
     kernels = {gv: f for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc)}
     exported = {GlobalVar(name): f.with_attr("global_symbol", name) for name, f in entries.items()}
     return StaticProgram(
-        tvm.IRModule({**exported, network: network_function(plan, counters), **kernels}),
+        tvm.IRModule({**exported, **alone, network: network_function(plan, counters), **kernels}),
         plan.parameters,
         plan.workspace_bytes,
         plan.calls,

@@ -20,8 +20,9 @@ static int fail(const char *why) {
     return -1;
 }
 
-/* The text of an argument, ended by NUL; the caller frees it. NULL where it is no text. */
-static char *text_of(const TVMFFIAny *argument) {
+/* The text of an argument, ended by NUL; the caller frees it. NULL where it is no text.
+   network.c uses it too. */
+char *text_of(const TVMFFIAny *argument) {
     const char *data;
     size_t size;
     if (argument->type_index == kTVMFFIRawStr) {
