@@ -49,7 +49,17 @@ ROOMS = (
     "commands",
 )
 # The files that are commands, of which none imports another.
-COMMANDS = ("tune", "records", "compile", "run", "bench", "report", "devices", "cost")
+COMMANDS = (
+    "tune",
+    "records",
+    "compile",
+    "run",
+    "inspect",
+    "bench",
+    "report",
+    "devices",
+    "cost",
+)
 # Rooms within a room that are built upon each other, lowest first.
 INNER_ROOMS = {
     "compiler": ("graph", "cpu", "cuda"),

@@ -22,6 +22,7 @@ STAGES: dict[str, Stage] = {
     "records": Stage("tvm_mobilenet.records", "list, verify and merge tuning records"),
     "compile": Stage("tvm_mobilenet.compile", "compile a network with its records into a bundle"),
     "run": Stage("tvm_mobilenet.run", "run a bundle on its sample, an array or an image"),
+    "inspect": Stage("tvm_mobilenet.inspect", "what a bundle holds: tensors, memory, layers"),
     "bench": Stage("tvm_mobilenet.bench", "time bundles beside other engines, results as JSON"),
     "report": Stage("tvm_mobilenet.report", "results JSON to Markdown, HTML or a table"),
     "devices": Stage("tvm_mobilenet.devices", "targets known, this host, devices of a tracker"),

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli, extras
 from tvm_mobilenet.compiler.options import EXECUTORS
+from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
     from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.network.source import NetworkSpec
 
 
@@ -47,6 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "which also runs operators that are no kernels (default: static)",
     )
     cli.add_precision_flags(parser)
+    library = parser.add_argument_group("the C library that a CPU's bundle is")
+    library.add_argument(
+        "--name", help="what its functions and files are called (default: after the network)"
+    )
+    library.add_argument(
+        "--embed-weights",
+        action="store_true",
+        help="put the weights into it, so that it needs no file beside it",
+    )
+    library.add_argument(
+        "--static", action="store_true", help="also make lib/libNAME.a, to link into a program"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="BUNDLE", help="a folder, or a .tar (default: by name)"
     )
@@ -90,6 +104,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.hardware.toolchain import link_command
+    from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.reporting.layers import print_layers
     from tvm_mobilenet.runtime.classes import read_labels
@@ -104,6 +119,8 @@ def _compile(args: argparse.Namespace) -> int:
         winograd=args.winograd,
         require_records=args.on_untuned == "error",
     )
+    package = LibraryOptions(args.name, args.embed_weights, args.static)
+    check_package(package, options)
     network = NetworkSpec(
         args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
     )
@@ -119,7 +136,7 @@ def _compile(args: argparse.Namespace) -> int:
     source = network.open().labelled(labels)
     if pixels is not None:
         source = source.normalised(pixels.normalisation, bgr=pixels.bgr)
-    built = build_bundle(source, options, output, records, dump)
+    built = build_bundle(source, options, output, records, dump, package)
     print_layers(built.manifest)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":
@@ -135,6 +152,17 @@ def _compile(args: argparse.Namespace) -> int:
     )
     print(f"{output}: {source.title} for {spec.name}, {checked}")
     return 0
+
+
+def check_package(package: LibraryOptions, options: CompileOptions) -> None:
+    """Raise BadInput for flags of a C library where the bundle is none."""
+    from tvm_mobilenet.library.options import DEFAULT
+
+    if package != DEFAULT and (options.spec.gpu is not None or options.executor != "static"):
+        raise BadInput(
+            "--name, --embed-weights and --static are for the C library of a CPU's bundle; leave "
+            "them out for a GPU and for --executor vm"
+        )
 
 
 def default_output(network: NetworkSpec, options: CompileOptions) -> Path:

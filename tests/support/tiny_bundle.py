@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import bundle
+from tvm_mobilenet.bundle.layout import shared_name
 from tvm_mobilenet.bundle.manifest import from_json, to_json
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.toolchain import compile_c
-from tvm_mobilenet.library.building import build_shared
-from tvm_mobilenet.library.description import Network
+from tvm_mobilenet.library.description import NATIVE, Network, description_text
+from tvm_mobilenet.library.package import write_package
 
 WEIGHTS = np.array([1, 2, 3], np.uint8)
 TVM_VERSION = "0.27.0.post1"
@@ -41,6 +44,26 @@ int32_t tmn_kernel_fma_peak(float *scratch) {{ return scratch[0] > 0; }}
 int32_t tmn_kernel_stream_read(const float *rows, float *sums) {{ return rows == sums; }}
 """
 SECOND_OUTPUT = "for (int i = 0; i < 48; i++) doubled[i] = 2 * input[i];"
+SHARED = """\
+typedef struct { void *unused; int32_t count; } group;
+__attribute__((weak)) int (*__TVMBackendParallelLaunch)(int (*)(int, group *, void *), void *, int);
+typedef struct {
+    const float *input;
+    const uint8_t *parameters;
+    uint8_t *workspace;
+    float *output;
+} arguments;
+static int share(int thread, group *threads, void *closure) {
+    arguments *given = closure;
+    for (int c = thread; c < 3; c += threads->count) {
+        given->workspace[c] = given->parameters[c];
+        given->output[c] = 0;
+        for (int i = 0; i < 16; i++)
+            given->output[c] += given->input[16 * c + i] * (float)given->workspace[c];
+    }
+    return 0;
+}
+int32_t tmn_kernel_network"""
 # eight equal shares of some 10 ms of arithmetic each, with the classifier's signature
 PARALLEL = """
 #include <stdint.h>
@@ -71,20 +94,55 @@ def classifier_source(*, more: str = "", body: str = "") -> str:
     return CLASSIFIER.format(more=more, body=body)
 
 
+def parallel_classifier_source() -> str:
+    """The classifier, whose threads share the sums."""
+    return (
+        CLASSIFIER.replace("{{", "{")
+        .replace("}}", "}")
+        .replace("{more}", "")
+        .replace("{body}", "")
+        .replace("int32_t tmn_kernel_network", SHARED, 1)
+        .replace(
+            "    for (int c = 0; c < 3; c++) {\n",
+            "    arguments given = {input, parameters, workspace, output};\n"
+            "    if (__TVMBackendParallelLaunch(share, &given, 0)) return -1;\n"
+            "    for (int c = 0; c < 0; c++) {\n",
+        )
+    )
+
+
 def compiled(source: str, about: bundle.Manifest | None = None) -> bytes:
     """The library of a network in C, for this machine; ``about`` describes it."""
-    return _compiled(source, to_json(about or manifest()))
+    about = about or manifest()
+    return package(source, about)[shared_name(about.name)]
+
+
+def package(source: str, about: bundle.Manifest) -> dict[str, bytes]:
+    """All files of a network's C library, by their place in a bundle."""
+    return dict(_package(source, to_json(about)))
 
 
 @functools.cache
-def _compiled(source: str, about: str) -> bytes:
-    network = Network(from_json(about), WEIGHTS.tobytes(), scratch_bytes=0, most_threads=4)
+def _package(source: str, about: str) -> dict[str, bytes]:
+    network = network_of(from_json(about))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "kernels.c").write_text(source)
         compile_c(folder / "kernels.c", folder / "kernels.o", "gcc", ["-c", "-fPIC"])
-        build_shared(network, [folder / "kernels.o"], folder / "model.so", HOST)
-        return (folder / "model.so").read_bytes()
+        objects = [folder / "kernels.o"]
+        return write_package(network, objects, folder / "model.so", HOST, static=False)
+
+
+def network_of(about: bundle.Manifest) -> Network:
+    return Network(about, WEIGHTS.tobytes(), scratch_bytes=0, most_threads=4)
+
+
+def unpack_sources(source: str, about: bundle.Manifest, folder: Path) -> None:
+    """The C that a library is made of: the network's, the runtime's, the description."""
+    for file in (*NATIVE.glob("*.c"), *NATIVE.glob("*.h")):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "network.c").write_text(description_text(network_of(about)))
+    (folder / "kernels.c").write_text(source)
 
 
 def classifier(*, two_outputs: bool = False) -> bytes:
@@ -136,7 +194,12 @@ def reference(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def write(
-    path: Path, library: bytes = b"not a library", *, two_outputs: bool = False, **changes: Any
+    path: Path,
+    library: bytes = b"not a library",
+    *,
+    two_outputs: bool = False,
+    package: Mapping[str, bytes] = MappingProxyType({}),
+    **changes: Any,
 ) -> bundle.Manifest:
     """Write a bundle around ``library``; bundle.write takes a file, so it goes through one."""
     x = sample_input()
@@ -153,4 +216,5 @@ def write(
             expected_outputs=expected,
             tolerance=1e-5,
             licenses="Apache-2.0\n",
+            package=package,
         )

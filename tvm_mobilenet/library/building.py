@@ -21,7 +21,7 @@ from tvm_mobilenet.library.description import (
 )
 
 SOURCES = ("context.c", "pool.c", "weights.c", "memory.c", "cpu.c", "errors.c")
-DESCRIPTION, PARAMETERS, SYMBOLS, MERGED = "network.c", "parameters.bin", "symbols", "network.o"
+DESCRIPTION, PARAMETERS, SYMBOLS, MERGED = "description.c", "parameters.bin", "symbols", "network.o"
 COMPILE = (
     "-x",
     "c",

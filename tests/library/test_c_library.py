@@ -1,0 +1,359 @@
+"""A bundle as people use it without Python: built from C and C++, and what it says of faults."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import tiny_bundle
+
+from tvm_mobilenet import bundle, models
+from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.library.options import LibraryOptions
+from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.network import source
+from tvm_mobilenet.runtime.session import load
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "c"
+FAULTS = ROOT / "tests" / "support" / "faults.c"
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
+EXPORTED = {
+    "create", "default_threads", "destroy", "fma_peak", "info", "input", "last_error", "output",
+    "pool_create", "pool_destroy", "pool_parallel", "profile", "run", "status_text", "stream_read",
+    "threads", "weights_close", "weights_from_memory", "weights_open", "workspace_bytes",
+}  # fmt: skip
+
+
+def output_of(*command: str | Path, **environment: str) -> str:
+    """What a program prints that must succeed."""
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("library")
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path, small_config: MobileNetConfig) -> Path:
+    """A small network of ours for this machine, with an archive to link."""
+    network = source.from_config(small_config)
+    options = CompileOptions(target.resolve("x86"))
+    package = LibraryOptions("classifier", static=True)
+    return build_bundle(network, options, folder / "classifier", package=package).path
+
+
+@pytest.fixture(scope="module")
+def second(folder: Path) -> Path:
+    """Another network, whose library holds its weights too."""
+    about = tiny_bundle.manifest(name="second")
+    files = tiny_bundle.package(tiny_bundle.classifier_source(), about)
+    tiny_bundle.write(folder / "second", files["lib/libsecond.so"], name="second", package=files)
+    return folder / "second"
+
+
+@pytest.fixture(scope="module")
+def built(folder: Path, classifier: Path, second: Path) -> Path:
+    """The examples, built by CMake's find_package, with no warning in C or C++."""
+    build = folder / "build"
+    prefixes = f"-DCMAKE_PREFIX_PATH={classifier};{second}"
+    output_of("cmake", "-S", EXAMPLES, "-B", build, prefixes)
+    output_of("cmake", "--build", build)
+    return build
+
+
+def expected_of_zeros(path: Path) -> float:
+    with load(path) as session:
+        return float(np.ravel(session.run(np.zeros_like(session.input)))[0])
+
+
+@pytest.mark.parametrize("language", ["", "_cxx"], ids=["C", "C++"])
+def test_classify_an_image(built: Path, classifier: Path, folder: Path, language: str) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (32, 32, 3), np.uint8)
+    image = folder / "image.ppm"
+    image.write_bytes(b"P6\n32 32\n255\n" + pixels.tobytes())
+    printed = output_of(built / f"classify{language}", classifier / "parameters.bin", image)
+    with load(classifier) as session:
+        form = session.manifest.inputs[0].normalisation
+        assert form is not None
+        values = (pixels * form.scale - np.array(form.mean)) / np.array(form.std)
+        scores = np.asarray(session.run(values.transpose(2, 0, 1)[None].astype(np.float32)))
+    found = re.fullmatch(r"class (\d+), score (\S+)\n", printed)
+    assert found is not None and int(found[1]) == scores.argmax()
+    assert float(found[2]) == pytest.approx(scores.max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("program", ["two_networks", "two_networks_cxx"])
+def test_two_networks_on_one_pool(
+    built: Path, classifier: Path, second: Path, program: str
+) -> None:
+    files = (classifier / "parameters.bin", second / "parameters.bin")
+    first, other = output_of(built / program, *files).split()
+    assert float(first) == pytest.approx(expected_of_zeros(classifier), rel=1e-5)
+    assert float(other) == pytest.approx(expected_of_zeros(second), abs=1e-6)
+
+
+@pytest.mark.parametrize("program", ["own_threads", "own_threads_cxx"])
+def test_a_callers_threads(built: Path, classifier: Path, program: str) -> None:
+    (first,) = output_of(built / program, classifier / "parameters.bin").split()
+    assert float(first) == pytest.approx(expected_of_zeros(classifier), rel=1e-5)
+
+
+def test_pkg_config_finds_it(classifier: Path, folder: Path) -> None:
+    path = {"PKG_CONFIG_PATH": str(classifier)}
+    flags = output_of("pkg-config", "--cflags", "--libs", "classifier", **path).split()
+    program = folder / "by_pkg_config"
+    output_of("gcc", "-std=c99", *WARNINGS, EXAMPLES / "own_threads.c", "-o", program, *flags)
+    place = {"LD_LIBRARY_PATH": str(classifier / "lib")}
+    assert output_of(program, classifier / "parameters.bin", **place)
+
+
+def test_it_links_into_a_program(classifier: Path, folder: Path) -> None:
+    program = folder / "linked"
+    archive = classifier / "lib" / "libclassifier.a"
+    output_of(
+        "gcc", *WARNINGS, f"-I{classifier}", EXAMPLES / "own_threads.c", archive, "-o", program
+    )
+    assert output_of(program, classifier / "parameters.bin")
+    symbols = output_of("nm", "--defined-only", "--extern-only", archive)
+    found = {line.split()[-1] for line in symbols.splitlines() if line.count(" ") == 2}
+    assert found == {f"classifier_{name}" for name in EXPORTED}
+
+
+def test_it_needs_libc_alone_and_exports_its_header(classifier: Path) -> None:
+    library = classifier / "model.so"
+    dynamic = output_of("readelf", "--dynamic", library)
+    needed = re.findall(r"NEEDED\).*\[(.*)\]", dynamic)
+    assert all(re.match(r"(libc|libm|libpthread|ld-linux.*)\.so", name) for name in needed)
+    assert not re.search(r"\((INIT|FINI)", dynamic), "no constructor, no destructor"
+    symbols = output_of("nm", "--dynamic", "--defined-only", library)
+    assert {line.split()[-1] for line in symbols.splitlines()} == {
+        f"classifier_{name}" for name in EXPORTED
+    }
+    header = (classifier / "classifier.h").read_text()
+    assert {name for name in EXPORTED if f"classifier_{name}(" in header} == EXPORTED
+    undefined = output_of("nm", "--dynamic", "--undefined-only", library)
+    assert "TVM" not in undefined
+
+
+FAULT_LINES = """\
+no file: 8: /nowhere/parameters.bin: No such file or directory
+a folder: 8: /: not a regular file
+truncated weights: 4: .*: expected \\d+ bytes of weights, got \\d+
+foreign weights: 4: .*: not the weights of classifier \\(hash .*\\)
+weights to NULL: 1: weights is NULL
+no memory of weights: 1: data is NULL
+create to NULL: 1: context is NULL
+no weights: 1: weights is NULL, and classifier holds none itself
+no options: 1: weights is NULL, and classifier holds none itself
+another version: 2: the options are of version 2, the library of 1
+another header: 2: the header is not that of this library of classifier; .*
+threads below zero: 1: threads: expected 0 to 1024, got -1
+threads of nobody: 1: parallel->run is NULL
+a small workspace: 5: expected a workspace of \\d+ bytes, got \\d+
+a misaligned workspace: 5: the workspace is not aligned to 64 bytes
+a workspace: 0: ok
+run without a context: 1: there is no such context
+run on NULL: 1: inputs\\[0\\] is NULL
+run to NULL: 1: outputs\\[0\\] is NULL
+run onto its input: 1: inputs\\[0\\] and outputs\\[0\\] overlap
+run on what is not aligned: 0: ok
+rounding mode kept: 1
+denormals kept: 1
+output number 7: 0
+threads that refuse: 1
+threads one by one: 1
+a context at work: 1 9
+a pool of its own: 1
+a pinned pool: 1
+"""
+
+
+def damaged(weights: Path, folder: Path) -> tuple[Path, Path]:
+    """The file cut short, and with one bit changed."""
+    data = bytearray(weights.read_bytes())
+    (folder / "short").write_bytes(data[:-1])
+    data[len(data) // 2] ^= 1
+    (folder / "foreign").write_bytes(data)
+    return folder / "short", folder / "foreign"
+
+
+def check_faults(printed: str) -> None:
+    lines, expected = printed.splitlines(), FAULT_LINES.splitlines()
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+@pytest.mark.parametrize("checker", ["alone", "valgrind"])
+def test_faults_are_codes_with_a_text(
+    classifier: Path, tmp_path: Path, second: Path, checker: str
+) -> None:
+    """The same under valgrind, of a network without AVX-512, which valgrind does not know."""
+    where, before = classifier, ()
+    if checker == "valgrind":
+        if shutil.which("valgrind") is None:
+            pytest.skip("no valgrind: apt-get install valgrind")
+        about = tiny_bundle.manifest(name="classifier")
+        files = tiny_bundle.package(tiny_bundle.parallel_classifier_source(), about)
+        where, before = tmp_path / "plain", ("valgrind", "--quiet", "--error-exitcode=9")
+        library = files["lib/libclassifier.so"]
+        tiny_bundle.write(where, library, name="classifier", package=files)
+        before = (*before, "--leak-check=full")
+    program = tmp_path / "faults"
+    flags = (*WARNINGS, "-std=c99", f"-I{where}", f"-L{where}/lib", f"-Wl,-rpath,{where}/lib")
+    output_of("gcc", *flags, FAULTS, "-o", program, "-lclassifier", "-lm")
+    weights = where / "parameters.bin"
+    printed = output_of(*before, program, weights, *damaged(weights, tmp_path))
+    if checker == "valgrind":  # which keeps no rounding mode
+        printed = printed.replace("rounding mode kept: 0", "rounding mode kept: 1")
+        printed = printed.replace("denormals kept: 0", "denormals kept: 1")
+    check_faults(printed)
+
+
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_sanitizers_find_nothing(tmp_path: Path, sanitizer: str) -> None:
+    """The runtime's own sources, built with the program."""
+    about = tiny_bundle.manifest(name="classifier")
+    files = tiny_bundle.package(tiny_bundle.classifier_source(), about)
+    (tmp_path / "classifier.h").write_bytes(files["classifier.h"])
+    tiny_bundle.unpack_sources(tiny_bundle.parallel_classifier_source(), about, tmp_path)
+    weights = tmp_path / "weights"
+    weights.write_bytes(tiny_bundle.WEIGHTS.tobytes())
+    program = tmp_path / "faults"
+    flags = ("-g", "-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f"-I{tmp_path}")
+    defines = ("-D_GNU_SOURCE", "-DTMN_NAME=classifier", "-std=gnu11")
+    output_of("gcc", *flags, *defines, *tmp_path.glob("*.c"), FAULTS, "-o", program, "-lm")
+    check_faults(output_of(program, weights, *damaged(weights, tmp_path)))
+
+
+EMULATED = {
+    "aarch64": ("arm-rpi4", "aarch64-linux-gnu", "qemu-aarch64"),
+    "armv7": ("arm-rpi2-armv7", "arm-linux-gnueabihf", "qemu-arm"),
+}
+
+
+@pytest.mark.parametrize(("name", "triple", "emulator"), EMULATED.values(), ids=EMULATED.keys())
+def test_on_another_architecture(
+    tmp_path: Path,
+    classifier: Path,
+    small_config: MobileNetConfig,
+    name: str,
+    triple: str,
+    emulator: str,
+) -> None:
+    if shutil.which(emulator) is None or shutil.which(f"{triple}-gcc") is None:
+        pytest.skip(f"apt-get install qemu-user gcc-{triple}")
+    network = source.from_config(small_config)
+    package = LibraryOptions("classifier", static=True)
+    options = CompileOptions(target.resolve(name))
+    path = build_bundle(network, options, tmp_path / "bundle", package=package).path
+    program = tmp_path / "program"
+    archive = path / "lib" / "libclassifier.a"
+    flags = (*WARNINGS, "-std=c99", f"-I{path}")
+    for library in (("-L", path / "lib", "-lclassifier"), (archive, "-lpthread")):
+        output_of(f"{triple}-gcc", *flags, EXAMPLES / "own_threads.c", "-o", program, *library)
+        system = (emulator, "-L", f"/usr/{triple}", "-E", f"LD_LIBRARY_PATH={path / 'lib'}")
+        (first,) = output_of(*system, program, path / "parameters.bin").split()
+        assert float(first) == pytest.approx(expected_of_zeros(classifier), rel=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="apt-get install qemu-user")
+@pytest.mark.skipif(cpu.host_architecture() != "x86_64", reason="compiles for this machine")
+@pytest.mark.parametrize(
+    ("feature", "core", "said"),
+    [
+        ("avx2", "Nehalem", "this CPU has no avx2"),
+        ("avx", "max,-xsave", "this CPU has no avx|this system does not enable avx"),
+        ("sse4_2", "Nehalem", None),
+    ],
+)
+def test_a_cpu_that_lacks_a_feature(
+    tmp_path: Path, feature: str, core: str, said: str | None
+) -> None:
+    about = tiny_bundle.manifest(name="classifier", cpu_features=(feature,))
+    for name, content in tiny_bundle.package(tiny_bundle.classifier_source(), about).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "weights").write_bytes(tiny_bundle.WEIGHTS.tobytes())
+    program, library = tmp_path / "program", tmp_path / "lib"
+    flags = (f"-I{tmp_path}", f"-L{library}", f"-Wl,-rpath,{library}", "-lclassifier")
+    output_of("gcc", EXAMPLES / "own_threads.c", "-o", program, *flags)
+    done = subprocess.run(
+        ["qemu-x86_64", "-cpu", core, program, tmp_path / "weights"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if said is None else 1)
+    if said is not None:
+        assert re.search(f"classifier is compiled for test; ({said})\n", done.stderr)
+
+
+def test_the_same_bytes_again(tmp_path: Path) -> None:
+    about = tiny_bundle.manifest(name="classifier")
+    source_text = tiny_bundle.classifier_source()
+    first = tiny_bundle.package(source_text, about)
+    tiny_bundle._package.cache_clear()
+    assert tiny_bundle.package(source_text, about) == first
+
+
+def test_weights_in_the_library(tmp_path: Path) -> None:
+    about = tiny_bundle.manifest(name="classifier", embedded_weights=True)
+    files = tiny_bundle.package(tiny_bundle.classifier_source(), about)
+    path = tmp_path / "embedded"
+    library = files["lib/libclassifier.so"]
+    tiny_bundle.write(path, library, name="classifier", embedded_weights=True, package=files)
+    assert not (path / "parameters.bin").exists()
+    x = tiny_bundle.sample_input()
+    with load(path) as session:
+        np.testing.assert_allclose(session.run(x), tiny_bundle.reference(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_tar_is_whole(tmp_path: Path) -> None:
+    about = tiny_bundle.manifest(name="classifier")
+    files = tiny_bundle.package(tiny_bundle.classifier_source(), about)
+    library = files["lib/libclassifier.so"]
+    tiny_bundle.write(tmp_path / "b.tar", library, name="classifier", package=files)
+    with bundle.open_bundle(tmp_path / "b.tar") as opened:
+        for name, content in files.items():
+            assert (opened.folder / name).read_bytes() == content
+
+
+def test_denormal_weights_take_no_longer() -> None:
+    """The kernels see none: they are flushed while a run lasts, in every thread."""
+    body = "output[0] = (volatile float){1e-39f} * 1.0f == 0.0f ? 1 : 0;"
+    text = tiny_bundle.classifier_source(body=f"volatile float tiny = 1e-39f; {body}").replace(
+        "(volatile float){1e-39f}", "tiny"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "b")
+        tiny_bundle.write(path, tiny_bundle.compiled(text))
+        for threads in (1, 2):
+            with load(path, threads=min(threads, len(os.sched_getaffinity(0)))) as session:
+                assert float(np.ravel(session.run(tiny_bundle.sample_input()))[0]) == 1
+
+
+def test_names_of_models_are_identifiers() -> None:
+    from tvm_mobilenet.library.naming import check_name, name_from
+
+    for name in models.MODELS:
+        assert check_name(name_from(f"{name} 0.25-32")).startswith(name.split("-")[0][:4])
