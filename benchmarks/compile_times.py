@@ -48,7 +48,7 @@ PHASES: dict[str, tuple[str, ...]] = {
     "static program": ("compiler.cpu.static_program:make_static", "pipeline:make_static"),
     "lower": ("compiler.cpu.lowering:lower_module", "lowering:lower"),
     "LLVM: optimize": ("compiler.cpu.native_code:generate",),
-    "LLVM: write objects; link": ("compiler.linking:link", "build:link"),
+    "write objects; C library": ("library.package:write_package", "compiler.linking:link"),
     "write and hash the bundle": ("bundle.writing:write", "bundle:write"),
     "check the bundle": ("api:check_bundle", "compile:check"),
     "print": ("reporting.layers:print_layers", "compile:print_layers"),

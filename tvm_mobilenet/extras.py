@@ -15,7 +15,7 @@ from tvm_mobilenet.errors import BadInput
 MODULES: dict[str, tuple[str, ...]] = {
     "report": ("rich", "jinja2", "matplotlib"),
     "images": ("PIL",),
-    "compile": ("onnx", "onnxscript", "rich", "torch"),
+    "compile": ("tvm", "tvm_ffi", "onnx", "onnxscript", "rich", "torch"),
     "tune": ("cloudpickle", "psutil", "tornado", "xgboost"),
     "bench": ("onnxruntime", "openvino"),
 }
