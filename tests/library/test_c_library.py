@@ -17,6 +17,8 @@ from tvm_mobilenet import bundle, models
 from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.hardware.toolchain import compile_c
+from tvm_mobilenet.library.description import NATIVE
 from tvm_mobilenet.library.options import LibraryOptions
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import source
@@ -25,6 +27,8 @@ from tvm_mobilenet.runtime.session import load
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "c"
 FAULTS = ROOT / "tests" / "support" / "faults.c"
+CROWD = ROOT / "tests" / "support" / "crowd.c"
+QUOTA = ROOT / "tests" / "support" / "quota.c"
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 EXPORTED = {
     "create", "default_threads", "destroy", "fma_peak", "info", "input", "last_error", "output",
@@ -228,7 +232,8 @@ def test_faults_are_codes_with_a_text(
 
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
-def test_sanitizers_find_nothing(tmp_path: Path, sanitizer: str) -> None:
+@pytest.mark.parametrize("program", [FAULTS, CROWD], ids=["faults", "crowd"])
+def test_sanitizers_find_nothing(tmp_path: Path, program: Path, sanitizer: str) -> None:
     """The runtime's own sources, built with the program."""
     about = tiny_bundle.manifest(name="classifier")
     files = tiny_bundle.package(tiny_bundle.classifier_source(), about)
@@ -236,11 +241,43 @@ def test_sanitizers_find_nothing(tmp_path: Path, sanitizer: str) -> None:
     tiny_bundle.unpack_sources(tiny_bundle.parallel_classifier_source(), about, tmp_path)
     weights = tmp_path / "weights"
     weights.write_bytes(tiny_bundle.WEIGHTS.tobytes())
-    program = tmp_path / "faults"
+    built = tmp_path / "program"
     flags = ("-g", "-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f"-I{tmp_path}")
     defines = ("-D_GNU_SOURCE", "-DTMN_NAME=classifier", "-std=gnu11")
-    output_of("gcc", *flags, *defines, *tmp_path.glob("*.c"), FAULTS, "-o", program, "-lm")
-    check_faults(output_of(program, weights, *damaged(weights, tmp_path)))
+    output_of("gcc", *flags, *defines, *tmp_path.glob("*.c"), program, "-o", built, "-lm")
+    if program == FAULTS:
+        check_faults(output_of(built, weights, *damaged(weights, tmp_path)))
+    else:
+        assert output_of(built, weights) == "800 runs, 0 wrong\n"
+
+
+def test_a_crowd_on_one_pool(classifier: Path, tmp_path: Path) -> None:
+    """Contexts in four threads, one set of weights, one pool: right answers, whoever gets it."""
+    flags = (*WARNINGS, "-std=c99", f"-I{classifier}", f"-Wl,-rpath,{classifier}/lib")
+    program = tmp_path / "crowd"
+    output_of("gcc", *flags, CROWD, "-o", program, f"-L{classifier}/lib", "-lclassifier")
+    assert output_of(program, classifier / "parameters.bin") == "800 runs, 0 wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("max 100000", "unlimited"),
+        ("50000 100000", "1"),
+        ("100000 100000", "1"),
+        ("250000 100000", "2"),
+        ("800000 100000", "8"),
+        ("", "unlimited"),
+        ("what", "unlimited"),
+        ("-1 100000", "unlimited"),
+    ],
+)
+def test_a_quota_is_whole_cpus(tmp_path: Path, text: str, cpus: str) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    program = ROOT / "build" / "quota"
+    program.parent.mkdir(exist_ok=True)
+    compile_c(QUOTA, program, "gcc", ["-D_GNU_SOURCE", "-DTMN_NAME=x", f"-I{NATIVE}"])
+    assert output_of(program, tmp_path / "cpu.max").strip() == cpus
 
 
 EMULATED = {

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -345,6 +346,42 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(session.run(x), expected))
 """
     assert python(script, tiny) == "0 True"
+
+
+def test_a_child_forked_in_a_run_does_not_hang(parallel: Path) -> None:
+    """Its session says that it is busy, as it was when the child was made; it runs nothing."""
+    script = """
+import os, sys, threading, time
+from tvm_mobilenet import errors
+from tvm_mobilenet.runtime.session import load
+session = load(sys.argv[1])
+x = session.bundle.sample_input()
+thread = threading.Thread(target=session.run, args=(x,))
+thread.start()
+time.sleep(0.02)
+child = os.fork()
+if child == 0:
+    try:
+        session.run(x)
+    except errors.RunFailed as error:
+        os._exit(0 if "is running in another thread" in str(error) else 1)
+    os._exit(2)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert python(script, parallel) == "0"
+
+
+def test_closing_waits_for_a_run(parallel: Path) -> None:
+    loaded = load(parallel)
+    results: list[np.ndarray] = []
+    x = loaded.bundle.sample_input()
+    thread = threading.Thread(target=lambda: results.append(np.asarray(loaded.run(x))))
+    thread.start()
+    time.sleep(0.02)
+    loaded.close()
+    thread.join()
+    np.testing.assert_allclose(results[0], 1, rtol=1e-3)
 
 
 def test_threads_by_default_are_what_the_process_may_use(tiny: Path) -> None:

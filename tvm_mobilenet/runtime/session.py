@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +41,19 @@ EXECUTORS: dict[str, Callable[[Bundle, int], Executor]] = {
 }
 
 
+# all that are open: a forked child gets new locks, since who holds the old ones is not there
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _unlock_in_child() -> None:
+    for session in list(_sessions):
+        session._one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)
+
+
 class Session:
     """A bundle ready to run. Close it, or use it as a context manager.
 
@@ -66,6 +81,7 @@ class Session:
         self._forms = [(one.shape, one.dtype) for one in self.inputs]
         self._infer: Callable[[], object] | None = executor.infer
         self._one_at_a_time = threading.Lock()
+        _sessions.add(self)
 
     @property
     def executor(self) -> Executor:
@@ -113,10 +129,11 @@ class Session:
             raise RunFailed(f"{self.bundle.path}: infer failed: {last_line(error)}") from error
 
     def close(self) -> None:
-        """Let go of library, memory and CPU. Arrays that ``run`` returned stay valid."""
-        executor, self._infer, self._executor = self._executor, None, None
-        if executor is not None:
-            executor.close()
+        """Let go of library, memory and threads. Arrays that ``run`` returned stay valid."""
+        with self._one_at_a_time:  # what a run in another thread reads goes when it has ended
+            executor, self._infer, self._executor = self._executor, None, None
+            if executor is not None:
+                executor.close()
         self.bundle.close()
         # what the caller still holds of these views keeps the arena alive
         self.input = np.empty(0, self._forms[0][1])
