@@ -70,7 +70,6 @@ def header_text(network: Network) -> str:
         "NAME": network.name,
         "UPPER": network.name.upper(),
         "GUARD": f"TMN_{network.name.upper()}_H",
-        "TITLE": comment(title(manifest)),
         "TARGET": comment(manifest.target.name),
         "IO": "\n".join(map(tensor_line, network.tensors)),
         "SIGNATURE": f"0x{network.signature:016x}",
@@ -82,12 +81,6 @@ def header_text(network: Network) -> str:
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return text
-
-
-def title(manifest: Manifest) -> str:
-    """The network in a few words."""
-    model = manifest.model
-    return " ".join(str(model[key]) for key in ("name", "alpha", "resolution") if model.get(key))
 
 
 def comment(text: str) -> str:

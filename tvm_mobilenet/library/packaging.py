@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from tvm_mobilenet.bundle.layout import archive_name, cmake_name, header_name, shared_name
 from tvm_mobilenet.bundle.manifest import Manifest
-from tvm_mobilenet.library.description import title
 
 VERSION = "1"  # of the interface, as in native/types.h
 
@@ -39,7 +38,7 @@ prefix=${{pcfiledir}}
 weights=${{prefix}}/parameters.bin
 
 Name: {name}
-Description: {title}, compiled for {target}
+Description: the network {name}, compiled for {target}
 Version: {version}
 Cflags: -I${{prefix}}
 Libs: -L${{prefix}}/lib -l{name}
@@ -53,9 +52,7 @@ def package_files(manifest: Manifest, header: str, *, static: bool) -> dict[str,
     places = {"name": name, "shared": shared_name(name), "archive": archive_name(name)}
     and_static = f"; {name}::static" if static else ""
     cmake = CMAKE.format(and_static=and_static, **places)
-    pkg_config = PKG_CONFIG.format(
-        name=name, title=title(manifest), target=manifest.target.name, version=VERSION
-    )
+    pkg_config = PKG_CONFIG.format(name=name, target=manifest.target.name, version=VERSION)
     return {
         header_name(name): header,
         cmake_name(name): cmake + (STATIC.format(**places) if static else ""),

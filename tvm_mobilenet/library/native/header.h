@@ -1,13 +1,20 @@
-/* @NAME@.h: @TITLE@, compiled for @TARGET@.
-
-   The library needs the C library and POSIX threads, and nothing else. Several contexts may run at
-   the same time, each in one thread at a time; they share their weights. A run allocates nothing,
-   takes no lock but to wake threads that sleep, and leaves the caller's floating-point mode, signal
-   masks and CPU affinity as they are.
+/* @NAME@.h: the network @NAME@ as a C library, compiled for @TARGET@.
 
 @IO@
 
-   @NAME@_weights *weights... see examples/c of tvm-mobilenet. */
+   It needs the C library and POSIX threads, and nothing else. In short:
+
+     tmn_options options = @UPPER@_OPTIONS;
+     @NAME@_weights_open("parameters.bin", TMN_MAP, &weights);
+     options.weights = weights;
+     @NAME@_create(&options, &context);
+     @NAME@_run(context, inputs, outputs);
+
+   Each returns TMN_OK, or what went wrong; @NAME@_last_error() has it in words.
+   Contexts share their weights and may run at the same time, each in one thread at a time. A run
+   allocates nothing, takes no lock but to wake threads that sleep, and leaves the caller's
+   floating-point mode, signal mask and CPU affinity as they are. In the comments below, names stand
+   without the network's. */
 #ifndef @GUARD@
 #define @GUARD@
 
@@ -39,23 +46,26 @@ const tmn_info *@NAME@_info(void);
    checked. file NULL stands for the weights in the library, where they are there. */
 tmn_status @NAME@_weights_open(const char *file, int32_t how, tmn_weights **weights);
 
-/* The same from memory, which the caller keeps, aligned to @UPPER@_ALIGNMENT, for as long. */
-tmn_status @NAME@_weights_from_memory(const void *data, size_t bytes, tmn_weights **weights);
+/* The same from memory, aligned to 64 bytes, which the caller keeps for as long. */
+tmn_status @NAME@_weights_from_memory(const void *data, size_t bytes,
+                                      tmn_weights **weights);
 
 /* Contexts that use them keep them until they are destroyed. NULL is fine. */
 void @NAME@_weights_close(tmn_weights *weights);
 
-/* Bytes of workspace that these options ask for; 0 where NAME_create would refuse them. */
+/* Bytes of workspace that these options ask for; 0 where create would refuse them. */
 size_t @NAME@_workspace_bytes(const tmn_options *options);
 
-/* A context to run in. options NULL stands for @UPPER@_OPTIONS. With a workspace and no pool of its
-   own it allocates nothing. */
-tmn_status @NAME@_create(const tmn_options *options, @NAME@_context **context);
+/* A context to run in. options NULL stands for OPTIONS. With the caller's workspace, and no pool of
+   its own, it allocates nothing. */
+tmn_status @NAME@_create(const tmn_options *options,
+                         @NAME@_context **context);
 
 /* One inference: input_count pointers in, output_count pointers out, in the order of info. What is
-   not aligned to @UPPER@_ALIGNMENT is copied. NULL for all inputs, or all outputs, stands for the
-   context's own, which @NAME@_input and @NAME@_output give out. Inputs and outputs may not overlap. */
-tmn_status @NAME@_run(@NAME@_context *context, const void *const *inputs, void *const *outputs);
+   not aligned to 64 bytes is copied. NULL for all inputs, or for all outputs, stands for the
+   context's own, which input and output give out. Inputs and outputs may not overlap. */
+tmn_status @NAME@_run(@NAME@_context *context,
+                      const void *const *inputs, void *const *outputs);
 
 /* The context's own input and output number index, aligned; NULL where there is none of it. */
 void *@NAME@_input(@NAME@_context *context, int32_t index);
@@ -69,7 +79,8 @@ void @NAME@_destroy(@NAME@_context *context);
 
 /* options NULL stands for TMN_POOL_OPTIONS. The pool may serve networks of other libraries too; it
    must outlive their contexts. */
-tmn_status @NAME@_pool_create(const tmn_pool_options *options, tmn_pool **pool);
+tmn_status @NAME@_pool_create(const tmn_pool_options *options,
+                              tmn_pool **pool);
 tmn_parallel @NAME@_pool_parallel(tmn_pool *pool);
 void @NAME@_pool_destroy(tmn_pool *pool);
 
@@ -82,8 +93,10 @@ const char *@NAME@_last_error(void);
 
 /* For measuring. profile runs on the context's own inputs and outputs and notes the CPU's counter
    before the first kernel and after each (kernel_count + 1 stamps; not on ARMv7, where programs may
-   not read one). The probes do what a core can do at best: see kernels/probe_sizes of tvm-mobilenet. */
-tmn_status @NAME@_profile(@NAME@_context *context, int64_t *stamps);
+   not read one). The probes do what a core can do at best: fma_peak on 256 floats, stream_read on
+   rows of 64 floats, as many as the weights have, into 64. */
+tmn_status @NAME@_profile(@NAME@_context *context,
+                          int64_t *stamps);
 void @NAME@_fma_peak(float *scratch);
 void @NAME@_stream_read(const float *rows, float *sums);
 
