@@ -13,6 +13,8 @@ PARAMETERS = "parameters.bin"
 TOLERANCE = "tolerance"
 LICENSES = "LICENSES"
 
+READ_BYTES = 1 << 18  # at a time: they stay in the cache for what hashes them
+
 # a manifest names files of its own directory only: nothing else is ever opened
 FILE_NAME = re.compile(
     r"model\.so|parameters\.bin|(sample_input|expected_output)(_[1-9]\d*)?\.npy"
@@ -79,9 +81,10 @@ def is_bundle(path: str | Path) -> bool:
 
 def sha256_of(file: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+    buffer = memoryview(bytearray(READ_BYTES))
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

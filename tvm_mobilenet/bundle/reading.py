@@ -94,11 +94,16 @@ class Bundle:
 
     def wait_until_checked(self) -> None:
         """Raise BadInput where the weights are not those that were compiled."""
+        checking = self.end_check()
+        if checking is not None and checking.fault is not None:
+            raise checking.fault
+
+    def end_check(self) -> _Check | None:
+        """Wait for the check of the weights, where one is going on, whatever it finds."""
         checking, self._checking = self._checking, None
         if checking is not None:
             checking.join()
-            if checking.fault is not None:
-                raise checking.fault
+        return checking
 
     def close(self) -> None:
         """Remove what a .tar was unpacked into."""
@@ -168,12 +173,13 @@ def open_bundle(
             _check_tvm_version(path, manifest)
         elif for_architecture != ANY_ARCHITECTURE:
             _check_architecture(path, manifest, for_architecture, "expected")
+        bundle = Bundle(path, folder, manifest, temporary)
+        on_error.callback(bundle.end_check)  # which reads what is removed then
         later = parameters_later and PARAMETERS in manifest.files
+        if later:
+            bundle.check_parameters_later()
         _check_files(path, folder, manifest, left_out=(PARAMETERS,) if later else ())
         on_error.pop_all()
-    bundle = Bundle(path, folder, manifest, temporary)
-    if later:
-        bundle.check_parameters_later()
     return bundle
 
 

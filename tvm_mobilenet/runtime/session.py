@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
@@ -164,8 +163,7 @@ def load(path: str | Path, threads: int = 1) -> Session:
         session = Session(bundle, threads)
         bundle.wait_until_checked()
     except BaseException:
-        with contextlib.suppress(BadInput):
-            bundle.wait_until_checked()  # which reads what close removes
+        bundle.end_check()  # which reads what close removes
         if session is not None:
             session.close()
         bundle.close()
