@@ -20,7 +20,7 @@ CPU, POOLED = 1, 2  # DLPack's device, and the virtual machine's allocator that 
 class StaticExecutor:
     """The whole network as one compiled function: a context of the bundle's C library.
 
-    The library's file of weights is mapped: it is not to be cut short while the session is open.
+    It keeps a copy of the weights: the bundle may go while the session is open.
     """
 
     infer: Callable[[], object]
