@@ -105,7 +105,13 @@ def _compile(args: argparse.Namespace) -> int:
         require_records=args.on_untuned == "error",
     )
     network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+        args.model,
+        args.alpha,
+        args.resolution,
+        args.batch,
+        args.onnx,
+        dict(args.input_shape),
+        cli.head_options(args),
     )
     network.check()
     pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)

@@ -26,9 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=cli.resolution,
         help="input size; a multiple of 32 for MobileNetV1 (the published one)",
     )
-    parser.add_argument(
-        "--classes", type=cli.positive_int, default=1000, help="classes told apart (%(default)s)"
-    )
+    cli.add_head_flags(parser)
     parser.add_argument(
         "--paper",
         action="store_true",
@@ -41,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     # checked even with --paper, where it would go unnoticed otherwise
-    config = models.config_from(args.model, args.alpha, args.resolution, num_classes=args.classes)
+    config = models.config_from(args.model, args.alpha, args.resolution, **cli.head_options(args))
     if args.paper and config != models.config_from(models.DEFAULT_MODEL):
         raise BadInput("--paper prints its own variants; drop --model, --alpha and the like")
     if args.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from support import tiny_bundle
 
 from tvm_mobilenet import bundle, tvm_runtime
+from tvm_mobilenet.benchmark.cases import bundle_candidate
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu
 
@@ -109,7 +111,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "library not listed": (list_no_library, "files does not list model.so"),
     "file outside": (list_a_file_outside, "'../secret' is not a file of a bundle"),
     "unreadable file": (folder_for_a_file, "tolerance cannot be read: Is a directory"),
-    "newer format": (lambda path: edit_manifest(path, format_version=5), "5 is newer than"),
+    "newer format": (lambda path: edit_manifest(path, format_version=6), "6 is newer than"),
     "other architecture": (other_architecture, "made for riscv64 (arm-rpi4), this machine is"),
     "other TVM": (lambda path: edit_manifest(path, tvm_version="0.28.0"), "compiled by TVM 0.28.0"),
     "missing CPU feature": (
@@ -299,3 +301,18 @@ def test_arrays_other_than_the_manifests_are_a_mistake(tmp_path: Path) -> None:
             expected_outputs=[np.zeros((1, 4), np.float32)],
             licenses="",
         )
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny.tar"])
+def test_an_accuracy_is_recorded_and_nothing_else_changes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    before = tiny_bundle.write(path)
+    found = bundle.Accuracy(354, 360, "digits test set")
+    bundle.record_accuracy(path, found)
+    with bundle.open_bundle(path) as opened:
+        assert opened.manifest == dataclasses.replace(before, accuracy=found)
+        np.testing.assert_array_equal(opened.sample_input(), tiny_bundle.sample_input())
+    assert bundle_candidate(path).accuracy == found
+    with pytest.raises(BadInput, match="accuracy: expected 0 to 3 correct images, got 4"):
+        bundle.record_accuracy(path, bundle.Accuracy(4, 3, "x"))
+    assert [one.name for one in tmp_path.iterdir()] == [name]

@@ -14,11 +14,13 @@ from typing import Annotated, Any
 
 from tvm_mobilenet import strict
 from tvm_mobilenet.bundle import meaning
+from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.models.normalisation import Normalisation
 from tvm_mobilenet.strict import AtLeast
 
 __all__ = [
     "FORMAT_VERSION",
+    "Accuracy",
     "Layer",
     "Manifest",
     "ManifestError",
@@ -30,8 +32,8 @@ __all__ = [
 ]
 
 # 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
-# channel_order and labels of tensors
-FORMAT_VERSION = 4
+# channel_order and labels of tensors; 5: head, accuracy
+FORMAT_VERSION = 5
 
 
 class ManifestError(ValueError):
@@ -98,8 +100,11 @@ class Manifest:
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
     function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
-    where they are from (``random``, or the ONNX ``file``), ``files`` the SHA-256 of every other
-    file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
+    where they are from (``random``, or the ONNX ``file``), ``head`` what the network ends in (as
+    ``models.heads`` names it, None for that of an ONNX file), ``accuracy`` what
+    ``bundle.record_accuracy`` was given, None where nobody measured it, ``files`` the SHA-256 of
+    every other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created``
+    (UTC, ISO 8601).
     """
 
     target: Target
@@ -112,6 +117,8 @@ class Manifest:
     executor: str
     workspace_bytes: Annotated[int, AtLeast(0)]
     weights: str = "file"
+    head: str | None = None
+    accuracy: Accuracy | None = None
     layers: tuple[Layer, ...] = ()
     parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)

@@ -89,6 +89,8 @@ PAPER_COST: dict[str, PaperCost] = {
     "resnet18": PaperCost(1800, 11.7),  # He et al., arXiv 1512.03385, Table 1; torchvision's page
 }
 
+PAPER_SSD = PaperCost(1200, 6.8)  # MobileNetV1's paper, Table 13; printed as 1.2 billion
+
 
 @dataclass(frozen=True)
 class OpCost:
@@ -158,7 +160,7 @@ def cost_of(config: models.Config) -> Cost:
 
 
 def _layers_of(config: models.Config) -> tuple[AnyLayer, ...]:
-    if isinstance(config, MobileNetConfig):
+    if isinstance(config, MobileNetConfig) and config.head != "ssd":
         return layers(config)
     from tvm_mobilenet.models import traced_layers
 
@@ -167,8 +169,7 @@ def _layers_of(config: models.Config) -> tuple[AnyLayer, ...]:
 
 def paper_top1(config: models.Config) -> float | None:
     """The published ImageNet top-1 in per cent, where the paper has one; nothing measured here."""
-    features = isinstance(config, MobileNetConfig) and config.feature_strides
-    if config.num_classes != 1000 or features:
+    if config.num_classes != 1000 or config.head != "classes":
         return None
     return PAPER_TOP1.get((models.name_of(config), config.alpha, config.resolution))
 
@@ -182,6 +183,8 @@ _LAYER_VALUES = (
 def paper_cost(config: models.Config) -> PaperCost | None:
     """The published figures of the network at its published size; None for its variants."""
     name = models.name_of(config)
+    if config == models.config_from(models.DEFAULT_MODEL, head="ssd"):
+        return PAPER_SSD
     return PAPER_COST.get(name) if config == models.config_from(name) else None
 
 
