@@ -167,7 +167,7 @@ def _size(size: int, kernel: int, stride: int, padding: int, *, up: bool = False
 
 
 # Krizhevsky et al., 2012, with its groups (two GPUs); 227 pixels, as its sizes ask for
-ALEXNET = (
+ALEXNET: tuple[Layer, ...] = (
     Conv(96, 11, 4),
     Pool(3, 2),
     Conv(256, 5, padding=2, groups=2),
@@ -182,7 +182,7 @@ ALEXNET = (
 )
 
 # Simonyan and Zisserman, arXiv 1409.1556, Table 1, column D
-VGG16 = (
+VGG16: tuple[Layer, ...] = (
     *[Conv(64, 3, padding=1)] * 2,
     Pool(2, 2),
     *[Conv(128, 3, padding=1)] * 2,
@@ -212,7 +212,7 @@ def _inception(one: int, three: tuple[int, int], five: tuple[int, int], pooled: 
 
 
 # Szegedy et al., arXiv 1409.4842, Table 1, without the classifiers that only training has
-GOOGLENET = (
+GOOGLENET: tuple[Layer, ...] = (
     Conv(64, 7, 2, 3),
     Pool(3, 2, up=True),
     Conv(64, 1),
@@ -243,7 +243,7 @@ def _fire(squeezed: int, expanded: int) -> tuple[Layer, ...]:
 
 
 # Iandola et al., arXiv 1602.07360, Table 1: version 1.0
-SQUEEZENET = (
+SQUEEZENET: tuple[Layer, ...] = (
     Conv(96, 7, 2),
     Pool(3, 2, up=True),
     *_fire(16, 64),
@@ -313,7 +313,7 @@ def _inception_e() -> Beside:
 
 
 # Szegedy et al., arXiv 1512.00567, as released: without the classifier that only training has
-INCEPTION_V3 = (
+INCEPTION_V3: tuple[Layer, ...] = (
     _norm(32, 3, 2),
     _norm(32, 3),
     _norm(64, 3, padding=1),
