@@ -51,7 +51,10 @@ NOT_RUN = {
     "docs/raspberry-pi.md": 4,  # tests/test_raspberry_pi.py
     "docs/tuning.md": 6,
 }
-EXAMPLES = sorted(path.name for path in (REPOSITORY / "examples").glob("*.py"))
+EXAMPLES = sorted(
+    str(path.relative_to(REPOSITORY / "examples"))
+    for path in (REPOSITORY / "examples").rglob("*.py")
+)
 LABELS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 README_LINES = 130
 LONGEST_LINE = 300
@@ -344,7 +347,7 @@ def test_an_example_runs(
 
 
 def test_every_example_is_listed() -> None:
-    listed = re.findall(r"^\| `(\w+\.py)", read("examples/README.md"), re.MULTILINE)
+    listed = re.findall(r"^\| `([\w/]+\.py)", read("examples/README.md"), re.MULTILINE)
     assert sorted(listed) == EXAMPLES
 
 
