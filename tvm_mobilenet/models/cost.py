@@ -200,8 +200,9 @@ def paper_cost(config: models.Config) -> PaperCost | None:
         return PAPER_SSD
     if isinstance(config, MobileNetConfig):
         paper = PAPER_V1_COST.get((name, config.alpha, config.resolution))
-        published = models.config_from(name, config.alpha, config.resolution)
-        return paper if config == published else None
+        if paper is None or config != models.config_from(name, config.alpha, config.resolution):
+            return None
+        return paper
     return PAPER_COST.get(name) if config == models.config_from(name) else None
 
 
