@@ -192,6 +192,14 @@ def test_a_head_says_what_its_outputs_are() -> None:
     assert models.variant_of(models.config_from("resnet18", head="embedding")) == "224-embedding"
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v1", "resnet18"])
+def test_a_heads_own_defaults_are_no_options(name: str) -> None:
+    for head in heads.HEADS[1:]:
+        assert models.options_of(models.config_from(name, head=head)) == {"head": head}
+    detector = models.config_from(name, head="ssd", num_classes=21, seed=3)
+    assert models.options_of(detector) == {"head": "ssd", "num_classes": 21, "seed": 3}
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [

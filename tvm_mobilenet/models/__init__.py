@@ -186,10 +186,11 @@ def variant_of(config: Config) -> str:
 
 
 def options_of(config: Config) -> dict[str, Any]:
-    """Every option beyond width and resolution that is not the default of its model."""
-    default = config_from(name_of(config), config.alpha, config.resolution)
+    """The head, and every option beyond width and resolution that is not the default with it."""
+    head = {} if config.head == "classes" else {"head": config.head}
+    default = config_from(name_of(config), config.alpha, config.resolution, **head)
     names = [one.name for one in fields(config)]
-    return {
+    return head | {
         name: getattr(config, name)
         for name in names
         if getattr(config, name) != getattr(default, name)
