@@ -231,15 +231,14 @@ def as_dict(config: models.Config) -> dict[str, Any]:
 
 
 def reference_as_dict(reference: Reference) -> dict[str, Any]:
-    """A row that the paper compares with as plain values, for ``--json``."""
+    """A network that the paper compares with as plain values, for ``--json``."""
+    paper = reference.paper
     return {
         "name": reference.name,
         "resolution": reference.resolution,
         "multiply_adds": reference.spent.multiply_adds,
         "parameters": reference.spent.parameters,
-        "paper_top1_percent": reference.paper_top1,
-        "paper_top1_data": reference.data,
-        "paper_cost": asdict(
-            PaperCost(reference.paper_multiply_adds, reference.paper_parameters, reference.note)
-        ),
+        "paper_top1_percent": paper.top1,
+        "paper_top1_data": paper.data,
+        "paper_cost": asdict(PaperCost(paper.multiply_adds, paper.parameters, paper.note)),
     }

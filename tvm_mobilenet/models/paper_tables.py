@@ -74,23 +74,28 @@ class Beside:
 Layer = Conv | Pool | GlobalPool | Fc | Beside
 
 
+class Paper(NamedTuple):
+    """A row of the paper: millions of multiply-adds and parameters, and top-1 in per cent.
+
+    ``note`` says why its figures are not those of the layer table, where they are not.
+    """
+
+    multiply_adds: float
+    parameters: float
+    top1: float
+    source: str
+    note: str = ""
+    data: str = "ImageNet"
+
+
 @dataclass(frozen=True)
 class Reference:
-    """A row of the paper: the network's table and size, and the row's own figures, in millions.
-
-    ``paper_top1`` is in per cent, on ImageNet but where ``data`` says otherwise. ``note`` says why
-    the paper's figures are not those of the table, where they are not.
-    """
+    """A network that the paper compares with: its layer table, its size, the paper's row."""
 
     name: str
     table: tuple[Layer, ...]
     resolution: int
-    paper_multiply_adds: float
-    paper_parameters: float
-    paper_top1: float
-    source: str
-    note: str = ""
-    data: str = "ImageNet"
+    paper: Paper
 
     @property
     def spent(self) -> Spent:
@@ -349,16 +354,21 @@ INCEPTION_V3: tuple[Layer, ...] = (
 
 REFERENCES: tuple[Reference, ...] = (
     # its own paper's rows, which the other adds up, are rounded
-    Reference("GoogLeNet", GOOGLENET, 224, 1550, 6.8, 69.8, "Table 8", "of rounded rows"),
-    Reference("VGG 16", VGG16, 224, 15300, 138, 71.5, "Table 8", "without fully connected layers"),
+    Reference("GoogLeNet", GOOGLENET, 224, Paper(1550, 6.8, 69.8, "Table 8", "of rounded rows")),
     Reference(
-        *("SqueezeNet", SQUEEZENET, 227, 1700, 1.25, 57.5, "Table 9"),
-        note="counts multiplications and additions apart",
+        "VGG 16", VGG16, 224, Paper(15300, 138, 71.5, "Table 8", "without fully connected layers")
     ),
-    Reference("AlexNet", ALEXNET, 227, 720, 60, 57.2, "Table 9"),
     Reference(
-        *("Inception V3", INCEPTION_V3, 299, 5000, 23.2, 84.0, "Table 10"),
-        note="its own paper says 5 billion",
-        data="Stanford Dogs",
+        "SqueezeNet",
+        SQUEEZENET,
+        227,
+        Paper(1700, 1.25, 57.5, "Table 9", "counts multiplications and additions apart"),
+    ),
+    Reference("AlexNet", ALEXNET, 227, Paper(720, 60, 57.2, "Table 9")),
+    Reference(
+        "Inception V3",
+        INCEPTION_V3,
+        299,
+        Paper(5000, 23.2, 84.0, "Table 10", "its own paper says 5 billion", "Stanford Dogs"),
     ),
 )

@@ -17,8 +17,8 @@ from tvm_mobilenet.models.paper_tables import REFERENCES
 
 def layer_table(config: models.Config) -> Table:
     table = Table(title=_title(config), title_justify="left")
-    for heading in ("layer", "type"):
-        table.add_column(heading)
+    table.add_column("layer", overflow="fold")  # a name that is cut tells nothing apart
+    table.add_column("type")
     for heading in ("input", "output", "stride", "multiply-adds", "parameters"):
         table.add_column(heading, justify="right")
     for layer in cost_of(config).layers:
@@ -85,17 +85,17 @@ def reference_table() -> Table:
         table.add_column(heading, justify="right")
     table.add_column("the paper's figures are")
     for reference in REFERENCES:
-        spent = reference.spent
-        notes = [reference.source, reference.note]
-        if reference.data != "ImageNet":
-            notes.append(f"top-1 on {reference.data}")
+        spent, paper = reference.spent, reference.paper
+        notes = [paper.source, paper.note]
+        if paper.data != "ImageNet":
+            notes.append(f"top-1 on {paper.data}")
         table.add_row(
             f"{reference.name} {reference.resolution}",
             _millions(spent.multiply_adds / 1e6),
             f"{spent.parameters / 1e6:.2f} M",
-            _millions(reference.paper_multiply_adds),
-            f"{reference.paper_parameters:g} M",
-            f"{reference.paper_top1} %",
+            _millions(paper.multiply_adds),
+            f"{paper.parameters:g} M",
+            f"{paper.top1} %",
             "; ".join(note for note in notes if note),
         )
     return table

@@ -3,8 +3,8 @@
 Exporters leave their constants to be reshaped and transposed: a bias for each convolution, the
 classifier's weights; a norm that is taken apart is arithmetic on constants. TVM's FoldConstant
 compiles a kernel for each of them, and writes one for every other operator before it sees that its
-input is not constant, which takes a second, and 13 where a network has 35 norms. NumPy does those
-operators here, rounding as TVM's kernels do; TVM does the rest, where there is any.
+input is not constant, which takes a second, and many where a network has many norms. NumPy does
+those operators here, rounding as TVM's kernels do; TVM does the rest, where there is any.
 """
 
 from __future__ import annotations
