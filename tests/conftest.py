@@ -52,6 +52,8 @@ os.environ["XDG_CACHE_HOME"] = str(REPOSITORY / "build" / "cache")
 LONG_FILES = (
     "test_raspberry_pi.py",
     "test_docs.py",
+    "test_digits.py",
+    "test_published_networks.py",
     "test_variants.py",
     "test_arm_tuning.py",
     "test_arm_emulator.py",

@@ -141,10 +141,10 @@ def build_bundle(
             reference = beside.submit(source.reference, *sample)
             compiled = compile_source(source, options, records, dump or NO_DUMP)
             expected = reference.result()
-        check_reference(expected, source.labels)
+        check_reference(expected, source)
     else:  # what is wrong with the network is said before it is compiled
         expected = source.reference(*sample)
-        check_reference(expected, source.labels)
+        check_reference(expected, source)
         compiled = compile_source(source, options, records, dump or NO_DUMP)
     tolerance = TOLERANCES["fp16" if source.half else options.precision]
     manifest = describe(source, options, compiled, expected)
@@ -197,10 +197,10 @@ def build_library(
     return manifest, write_package(network, objects, library, spec, static=package.static)
 
 
-def check_reference(outputs: Sequence[Array], labels: Sequence[str] = ()) -> None:
+def check_reference(outputs: Sequence[Array], source: Source | None = None) -> None:
     """Raise BadInput for outputs that no result can be held against, or no bundle can hold.
 
-    Where there are ``labels``, also for one that they do not name the classes of.
+    Where ``source`` has labels, also for outputs that they do not name the classes of.
     """
     import numpy as np
 
@@ -216,8 +216,8 @@ def check_reference(outputs: Sequence[Array], labels: Sequence[str] = ()) -> Non
                 f"the network's reference gives nan or infinity in output {index} for an ordinary "
                 "input, so no result could be checked; look at its weights"
             )
-    if labels:
-        check_labels(labels, [array.shape for array in outputs])
+    if source is not None and source.labels:
+        check_labels(source.labels, source.head, [array.shape for array in outputs])
 
 
 def compile_source(
@@ -251,29 +251,21 @@ def describe(
 
     from tvm_mobilenet import bundle
     from tvm_mobilenet.library.naming import name_from
-    from tvm_mobilenet.network.signature import output_layouts
 
     spec = options.spec
-    layouts = output_layouts(source.onnx, [array.ndim for array in expected])
-    outputs = zip(expected, layouts, source.scores(), strict=True)
-    names = numbered("output", len(expected))
     return bundle.Manifest(
         target=bundle.Target(spec.name, spec.triple, spec.gpu.arch if spec.gpu else None),
         cpu_features=spec.cpu_features,
         tvm_version=tvm.__version__,
         model=source.model,
         inputs=tuple(inputs_of(source)),
-        outputs=tuple(
-            bundle.TensorInfo(
-                name, array.shape, str(array.dtype), layout, scores=scores, labels=source.labels
-            )
-            for name, (array, layout, scores) in zip(names, outputs, strict=True)
-        ),
+        outputs=tuple(outputs_of(source, expected)),
         precision=options.precision,
         executor="cuda" if spec.gpu else options.executor,
         workspace_bytes=max(compiled.program.workspace_bytes, 1),
         weights=source.weights,
         name=name_from(source.title.removesuffix(".onnx")),
+        head=source.head,
         layers=tuple(layers(compiled)),
     )
 
@@ -290,6 +282,22 @@ def inputs_of(source: Source) -> Iterable[TensorInfo]:
             order = "bgr" if source.bgr else "rgb"
             info = replace(info, normalisation=source.normalisation, channel_order=order)
         yield info
+
+
+def outputs_of(source: Source, expected: Sequence[Array]) -> Iterable[TensorInfo]:
+    """What the network gives, as the manifest says it: the scores of classes with their labels."""
+    from tvm_mobilenet.bundle import TensorInfo
+    from tvm_mobilenet.network.signature import output_layouts
+    from tvm_mobilenet.runtime.classes import output_of_classes
+
+    known = source.outputs
+    names = numbered("output", len(expected)) if known is None else known.names
+    layouts = output_layouts(source.onnx, [array.ndim for array in expected])
+    labelled = output_of_classes(source.head, [array.shape for array in expected])
+    outputs = zip(names, expected, layouts, source.scores(), strict=True)
+    for index, (name, array, layout, scores) in enumerate(outputs):
+        labels = source.labels if index == labelled else ()
+        yield TensorInfo(name, array.shape, str(array.dtype), layout, scores=scores, labels=labels)
 
 
 def numbered(name: str, count: int) -> list[str]:

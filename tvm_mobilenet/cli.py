@@ -140,6 +140,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         type=resolution,
         help="input size; a multiple of 32 for MobileNetV1 (default: the published one)",
     )
+    add_head_flags(group)
     group.add_argument(
         "--batch",
         type=positive_int,
@@ -156,6 +157,39 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=1x3x224x224",
         help="the shape of an input of the ONNX file, where the file leaves it open; repeatable",
     )
+
+
+def add_head_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """What one of our networks ends in, for ``head_options``."""
+    parser.add_argument(
+        "--head",
+        choices=("classes", "attributes", "embedding", "features", "ssd"),
+        help="what the network ends in: scores of classes; of attributes, each by itself; a vector "
+        "of length 1; the maps at strides 8, 16 and 32; or boxes (default: classes)",
+    )
+    parser.add_argument(
+        "--classes",
+        type=positive_int,
+        metavar="N",
+        help="classes or attributes told apart; for ssd with the background, which is the first "
+        "(default: 1000; for ssd 91)",
+    )
+    parser.add_argument(
+        "--embedding-size",
+        type=positive_int,
+        metavar="N",
+        help="numbers of an embedding (default: 128)",
+    )
+
+
+def head_options(args: argparse.Namespace) -> dict[str, str | int]:
+    """What ``add_head_flags`` were given, as fields of a network's configuration."""
+    given = {
+        "head": args.head,
+        "num_classes": args.classes,
+        "embedding_size": args.embedding_size,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def add_picture_flags(parser: argparse.ArgumentParser, where: str, labels: str) -> None:

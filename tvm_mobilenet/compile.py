@@ -122,7 +122,13 @@ def _compile(args: argparse.Namespace) -> int:
     package = LibraryOptions(args.name, args.embed_weights, args.static)
     check_package(package, options)
     network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+        args.model,
+        args.alpha,
+        args.resolution,
+        args.batch,
+        args.onnx,
+        dict(args.input_shape),
+        cli.head_options(args),
     )
     network.check()
     pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)

@@ -6,10 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from tvm_mobilenet import cli, models
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.models.cost import FORMAT_VERSION, as_dict, paper_variants
+from tvm_mobilenet.models.cost import (
+    FORMAT_VERSION,
+    as_dict,
+    paper_variants,
+    reference_as_dict,
+)
+from tvm_mobilenet.models.paper_tables import REFERENCES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,13 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=cli.resolution,
         help="input size; a multiple of 32 for MobileNetV1 (the published one)",
     )
-    parser.add_argument(
-        "--classes", type=cli.positive_int, default=1000, help="classes told apart (%(default)s)"
-    )
+    cli.add_head_flags(parser)
     parser.add_argument(
         "--paper",
         action="store_true",
-        help="the 16 variants of MobileNetV1's paper and its two relatives instead",
+        help="the variants of MobileNetV1's paper, and what it compares them with, instead",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
@@ -41,20 +46,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     # checked even with --paper, where it would go unnoticed otherwise
-    config = models.config_from(args.model, args.alpha, args.resolution, num_classes=args.classes)
+    config = models.config_from(args.model, args.alpha, args.resolution, **cli.head_options(args))
     if args.paper and config != models.config_from(models.DEFAULT_MODEL):
         raise BadInput("--paper prints its own variants; drop --model, --alpha and the like")
     if args.json:
         chosen = paper_variants() if args.paper else [config]
-        results = [as_dict(one) for one in chosen]
-        print(json.dumps({"format_version": FORMAT_VERSION, "results": results}, indent=2))
+        document: dict[str, Any] = {"format_version": FORMAT_VERSION}
+        document["results"] = [as_dict(one) for one in chosen]
+        if args.paper:
+            document["references"] = [reference_as_dict(one) for one in REFERENCES]
+        print(json.dumps(document, indent=2))
         return 0
 
     from rich.console import Console
 
-    from tvm_mobilenet.reporting.cost import layer_table, op_table, paper_table, summarize
+    from tvm_mobilenet.reporting.cost import (
+        layer_table,
+        op_table,
+        paper_table,
+        reference_table,
+        summarize,
+    )
 
-    tables = [paper_table()] if args.paper else [layer_table(config), op_table(config)]
+    ours = (layer_table, op_table)
+    tables = (paper_table(), reference_table()) if args.paper else [one(config) for one in ours]
     console = Console()
     # piped into a file there is no screen to fit, and a cut number is no number
     console = console if console.is_terminal else Console(width=120)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from tvm_mobilenet.numerics import ABSOLUTE_FLOOR, difference
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tvm_mobilenet.bundle.manifest import Manifest
     from tvm_mobilenet.runtime.session import Session
 
     Arrays = tuple[NDArray[Any], ...]
@@ -44,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, metavar="Y.npy", help="write the output here")
     parser.add_argument(
-        "--top", type=cli.positive_int, metavar="K", help="print the K most probable classes"
+        "--top",
+        type=cli.positive_int,
+        metavar="K",
+        help="print the K most probable classes, or of a detector the K most probable boxes",
     )
     parser.add_argument(
         "--threads", type=cli.positive_int, default=1, metavar="N", help="default: %(default)s"
@@ -73,11 +77,12 @@ def _run(args: argparse.Namespace) -> int:
         # everything that can be wrong with the request, before the inference
         top = args.top or (5 if args.labels else None)
         if top:
-            classes.check_classifier(session)
-        labels = outputs[0].labels
+            classes.check_top(session.manifest)
+        labels = None
         if args.labels:
             labels = classes.read_labels(cli.existing_file(args.labels, "--labels"))
-            classes.check_labels(labels, [output.shape for output in outputs])
+            shapes = [output.shape for output in outputs]
+            classes.check_labels(labels, session.manifest.head, shapes)
         if args.output:
             check_output(args.output, len(outputs))
         if args.input:
@@ -94,11 +99,27 @@ def _run(args: argparse.Namespace) -> int:
         if args.output:
             write_output(args.output, outputs, results)
         if top:
-            for line in classes.top_classes(top, results[0], outputs[0].scores, labels):
+            for line in _top_lines(top, session.manifest, results, labels):
                 print(line)
             if session.manifest.weights == "random":
                 print("the network's weights are random: its classes mean nothing")
     return 0
+
+
+def _top_lines(
+    count: int, manifest: Manifest, results: Arrays, labels: Sequence[str] | None
+) -> Iterator[str]:
+    """The best classes, or boxes, as lines; named by ``labels``, else as the bundle has them."""
+    from tvm_mobilenet.runtime import classes, detection
+
+    place = classes.output_of_classes(manifest.head, [one.shape for one in manifest.outputs])
+    assert place is not None, "checked before the inference"
+    info = manifest.outputs[place]
+    names = info.labels if labels is None else labels
+    if manifest.head == "ssd":
+        boxes, scores = results
+        return detection.lines_of(count, boxes, scores, names, manifest.inputs[0])
+    return classes.top_classes(count, results[place], info.scores, names)
 
 
 def _as_tuple(result: Any) -> Arrays:

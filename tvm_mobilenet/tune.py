@@ -118,7 +118,13 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     if time_budget_s is None and args.trials is None:
         time_budget_s = TIME_BUDGET_S
     network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+        args.model,
+        args.alpha,
+        args.resolution,
+        args.batch,
+        args.onnx,
+        dict(args.input_shape),
+        cli.head_options(args),
     )
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(

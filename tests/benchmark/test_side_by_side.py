@@ -15,6 +15,7 @@ from tvm_mobilenet.benchmark.places.side_by_side import SideBySide
 from tvm_mobilenet.benchmark.places.this_machine import ProcessOpener
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.benchmark.rows import Candidate
+from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import Machine
 from tvm_mobilenet.results import schema
 from tvm_mobilenet.results.schema import ResultRow
@@ -68,7 +69,9 @@ def measure(
 
 def test_rows_are_complete_and_fit_the_schema() -> None:
     heard = Heard()
-    ours = replace(candidate(fake_engines.Twice, "bundle"), tuned=True, artifact_mb=1.5)
+    accuracy = Accuracy(3, 4, "made up")
+    ours = candidate(fake_engines.Twice, "bundle")
+    ours = replace(ours, tuned=True, artifact_mb=1.5, accuracy=accuracy)
     rows = measure(ours, candidate(fake_engines.Twice, "peer"), heard=heard)
     assert [row.engine for row in rows] == ["bundle", "peer"]
     for row in rows:
@@ -78,6 +81,7 @@ def test_rows_are_complete_and_fit_the_schema() -> None:
         assert row.reference == "pytorch" and row.how == "native"
         assert row.load_ms and row.first_run_ms and row.peak_rss_mb
     assert rows[0].tuned and rows[0].artifact_mb == 1.5
+    assert [row.accuracy for row in rows] == [accuracy, None]
     assert sorted(heard.turns[:2]) == ["bundle", "peer"]
     assert any(note.startswith("drift of peer from start to end") for note in heard.notes)
     results = schema.Results(Machine("x", 1, None, (), "x", "3", {}), tuple(rows))

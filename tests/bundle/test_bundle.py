@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from support import tiny_bundle
 
 from tvm_mobilenet import bundle, tvm_runtime
+from tvm_mobilenet.benchmark.cases import bundle_candidate
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu
 
@@ -302,3 +304,18 @@ def test_arrays_other_than_the_manifests_are_a_mistake(tmp_path: Path) -> None:
             expected_outputs=[np.zeros((1, 4), np.float32)],
             licenses="",
         )
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny.tar"])
+def test_an_accuracy_is_recorded_and_nothing_else_changes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    before = tiny_bundle.write(path)
+    found = bundle.Accuracy(354, 360, "digits test set")
+    bundle.record_accuracy(path, found)
+    with bundle.open_bundle(path) as opened:
+        assert opened.manifest == dataclasses.replace(before, accuracy=found)
+        np.testing.assert_array_equal(opened.sample_input(), tiny_bundle.sample_input())
+    assert bundle_candidate(path).accuracy == found
+    with pytest.raises(BadInput, match="accuracy: expected 0 to 3 correct images, got 4"):
+        bundle.record_accuracy(path, bundle.Accuracy(4, 3, "x"))
+    assert [one.name for one in tmp_path.iterdir()] == [name]

@@ -120,6 +120,19 @@ MEANINGLESS = {
     ),
     "channel order": (changed("inputs", 0, "channel_order", to="grb"), "a channel_order of rgb"),
     "labels": (changed("outputs", 0, "labels", to=["cat"]), "as many labels as classes, got 1"),
+    "head": (changed("head", to="faces"), "head: expected one of classes, attributes, embedding"),
+    "a head of another shape": (
+        changed("head", to="ssd"),
+        "head: expected boxes (N, P, 4) and scores (N, P, classes) of them for ssd",
+    ),
+    "more right than images": (
+        changed("accuracy", to={"correct": 3, "images": 2, "data": "x", "metric": "top-1"}),
+        "accuracy: expected 0 to 2 correct images, got 3",
+    ),
+    "accuracy of nothing": (
+        changed("accuracy", to={"correct": 1, "images": 2, "data": "", "metric": "top-1"}),
+        "accuracy: expected words for data and metric",
+    ),
     "weights": (changed("weights", to="good"), "weights: expected one of random, file, got 'good'"),
     "parameters": (changed("parameters_bytes", to=-1), "parameters_bytes: expected a whole"),
     "more than memory": (changed("workspace_bytes", to=2**63), "workspace_bytes: expected 0 to"),

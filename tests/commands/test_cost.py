@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 import pytest
 
 from tvm_mobilenet import cost, models
-from tvm_mobilenet.models import MobileNetConfig
+from tvm_mobilenet.models import MobileNetConfig, paper_tables
 from tvm_mobilenet.models import cost as costs
 from tvm_mobilenet.models.variants import RESOLUTIONS
 
@@ -142,7 +143,10 @@ def test_prints_table_and_papers_accuracy(capsys: pytest.CaptureFixture[str]) ->
     assert cost.main(["--alpha", "0.5", "--resolution", "160"]) == 0
     out = capsys.readouterr().out
     assert "block13_pointwise" in out
-    assert "76.5 M multiply-adds, 1.33 M parameters; ImageNet top-1 60.2 % (paper)" in out
+    summary = (
+        "76.5 M multiply-adds, 1.33 M parameters; published: 76 M, 1.32 M; ImageNet top-1 60.2 %"
+    )
+    assert f"{summary} (paper)" in out
 
 
 def test_no_accuracy_where_the_paper_has_none(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,11 +155,65 @@ def test_no_accuracy_where_the_paper_has_none(capsys: pytest.CaptureFixture[str]
     assert costs.paper_top1(MobileNetConfig(num_classes=10)) is None
 
 
+def test_the_papers_own_figures_follow_from_the_stage_table() -> None:
+    for (name, alpha, resolution), paper in costs.PAPER_V1_COST.items():
+        config = models.config_from(name, alpha, resolution)
+        assert costs.paper_cost(config) is paper
+        found = costs.cost_of(config)
+        # 290.8 M is cut to 290, not rounded; 4866 M leaves the classifier out
+        assert abs(found.multiply_adds / 1e6 - paper.multiply_adds) < 1.5
+        assert found.parameters / 1e6 == pytest.approx(paper.parameters, abs=0.05)
+        assert costs.paper_cost(dataclasses.replace(config, num_classes=10)) is None
+
+
+# Multiply-adds and parameters in millions as torchvision has them for the same layer tables; of
+# GoogLeNet with its paper's 5x5 layers, of AlexNet with its paper's groups.
+REFERENCES = {
+    "GoogLeNet": (1583, 7.00),
+    "VGG 16": (15470, 138.36),
+    "SqueezeNet": (833, 1.25),
+    "AlexNet": (724, 60.97),
+    "Inception V3": (5713, 23.83),
+}
+
+
+@pytest.mark.parametrize("reference", paper_tables.REFERENCES, ids=lambda one: one.name)
+def test_what_the_paper_compares_with(reference: paper_tables.Reference) -> None:
+    spent = reference.spent
+    assert spent.map == (1000, 1, 1)
+    found = (round(spent.multiply_adds / 1e6), round(spent.parameters / 1e6, 2))
+    assert found == REFERENCES[reference.name]
+    # the paper counts SqueezeNet's multiplications and additions apart
+    factor = 2 if reference.name == "SqueezeNet" else 1
+    published = reference.paper.multiply_adds / factor
+    within = 0.15 if reference.name == "Inception V3" else 0.03
+    assert spent.multiply_adds / 1e6 == pytest.approx(published, rel=within)
+    assert spent.parameters / 1e6 == pytest.approx(reference.paper.parameters, rel=0.03)
+
+
+def test_vggs_published_figure_leaves_the_classifier_out() -> None:
+    image = paper_tables.Map(3, 224, 224)
+    convolutions = paper_tables.follow(paper_tables.VGG16[:-3], image)
+    assert round(convolutions.multiply_adds / 1e8) * 100 == 15300
+
+
 def test_prints_the_papers_variants(capsys: pytest.CaptureFixture[str]) -> None:
     assert cost.main(["--paper"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if "mobilenet_v1" in line]
-    assert len(rows) == 18
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if "mobilenet_v1" in line]
+    assert len(rows) == 19
     assert "70.6 %" in rows[0]
+    cells = [" ".join(cell.split()) for cell in rows[-1].split("│")[1:6]]
+    assert cells == ["mobilenet_v1 1.0-300 ssd", "1,237 M", "6.82 M", "1,200 M", "6.8 M"]
+    for name in REFERENCES:
+        assert name in out
+    assert "top-1 on Stanford Dogs" in out
+    assert cost.main(["--paper", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["results"]) == 19
+    assert [one["name"] for one in document["references"]] == list(REFERENCES)
+    squeezenet = document["references"][2]
+    assert squeezenet["multiply_adds"] < squeezenet["paper_cost"]["multiply_adds"] * 1e6 / 2
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

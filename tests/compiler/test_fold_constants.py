@@ -9,6 +9,7 @@ from tvm import relax
 
 from tvm_mobilenet.compiler.graph.fold_constants import fold_constants
 
+NORM = ("add", "sqrt", "divide", "multiply", "subtract", "reshape")
 BIAS = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
 
 
@@ -21,6 +22,12 @@ def network(*constant: str) -> tvm.IRModule:
         "transpose": lambda y: relax.op.permute_dims(y, [1, 0, 2, 3]),
         "reverse": relax.op.permute_dims,
         "exp": relax.op.exp,
+        # a norm's arithmetic
+        "add": lambda y: relax.op.add(y, tvm.tirx.FloatImm("float32", 0.3)),
+        "sqrt": relax.op.sqrt,
+        "divide": lambda y: relax.op.divide(relax.const(BIAS + 1), y),
+        "multiply": lambda y: relax.op.multiply(y, y),
+        "subtract": lambda y: relax.op.subtract(relax.const(np.float32(0.7)), y),
     }
     with builder.function("main", [x]):
         with builder.dataflow():
@@ -40,6 +47,7 @@ def network(*constant: str) -> tvm.IRModule:
         ("reverse", "reshape"),
         ("exp", "reshape"),
         ("reshape", "exp"),
+        NORM,
     ],
     ids=" ".join,
 )
@@ -51,3 +59,11 @@ def test_as_tvm_folds(constant: tuple[str, ...]) -> None:
     )
     tvm.ir.assert_structural_equal(found["main"], wanted["main"])
     assert [one.value.op.name for one in found["main"].body.blocks[0].bindings] == ["relax.add"]
+
+
+def test_a_norm_needs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiles() -> None:
+        pytest.fail("TVM would compile a kernel for each operator")
+
+    monkeypatch.setattr(relax.transform, "FoldConstant", compiles)
+    fold_constants(network(*NORM))

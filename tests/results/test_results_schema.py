@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from support import result_rows
 
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.models.accuracy import Accuracy
+from tvm_mobilenet.reporting import words
 from tvm_mobilenet.results import schema
+from tvm_mobilenet.results.tables import comparisons
 
 RESULTS = result_rows.results(
     result_rows.row("bundle", 9.0, tuned=True),
@@ -178,3 +181,23 @@ def test_a_failed_write_leaves_the_old_file(
         schema.dump(RESULTS, path)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_a_measured_accuracy_is_in_its_row_alone() -> None:
+    found = Accuracy(354, 360, "digits test set")
+    file = result_rows.results(
+        result_rows.row("bundle", 9.0, accuracy=found), result_rows.row("pytorch", 20.0)
+    )
+    text = schema.dumps(file)
+    assert schema.loads(text, "r.json") == file
+    ours, peer = json.loads(text)["results"]
+    assert ours["accuracy"]["correct"] == 354
+    assert "accuracy" not in peer
+    (table,) = comparisons(file)
+    assert words.remarks(table) == [
+        "bundle, default schedules: accuracy 98.33 % top-1 (354 of 360, digits test set), "
+        "measured here"
+    ]
+    ours["accuracy"]["correct"] = 361
+    says = refusal({**json.loads(text), "results": [ours, peer]})
+    assert says == "r.json: results[0].accuracy: expected 0 to 360 correct images, got 361"

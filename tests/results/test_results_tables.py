@@ -102,7 +102,7 @@ def test_a_row_not_run_says_why() -> None:
     cells = words.latency_cells(table, table.lines[0])
     assert cells[-1] == "not run"
     assert len(cells) == len(words.latency_header(table))
-    assert words.reasons(table) == [
+    assert words.remarks(table) == [
         "openvino was not run: openvino is not installed: pip install it"
     ]
 

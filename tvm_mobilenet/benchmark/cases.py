@@ -207,6 +207,7 @@ def bundle_candidate(path: Path, name: str = OURS, architecture: str | None = No
         bundle=path,
         tuned=bool(manifest.layers) and all(layer.tuned for layer in manifest.layers),
         artifact_mb=_size_mb(path),
+        accuracy=manifest.accuracy,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tvm_mobilenet.benchmark.engines import OURS, EngineEntry
 from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import How
 from tvm_mobilenet.results.schema import ResultRow
 from tvm_mobilenet.results.statistics import summarize
@@ -19,7 +20,8 @@ _SAMPLE_DIGITS = 5  # 10 ns; the clock is no finer
 class Candidate:
     """One engine that takes part. ``name`` is what its row is called.
 
-    ``absent`` says why it cannot take part, where that is known beforehand.
+    ``accuracy`` is what its bundle says was measured. ``absent`` says why it cannot take part,
+    where that is known beforehand.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Candidate:
     bundle: Path | None = None
     tuned: bool = False
     artifact_mb: float | None = None
+    accuracy: Accuracy | None = None
     absent: str | None = None
 
     @property
@@ -78,6 +81,7 @@ def result_row(measured: Measured, network: Network, threads: int, how: How) -> 
         status="ok" if ok else "not run",
         reason=measured.reason,
         instructions=measured.instructions if ok else None,
+        accuracy=candidate.accuracy,
     )
 
 

@@ -26,6 +26,7 @@ from tvm_mobilenet.bundle.layout import (
 )
 from tvm_mobilenet.bundle.manifest import (
     FORMAT_VERSION,
+    Accuracy,
     Layer,
     Manifest,
     Normalisation,
@@ -33,7 +34,7 @@ from tvm_mobilenet.bundle.manifest import (
     TensorInfo,
 )
 from tvm_mobilenet.bundle.reading import ANY_ARCHITECTURE, Bundle, open_bundle
-from tvm_mobilenet.bundle.writing import check_writable, write
+from tvm_mobilenet.bundle.writing import check_writable, record_accuracy, write
 
 __all__ = [
     "ANY_ARCHITECTURE",
@@ -43,6 +44,7 @@ __all__ = [
     "MANIFEST",
     "PARAMETERS",
     "TOLERANCE",
+    "Accuracy",
     "Bundle",
     "Layer",
     "Manifest",
@@ -53,6 +55,7 @@ __all__ = [
     "expected_output_name",
     "is_bundle",
     "open_bundle",
+    "record_accuracy",
     "required_files",
     "sample_input_name",
     "write",

@@ -14,11 +14,13 @@ from typing import Annotated, Any
 
 from tvm_mobilenet import strict
 from tvm_mobilenet.bundle import meaning
+from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.models.normalisation import Normalisation
 from tvm_mobilenet.strict import AtLeast
 
 __all__ = [
     "FORMAT_VERSION",
+    "Accuracy",
     "Layer",
     "Manifest",
     "ManifestError",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 # 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
-# channel_order and labels of tensors; 5: name and embedded_weights of the C library
+# channel_order and labels of tensors; 5: name and embedded_weights of the C library, head, accuracy
 FORMAT_VERSION = 5
 
 
@@ -99,9 +101,11 @@ class Manifest:
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
     function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
     where they are from (``random``, or the ONNX ``file``), ``name`` what the functions of its C
-    library begin with, ``embedded_weights`` whether that holds them, ``files`` the SHA-256 of every
-    other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC,
-    ISO 8601).
+    library begin with, ``embedded_weights`` whether that holds them, ``head`` what the network ends
+    in (as ``models.heads`` names it, None for that of an ONNX file), ``accuracy`` what
+    ``bundle.record_accuracy`` was given, None where nobody measured it, ``files`` the SHA-256 of
+    every other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created``
+    (UTC, ISO 8601).
     """
 
     target: Target
@@ -116,6 +120,8 @@ class Manifest:
     weights: str = "file"
     name: str = "network"
     embedded_weights: bool = False
+    head: str | None = None
+    accuracy: Accuracy | None = None
     layers: tuple[Layer, ...] = ()
     parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet.models.heads import HEADS
+
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle.manifest import Manifest, Target, TensorInfo
 
@@ -51,14 +53,33 @@ def _faults(manifest: Manifest) -> Iterator[str]:
     for tensor in outputs:
         if tensor.normalisation is not None or tensor.channel_order is not None:
             yield f"{tensor.name}: expected no normalisation of an output"
-        if tensor.labels and (len(tensor.shape) != 2 or len(tensor.labels) != tensor.shape[1]):
+        of_boxes = manifest.head == "ssd" and len(tensor.shape) == 3
+        rank = 3 if of_boxes else 2
+        if tensor.labels and (len(tensor.shape) != rank or len(tensor.labels) != tensor.shape[-1]):
             yield f"{tensor.name}: expected as many labels as classes, got {len(tensor.labels)}"
+    yield from _head_faults(manifest)
+    if manifest.accuracy is not None and (fault := manifest.accuracy.fault()) is not None:
+        yield f"accuracy: {fault}"
     yield from _target_faults(manifest.target)
     yield from _program_faults(manifest)
     for layer in manifest.layers:
         numbers = (layer.flops, layer.nbytes, layer.latency_us or 0)
         if not all(0 <= number < math.inf for number in numbers):
             yield f"layer {layer.name}: expected finite numbers of 0 or more"
+
+
+def _head_faults(manifest: Manifest) -> Iterator[str]:
+    head = manifest.head
+    if head not in (None, *HEADS):
+        yield f"head: expected one of {', '.join(HEADS)}, got {head!r}"
+    shapes = [tensor.shape for tensor in manifest.outputs]
+    if head in ("classes", "attributes", "embedding") and [len(shape) for shape in shapes] != [2]:
+        yield f"head: expected one output of two dimensions for {head}, got {len(shapes)}"
+    if head == "ssd":
+        boxes, scores = (*shapes, (), ())[:2]
+        of_boxes = len(shapes) == 2 and len(boxes) == len(scores) == 3
+        if not of_boxes or boxes[:2] != scores[:2] or boxes[2] != 4:
+            yield "head: expected boxes (N, P, 4) and scores (N, P, classes) of them for ssd"
 
 
 def _tensor_faults(tensor: TensorInfo) -> Iterator[str]:

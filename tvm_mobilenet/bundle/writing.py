@@ -31,7 +31,9 @@ from tvm_mobilenet.bundle.layout import (
     sha256_of,
 )
 from tvm_mobilenet.bundle.manifest import Manifest, TensorInfo, from_json, to_json
+from tvm_mobilenet.bundle.reading import ANY_ARCHITECTURE, open_bundle
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import now
 
 
@@ -107,6 +109,24 @@ def write(
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         _replace(path, _pack(folder) if path.suffix == ".tar" else folder)
     return from_json(text)
+
+
+def record_accuracy(path: str | Path, accuracy: Accuracy) -> None:
+    """Write into the manifest of the bundle at ``path`` how accurate it was found to be.
+
+    Of the bundle nothing else changes. Raises BadInput for a bundle that is damaged or an accuracy
+    that cannot be, RunFailed where it cannot be written.
+    """
+    path = Path(path).resolve()
+    fault = accuracy.fault()
+    if fault is not None:
+        raise BadInput(f"{path}: accuracy: {fault}")
+    with open_bundle(path, ANY_ARCHITECTURE) as bundle, _beside(path) as folder:
+        for name in bundle.manifest.files:
+            shutil.copyfile(bundle.folder / name, folder / name)
+        manifest = dataclasses.replace(bundle.manifest, accuracy=accuracy)
+        (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
+        _replace(path, _pack(folder) if path.suffix == ".tar" else folder)
 
 
 def _is_replaceable(path: Path) -> bool:

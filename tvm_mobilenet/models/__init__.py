@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models import heads
 from tvm_mobilenet.models.network_config import NetworkConfig
 from tvm_mobilenet.models.normalisation import IMAGENET, SYMMETRIC, Normalisation
 from tvm_mobilenet.models.stages import MobileNetConfig
@@ -121,11 +122,16 @@ def config_from(
 ) -> Config:
     """The configuration of a model in ``MODELS``; ``other`` are further fields of its class.
 
-    ``resolution`` is the published one where it is None. Raises BadInput for an unknown name, an
-    unknown field or a value outside the family.
+    ``resolution`` is the published one where it is None; so is the number of classes. Raises
+    BadInput for an unknown name, an unknown field, one that the head would ignore, or a value
+    outside the family.
     """
     entry = _entry(name)
-    values = {"alpha": alpha, "resolution": resolution or entry.resolution, **other}
+    published = entry.resolution
+    heads.check_options(other.get("head", "classes"), other)
+    if other.get("head") == "ssd":
+        published, other = heads.SSD_RESOLUTION, {"num_classes": heads.SSD_CLASSES, **other}
+    values = {"alpha": alpha, "resolution": resolution or published, **other}
     if entry.module == _MOBILENET_V1:
         if "kind" in other:
             raise BadInput(f"the model's name says its kind; drop kind={other['kind']!r}")
@@ -170,16 +176,21 @@ def width_of(config: Config) -> float | None:
 
 
 def variant_of(config: Config) -> str:
-    """Which variant of its model: width and resolution as in ``1-224``, or the latter alone."""
+    """Which variant of its model: width and resolution as in ``1-224``, or the latter alone.
+
+    A head other than that for classes follows, as in ``1-300-ssd``.
+    """
     width = width_of(config)
-    return f"{config.resolution}" if width is None else f"{width:g}-{config.resolution}"
+    size = f"{config.resolution}" if width is None else f"{width:g}-{config.resolution}"
+    return size if config.head == "classes" else f"{size}-{config.head}"
 
 
 def options_of(config: Config) -> dict[str, Any]:
-    """Every option beyond width and resolution that is not the default of its model."""
-    default = config_from(name_of(config), config.alpha, config.resolution)
+    """The head, and every option beyond width and resolution that is not the default with it."""
+    head = {} if config.head == "classes" else {"head": config.head}
+    default = config_from(name_of(config), config.alpha, config.resolution, **head)
     names = [one.name for one in fields(config)]
-    return {
+    return head | {
         name: getattr(config, name)
         for name in names
         if getattr(config, name) != getattr(default, name)
@@ -194,9 +205,10 @@ def normalisation_of(config: Config) -> Normalisation:
 
 def network_of(config: Config) -> nn.Module:
     """The network of ``config`` with PyTorch's initial weights. Imports PyTorch."""
+    from tvm_mobilenet.models import head_modules
+
     module = importlib.import_module(f"{__name__}.{_entry(name_of(config)).module}")
-    network: nn.Module = module.network(config)
-    return network
+    return head_modules.attach(module.network, config)
 
 
 def build(config: Config) -> nn.Module:
@@ -208,7 +220,7 @@ def build(config: Config) -> nn.Module:
     # PyTorch draws initial weights that are overwritten; the caller's random state is not ours
     with torch.random.fork_rng(devices=[]):
         network = network_of(config)
-    if isinstance(config, MobileNetConfig):
+    if isinstance(config, MobileNetConfig) and config.head != "ssd":
         random_weights.fill(network.state_dict(), stages.layers(config), config.seed)
     else:
         measured_weights.fill(network, config.input_shape, config.seed)

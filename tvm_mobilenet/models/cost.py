@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tvm_mobilenet import models
+from tvm_mobilenet.models.paper_tables import Reference
 from tvm_mobilenet.models.stages import Layer, MobileNetConfig, layers
 from tvm_mobilenet.models.variants import VARIANTS
 
@@ -88,6 +89,20 @@ PAPER_COST: dict[str, PaperCost] = {
     "shufflenet_v2_x1_0": PaperCost(146, 2.3),  # Ma et al., arXiv 1807.11164, Table 8
     "resnet18": PaperCost(1800, 11.7),  # He et al., arXiv 1512.03385, Table 1; torchvision's page
 }
+# MobileNetV1's own paper, Tables 4 to 9, by model, alpha, resolution
+PAPER_V1_COST: dict[tuple[str, float, int], PaperCost] = {
+    ("mobilenet_v1", 1.0, 224): PaperCost(569, 4.2),
+    ("mobilenet_v1", 0.75, 224): PaperCost(325, 2.6),
+    ("mobilenet_v1", 0.5, 224): PaperCost(149, 1.3),
+    ("mobilenet_v1", 0.25, 224): PaperCost(41, 0.5),
+    ("mobilenet_v1", 1.0, 192): PaperCost(418, 4.2),
+    ("mobilenet_v1", 1.0, 160): PaperCost(290, 4.2),
+    ("mobilenet_v1", 1.0, 128): PaperCost(186, 4.2),
+    ("mobilenet_v1", 0.5, 160): PaperCost(76, 1.32),
+    ("mobilenet_v1_full_convolution", 1.0, 224): PaperCost(4866, 29.3, "without its classifier"),
+    ("mobilenet_v1_shallow", 1.0, 224): PaperCost(307, 2.9),
+}
+PAPER_SSD = PaperCost(1200, 6.8)  # MobileNetV1's paper, Table 13; printed as 1.2 billion
 
 
 @dataclass(frozen=True)
@@ -158,7 +173,7 @@ def cost_of(config: models.Config) -> Cost:
 
 
 def _layers_of(config: models.Config) -> tuple[AnyLayer, ...]:
-    if isinstance(config, MobileNetConfig):
+    if isinstance(config, MobileNetConfig) and config.head != "ssd":
         return layers(config)
     from tvm_mobilenet.models import traced_layers
 
@@ -167,8 +182,7 @@ def _layers_of(config: models.Config) -> tuple[AnyLayer, ...]:
 
 def paper_top1(config: models.Config) -> float | None:
     """The published ImageNet top-1 in per cent, where the paper has one; nothing measured here."""
-    features = isinstance(config, MobileNetConfig) and config.feature_strides
-    if config.num_classes != 1000 or features:
+    if config.num_classes != 1000 or config.head != "classes":
         return None
     return PAPER_TOP1.get((models.name_of(config), config.alpha, config.resolution))
 
@@ -180,16 +194,24 @@ _LAYER_VALUES = (
 
 
 def paper_cost(config: models.Config) -> PaperCost | None:
-    """The published figures of the network at its published size; None for its variants."""
+    """The published figures of the network at a size that was published; None for the others."""
     name = models.name_of(config)
+    if config == models.config_from(models.DEFAULT_MODEL, head="ssd"):
+        return PAPER_SSD
+    if isinstance(config, MobileNetConfig):
+        paper = PAPER_V1_COST.get((name, config.alpha, config.resolution))
+        if paper is None or config != models.config_from(name, config.alpha, config.resolution):
+            return None
+        return paper
     return PAPER_COST.get(name) if config == models.config_from(name) else None
 
 
 def paper_variants() -> list[models.Config]:
-    """The 16 variants of MobileNetV1's paper, then its two relatives."""
+    """The 16 variants of MobileNetV1's paper, its two relatives, and its detector."""
     grid = [models.config_from("mobilenet_v1", alpha, resolution) for alpha, resolution in VARIANTS]
     relatives = ("mobilenet_v1_full_convolution", "mobilenet_v1_shallow")
-    return grid + [models.config_from(name) for name in relatives]
+    detector = models.config_from("mobilenet_v1", head="ssd")
+    return [*grid, *map(models.config_from, relatives), detector]
 
 
 def as_dict(config: models.Config) -> dict[str, Any]:
@@ -205,4 +227,18 @@ def as_dict(config: models.Config) -> dict[str, Any]:
         "paper_cost": None if (paper := paper_cost(config)) is None else asdict(paper),
         "by_op": {op: asdict(of_op) for op, of_op in cost.by_op().items()},
         "layers": [{name: getattr(layer, name) for name in _LAYER_VALUES} for layer in cost.layers],
+    }
+
+
+def reference_as_dict(reference: Reference) -> dict[str, Any]:
+    """A network that the paper compares with as plain values, for ``--json``."""
+    paper = reference.paper
+    return {
+        "name": reference.name,
+        "resolution": reference.resolution,
+        "multiply_adds": reference.spent.multiply_adds,
+        "parameters": reference.spent.parameters,
+        "paper_top1_percent": paper.top1,
+        "paper_top1_data": paper.data,
+        "paper_cost": asdict(PaperCost(paper.multiply_adds, paper.parameters, paper.note)),
     }

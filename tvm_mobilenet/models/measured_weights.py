@@ -26,6 +26,7 @@ from tvm_mobilenet.models.random_weights import (
     SHIFT_STD,
     VARIANCE_ERROR_RANGE,
 )
+from tvm_mobilenet.models.ssd import Predictor
 
 # As many images as give a channel of the last map, a 32nd of the size, about this many values.
 LAST_MAP_VALUES = 96
@@ -40,6 +41,9 @@ LEAST_GATE_SPREAD = 1.0  # gates need not change: what they multiply does
 # What a branch adds to those beside it is small, as in trained networks: else each of many blocks
 # would multiply what two ways of rounding differ by.
 BRANCH_SCALE = 0.3
+# A detector's scores are a softmax: what two ways of rounding differ by in its logits, beyond the
+# biases, they differ by relative to themselves, and nothing averages it away before.
+PREDICTOR_SCALE = 0.3
 # Moments are rounded to a 1024th of their power of two: what processors differ by in float64 is
 # lost, but where it crosses the middle between two neighbours.
 MANTISSA_STEPS = 1024
@@ -58,6 +62,9 @@ def fill(network: nn.Module, input_shape: tuple[int, int, int], seed: int) -> No
     count = max(LEAST_IMAGES, math.ceil(LAST_MAP_VALUES / values))
     images = torch.from_numpy(rng.standard_normal((count, *input_shape)))
     branch_ends = {_last_norm(one) for one in network.modules() if isinstance(one, Branch)}
+    predictors = {
+        inner for one in network.modules() if isinstance(one, Predictor) for inner in one.modules()
+    }
     gates = {
         inner
         for one in network.modules()
@@ -70,7 +77,8 @@ def fill(network: nn.Module, input_shape: tuple[int, int, int], seed: int) -> No
             _fill_norm(module, inputs[0], rng, BRANCH_SCALE if module in branch_ends else 1)
         elif isinstance(module, nn.Conv2d | nn.Linear):
             least = LEAST_GATE_SPREAD if module in gates else LEAST_SPREAD
-            _fill_layer(module, inputs[0], rng, least)
+            factor = PREDICTOR_SCALE if module in predictors else 1
+            _fill_layer(module, inputs[0], rng, least, factor)
 
     hooks = [module.register_forward_pre_hook(fill_module) for module in network.modules()]
     with torch.no_grad():
@@ -99,20 +107,24 @@ def _fill_norm(
 
 
 def _fill_layer(
-    layer: nn.Conv2d | nn.Linear, x: torch.Tensor, rng: np.random.Generator, least: float
+    layer: nn.Conv2d | nn.Linear,
+    x: torch.Tensor,
+    rng: np.random.Generator,
+    least: float,
+    factor: float,
 ) -> None:
     weight = rng.standard_normal(tuple(layer.weight.shape))
     weight *= math.sqrt(2 / np.prod(weight.shape[1:]))
     _write(layer.weight, weight)
     if layer.bias is None:
         return  # a batch norm follows
-    # Without one the layer itself brings its outputs to about 1, about a bias that depends on no
-    # image: so no gate stays shut, and no class wins for every image.
+    # Without one the layer itself brings its outputs to about ``factor``, about a bias that depends
+    # on no image: so no gate stays shut, and no class wins for every image.
     layer.bias.zero_()
     channels = layer.forward(x).transpose(0, 1).flatten(1).numpy()
     mean, size = channels.mean(axis=1), np.sqrt(np.mean(channels**2))
     spread = np.sqrt(np.mean(channels.var(axis=1)))
-    scale = _rounded(np.maximum(spread, least * size))
+    scale = _rounded(np.maximum(spread, least * size)) / factor
     _write(layer.weight, weight / scale)
     _write(layer.bias, rng.normal(0, BIAS_STD, len(mean)) - _rounded(mean) / scale)
 

@@ -56,7 +56,8 @@ class MobileNetV1(nn.Module):
 
     (N, 3, R, R) → logits (N, num_classes), or with ``feature_strides`` a tuple of feature maps
     (N, C, R / stride, R / stride) in the order of the strides. Weights are PyTorch's initial ones;
-    ``models.build`` gives seeded ones.
+    ``models.build`` gives seeded ones, and ``models.network_of`` other heads, for which ``end``
+    comes after the classifier.
     """
 
     def __init__(self, config: MobileNetConfig) -> None:
@@ -66,9 +67,10 @@ class MobileNetV1(nn.Module):
             {layer.name: ConvNormActivation(layer, config) for layer in trunk_layers(config)}
         )
         self.feature_names = frozenset(feature_layers(config).values())
-        if not config.feature_strides:
+        if not self.feature_names:
             last = layers(config)[-1]
             self.classifier = nn.Linear(last.in_channels, last.out_channels)
+            self.end: nn.Module = nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         features = []
@@ -78,18 +80,18 @@ class MobileNetV1(nn.Module):
                 features.append(x)
         if features:
             return tuple(features)
-        logits: torch.Tensor = self.classifier(x.mean(dim=(2, 3)))
-        return logits
+        outputs: torch.Tensor = self.end(self.classifier(x.mean(dim=(2, 3))))
+        return outputs
 
 
 def padding(layer: Layer, config: MobileNetConfig) -> Sequence[int]:
     """Zeros (before, after) each spatial axis of ``layer``'s input.
 
-    TensorFlow's SAME differs only at stride 2, where our sizes are always even: one zero, after.
+    TensorFlow's SAME differs only at stride 2 and even sizes: one zero, after.
     """
     if layer.kernel == 1:
         return (0, 0)
-    if layer.stride == 2 and config.padding == "tensorflow":
+    if config.padding == "tensorflow" and layer.stride == 2 and layer.in_size % 2 == 0:
         return (0, 1)
     return (1, 1)
 

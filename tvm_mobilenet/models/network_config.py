@@ -10,6 +10,7 @@ from typing import Annotated
 
 from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.heads import EMBEDDING_SIZE, FEATURE_STRIDES, Head
 from tvm_mobilenet.models.stages import IMAGE_CHANNELS, TRUNK_STRIDE
 from tvm_mobilenet.strict import Above, AtLeast, AtMost, Count
 
@@ -19,7 +20,8 @@ class NetworkConfig:
     """One network, in plain values: ``dataclasses.asdict`` survives JSON.
 
     ``model`` is a name in ``models.MODELS``, ``alpha`` the width multiplier where the network has
-    one, ``seed`` chooses the random weights. Raises BadInput for a value outside the bounds.
+    one, ``head`` what it ends in (``models.heads``), ``embedding_size`` for that head, ``seed``
+    chooses the random weights. Raises BadInput for a value outside the bounds.
     """
 
     model: str
@@ -27,6 +29,8 @@ class NetworkConfig:
     alpha: Annotated[float, Above(0), AtMost(2)] = 1.0
     num_classes: Count = 1000
     seed: Annotated[int, AtLeast(0)] = 0
+    head: Head = "classes"
+    embedding_size: Count = EMBEDDING_SIZE
 
     def __post_init__(self) -> None:
         try:
@@ -40,3 +44,8 @@ class NetworkConfig:
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return (IMAGE_CHANNELS, self.resolution, self.resolution)
+
+    @property
+    def feature_strides(self) -> tuple[int, ...]:
+        """The strides of the head ``features``, whose maps are the outputs."""
+        return FEATURE_STRIDES if self.head == "features" else ()

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.heads import EMBEDDING_SIZE, FEATURE_STRIDES, SSD_STRIDES, Head
 from tvm_mobilenet.strict import Above, AtLeast, AtMost, Count
 
 Kind = Literal["separable", "full_convolution", "shallow"]
@@ -25,7 +26,6 @@ IMAGE_CHANNELS = 3
 STEM_CHANNELS = 32
 STEM_STRIDE = 2
 TRUNK_STRIDE = 32  # the stem and four of the blocks halve the image
-FEATURE_STRIDES = (8, 16, 32)
 # alpha that was computed (0.35 - 0.1) may land one rounding below the channel count that is meant
 CHANNEL_TOLERANCE = 1e-9
 
@@ -57,8 +57,9 @@ SHALLOW_BLOCKS = BLOCKS[:6] + BLOCKS[11:]
 class MobileNetConfig:
     """One network of the family, in plain values: ``dataclasses.asdict`` survives JSON.
 
-    ``feature_strides`` asks for the trunk's feature maps at those strides in place of the logits.
-    ``seed`` chooses the random weights. Raises BadInput for a value outside the family.
+    ``head`` is what it ends in (``models.heads``), ``embedding_size`` for that head, and
+    ``feature_strides`` the strides of the head ``features``, which they alone choose too. ``seed``
+    chooses the random weights. Raises BadInput for a value outside the family.
     """
 
     alpha: Annotated[float, Above(0), AtMost(2)] = 1.0
@@ -70,19 +71,26 @@ class MobileNetConfig:
     feature_strides: tuple[int, ...] = ()
     seed: Annotated[int, AtLeast(0)] = 0
     batch_norm_epsilon: Annotated[float, Above(0), AtMost(1)] = 1e-5
+    head: Head = "classes"
+    embedding_size: Count = EMBEDDING_SIZE
 
     def __post_init__(self) -> None:
         try:
             strict.check(self)
         except strict.Unexpected as error:
             raise BadInput(str(error)) from None
-        if self.resolution % TRUNK_STRIDE:
+        # the paper's detector takes 300 pixels
+        if self.resolution % TRUNK_STRIDE and self.head != "ssd":
             raise BadInput(
                 f"resolution: expected a multiple of {TRUNK_STRIDE}, got {self.resolution}"
             )
         _check_strides(self.feature_strides)
+        if self.feature_strides and self.head not in ("classes", "features"):
+            raise BadInput(f"feature_strides: for the head features, got the head {self.head}")
+        strides = self.feature_strides or (FEATURE_STRIDES if self.head == "features" else ())
         # JSON has no tuples, and alpha=1 means the network that alpha=1.0 means
-        object.__setattr__(self, "feature_strides", tuple(self.feature_strides))
+        object.__setattr__(self, "feature_strides", tuple(strides))
+        object.__setattr__(self, "head", "features" if strides else self.head)
         object.__setattr__(self, "alpha", float(self.alpha))
 
     @property
@@ -115,7 +123,7 @@ class Layer:
 
     @property
     def out_size(self) -> int:
-        return self.in_size // self.stride
+        return -(-self.in_size // self.stride)
 
     @property
     def kernel(self) -> int:
@@ -160,43 +168,48 @@ def blocks(config: MobileNetConfig) -> tuple[Block, ...]:
 def trunk_layers(config: MobileNetConfig) -> tuple[Layer, ...]:
     """Stem and blocks in order; with ``feature_strides`` only as far as the deepest of them."""
     deepest = max(config.feature_strides, default=TRUNK_STRIDE)
-    # map sizes only shrink, so this cuts the tail
-    return tuple(
-        layer for layer in _whole_trunk(config) if config.resolution // layer.out_size <= deepest
-    )
+    # strides only grow, so this cuts the tail
+    return tuple(layer for layer, stride in _whole_trunk(config) if stride <= deepest)
 
 
 def layers(config: MobileNetConfig) -> tuple[Layer, ...]:
-    """Every layer with weights, the classifier last unless features are asked for."""
+    """Every layer with weights, the classifier last unless features are asked for.
+
+    An embedding's layer is called so too. Of ``ssd`` these are the trunk's alone.
+    """
     trunk = trunk_layers(config)
-    if config.feature_strides:
+    if config.head in ("features", "ssd"):
         return trunk
-    last = trunk[-1].out_channels
-    return (*trunk, Layer("classifier", "fully_connected", last, config.num_classes, 1, 1))
+    out = config.embedding_size if config.head == "embedding" else config.num_classes
+    return (*trunk, Layer("classifier", "fully_connected", trunk[-1].out_channels, out, 1, 1))
 
 
 def feature_layers(config: MobileNetConfig) -> dict[int, str]:
-    """For each of ``feature_strides`` the name of the last layer at that stride."""
-    last_at = {config.resolution // layer.out_size: layer.name for layer in trunk_layers(config)}
-    return {stride: last_at[stride] for stride in config.feature_strides}
+    """For each stride whose map the head takes the name of the last layer at that stride."""
+    last_at = {stride: layer.name for layer, stride in _whole_trunk(config)}
+    strides = SSD_STRIDES if config.head == "ssd" else config.feature_strides
+    return {stride: last_at[stride] for stride in strides}
 
 
-def _whole_trunk(config: MobileNetConfig) -> Iterator[Layer]:
+def _whole_trunk(config: MobileNetConfig) -> Iterator[tuple[Layer, int]]:
+    """Stem and blocks in order, each layer with the stride of its output to the image."""
     width = channels(STEM_CHANNELS, config.alpha)
-    size = config.resolution
-    yield Layer("stem", "conv3x3", IMAGE_CHANNELS, width, STEM_STRIDE, size)
-    size //= STEM_STRIDE
+    stem = Layer("stem", "conv3x3", IMAGE_CHANNELS, width, STEM_STRIDE, config.resolution)
+    size, stride = stem.out_size, STEM_STRIDE
+    yield stem, stride
     for number, block in enumerate(blocks(config), start=1):
         out = channels(block.channels, config.alpha)
+        stride *= block.stride
         if config.kind == "full_convolution":
-            yield Layer(f"block{number}_conv", "conv3x3", width, out, block.stride, size)
+            last = Layer(f"block{number}_conv", "conv3x3", width, out, block.stride, size)
         else:
             name = f"block{number}_depthwise"
-            yield Layer(name, "depthwise3x3", width, width, block.stride, size)
-            yield Layer(
-                f"block{number}_pointwise", "pointwise", width, out, 1, size // block.stride
-            )
-        width, size = out, size // block.stride
+            depthwise = Layer(name, "depthwise3x3", width, width, block.stride, size)
+            yield depthwise, stride
+            name = f"block{number}_pointwise"
+            last = Layer(name, "pointwise", width, out, 1, depthwise.out_size)
+        yield last, stride
+        width, size = out, last.out_size
 
 
 def _check_strides(strides: tuple[int, ...]) -> None:

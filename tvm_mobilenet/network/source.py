@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet import models, tvm_runtime
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.heads import Outputs, outputs_of
 from tvm_mobilenet.models.normalisation import Normalisation
 from tvm_mobilenet.network import cleaning, export_cache, onnx_export, operators, signature
 from tvm_mobilenet.network.outputs import Scores, scores_of
@@ -29,6 +30,8 @@ SAMPLE_SEED = 0
 COLOURS = 3
 
 NO_SIZES = Sizes()
+# what ``cli.head_options`` makes of the flags that say what a network ends in
+HEAD_FLAGS = {"head": "--head", "num_classes": "--classes", "embedding_size": "--embedding-size"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Source:
     and of the files that hold its weights. ``onnx`` is what is compiled, ``inputs`` what it takes.
     ``normalisation`` is what its weights were trained with, None where that is not known, and
     ``weights`` where they are from; ``bgr`` says that its images have blue first, and ``labels``
-    name its classes, empty where nobody said.
+    name its classes, empty where nobody said. ``head`` and ``outputs`` are as in ``models.heads``,
+    None for a file, whose graph alone says what its outputs are.
     ``reference`` says what is right, ``reference_name`` by what; ``apart``: in a process of its
     own, while this one goes on. ``half``: the reference computes in float16.
     """
@@ -54,6 +58,8 @@ class Source:
     weights: Weights = "file"
     bgr: bool = False
     labels: tuple[str, ...] = ()
+    head: str | None = None
+    outputs: Outputs | None = None
     apart: bool = False
     half: bool = False
 
@@ -86,7 +92,7 @@ class Source:
 
     def scores(self) -> tuple[Scores | None, ...]:
         """What each output's values are, as scores of classes: see ``network.outputs``."""
-        return scores_of(self.onnx)
+        return scores_of(self.onnx) if self.outputs is None else self.outputs.scores
 
     def relax_module(self) -> tvm.IRModule:
         from tvm_mobilenet.network import relax_import
@@ -98,7 +104,8 @@ class Source:
 class NetworkSpec:
     """Which network: one of ours by its variant, or, where ``onnx`` is given, that file's.
 
-    None is what nobody said. ``shapes`` are shapes of the file's inputs, by name.
+    None is what nobody said. ``shapes`` are shapes of the file's inputs, by name. ``options`` are
+    further fields of our network's configuration, such as its head.
     """
 
     model: str | None = None
@@ -107,6 +114,7 @@ class NetworkSpec:
     batch: int | None = None
     onnx: Path | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -135,6 +143,7 @@ class NetworkSpec:
             return
         of_models = {"--model": self.model, "--alpha": self.alpha, "--resolution": self.resolution}
         ignored = [flag for flag, value in of_models.items() if value is not None]
+        ignored += [HEAD_FLAGS[name] for name in self.options]
         if ignored:
             raise BadInput(f"{', '.join(ignored)}: not for --onnx, whose file says it; drop it")
         if not self.onnx.is_file():
@@ -147,7 +156,7 @@ class NetworkSpec:
         return from_config(self._config(), self.batch or 1)
 
     def _config(self) -> models.Config:
-        return models.config_from(self.name, self.alpha or 1.0, self.resolution)
+        return models.config_from(self.name, self.alpha or 1.0, self.resolution, **self.options)
 
 
 def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
@@ -181,6 +190,8 @@ def from_config(
         network.run,
         normalisation=models.normalisation_of(config),
         weights="random",
+        head=config.head,
+        outputs=outputs_of(config.head, config.feature_strides),
         apart=True,
     )
 

