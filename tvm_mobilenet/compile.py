@@ -90,6 +90,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.hardware.toolchain import link_command
+    from tvm_mobilenet.models.resizing import ResizingFlags
     from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.reporting.layers import print_layers
     from tvm_mobilenet.runtime.classes import read_labels
@@ -105,9 +106,17 @@ def _compile(args: argparse.Namespace) -> int:
         require_records=args.on_untuned == "error",
     )
     network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+        args.model,
+        args.alpha,
+        args.resolution,
+        args.batch,
+        args.onnx,
+        dict(args.input_shape),
+        args.weights,
     )
     network.check()
+    if network.trained is not None:
+        print(f"weights {network.trained.line}", file=sys.stderr)
     pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)
     labels = () if args.labels is None else read_labels(cli.existing_file(args.labels, "--labels"))
     link_command(spec)  # a missing compiler is said before anything is compiled
@@ -117,6 +126,9 @@ def _compile(args: argparse.Namespace) -> int:
     records = open_records(spec, args.tuning_records)
     dump = IrDump(args.dump_ir)
     source = network.open().labelled(labels)
+    resizing = ResizingFlags(args.resize, args.crop, args.fit, args.interpolation)
+    if resizing:
+        source = source.resized(resizing)
     if pixels is not None:
         source = source.normalised(pixels.normalisation, bgr=pixels.bgr)
     built = build_bundle(source, options, output, records, dump)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tvm_mobilenet import cli, models
 from tvm_mobilenet.errors import BadInput
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--model", default=models.DEFAULT_MODEL, metavar="M", help="a name in MODELS (%(default)s)"
     )
     parser.add_argument(
-        "--alpha", type=cli.alpha, default=1.0, help="width multiplier in (0, 2] (%(default)s)"
+        "--alpha", type=cli.alpha, help="width multiplier in (0, 2] (1.0, or that of --weights)"
     )
     parser.add_argument(
         "--resolution",
@@ -27,7 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="input size; a multiple of 32 for MobileNetV1 (the published one)",
     )
     parser.add_argument(
-        "--classes", type=cli.positive_int, default=1000, help="classes told apart (%(default)s)"
+        "--classes",
+        type=cli.positive_int,
+        help="classes told apart (1000, or those of --weights)",
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="take the variant from this file of weights"
     )
     parser.add_argument(
         "--paper",
@@ -41,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     # checked even with --paper, where it would go unnoticed otherwise
-    config = models.config_from(args.model, args.alpha, args.resolution, num_classes=args.classes)
+    config = _config(args.model, args.alpha, args.resolution, args.classes, args.weights)
     if args.paper and config != models.config_from(models.DEFAULT_MODEL):
         raise BadInput("--paper prints its own variants; drop --model, --alpha and the like")
     if args.json:
@@ -63,6 +69,23 @@ def _body(args: argparse.Namespace) -> int:
     if not args.paper:
         console.print(summarize(config), highlight=False)
     return 0
+
+
+def _config(
+    model: str,
+    alpha: float | None,
+    resolution: int | None,
+    classes: int | None,
+    file: Path | None,
+) -> models.Config:
+    if file is None:
+        others = {} if classes is None else {"num_classes": classes}
+        return models.config_from(model, alpha or 1.0, resolution, **others)
+    from tvm_mobilenet import weights
+
+    trained = weights.read(file, model, alpha=alpha, resolution=resolution, num_classes=classes)
+    print(f"weights {trained.line}", file=sys.stderr)
+    return trained.config
 
 
 if __name__ == "__main__":

@@ -96,6 +96,9 @@ def _run(args: argparse.Namespace) -> int:
 
     request = make_request(args, target.resolve(args.target))
     tuner.check(request)
+    trained = request.networks.network.trained
+    if trained is not None:
+        print(f"weights {trained.line}", file=sys.stderr)
     if args.dry_run:
         print(*tuner.preview(request), sep="\n")
     else:
@@ -118,7 +121,13 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     if time_budget_s is None and args.trials is None:
         time_budget_s = TIME_BUDGET_S
     network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+        args.model,
+        args.alpha,
+        args.resolution,
+        args.batch,
+        args.onnx,
+        dict(args.input_shape),
+        args.weights,
     )
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(

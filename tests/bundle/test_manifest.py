@@ -43,9 +43,9 @@ FAULTS = {
     "no files": (without("files"), "files: missing"),
     "not an object": ("[]", "expected an object, got []"),
     "empty": ("{}", "format_version: missing"),
-    "newer": (changed("format_version", to=5), "5 is newer than this program reads (4); update"),
-    "version is a text": (changed("format_version", to="1"), 'format_version: expected 4, got "1"'),
-    "version is true": (changed("format_version", to=True), "expected 4, got true"),
+    "newer": (changed("format_version", to=6), "6 is newer than this program reads (5); update"),
+    "version is a text": (changed("format_version", to="1"), 'format_version: expected 5, got "1"'),
+    "version is true": (changed("format_version", to=True), "expected 5, got true"),
     "missing": (without("executor"), "executor: missing"),
     "unknown": (changed("colour", to="red"), "colour: unknown key; there are target, "),
     "wrong type": (

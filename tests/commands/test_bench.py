@@ -65,17 +65,17 @@ def test_a_bundle_is_measured(
 
 def test_bundles_of_one_network_are_measured_together(tiny: Path) -> None:
     tiny_bundle.write(Path("other"), tiny_bundle.classifier(), model=FROM_ONNX)
-    (case,) = cases.from_bundles([tiny, Path("other")], None, (), Path())
+    (case,) = cases.from_bundles([tiny, Path("other")], cases.Files(), (), Path())
     assert [candidate.name for candidate in case.candidates] == ["bundle:tiny", "bundle:other"]
 
 
 def test_another_precision_than_the_peers_is_measured_by_itself(folder: Path) -> None:
     gpu = tiny_bundle.of_a_gpu("tf32")
     tiny_bundle.write(Path("t"), tiny_bundle.classifier(), model=FROM_ONNX, **gpu)
-    (case,) = cases.from_bundles([Path("t")], None, (), Path())
+    (case,) = cases.from_bundles([Path("t")], cases.Files(), (), Path())
     assert case.network.precision == "tf32" and len(case.candidates) == 1
     with pytest.raises(BadInput, match="--against none"):
-        cases.from_bundles([Path("t")], None, ("pytorch",), Path())
+        cases.from_bundles([Path("t")], cases.Files(), ("pytorch",), Path())
 
 
 def test_thread_counts_are_measured_one_after_the_other(tiny: Path) -> None:

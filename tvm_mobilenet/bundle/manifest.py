@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from tvm_mobilenet import strict
 from tvm_mobilenet.bundle import meaning
 from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.models.resizing import Resizing
 from tvm_mobilenet.strict import AtLeast
 
 __all__ = [
@@ -23,15 +24,17 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "Normalisation",
+    "Resizing",
     "Target",
     "TensorInfo",
+    "WeightsFile",
     "from_json",
     "to_json",
 ]
 
 # 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
-# channel_order and labels of tensors
-FORMAT_VERSION = 4
+# channel_order and labels of tensors; 5: resizing of inputs, and weights_file
+FORMAT_VERSION = 5
 
 
 class ManifestError(ValueError):
@@ -44,7 +47,8 @@ class TensorInfo:
 
     ``normalisation`` is None for an output, for an input that is not an image, and where it is not
     known. ``channel_order``, rgb or bgr, goes with it; the normalisation itself is red first in any
-    case. ``scores`` says what the values of an output are, as scores of classes: logits, softmax
+    case. ``resizing`` is how a picture gets the input's size, None where that is not known.
+    ``scores`` says what the values of an output are, as scores of classes: logits, softmax
     or sigmoid; None where that is not known. ``labels`` are the names of the classes, if any.
     """
 
@@ -54,6 +58,7 @@ class TensorInfo:
     layout: str
     normalisation: Normalisation | None = None
     channel_order: str | None = None
+    resizing: Resizing | None = None
     scores: str | None = None
     labels: tuple[str, ...] = ()
 
@@ -92,14 +97,29 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class WeightsFile:
+    """The checkpoint that the weights of one of our networks are from.
+
+    ``source`` is the program whose names it has, ``implies`` what follows from that for the
+    network, a fact each.
+    """
+
+    name: str
+    sha256: str
+    source: str
+    implies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything known about a bundle without opening its other files.
 
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
     function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
-    where they are from (``random``, or the ONNX ``file``), ``files`` the SHA-256 of every other
-    file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created`` (UTC, ISO 8601).
+    where they are from (``random``, or a ``file``: that of ONNX or ``weights_file``), ``files`` the
+    SHA-256 of every other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and
+    ``created`` (UTC, ISO 8601).
     """
 
     target: Target
@@ -112,6 +132,7 @@ class Manifest:
     executor: str
     workspace_bytes: Annotated[int, AtLeast(0)]
     weights: str = "file"
+    weights_file: WeightsFile | None = None
     layers: tuple[Layer, ...] = ()
     parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)

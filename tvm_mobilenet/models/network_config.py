@@ -6,12 +6,15 @@ Nothing heavy is imported here, so that the command line can use it at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.models.stages import IMAGE_CHANNELS, TRUNK_STRIDE
+from tvm_mobilenet.models.stages import IMAGE_CHANNELS, TRUNK_STRIDE, Padding
 from tvm_mobilenet.strict import Above, AtLeast, AtMost, Count
+
+# of widths, to multiples of 8: as TF-Slim and PyTorch do, or as Keras, which rounds down before
+Rounding = Literal["eights", "down_eights"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,9 @@ class NetworkConfig:
     """One network, in plain values: ``dataclasses.asdict`` survives JSON.
 
     ``model`` is a name in ``models.MODELS``, ``alpha`` the width multiplier where the network has
-    one, ``seed`` chooses the random weights. Raises BadInput for a value outside the bounds.
+    one, ``seed`` chooses the random weights. ``padding``, ``channel_rounding`` and
+    ``batch_norm_epsilon`` (None: the network's own) are for weights of implementations that differ
+    in them; ``ModelEntry.differs`` says where. Raises BadInput for a value outside the bounds.
     """
 
     model: str
@@ -27,6 +32,9 @@ class NetworkConfig:
     alpha: Annotated[float, Above(0), AtMost(2)] = 1.0
     num_classes: Count = 1000
     seed: Annotated[int, AtLeast(0)] = 0
+    padding: Padding = "pytorch"
+    channel_rounding: Rounding = "eights"
+    batch_norm_epsilon: Annotated[float, Above(0), AtMost(1)] | None = None
 
     def __post_init__(self) -> None:
         try:
