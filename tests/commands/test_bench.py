@@ -98,8 +98,14 @@ def test_a_wrong_bundle_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]
     ("arguments", "complaint"),
     [
         ([], "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), --sweep or --zoo"),
-        (["--sweep", "tiny.tar"], "--sweep and --zoo compile their own bundles; drop BUNDLE and"),
-        (["--zoo", "tiny.tar"], "--sweep and --zoo compile their own bundles; drop BUNDLE and"),
+        (
+            ["--sweep", "tiny.tar"],
+            "--sweep and --zoo compile their own bundles; drop BUNDLE, --onnx and",
+        ),
+        (
+            ["--zoo", "tiny.tar"],
+            "--sweep and --zoo compile their own bundles; drop BUNDLE, --onnx and",
+        ),
         (["none.tar"], "none.tar: no such bundle"),
         (["tiny.tar", "--onnx", "none.onnx"], "--onnx none.onnx: no such file"),
         (["tiny.tar", "--onnx", "tiny.tar"], "compiled from another ONNX file than tiny.tar"),

@@ -7,6 +7,7 @@ group is called after the layer's class and its number among those, in the order
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from tvm_mobilenet.weights.tensors import Array, Tensors
 if TYPE_CHECKING:
     import h5py
 
+CONFIG = "config.json"  # in a .keras
+MODEL_CONFIG = "model_config"  # the attribute, in the .h5 of a whole model
 INNER = "model.weights.h5"  # in a .keras
 WHOLE_MODEL = "model_weights"  # the group, in the .h5 of a whole model
 NEW_FORMAT = "layers"  # the group, in Keras 3's
@@ -30,9 +33,10 @@ def read_keras(path: Path) -> Tensors:
     try:
         with zipfile.ZipFile(path) as archive:
             inner = io.BytesIO(archive.read(INNER))
+            config = archive.read(CONFIG)
     except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         raise BadInput(f"weights {path}: not a .keras file: {first_line(error)}") from None
-    return _read_hdf5(path, inner)
+    return _read_hdf5(path, inner, config)
 
 
 def read_hdf5(path: Path) -> Tensors:
@@ -40,17 +44,30 @@ def read_hdf5(path: Path) -> Tensors:
     return _read_hdf5(path, path)
 
 
-def _read_hdf5(path: Path, content: Path | io.BytesIO) -> Tensors:
+def _read_hdf5(path: Path, content: Path | io.BytesIO, config: bytes | None = None) -> Tensors:
     extras.require_module("h5py", "weights")
     import h5py
 
     try:
         with h5py.File(content, "r") as file:
+            said = _said(config or file.attrs.get(MODEL_CONFIG))
             if NEW_FORMAT in file:
-                return Tensors("keras", _by_class(file[NEW_FORMAT]))
-            return Tensors("keras", _by_layer(file.get(WHOLE_MODEL, file)))
+                return Tensors("keras", _by_class(file[NEW_FORMAT]), said)
+            return Tensors("keras", _by_layer(file.get(WHOLE_MODEL, file)), said)
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise BadInput(f"weights {path}: not a file of Keras: {first_line(error)}") from None
+
+
+def _said(config: str | bytes | None) -> dict[str, int]:
+    """The size of the input, where the model's configuration is there and fixes it."""
+    if config is None:
+        return {}
+    try:
+        first = json.loads(config)["config"]["layers"][0]["config"]
+        _, height, width, _ = first.get("batch_shape") or first["batch_input_shape"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return {}
+    return {"resolution": height} if isinstance(height, int) and height == width else {}
 
 
 def _by_layer(layers: h5py.Group) -> dict[str, Array]:

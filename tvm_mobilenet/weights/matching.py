@@ -98,7 +98,7 @@ def _checked(where: str, name: str, one: Expected, array: Array) -> Float:
         )
     if one.ours.endswith("running_var") and (array < 0).any():
         raise BadInput(f"{where}: {name}: expected variances of 0 or more, got {array.min():g}")
-    values: Float = np.ascontiguousarray(array, np.float32)
+    values: Float = np.array(array, np.float32, order="C")  # one that can be written
     return values
 
 

@@ -89,8 +89,7 @@ def read(path: Path, model: str, **given: Any) -> Trained:
             f"weights {path}: expected a file of {', '.join(READERS)}, got {path.suffix or 'none'}"
         )
     models.config_from(model)  # a name that is unknown is said first
-    said = {name: value for name, value in given.items() if value is not None}
-    return processes.call(_read, path, model, said)
+    return processes.call(read_here, path, model, **given)
 
 
 def build(config: models.Config, state: Mapping[str, Float]) -> nn.Module:
@@ -117,12 +116,14 @@ def rebuild(path: Path, config: models.Config) -> nn.Module:
     return build(trained.config, trained.state)
 
 
-def _read(path: Path, model: str, given: Mapping[str, Any]) -> Trained:
+def read_here(path: Path, model: str, **given: Any) -> Trained:
+    """As ``read``, of a file that is there, in this process. Imports PyTorch."""
     from tvm_mobilenet.weights import matching  # imports PyTorch
 
     where = f"weights {path}"
     tensors = READERS[path.suffix.lower()](path)
-    fitting = matching.fit(where, tensors, model, given)
+    said = {name: value for name, value in given.items() if value is not None}
+    fitting = matching.fit(where, tensors, model, said)
     state = matching.take(where, tensors, fitting)
     config, source = fitting.config, fitting.source.name
     recipe = recipe_of(source, config, tensors.recipe)

@@ -150,8 +150,9 @@ def sources_of(model: str) -> list[SourceProgram]:
             SourceProgram(SLIM, "tensorflow", names.slim_v2, _SLIM_V2),
         ]
     elif model.startswith("mobilenet_v3"):
-        # torchvision's epsilon, 1e-3, is the network's own
-        found.append(SourceProgram(TIMM, "torch", names.timm_v3, {"batch_norm_epsilon": 1e-5}))
+        # torchvision's epsilon, 1e-3, is the network's own; timm's other widths have other channels
+        implied = {"batch_norm_epsilon": 1e-5, "alpha": 1.0}
+        found.append(SourceProgram(TIMM, "torch", names.timm_v3, implied))
     return found
 
 
