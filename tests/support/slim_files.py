@@ -19,26 +19,38 @@ LEAVES = {"kernel": "weights", "bias": "biases"}
 
 
 def of_keras(made: Any) -> dict[str, Array]:
-    """The weights of ``keras.applications.MobileNet`` under TF-Slim's names for them.
+    """The weights of a network of ``keras.applications`` under TF-Slim's names for them.
 
-    Both compute the same; their files differ in names, and in a head that Keras calls conv_preds.
+    Both compute the same; their files differ in names, and in what the head is: in V2 it is a dense
+    layer of Keras' and a 1x1 convolution of TF-Slim's.
     """
     found = {}
+    network = "MobilenetV2" if made.name.startswith("mobilenetv2") else "MobilenetV1"
     for one in made.weights:
         layer, leaf = one.path.split("/")
-        array = one.numpy() if hasattr(one, "numpy") else np.asarray(one)
-        name = "Conv2d_0" if layer.startswith("conv1") else "Logits/Conv2d_1c_1x1"
-        block = re.fullmatch(r"conv_(dw|pw)_(\d+)(_bn)?", layer)
-        if block:
-            kind = {"dw": "depthwise", "pw": "pointwise"}[block[1]]
-            name = f"Conv2d_{block[2]}_{kind}"
-        if layer.endswith("_bn"):
-            name += "/BatchNorm"
+        array = one.numpy()
+        norm = re.search(r"_bn$|_BN$|^bn_", layer)
+        layer = re.sub(r"_bn$|_BN$|^bn_", "", layer)
+        name = f"{network}/{_slim_name(layer)}{'/BatchNorm' if norm else ''}"
         leaf = LEAVES.get(leaf, leaf)
         if leaf == "weights" and name.endswith("depthwise"):
             leaf = "depthwise_weights"
-        found[f"MobilenetV1/{name}/{leaf}"] = array
+        dense = leaf == "weights" and array.ndim == 2
+        found[f"{name}/{leaf}"] = array[np.newaxis, np.newaxis] if dense else array
     return found
+
+
+def _slim_name(layer: str) -> str:
+    if layer in ("conv_preds", "predictions"):
+        return "Logits/Conv2d_1c_1x1"
+    separable = re.fullmatch(r"conv_(dw|pw)_(\d+)", layer)
+    if separable:
+        kind = {"dw": "depthwise", "pw": "pointwise"}[separable[1]]
+        return f"Conv2d_{separable[2]}_{kind}"
+    inverted = re.fullmatch(r"(expanded_conv|block)(_\d+)?_(expand|depthwise|project)", layer)
+    if inverted:
+        return f"expanded_conv{inverted[2] or ''}/{inverted[3]}"
+    return {"conv1": "Conv2d_0", "Conv1": "Conv", "Conv_1": "Conv_1"}[layer]
 
 
 def write_graph(path: Path, variables: Variables, size: int, epsilon: float = 1e-3) -> None:

@@ -221,7 +221,7 @@ def test_a_graph_of_other_padding(tmp_path: Path) -> None:
     )
     slim_files.write_graph(tmp_path / "w.pb", slim(), size=32)
     graph = graphs.GraphDef.FromString((tmp_path / "w.pb").read_bytes())
-    node = graph.node.add(name="a/Conv2D", op="Conv2D")
+    node = graph.node.add(name="a/Conv2D", op="DepthwiseConv2dNative")
     node.attr["padding"].s = b"VALID"
     (tmp_path / "w.pb").write_bytes(graph.SerializeToString())
     assert "a/Conv2D: expected padding SAME, got VALID" in fails(tmp_path / "w.pb", "mobilenet_v1")

@@ -103,6 +103,14 @@ def test_tf_slims_files_of_1001_classes(file: str, tmp_path: Path) -> None:
     assert trained.recipe.resizing == Resizing(32, "stretch", "tensorflow", 0.875)
 
 
+def test_tf_slims_v2(tmp_path: Path) -> None:
+    made = keras_networks.network("MobileNetV2", 0.35, 32, classes=1001)
+    slim_files.write_graph(tmp_path / "w.pb", slim_files.of_keras(made), size=32)
+    trained = read_here(tmp_path / "w.pb", V2)
+    assert (trained.source, trained.config.alpha) == ("TF-Slim", 0.35)
+    assert difference(trained, made) < 1e-4
+
+
 def test_a_graph_says_what_its_norms_add(tmp_path: Path) -> None:
     made = keras_networks.network("MobileNet", 0.25, 32)
     variables = slim_files.of_keras(made)

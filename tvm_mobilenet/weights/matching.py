@@ -147,8 +147,11 @@ def _known(
                 f"{where}: weights of {source.name} are for {name} {fields[name]}, and "
                 f"{model} was to have {value}"
             )
-    unknown = {} if models.MODELS[model].module == "mobilenet_v1" else {"activation"}
-    return {**{key: one for key, one in fields.items() if key not in unknown}, **given}
+    if "activation" not in source.implies:  # of V1 alone it can be chosen
+        activation = fields.pop("activation", "relu6")
+        if activation != "relu6":
+            raise BadInput(f"{where}: expected a graph of {model} with Relu6, got {activation}")
+    return {**fields, **given}
 
 
 def _classes(tensors: Tensors, source: SourceProgram, config: models.Config) -> int:
