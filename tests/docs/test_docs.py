@@ -490,6 +490,17 @@ def test_arms_instructions_are_those_counted() -> None:
         assert f"| {alpha:g} | {' | '.join(cells)} |" in page
 
 
+def test_the_differences_of_weights_are_those_measured() -> None:
+    page, rows = read("docs/weights.md"), result("x86-znver4-weights")["results"]
+    for row in rows:
+        width = "".join(f" {value:g}" for value in row["arguments"].values())
+        file = row["file"].removeprefix("weights")
+        differences = f"{row['module']:.1e} | {row['bundle']:.1e}"
+        line = f"| {row['library']} | `{row['network']}`{width} | `{file}` | {differences} |"
+        assert f"\n{line}\n" in page
+    assert len(rows) == len(re.findall(r"^\| (?:keras|torchvision|timm) \|", page, re.MULTILINE))
+
+
 def result(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 

@@ -55,8 +55,14 @@ def save(made: Any, path: Path, method: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("case", NETWORKS)
-@pytest.mark.parametrize("file", FORMATS)
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [
+        *((case, file) for case in ("V1", "V2") for file in FORMATS),
+        ("V1 of odd width", "whole.h5"),
+        ("V2 of odd width", "new.keras"),
+    ],
+)
 def test_every_format_is_the_same_network(case: str, file: str, tmp_path: Path) -> None:
     name, kind, alpha, size = NETWORKS[case]
     made = keras_networks.network(kind, alpha, size)
@@ -145,6 +151,23 @@ def test_a_bundle_answers_as_keras_does(
     assert (file["name"], file["sha256"]) == ("w.keras", weights.hash_of(path))
     assert "TensorFlow's SAME padding" in file["implies"]
     assert "batch-norm epsilon 0.001" in file["implies"]
+
+
+def test_features_need_the_trunk_alone(tmp_path: Path) -> None:
+    whole = keras_networks.network("MobileNet", 0.25, 32)
+    trunk = keras_networks.keras.Model(whole.input, whole.get_layer("conv_pw_13_relu").output)
+    path = save(trunk, tmp_path / "w.h5", "save")
+    with pytest.raises(BadInput, match="conv_preds/kernel is missing"):
+        read_here(path, V1)
+    trained = read_here(path, V1, feature_strides=(8, 32))
+    with torch.no_grad():
+        expected = trunk(images(32).transpose(0, 2, 3, 1), training=False).numpy()
+        _, found = weights.build(trained.config, trained.state)(torch.from_numpy(images(32)))
+    np.testing.assert_allclose(found.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-4)
+
+    path = save(whole, tmp_path / "w.h5", "save")
+    again = read_here(path, V1, feature_strides=(8, 32))
+    assert again.state.keys() == trained.state.keys()
 
 
 def test_a_name_that_says_other_padding_is_refused(tmp_path: Path) -> None:

@@ -57,17 +57,24 @@ def fit(where: str, tensors: Tensors, model: str, given: Mapping[str, Any]) -> F
     return Fitting(config, source, tuple(_expected(source, config)))
 
 
-def take(where: str, tensors: Tensors, fitting: Fitting) -> dict[str, Float]:
+def names_in(config: models.Config) -> set[str]:
+    """The names of the tensors in the state dict of ``config``."""
+    return {f"{unit.path}.{name}" for unit in units_of(config) for name in unit.shapes}
+
+
+def take(where: str, tensors: Tensors, fitting: Fitting, needed: set[str]) -> dict[str, Float]:
     """The tensors by the names of our state dict, as float32 in PyTorch's order of dimensions.
 
-    Raises BadInput for the first tensor that is missing, of another shape, not of floats, not
-    finite, or one too many.
+    A file may lack those that are not ``needed``. Raises BadInput for the first tensor that is
+    missing, of another shape, not of floats, not finite, or one too many.
     """
     found: dict[str, Float] = {}
     taken = set()
     form = fitting.source.format
     for one in fitting.expected:
         name = _name_in(tensors, one)
+        if name is None and one.ours not in needed:
+            continue
         if name is None:
             extra = next((name for name in tensors.arrays if name not in _all_names(fitting)), None)
             has = "" if extra is None else f"; the file has {extra}, which it does not"

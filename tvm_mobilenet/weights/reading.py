@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ READERS: dict[str, Callable[[Path], Tensors]] = {
     ".index": tensorflow_files.read_checkpoint,
     ".npz": tensorflow_files.read_npz,
 }
+# fields of the configuration that say what a network ends in
+ENDS = ("feature_strides", "head")
 # what is hashed of a checkpoint of several files
 SHARDS = ".data-*"
 
@@ -79,8 +81,9 @@ def read(path: Path, model: str, **given: Any) -> Trained:
     """The weights in a file for a name in MODELS, in a process of its own.
 
     ``given`` are fields of the configuration that somebody asked for; those that are None, or left
-    out, follow from the file. Raises BadInput for a file that is none of a kind that is known, does
-    not fit the network or contradicts ``given``; the line names the tensor.
+    out, follow from the file. A network that ends in feature maps needs the trunk alone. Raises
+    BadInput for a file that is none of a kind that is known, does not fit the network or
+    contradicts ``given``; the line names the tensor.
     """
     if not path.is_file():
         raise BadInput(f"weights {path}: no such file")
@@ -123,13 +126,23 @@ def read_here(path: Path, model: str, **given: Any) -> Trained:
     where = f"weights {path}"
     tensors = READERS[path.suffix.lower()](path)
     said = {name: value for name, value in given.items() if value is not None}
+    # a file is of a whole network, of which another end than classes may need a part
+    end = {name: said.pop(name) for name in ENDS if name in said}
     fitting = matching.fit(where, tensors, model, said)
-    state = matching.take(where, tensors, fitting)
     config, source = fitting.config, fitting.source.name
+    if end:
+        config = models.from_dict({**asdict(config), **end})
+    needed = matching.names_in(config)
+    state = matching.take(where, tensors, fitting, needed)
+    absent = needed - state.keys()
+    if absent:
+        raise BadInput(
+            f"{where}: has no {min(absent)}: weights are read for trunks and classifiers"
+        )
     recipe = recipe_of(source, config, tensors.recipe)
     return Trained(
         config,
-        state,
+        {name: array for name, array in state.items() if name in needed},
         recipe,
         path.name,
         hash_of(path),
