@@ -215,7 +215,7 @@ def test_a_checkpoint_whose_values_are_elsewhere(tmp_path: Path) -> None:
     assert "its values are in w.data-00000-of-00001: No such file" in line
 
 
-def test_a_graph_of_other_padding(tmp_path: Path) -> None:
+def test_a_graph_of_other_padding_or_with_a_wrong_shape(tmp_path: Path) -> None:
     graphs = pytest.importorskip(
         "tensorboard.compat.proto.graph_pb2", reason="pip install '.[dev]'"
     )
@@ -223,7 +223,13 @@ def test_a_graph_of_other_padding(tmp_path: Path) -> None:
     graph = graphs.GraphDef.FromString((tmp_path / "w.pb").read_bytes())
     node = graph.node.add(name="a/Conv2D", op="DepthwiseConv2dNative")
     node.attr["padding"].s = b"VALID"
+    changed = graph.SerializeToString()
+    constant = next(node for node in graph.node if node.name == "MobilenetV1/Conv2d_0/weights")
+    constant.attr["value"].tensor.tensor_shape.dim[0].size = 2**40
     (tmp_path / "w.pb").write_bytes(graph.SerializeToString())
+    line = fails(tmp_path / "w.pb", "mobilenet_v1")
+    assert "MobilenetV1/Conv2d_0/weights: expected as many values as its shape has" in line
+    (tmp_path / "w.pb").write_bytes(changed)
     assert "a/Conv2D: expected padding SAME, got VALID" in fails(tmp_path / "w.pb", "mobilenet_v1")
 
 

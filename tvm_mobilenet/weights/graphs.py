@@ -54,6 +54,7 @@ MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 PACKAGE = "tvm_mobilenet.tensorflow"
 
 # DataType of types.proto: what weights may be
+MOST_VALUES = 2**28  # of one tensor; a shape of more is damage
 DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 19: np.dtype("<f2")}
 
 
@@ -83,11 +84,16 @@ def parse(path: Path) -> list[Node]:
 
 
 def array_of(tensor: Any) -> Array:
-    """The values of a TensorProto; of a type that weights never have, an empty array."""
+    """The values of a TensorProto; of a type that weights never have, an empty array.
+
+    Raises ValueError where there are not as many as its shape says.
+    """
     if tensor.dtype not in DTYPES:
         return np.empty(0)
     dtype = DTYPES[tensor.dtype]
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    if min(shape, default=0) < 0 or math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"a shape of {shape}")
     if tensor.tensor_content:
         return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
     if tensor.half_val:  # its bits as whole numbers

@@ -54,7 +54,7 @@ def _read_hdf5(path: Path, content: Path | io.BytesIO, config: bytes | None = No
             if NEW_FORMAT in file:
                 return Tensors("keras", _by_class(file[NEW_FORMAT]), said)
             return Tensors("keras", _by_layer(file.get(WHOLE_MODEL, file)), said)
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, MemoryError) as error:
         raise BadInput(f"weights {path}: not a file of Keras: {first_line(error)}") from None
 
 

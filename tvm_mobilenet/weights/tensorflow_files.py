@@ -18,6 +18,8 @@ VARIABLES = (
     *("gamma", "beta", "moving_mean", "moving_variance"),
 )
 
+EPSILON_DIGITS = 9  # of a float32, written as a person would
+
 
 def read_graph(path: Path) -> Tensors:
     """A frozen graph: its constants by name, and what its nodes say of the network.
@@ -26,7 +28,7 @@ def read_graph(path: Path) -> Tensors:
     """
     nodes = graphs.parse(path)
     arrays = {
-        node.name: graphs.array_of(node.attr["value"].tensor)
+        node.name: _constant(path, node)
         for node in nodes
         if node.op == "Const" and _is_variable(node.name)
     }
@@ -36,7 +38,7 @@ def read_graph(path: Path) -> Tensors:
             raise BadInput(
                 f"weights {path}: {node.name}: expected padding SAME, got {padding.decode()}"
             )
-    return Tensors("tensorflow", arrays, dict(_said(nodes)))
+    return Tensors("tensorflow", arrays, dict(_said(path, nodes)))
 
 
 def read_checkpoint(path: Path) -> Tensors:
@@ -61,22 +63,37 @@ def _is_variable(name: str) -> bool:
     return name.rpartition("/")[2] in VARIABLES
 
 
-def _said(nodes: Sequence[graphs.Node]) -> Iterator[tuple[str, Any]]:
+def _constant(path: Path, node: graphs.Node) -> Array:
+    try:
+        return graphs.array_of(node.attr["value"].tensor)
+    except (ValueError, KeyError, IndexError):
+        raise BadInput(
+            f"weights {path}: {node.name}: expected as many values as its shape has"
+        ) from None
+
+
+def _said(path: Path, nodes: Sequence[graphs.Node]) -> Iterator[tuple[str, Any]]:
     """Fields of the configuration that a graph states."""
     operators = {node.op for node in nodes}
     if "Relu6" in operators or "Relu" in operators:
         yield "activation", "relu6" if "Relu6" in operators else "relu"
-    for node in nodes:
-        if node.op.startswith("FusedBatchNorm"):
-            yield "batch_norm_epsilon", round(node.attr["epsilon"].f, 9)
-            break
-        # spelled as operators: variance + epsilon
-        if node.op == "Const" and node.name.endswith("/batchnorm/add/y"):
-            yield "batch_norm_epsilon", round(float(graphs.array_of(node.attr["value"].tensor)), 9)
-            break
+    epsilons = (_epsilon(path, node) for node in nodes)
+    epsilon = next((one for one in epsilons if one is not None), None)
+    if epsilon is not None:
+        yield "batch_norm_epsilon", round(epsilon, EPSILON_DIGITS)
     for node in nodes:
         if node.op == "Placeholder" and "shape" in node.attr:
             sizes = [dim.size for dim in node.attr["shape"].shape.dim]
             if len(sizes) == 4 and sizes[1] == sizes[2] > 0:
                 yield "resolution", sizes[1]
             break
+
+
+def _epsilon(path: Path, node: graphs.Node) -> float | None:
+    """What a batch norm's node, as one operator or spelled as several, adds to the variance."""
+    if node.op.startswith("FusedBatchNorm") and "epsilon" in node.attr:
+        return float(node.attr["epsilon"].f)
+    if node.op == "Const" and node.name.endswith("/batchnorm/add/y"):
+        values = _constant(path, node)
+        return float(values.flat[0]) if values.size else None
+    return None

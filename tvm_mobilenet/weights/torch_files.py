@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet import extras
+from tvm_mobilenet.chatter import MOST_OF_REASON
 from tvm_mobilenet.errors import BadInput, first_line
 from tvm_mobilenet.weights.tensors import Array, Tensors
 
@@ -42,9 +43,8 @@ def read_torch(path: Path) -> Tensors:
     except pickle.UnpicklingError as error:
         raise BadInput(f"weights {path}: {_refusal(error)}") from None
     except Exception as error:  # a broken archive or pickle raises whatever it meets
-        raise BadInput(
-            f"weights {path}: not a checkpoint of PyTorch: {first_line(error)}"
-        ) from None
+        reason = first_line(error)[:MOST_OF_REASON]
+        raise BadInput(f"weights {path}: not a checkpoint of PyTorch: {reason}") from None
     part, state = _state_of(content)
     if state is None:
         raise BadInput(
