@@ -112,7 +112,7 @@ def _compile(args: argparse.Namespace) -> int:
         args.batch,
         args.onnx,
         dict(args.input_shape),
-        args.weights,
+        weights=args.weights,
     )
     network.check()
     if network.trained is not None:

@@ -127,7 +127,7 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
         args.batch,
         args.onnx,
         dict(args.input_shape),
-        args.weights,
+        weights=args.weights,
     )
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(
