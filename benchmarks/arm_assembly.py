@@ -63,7 +63,13 @@ def report(args: argparse.Namespace) -> int:
 
     mca = find_mca(args.llvm_mca)
     network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+        args.model,
+        args.alpha,
+        args.resolution,
+        args.batch,
+        args.onnx,
+        dict(args.input_shape),
+        weights=args.weights,
     )
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if mca is None:

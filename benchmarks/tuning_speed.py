@@ -71,7 +71,13 @@ def body(args: argparse.Namespace) -> int:
     spec = target.resolve(args.target)
     settings = Settings(target=spec.tvm_config(), link=find_linker(spec, here=True))
     network = NetworkSpec(
-        args.model, args.alpha, args.resolution, args.batch, args.onnx, dict(args.input_shape)
+        args.model,
+        args.alpha,
+        args.resolution,
+        args.batch,
+        args.onnx,
+        dict(args.input_shape),
+        weights=args.weights,
     )
     if args.endurance:
         budget = Budget(trials=args.endurance, time_s=args.time_budget)

@@ -30,6 +30,7 @@ ROOMS = (
     "hardware",
     "provenance",
     "models",
+    "weights",  # of other programs, for the models
     "network",
     "kernels",
     "scheduling",

@@ -25,7 +25,7 @@ from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.runtime.session import load
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.bundle import Layer, Manifest, TensorInfo
+    from tvm_mobilenet.bundle import Layer, Manifest, TensorInfo, WeightsFile
     from tvm_mobilenet.compiler.dump import IrDump
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
@@ -61,6 +61,7 @@ def compile_bundle(
     output: str | Path,
     *,
     onnx: str | Path | None = None,
+    weights: str | Path | None = None,
     target: str = "x86",
     batch: int | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -72,12 +73,14 @@ def compile_bundle(
     """Compile a network into the bundle ``output``, a folder or a .tar, and return its path.
 
     The network is the one in the file ``onnx``, or one of ours: ``model`` may hold ``name`` (one of
-    ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of its configuration, and its
-    weights are random. ``target`` is a family, a name in ``targets/`` or a TOML file, as on the
-    command line. ``batch`` and ``input_shapes``, by name, fix the sizes that an ONNX file leaves
-    open; ``tuning_records`` is a folder of records, ``"none"`` for default schedules, or None for
-    the target's records where there are any; ``normalisation`` is how pixels become the input,
-    which no ONNX file says, and ``labels`` are the names of its classes.
+    ``models.MODELS``), ``alpha``, ``resolution`` and the other fields of its configuration. Its
+    weights are those in the file ``weights``, which then says its width, its classes and how
+    pictures become its input where nobody did, or random. ``target`` is a family, a name in
+    ``targets/`` or a TOML file, as on the command line. ``batch`` and ``input_shapes``, by name,
+    fix the sizes that an ONNX file leaves open; ``tuning_records`` is a folder of records,
+    ``"none"`` for default schedules, or None for the target's records where there are any;
+    ``normalisation`` is how pixels become the input, which no ONNX file says, and ``labels`` name
+    its classes.
 
     Raises BadInput for arguments that cannot be used or would be ignored, RunFailed where the
     compiled network does not agree with its reference, and ModuleNotFoundError where the extra
@@ -89,15 +92,19 @@ def compile_bundle(
     from tvm_mobilenet.hardware import target as targets
     from tvm_mobilenet.network import source
     from tvm_mobilenet.network.signature import Sizes
+    from tvm_mobilenet.weights import read
 
     options = CompileOptions(targets.resolve(target))
     if onnx is None:
         name = model.pop("name", "mobilenet_v1")
         if input_shapes:
             raise BadInput("input_shapes: for an ONNX file; say batch and resolution instead")
-        network = source.from_config(models.config_from(name, **model), batch or 1)
-    elif model:
-        unused = ", ".join(model)
+        if weights is None:
+            network = source.from_config(models.config_from(name, **model), batch or 1)
+        else:
+            network = source.from_weights(read(Path(weights), name, **model), batch or 1)
+    elif model or weights is not None:
+        unused = ", ".join([*model, *([] if weights is None else ["weights"])])
         raise BadInput(f"{unused}: for a network of ours; that of {onnx} has its own, drop it")
     else:
         network = source.from_onnx(Path(onnx), Sizes(batch, input_shapes or {}))
@@ -266,8 +273,17 @@ def describe(
         weights=source.weights,
         name=name_from(source.title.removesuffix(".onnx")),
         head=source.head,
+        weights_file=weights_file_of(source),
         layers=tuple(layers(compiled)),
     )
+
+
+def weights_file_of(source: Source) -> WeightsFile | None:
+    """What the manifest says of the file of weights, if they are from one."""
+    from tvm_mobilenet.bundle import WeightsFile
+
+    one = source.trained
+    return None if one is None else WeightsFile(one.name, one.sha256, one.source, one.implies)
 
 
 def inputs_of(source: Source) -> Iterable[TensorInfo]:
@@ -281,6 +297,8 @@ def inputs_of(source: Source) -> Iterable[TensorInfo]:
         if one is image and source.normalisation is not None:
             order = "bgr" if source.bgr else "rgb"
             info = replace(info, normalisation=source.normalisation, channel_order=order)
+        if one is image:
+            info = replace(info, resizing=source.resizing)
         yield info
 
 

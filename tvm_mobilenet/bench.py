@@ -50,6 +50,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--profile", action="store_true", help=what)
     add("--json", type=Path, metavar="FILE", help="write the results here")
     add("--onnx", type=Path, metavar="FILE", help="the network of a bundle compiled from ONNX")
+    what = "the weights of a bundle compiled with --weights"
+    add("--weights", type=Path, metavar="FILE", help=what)
     add("--min-time", type=cli.duration, default=3.0, metavar="S", help="per engine (default: 3s)")
     add("--min-runs", type=cli.positive_int, default=100, metavar="N", help="(default: 100)")
     what = (
@@ -92,6 +94,7 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
         threads=args.threads,
         plan=make_plan(args.min_runs, args.min_time, args.patience),
         onnx=args.onnx,
+        weights=args.weights,
         sweep=args.sweep and Sweep(args.target, args.batch, args.tuning_records, args.sweep),
         profile=args.profile,
         tracker=args.rpc_tracker,

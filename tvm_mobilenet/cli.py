@@ -142,6 +142,12 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_head_flags(group)
     group.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="of --model, from PyTorch, safetensors, Keras or TensorFlow (default: random)",
+    )
+    group.add_argument(
         "--batch",
         type=positive_int,
         help="images per inference (default: 1; of an ONNX file: what it says)",
@@ -193,11 +199,13 @@ def head_options(args: argparse.Namespace) -> dict[str, str | int]:
 
 
 def add_picture_flags(parser: argparse.ArgumentParser, where: str, labels: str) -> None:
-    """``--mean`` and its like for ``models.normalisation.of_flags``, and ``--labels``."""
+    """``--mean`` and its like for ``models.normalisation``, ``--resize`` and its like for
+    ``models.resizing``, and ``--labels``.
+    """
     group = parser.add_argument_group(
         "pictures",
         f"How a picture's pixels, 0 to 255, become the network's input: (pixel * scale - mean) / "
-        f"std. {where}",
+        f"std. Before that the picture is resized, and the middle of it taken. {where}",
     )
     group.add_argument("--mean", type=numbers, metavar="R,G,B", help="default with --std: 0,0,0")
     group.add_argument("--std", type=numbers, metavar="R,G,B", help="default with --mean: 1,1,1")
@@ -206,6 +214,25 @@ def add_picture_flags(parser: argparse.ArgumentParser, where: str, labels: str) 
         "--channel-order",
         choices=("rgb", "bgr"),
         help="of the network's input; --mean and --std are red first in any case (default: rgb)",
+    )
+    group.add_argument(
+        "--resize", type=positive_int, metavar="PIXELS", help="the shorter side before the crop"
+    )
+    group.add_argument(
+        "--crop",
+        type=number,
+        metavar="SHARE",
+        help="of the resized picture that the input takes, in place of --resize (default: 0.875)",
+    )
+    group.add_argument(
+        "--fit",
+        choices=("cover", "stretch"),
+        help="keep the picture's proportions, or give it the input's (default: cover)",
+    )
+    group.add_argument(
+        "--interpolation",
+        choices=("nearest", "bilinear", "bicubic", "tensorflow"),
+        help="Pillow's, or TensorFlow's bilinear one (default: bilinear)",
     )
     group.add_argument("--labels", type=Path, metavar="FILE", help=labels)
 

@@ -105,6 +105,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.library.options import LibraryOptions
+    from tvm_mobilenet.models.resizing import ResizingFlags
     from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.reporting.layers import print_layers
     from tvm_mobilenet.runtime.classes import read_labels
@@ -129,8 +130,11 @@ def _compile(args: argparse.Namespace) -> int:
         args.onnx,
         dict(args.input_shape),
         cli.head_options(args),
+        weights=args.weights,
     )
     network.check()
+    if network.trained is not None:
+        print(f"weights {network.trained.line}", file=sys.stderr)
     pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)
     labels = () if args.labels is None else read_labels(cli.existing_file(args.labels, "--labels"))
     link_command(spec)  # a missing compiler is said before anything is compiled
@@ -140,6 +144,9 @@ def _compile(args: argparse.Namespace) -> int:
     records = open_records(spec, args.tuning_records)
     dump = IrDump(args.dump_ir)
     source = network.open().labelled(labels)
+    resizing = ResizingFlags(args.resize, args.crop, args.fit, args.interpolation)
+    if resizing:
+        source = source.resized(resizing)
     if pixels is not None:
         source = source.normalised(pixels.normalisation, bgr=pixels.bgr)
     built = build_bundle(source, options, output, records, dump, package)

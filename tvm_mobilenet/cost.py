@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet import cli, models
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--model", default=models.DEFAULT_MODEL, metavar="M", help="a name in MODELS (%(default)s)"
     )
     parser.add_argument(
-        "--alpha", type=cli.alpha, default=1.0, help="width multiplier in (0, 2] (%(default)s)"
+        "--alpha", type=cli.alpha, help="width multiplier in (0, 2] (1.0, or that of --weights)"
     )
     parser.add_argument(
         "--resolution",
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="input size; a multiple of 32 for MobileNetV1 (the published one)",
     )
     cli.add_head_flags(parser)
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="take the variant from this file of weights"
+    )
     parser.add_argument(
         "--paper",
         action="store_true",
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     # checked even with --paper, where it would go unnoticed otherwise
-    config = models.config_from(args.model, args.alpha, args.resolution, **cli.head_options(args))
+    config = _config(args.model, args.alpha, args.resolution, cli.head_options(args), args.weights)
     if args.paper and config != models.config_from(models.DEFAULT_MODEL):
         raise BadInput("--paper prints its own variants; drop --model, --alpha and the like")
     if args.json:
@@ -78,6 +82,22 @@ def _body(args: argparse.Namespace) -> int:
     if not args.paper:
         console.print(summarize(config), highlight=False)
     return 0
+
+
+def _config(
+    model: str,
+    alpha: float | None,
+    resolution: int | None,
+    options: Mapping[str, str | int],
+    file: Path | None,
+) -> models.Config:
+    if file is None:
+        return models.config_from(model, alpha or 1.0, resolution, **options)
+    from tvm_mobilenet import weights
+
+    trained = weights.read(file, model, alpha=alpha, resolution=resolution, **options)
+    print(f"weights {trained.line}", file=sys.stderr)
+    return trained.config
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "report": ("rich", "jinja2", "matplotlib"),
     "images": ("PIL",),
     "compile": ("tvm", "tvm_ffi", "onnx", "onnxscript", "rich", "torch"),
+    "weights": ("h5py", "safetensors"),
     "tune": ("cloudpickle", "psutil", "tornado", "xgboost"),
     "bench": ("onnxruntime", "openvino"),
 }

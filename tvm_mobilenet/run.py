@@ -62,15 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from tvm_mobilenet.models.resizing import ResizingFlags
     from tvm_mobilenet.runtime import classes
     from tvm_mobilenet.runtime.image import pixels_of_flags
     from tvm_mobilenet.runtime.inputs import is_array, read_inputs
     from tvm_mobilenet.runtime.outputs import check_output, summary, write_output
 
     pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)
-    if pixels is not None and (args.input is None or is_array(args.input)):
+    resizing = ResizingFlags(args.resize, args.crop, args.fit, args.interpolation)
+    if (pixels is not None or resizing) and (args.input is None or is_array(args.input)):
         raise BadInput(
-            "--mean, --std, --scale and --channel-order are for a picture; expected --input IMAGE"
+            "--mean, --std, --resize and their like are for a picture; expected --input IMAGE"
         )
     with load(args.bundle, args.threads) as session:
         outputs = session.manifest.outputs
@@ -87,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
             check_output(args.output, len(outputs))
         if args.input:
             cli.existing_file(args.input, "--input")
-            inputs = read_inputs(args.input, session.manifest.inputs, pixels)
+            inputs = read_inputs(args.input, session.manifest.inputs, pixels, resizing)
         else:
             inputs = session.bundle.sample_inputs()
         results = _as_tuple(session.run(*inputs))

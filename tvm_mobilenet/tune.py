@@ -96,6 +96,9 @@ def _run(args: argparse.Namespace) -> int:
 
     request = make_request(args, target.resolve(args.target))
     tuner.check(request)
+    trained = request.networks.network.trained
+    if trained is not None:
+        print(f"weights {trained.line}", file=sys.stderr)
     if args.dry_run:
         print(*tuner.preview(request), sep="\n")
     else:
@@ -125,6 +128,7 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
         args.onnx,
         dict(args.input_shape),
         cli.head_options(args),
+        weights=args.weights,
     )
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(

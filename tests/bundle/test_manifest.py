@@ -19,9 +19,15 @@ def test_round_trip() -> None:
     assert manifest.from_json(manifest.to_json(wanted)) == wanted
 
 
+def good() -> str:
+    """The text of one that has all there is."""
+    file = manifest.WeightsFile("tiny.pth", "0" * 64, "timm", ("alpha 0.25",))
+    return manifest.to_json(tiny_bundle.manifest(weights_file=file))
+
+
 def changed(*path: str | int, to: Any) -> str:
     """A good manifest's text with one value replaced."""
-    data = json.loads(manifest.to_json(tiny_bundle.manifest()))
+    data = json.loads(good())
     at = data
     for key in path[:-1]:
         at = at[key]
@@ -35,6 +41,7 @@ def without(key: str) -> str:
     return json.dumps(data)
 
 
+SIZE = {"size": 4, "fit": "cover", "interpolation": "nearest", "cut": 1.0}
 EXPECTED = "expected a whole number of at least 0"
 FAULTS = {
     "not JSON": ("{", "not JSON"),
@@ -118,6 +125,27 @@ MEANINGLESS = {
         changed("inputs", 0, "scores", to="logits"),
         "no scores and labels of an input",
     ),
+    "a size too small": (
+        changed("inputs", 0, "resizing", "size", to=3),
+        "input: resizing: expected a size of 4 to 256 pixels for an input of 4x4, got 3",
+    ),
+    "cut": (changed("inputs", 0, "resizing", "cut", to=0), "a cut above 0"),
+    "fit": (
+        changed("inputs", 0, "resizing", "fit", to="squeeze"),
+        "inputs[0].resizing.fit: expected one of cover, stretch",
+    ),
+    "an output's size": (
+        changed("outputs", 0, "resizing", to=SIZE),
+        "logits: expected a resizing of images only",
+    ),
+    "random weights of a file": (
+        changed("weights", to="random"),
+        "weights_file: expected none for weights that are random",
+    ),
+    "a hash": (
+        changed("weights_file", "sha256", to="ab"),
+        "weights_file.sha256: expected 64 hexadecimal digits, got 'ab'",
+    ),
     "channel order": (changed("inputs", 0, "channel_order", to="grb"), "a channel_order of rgb"),
     "labels": (changed("outputs", 0, "labels", to=["cat"]), "as many labels as classes, got 1"),
     "head": (changed("head", to="faces"), "head: expected one of classes, attributes, embedding"),
@@ -179,11 +207,13 @@ def read(text: str) -> manifest.Manifest | None:
     return None
 
 
-GOOD = manifest.to_json(tiny_bundle.manifest())
+GOOD = good()
 PATHS = (
     *((key,) for key in json.loads(GOOD)),
     *(("target", key) for key in ("name", "triple", "gpu_arch")),
     *(("inputs", 0, key) for key in ("name", "shape", "dtype", "layout", "channel_order")),
+    *(("inputs", 0, "resizing", key) for key in ("size", "fit", "interpolation", "cut")),
+    *(("weights_file", key) for key in ("name", "sha256", "source", "implies")),
     *(("inputs", 0, "normalisation", key) for key in ("scale", "mean", "std")),
     *(("layers", 0, key) for key in ("latency_us", "how", "flops")),
 )

@@ -65,17 +65,17 @@ def test_a_bundle_is_measured(
 
 def test_bundles_of_one_network_are_measured_together(tiny: Path) -> None:
     tiny_bundle.write(Path("other"), tiny_bundle.classifier(), model=FROM_ONNX)
-    (case,) = cases.from_bundles([tiny, Path("other")], None, (), Path())
+    (case,) = cases.from_bundles([tiny, Path("other")], cases.Files(), (), Path())
     assert [candidate.name for candidate in case.candidates] == ["bundle:tiny", "bundle:other"]
 
 
 def test_another_precision_than_the_peers_is_measured_by_itself(folder: Path) -> None:
     gpu = tiny_bundle.of_a_gpu("tf32")
     tiny_bundle.write(Path("t"), tiny_bundle.classifier(), model=FROM_ONNX, **gpu)
-    (case,) = cases.from_bundles([Path("t")], None, (), Path())
+    (case,) = cases.from_bundles([Path("t")], cases.Files(), (), Path())
     assert case.network.precision == "tf32" and len(case.candidates) == 1
     with pytest.raises(BadInput, match="--against none"):
-        cases.from_bundles([Path("t")], None, ("pytorch",), Path())
+        cases.from_bundles([Path("t")], cases.Files(), ("pytorch",), Path())
 
 
 def test_thread_counts_are_measured_one_after_the_other(tiny: Path) -> None:
@@ -98,8 +98,14 @@ def test_a_wrong_bundle_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]
     ("arguments", "complaint"),
     [
         ([], "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), --sweep or --zoo"),
-        (["--sweep", "tiny.tar"], "--sweep and --zoo compile their own bundles; drop BUNDLE and"),
-        (["--zoo", "tiny.tar"], "--sweep and --zoo compile their own bundles; drop BUNDLE and"),
+        (
+            ["--sweep", "tiny.tar"],
+            "--sweep and --zoo compile their own bundles; drop BUNDLE, --onnx and",
+        ),
+        (
+            ["--zoo", "tiny.tar"],
+            "--sweep and --zoo compile their own bundles; drop BUNDLE, --onnx and",
+        ),
         (["none.tar"], "none.tar: no such bundle"),
         (["tiny.tar", "--onnx", "none.onnx"], "--onnx none.onnx: no such file"),
         (["tiny.tar", "--onnx", "tiny.tar"], "compiled from another ONNX file than tiny.tar"),

@@ -26,8 +26,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
+from tvm_mobilenet import models
 from tvm_mobilenet.__main__ import STAGES
 from tvm_mobilenet.__main__ import main as command
 from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
@@ -48,7 +50,6 @@ NOT_RUN = {
     "docs/cli.md": 1,
     "docs/cuda.md": 1,
     "docs/measuring.md": 1,
-    "docs/networks.md": 1,
     "docs/performance.md": 7,
     "docs/raspberry-pi.md": 4,  # tests/test_raspberry_pi.py
     "docs/tuning.md": 6,
@@ -181,10 +182,17 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
         (folder / name).symlink_to(REPOSITORY / name)
     onnx.save_model(small_network(), str(folder / "network.onnx"))
     onnx.save_model(small_network("N", "H", "W"), str(folder / "open.onnx"))
+    save_checkpoint(folder / "trained.pth")
     (folder / "labels.txt").write_text("\n".join(LABELS))
     pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg")
     return Workplace(folder)
+
+
+def save_checkpoint(path: Path) -> None:
+    """As torchvision's training script leaves one, of random weights."""
+    config = models.config_from("mobilenet_v2", 0.35, 64, num_classes=len(LABELS))
+    torch.save({"model": models.build(config).state_dict(), "epoch": 300}, path)
 
 
 def small_network(
@@ -333,6 +341,7 @@ def example_bundle(workplace: Workplace) -> str:
         pytest.param(["compile_and_run.py"], None, id="compile_and_run"),
         (["compile_onnx.py", "network.onnx", "example-onnx"], "example-onnx: ready"),
         (["load_bundle.py", "mobilenet-0.25-128", "1"], "median of 20 runs on 1 thread(s)"),
+        (["photo.py", "trained.pth", "labels.txt", "photo.jpg"], "%  car"),
         (["tune_briefly.py", "network.onnx", "12s"], "layers tuned"),
         (["bench_and_report.py", "mobilenet-0.25-128", "0.3s"], "wrote report.md"),
     ],
@@ -484,6 +493,17 @@ def test_arms_instructions_are_those_counted() -> None:
             for size in RESOLUTIONS
         ]
         assert f"| {alpha:g} | {' | '.join(cells)} |" in page
+
+
+def test_the_differences_of_weights_are_those_measured() -> None:
+    page, rows = read("docs/weights.md"), result("x86-znver4-weights")["results"]
+    for row in rows:
+        width = "".join(f" {value:g}" for value in row["arguments"].values())
+        file = row["file"].removeprefix("weights")
+        differences = f"{row['module']:.1e} | {row['bundle']:.1e}"
+        line = f"| {row['library']} | `{row['network']}`{width} | `{file}` | {differences} |"
+        assert f"\n{line}\n" in page
+    assert len(rows) == len(re.findall(r"^\| (?:keras|torchvision|timm) \| `", page, re.MULTILINE))
 
 
 def result(name: str) -> Any:

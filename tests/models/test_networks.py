@@ -172,7 +172,11 @@ def test_tensorflows_v1_is_a_relative_and_its_options_apart_are_not() -> None:
         ({"name": "resnet18", "resolution": 31}, "resolution: expected a whole number of at least"),
         ({"name": "mobilenet_v2", "alpha": 2.5}, "alpha: expected a number above 0 and of at most"),
         ({"name": "mobilenet_v2", "num_classes": 0}, "num_classes: expected"),
-        ({"name": "mobilenet_v2", "padding": "tensorflow"}, "padding: unknown key; there are"),
+        (
+            {"name": "resnet18", "padding": "tensorflow"},
+            "resnet18 has one padding; drop padding tens",
+        ),
+        ({"name": "resnet18", "kind": "shallow"}, "kind: unknown key; there are"),
     ],
 )
 def test_bad_config_is_one_line(values: dict[str, Any], says: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tvm_mobilenet.models import MobileNetConfig
@@ -30,6 +32,19 @@ def test_another_network_is_another_entry(small_config: MobileNetConfig) -> None
     others = [replace(small_config, seed=small_config.seed + 1), replace(small_config, alpha=0.5)]
     assert [export_cache.read(other, SHAPE) for other in others] == [None, None]
     assert export_cache.read(small_config, (2, *SHAPE[1:])) is None
+
+
+def test_other_weights_are_another_entry(small_config: MobileNetConfig) -> None:
+    weights = {"trunk.stem.conv.weight": np.ones((8, 3, 3, 3), np.float32)}
+    others: list[dict[str, Any]] = [
+        {name: array + np.float32(1e-7) for name, array in weights.items()},
+        {name: array.reshape(24, 3, 3, 1) for name, array in weights.items()},
+        {f"{name}s": array for name, array in weights.items()},
+    ]
+    export_cache.keep(small_config, SHAPE, b"a model", weights)
+    assert export_cache.read(small_config, SHAPE, weights) == b"a model"
+    assert export_cache.read(small_config, SHAPE) is None
+    assert [export_cache.read(small_config, SHAPE, other) for other in others] == [None] * 3
 
 
 def test_another_exporter_is_another_entry(

@@ -162,7 +162,11 @@ def manifest(*, two_outputs: bool = False, **changes: Any) -> bundle.Manifest:
         "cpu_features": (),
         "tvm_version": TVM_VERSION,
         "model": {"name": "tiny", "alpha": 0.25},
-        "inputs": (bundle.TensorInfo("input", INPUT_SHAPE, "float32", "NCHW", pixels),),
+        "inputs": (
+            bundle.TensorInfo(
+                "input", INPUT_SHAPE, "float32", "NCHW", pixels, resizing=bundle.Resizing(4)
+            ),
+        ),
         "outputs": tuple(outputs),
         "precision": "fp32",
         "executor": "static",

@@ -27,6 +27,7 @@ from tvm_mobilenet.bundle.manifest import Manifest
 from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.results.schema import Precision
+from tvm_mobilenet.weights import hash_of
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
 _ONNX_HASH, _WEIGHTS_HASHES = "onnx_sha256", "weights_sha256"
 _BYTES_PER_MB = 1e6
 PEERS_PRECISION = "fp32"
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a bundle's network is from: an ONNX file, or one of weights; None where not given."""
+
+    onnx: Path | None = None
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,13 +77,15 @@ class _Opened:
     @property
     def key(self) -> tuple[str, int, str]:
         """Equal for bundles of the same network, which are measured together."""
-        model = json.dumps(dict(self.manifest.model), sort_keys=True)
+        file = self.manifest.weights_file
+        weights = None if file is None else file.sha256
+        model = json.dumps([dict(self.manifest.model), weights], sort_keys=True)
         return (model, self.batch, self.manifest.precision)
 
 
 def from_bundles(
     paths: Sequence[Path],
-    onnx: Path | None,
+    files: Files,
     against: Sequence[str],
     scratch: Path,
     architecture: str | None = None,
@@ -84,23 +95,25 @@ def from_bundles(
     ``architecture`` is that of the device that will run them, None for this machine.
 
     Every bundle is checked first. Raises BadInput for one that is damaged or for another machine,
-    that computes otherwise than the peers, or that does not go with ``onnx``. Exported ONNX files
+    that computes otherwise than the peers, or that does not go with ``files``. Exported ONNX files
     go to ``scratch``.
     """
     groups: dict[tuple[str, int, str], list[_Opened]] = {}
     for path in paths:
-        opened = _open(path, onnx, architecture)
+        opened = _open(path, files, architecture)
         _check_precision(opened, against)
         groups.setdefault(opened.key, []).append(opened)
-    return (_case(group, onnx, against, scratch, architecture) for group in groups.values())
+    return (_case(group, files, against, scratch, architecture) for group in groups.values())
 
 
-def _open(path: Path, onnx: Path | None, architecture: str | None) -> _Opened:
+def _open(path: Path, files: Files, architecture: str | None) -> _Opened:
     with open_bundle(path, architecture) as bundle:
         check_one_input(path, bundle.manifest)
         opened = _Opened(path, bundle.manifest, bundle.sample_input(), bundle.expected_outputs())
-    if onnx is not None:
-        _check_onnx(opened, onnx)
+    if files.onnx is not None:
+        _check_onnx(opened, files.onnx)
+    if files.weights is not None:
+        _check_weights(opened, files.weights)
     return opened
 
 
@@ -134,18 +147,27 @@ def _check_onnx(opened: _Opened, onnx: Path) -> None:
             raise BadInput(f"{opened.path}: was compiled from another ONNX file than {file}")
 
 
+def _check_weights(opened: _Opened, weights: Path) -> None:
+    known = opened.manifest.weights_file
+    if known is None:
+        raise BadInput(f"{opened.path}: was not compiled with a file of weights; drop --weights")
+    if hash_of(weights) != known.sha256:
+        raise BadInput(f"{opened.path}: was compiled with another file of weights than {weights}")
+
+
 def _case(
     group: Sequence[_Opened],
-    onnx: Path | None,
+    files: Files,
     against: Sequence[str],
     scratch: Path,
     architecture: str | None,
 ) -> Case:
-    first = group[0]
+    first, onnx = group[0], files.onnx
     config = _config(first)
     precision = cast(Precision, first.manifest.precision)  # one of TOLERANCES: checked
-    if config is None or ENGINES["pytorch"].missing() is not None:
-        # Without PyTorch, as on a device, the bundle's own sample has to do.
+    absent = first.manifest.weights_file is not None and files.weights is None
+    if config is None or absent or ENGINES["pytorch"].missing() is not None:
+        # Without PyTorch, as on a device, or without the weights, the bundle's own sample has to do
         name = first.path.stem if onnx is None else onnx.stem
         if onnx is not None:
             onnx = with_fixed_sizes(onnx, first.sample.shape, scratch)
@@ -154,7 +176,7 @@ def _case(
             alpha = models.width_of(config)
             network = dataclasses.replace(network, model=models.name_of(config), alpha=alpha)
     else:
-        network = of_model(config, first.batch, precision, against, scratch)
+        network = of_model(config, first.batch, precision, against, scratch, files.weights)
     ours = [bundle_candidate(opened.path, name, architecture) for opened, name in _named(group)]
     return Case(network, (*ours, *peer_candidates(against, network, architecture)))
 
@@ -182,11 +204,12 @@ def of_model(
     precision: Precision,
     against: Sequence[str],
     scratch: Path,
+    weights: Path | None = None,
 ) -> Network:
     """One of our models, exported to ``scratch`` where an engine among ``against`` wants ONNX."""
     wants_onnx = any(ENGINES[name].needs == "onnx" for name in against)
     path = scratch / f"{models.name_of(config)}-{models.variant_of(config)}-{batch}.onnx"
-    network = from_config(config, batch, precision, path if wants_onnx else None)
+    network = from_config(config, batch, precision, path if wants_onnx else None, weights)
     return dataclasses.replace(network, model=model_name(config))
 
 

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class BenchRequest:
     """What is measured: ``bundles``, or a ``sweep`` of bundles compiled for it, beside ``against``.
 
-    Each of ``threads`` is measured by itself. It happens on this machine, on a device that
-    ``tracker`` has under ``key`` (None: that of the target's file), or with ``count_instructions``
-    on an emulated core. With ``profile`` the layers of one bundle are timed instead. ``json`` is
-    where the results go, ``command`` what they say they were made by.
+    ``onnx`` or ``weights`` is the file that the bundles' network is from. Each of ``threads`` is
+    measured by itself. It happens on this machine, on a device that ``tracker`` has under ``key``
+    (None: that of the target's file), or with ``count_instructions`` on an emulated core. With
+    ``profile`` the layers of one bundle are timed instead. ``json`` is where the results go,
+    ``command`` what they say they were made by.
     """
 
     bundles: tuple[Path, ...]
@@ -30,6 +31,7 @@ class BenchRequest:
     threads: tuple[int, ...] = (1,)
     plan: Plan = field(default_factory=Plan)
     onnx: Path | None = None
+    weights: Path | None = None
     sweep: Sweep | None = None
     profile: bool = False
     tracker: TrackerAddress | None = None
@@ -46,14 +48,18 @@ class BenchRequest:
             raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
         if self.profile and (self.sweep or len(self.bundles) != 1):
             raise BadInput("--profile takes one BUNDLE, and neither --sweep nor --zoo")
-        if self.sweep and (self.bundles or self.onnx):
-            raise BadInput("--sweep and --zoo compile their own bundles; drop BUNDLE and --onnx")
+        if self.sweep and (self.bundles or self.onnx or self.weights):
+            raise BadInput(
+                "--sweep and --zoo compile their own bundles; drop BUNDLE, --onnx and --weights"
+            )
         if not self.sweep and not self.bundles:
             raise BadInput(
                 "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), --sweep or --zoo"
             )
         if self.onnx is not None and not self.onnx.is_file():
             raise BadInput(f"--onnx {self.onnx}: no such file")
+        if self.weights is not None and not self.weights.is_file():
+            raise BadInput(f"--weights {self.weights}: no such file")
         if self.json is not None and not is_writable(self.json):
             raise BadInput(f"--json {self.json}: not a file that can be written")
 

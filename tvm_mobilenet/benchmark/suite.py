@@ -59,7 +59,13 @@ def open_cases(
     """The request's cases, each prepared when its turn comes; files for them go to ``scratch``."""
     if request.sweep is not None:
         return request.sweep.cases(request.against, scratch, progress, architecture)
-    return cases.from_bundles(request.bundles, request.onnx, request.against, scratch, architecture)
+    return cases.from_bundles(
+        request.bundles,
+        cases.Files(request.onnx, request.weights),
+        request.against,
+        scratch,
+        architecture,
+    )
 
 
 def check_measured(results: Results) -> None:

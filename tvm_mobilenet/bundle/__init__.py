@@ -30,8 +30,10 @@ from tvm_mobilenet.bundle.manifest import (
     Layer,
     Manifest,
     Normalisation,
+    Resizing,
     Target,
     TensorInfo,
+    WeightsFile,
 )
 from tvm_mobilenet.bundle.reading import ANY_ARCHITECTURE, Bundle, open_bundle
 from tvm_mobilenet.bundle.writing import check_writable, record_accuracy, write
@@ -49,8 +51,10 @@ __all__ = [
     "Layer",
     "Manifest",
     "Normalisation",
+    "Resizing",
     "Target",
     "TensorInfo",
+    "WeightsFile",
     "check_writable",
     "expected_output_name",
     "is_bundle",

@@ -16,6 +16,7 @@ from tvm_mobilenet import strict
 from tvm_mobilenet.bundle import meaning
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.models.resizing import Resizing
 from tvm_mobilenet.strict import AtLeast
 
 __all__ = [
@@ -25,14 +26,17 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "Normalisation",
+    "Resizing",
     "Target",
     "TensorInfo",
+    "WeightsFile",
     "from_json",
     "to_json",
 ]
 
 # 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
-# channel_order and labels of tensors; 5: name and embedded_weights of the C library, head, accuracy
+# channel_order and labels of tensors; 5: name and embedded_weights of the C library, head,
+# accuracy, resizing of inputs, and weights_file
 FORMAT_VERSION = 5
 
 
@@ -46,7 +50,8 @@ class TensorInfo:
 
     ``normalisation`` is None for an output, for an input that is not an image, and where it is not
     known. ``channel_order``, rgb or bgr, goes with it; the normalisation itself is red first in any
-    case. ``scores`` says what the values of an output are, as scores of classes: logits, softmax
+    case. ``resizing`` is how a picture gets the input's size, None where that is not known.
+    ``scores`` says what the values of an output are, as scores of classes: logits, softmax
     or sigmoid; None where that is not known. ``labels`` are the names of the classes, if any.
     """
 
@@ -56,6 +61,7 @@ class TensorInfo:
     layout: str
     normalisation: Normalisation | None = None
     channel_order: str | None = None
+    resizing: Resizing | None = None
     scores: str | None = None
     labels: tuple[str, ...] = ()
 
@@ -94,18 +100,32 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class WeightsFile:
+    """The checkpoint that the weights of one of our networks are from.
+
+    ``source`` is the program whose names it has, ``implies`` what follows from that for the
+    network, a fact each.
+    """
+
+    name: str
+    sha256: str
+    source: str
+    implies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything known about a bundle without opening its other files.
 
     ``cpu_features`` are the /proc/cpuinfo names the library needs, ``model`` the configuration
     it was built from or the hash of its ONNX file, ``executor`` who runs it (``static``: one
     function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
-    where they are from (``random``, or the ONNX ``file``), ``name`` what the functions of its C
-    library begin with, ``embedded_weights`` whether that holds them, ``head`` what the network ends
-    in (as ``models.heads`` names it, None for that of an ONNX file), ``accuracy`` what
-    ``bundle.record_accuracy`` was given, None where nobody measured it, ``files`` the SHA-256 of
-    every other file. ``bundle.write`` fills in ``parameters_bytes``, ``files`` and ``created``
-    (UTC, ISO 8601).
+    where they are from (``random``, or a ``file``: that of ONNX or ``weights_file``), ``name``
+    what the functions of its C library begin with, ``embedded_weights`` whether that holds them,
+    ``head`` what the network ends in (as ``models.heads`` names it, None for that of an ONNX file),
+    ``accuracy`` what ``bundle.record_accuracy`` was given, None where nobody measured it,
+    ``files`` the SHA-256 of every other file. ``bundle.write`` fills in ``parameters_bytes``,
+    ``files`` and ``created`` (UTC, ISO 8601).
     """
 
     target: Target
@@ -122,6 +142,7 @@ class Manifest:
     embedded_weights: bool = False
     head: str | None = None
     accuracy: Accuracy | None = None
+    weights_file: WeightsFile | None = None
     layers: tuple[Layer, ...] = ()
     parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)

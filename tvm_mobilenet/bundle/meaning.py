@@ -24,6 +24,7 @@ SCORES = ("logits", "softmax", "sigmoid")
 WEIGHTS = ("random", "file")
 MOST_BYTES = 2**62  # sums of some of these still fit a signed 64-bit number
 
+SHA256 = re.compile(r"[0-9a-f]{64}")
 GPU_ARCH = re.compile(r"sm_\d{2,3}[a-z]?")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 TRIPLE = re.compile(r"\w+(-[\w.]+)+")
@@ -53,6 +54,8 @@ def _faults(manifest: Manifest) -> Iterator[str]:
     for tensor in outputs:
         if tensor.normalisation is not None or tensor.channel_order is not None:
             yield f"{tensor.name}: expected no normalisation of an output"
+        if tensor.resizing is not None:
+            yield f"{tensor.name}: expected no resizing of an output"
         of_boxes = manifest.head == "ssd" and len(tensor.shape) == 3
         rank = 3 if of_boxes else 2
         if tensor.labels and (len(tensor.shape) != rank or len(tensor.labels) != tensor.shape[-1]):
@@ -103,6 +106,14 @@ def _tensor_faults(tensor: TensorInfo) -> Iterator[str]:
         fault = tensor.normalisation.fault(channels=shape[at] if 0 <= at < len(shape) else 0)
         if fault is not None:
             yield f"normalisation: {fault}"
+    if tensor.resizing is not None:
+        sizes = dict(zip(tensor.layout, shape, strict=False))
+        if not {"H", "W"} <= sizes.keys():
+            yield f"expected a resizing of images only, got one of {len(shape)} dimensions"
+        else:
+            fault = tensor.resizing.fault(sizes["H"], sizes["W"])
+            if fault is not None:
+                yield f"resizing: {fault}"
     if tensor.channel_order not in (None, *CHANNEL_ORDERS):
         yield f"expected a channel_order of rgb or bgr, got {tensor.channel_order!r}"
 
@@ -131,6 +142,11 @@ def _program_faults(manifest: Manifest) -> Iterator[str]:
         yield f"name: expected a lower-case C identifier, got {manifest.name!r}"
     if manifest.embedded_weights and executor != "static":
         yield f"embedded_weights: expected false for the executor {executor}"
+    file = manifest.weights_file
+    if file is not None and manifest.weights != "file":
+        yield f"weights_file: expected none for weights that are {manifest.weights}"
+    if file is not None and not SHA256.fullmatch(file.sha256):
+        yield f"weights_file.sha256: expected 64 hexadecimal digits, got {file.sha256!r}"
     for name in ("workspace_bytes", "parameters_bytes"):
         size = getattr(manifest, name)
         if not 0 <= size <= MOST_BYTES:

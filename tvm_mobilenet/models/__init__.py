@@ -49,7 +49,8 @@ class ModelEntry:
 
     ``module``, a file of this room, has ``network(config) -> nn.Module``. ``resolution`` is the
     published one; ``widths``: the network takes a width multiplier; ``options``: the fields of
-    MobileNetConfig that make a relative of MobileNetV1.
+    MobileNetConfig that make a relative of MobileNetV1; ``differs``: the fields of NetworkConfig in
+    which implementations of the network differ.
     """
 
     module: str
@@ -57,6 +58,7 @@ class ModelEntry:
     resolution: int = 224
     widths: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
 
 def _v1(summary: str, **options: Any) -> ModelEntry:
@@ -65,6 +67,10 @@ def _v1(summary: str, **options: Any) -> ModelEntry:
 
 def _lite(number: int, resolution: int) -> ModelEntry:
     return ModelEntry("efficientnet", f"EfficientNet-Lite{number}: no squeeze-excite", resolution)
+
+
+def _v3(summary: str) -> ModelEntry:
+    return ModelEntry("mobilenet_v3", summary, widths=True, differs=("batch_norm_epsilon",))
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -79,9 +85,14 @@ MODELS: dict[str, ModelEntry] = {
         padding="tensorflow",
         batch_norm_epsilon=1e-3,
     ),
-    "mobilenet_v2": ModelEntry("mobilenet_v2", "inverted residuals", widths=True),
-    "mobilenet_v3_large": ModelEntry("mobilenet_v3", "squeeze-excite, hard-swish", widths=True),
-    "mobilenet_v3_small": ModelEntry("mobilenet_v3", "the same, smaller", widths=True),
+    "mobilenet_v2": ModelEntry(
+        "mobilenet_v2",
+        "inverted residuals",
+        widths=True,
+        differs=("padding", "channel_rounding", "batch_norm_epsilon"),
+    ),
+    "mobilenet_v3_large": _v3("squeeze-excite, hard-swish"),
+    "mobilenet_v3_small": _v3("the same, smaller"),
     "mobilenetv4_conv_small": ModelEntry("mobilenet_v4", "universal inverted bottlenecks"),
     "mnasnet1_0": ModelEntry("mnasnet", "MNASNet-B1, without squeeze-excite"),
     "efficientnet_b0": ModelEntry("efficientnet", "squeeze-excite, SiLU"),
@@ -147,8 +158,14 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         config = strict.read(NetworkConfig, values)
     except strict.Unexpected as error:
         raise BadInput(f"model option {error}") from None
-    if config.alpha != _FULL_WIDTH and not _entry(config.model).widths:
+    entry = _entry(config.model)
+    if config.alpha != _FULL_WIDTH and not entry.widths:
         raise BadInput(f"{config.model} has one width; drop alpha {config.alpha:g}")
+    plain = NetworkConfig(config.model, config.resolution)
+    for name in ("padding", "channel_rounding", "batch_norm_epsilon"):
+        value = getattr(config, name)
+        if value != getattr(plain, name) and name not in entry.differs:
+            raise BadInput(f"{config.model} has one {name}; drop {name} {value}")
     return config
 
 
@@ -199,8 +216,7 @@ def options_of(config: Config) -> dict[str, Any]:
 
 def normalisation_of(config: Config) -> Normalisation:
     """What the framework whose padding ``config`` has makes of the pixels it trains on."""
-    tensorflow = isinstance(config, MobileNetConfig) and config.padding == "tensorflow"
-    return SYMMETRIC if tensorflow else IMAGENET
+    return SYMMETRIC if config.padding == "tensorflow" else IMAGENET
 
 
 def network_of(config: Config) -> nn.Module:

@@ -12,22 +12,13 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+from tvm_mobilenet.models.stages import Padding
+from tvm_mobilenet.models.stages import make_divisible as make_divisible
 
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]
-
-CHANNEL_DIVISOR = 8
-LEAST_OF_WIDTH = 0.9  # rounding takes away at most a tenth
-
-
-def make_divisible(channels: float) -> int:
-    """The multiple of 8 nearest to ``channels``, but not below 0.9 times that, nor below 8.
-
-    Source: ``_make_divisible`` of TF-Slim's MobileNet, which all later implementations copy.
-    """
-    rounded = int(channels + CHANNEL_DIVISOR / 2) // CHANNEL_DIVISOR * CHANNEL_DIVISOR
-    rounded = max(CHANNEL_DIVISOR, rounded)
-    return rounded if rounded >= LEAST_OF_WIDTH * channels else rounded + CHANNEL_DIVISOR
 
 
 def conv(
@@ -46,6 +37,25 @@ def conv(
 def depthwise(channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """``conv`` with one filter a channel."""
     return conv(channels, channels, kernel, stride, groups=channels)
+
+
+class PaddedAfter(nn.Conv2d):
+    """A 3x3 convolution of stride 2 with zeros below and to the right only.
+
+    TensorFlow pads an input of even size so, and one of odd size on all sides.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(functional.pad(x, (0, 1, 0, 1)))
+
+
+def halving_conv(
+    channels: int, out: int, size: int, groups: int = 1, *, padding: Padding
+) -> nn.Conv2d:
+    """A 3x3 convolution of stride 2 for maps of ``size`` pixels, padded as that framework does."""
+    if padding == "pytorch" or size % 2:
+        return conv(channels, out, 3, 2, groups)
+    return PaddedAfter(channels, out, 3, 2, groups=groups, bias=False)
 
 
 def conv_norm(

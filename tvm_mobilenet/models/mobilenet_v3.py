@@ -16,6 +16,7 @@ from tvm_mobilenet.models.blocks import (
     Activation,
     GlobalPool,
     Members,
+    Norm,
     SqueezeExcite,
     conv,
     conv_norm,
@@ -77,7 +78,8 @@ STEM = 16
 LAST_EXPANSION = 6  # of the last convolution over the last block
 SQUEEZE = 4  # the squeezed layer has a quarter of the expanded channels
 DROPOUT = 0.2
-norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+EPSILON = 1e-3
+MOMENTUM = 0.01
 
 
 def network(config: NetworkConfig) -> nn.Module:
@@ -86,7 +88,7 @@ def network(config: NetworkConfig) -> nn.Module:
     last = LAST_EXPANSION * make_divisible(blocks[-1].channels * config.alpha)
     hidden = make_divisible(hidden * config.alpha)
     return Members(
-        features=nn.Sequential(*_features(blocks, config.alpha, last)),
+        features=nn.Sequential(*_features(blocks, config, last)),
         pool=GlobalPool(),
         classifier=nn.Sequential(
             nn.Linear(last, hidden),
@@ -97,16 +99,18 @@ def network(config: NetworkConfig) -> nn.Module:
     )
 
 
-def _features(blocks: tuple[Block, ...], alpha: float, last: int) -> Iterator[nn.Module]:
-    channels = make_divisible(STEM * alpha)
+def _features(blocks: tuple[Block, ...], config: NetworkConfig, last: int) -> Iterator[nn.Module]:
+    epsilon = config.batch_norm_epsilon or EPSILON
+    norm = partial(nn.BatchNorm2d, eps=epsilon, momentum=MOMENTUM)
+    channels = make_divisible(STEM * config.alpha)
     yield conv_norm(conv(3, channels, 3, 2), nn.Hardswish, norm)
     for block in blocks:
-        yield _bottleneck(channels, block, alpha)
-        channels = make_divisible(block.channels * alpha)
+        yield _bottleneck(channels, block, config.alpha, norm)
+        channels = make_divisible(block.channels * config.alpha)
     yield conv_norm(conv(channels, last), nn.Hardswish, norm)
 
 
-def _bottleneck(channels: int, block: Block, alpha: float) -> nn.Module:
+def _bottleneck(channels: int, block: Block, alpha: float, norm: Norm) -> nn.Module:
     wide, out = make_divisible(block.expanded * alpha), make_divisible(block.channels * alpha)
     members: list[nn.Module] = []
     if wide != channels:

@@ -6,13 +6,16 @@ Nothing heavy is imported here, so that the command line can use it at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tvm_mobilenet import strict
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.heads import EMBEDDING_SIZE, FEATURE_STRIDES, Head
-from tvm_mobilenet.models.stages import IMAGE_CHANNELS, TRUNK_STRIDE
+from tvm_mobilenet.models.stages import IMAGE_CHANNELS, TRUNK_STRIDE, Padding
 from tvm_mobilenet.strict import Above, AtLeast, AtMost, Count
+
+# of widths, to multiples of 8: as TF-Slim and PyTorch do, or as Keras, which rounds down before
+Rounding = Literal["eights", "down_eights"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class NetworkConfig:
 
     ``model`` is a name in ``models.MODELS``, ``alpha`` the width multiplier where the network has
     one, ``head`` what it ends in (``models.heads``), ``embedding_size`` for that head, ``seed``
-    chooses the random weights. Raises BadInput for a value outside the bounds.
+    chooses the random weights. ``padding``, ``channel_rounding`` and ``batch_norm_epsilon`` (None:
+    the network's own) are for weights of implementations that differ in them;
+    ``ModelEntry.differs`` says where. Raises BadInput for a value outside the bounds.
     """
 
     model: str
@@ -31,6 +36,9 @@ class NetworkConfig:
     seed: Annotated[int, AtLeast(0)] = 0
     head: Head = "classes"
     embedding_size: Count = EMBEDDING_SIZE
+    padding: Padding = "pytorch"
+    channel_rounding: Rounding = "eights"
+    batch_norm_epsilon: Annotated[float, Above(0), AtMost(1)] | None = None
 
     def __post_init__(self) -> None:
         try:

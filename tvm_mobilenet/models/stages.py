@@ -20,6 +20,9 @@ from tvm_mobilenet.strict import Above, AtLeast, AtMost, Count
 Kind = Literal["separable", "full_convolution", "shallow"]
 Activation = Literal["relu", "relu6"]
 Padding = Literal["pytorch", "tensorflow"]
+# how a width multiplier's channels become whole: down, and TF-Slim's never below 8; timm's to
+# multiples of 8
+ChannelRounding = Literal["down", "down_to_8", "eights"]
 Op = Literal["conv3x3", "depthwise3x3", "pointwise", "fully_connected"]
 
 IMAGE_CHANNELS = 3
@@ -28,6 +31,8 @@ STEM_STRIDE = 2
 TRUNK_STRIDE = 32  # the stem and four of the blocks halve the image
 # alpha that was computed (0.35 - 0.1) may land one rounding below the channel count that is meant
 CHANNEL_TOLERANCE = 1e-9
+CHANNEL_DIVISOR = 8
+LEAST_OF_WIDTH = 0.9  # rounding to eights takes away at most a tenth
 
 
 class Block(NamedTuple):
@@ -73,6 +78,7 @@ class MobileNetConfig:
     batch_norm_epsilon: Annotated[float, Above(0), AtMost(1)] = 1e-5
     head: Head = "classes"
     embedding_size: Count = EMBEDDING_SIZE
+    channel_rounding: ChannelRounding = "down"
 
     def __post_init__(self) -> None:
         try:
@@ -155,9 +161,22 @@ class Layer:
         return self.weights * self.out_size**2
 
 
-def channels(base: int, alpha: float) -> int:
-    """``int(base * alpha)`` as the paper and Keras round it, but at least 1."""
-    return max(1, math.floor(base * alpha + CHANNEL_TOLERANCE))
+def channels(base: int, alpha: float, rounding: ChannelRounding = "down") -> int:
+    """``int(base * alpha)`` as the paper and Keras round it, but at least 1; or as others do."""
+    if rounding == "eights":
+        return make_divisible(base * alpha)
+    least = CHANNEL_DIVISOR if rounding == "down_to_8" else 1
+    return max(least, math.floor(base * alpha + CHANNEL_TOLERANCE))
+
+
+def make_divisible(channels: float) -> int:
+    """The multiple of 8 nearest to ``channels``, but not below 0.9 times that, nor below 8.
+
+    Source: ``_make_divisible`` of TF-Slim's MobileNet, which all later implementations copy.
+    """
+    rounded = int(channels + CHANNEL_DIVISOR / 2) // CHANNEL_DIVISOR * CHANNEL_DIVISOR
+    rounded = max(CHANNEL_DIVISOR, rounded)
+    return rounded if rounded >= LEAST_OF_WIDTH * channels else rounded + CHANNEL_DIVISOR
 
 
 def blocks(config: MobileNetConfig) -> tuple[Block, ...]:
@@ -193,12 +212,12 @@ def feature_layers(config: MobileNetConfig) -> dict[int, str]:
 
 def _whole_trunk(config: MobileNetConfig) -> Iterator[tuple[Layer, int]]:
     """Stem and blocks in order, each layer with the stride of its output to the image."""
-    width = channels(STEM_CHANNELS, config.alpha)
+    width = channels(STEM_CHANNELS, config.alpha, config.channel_rounding)
     stem = Layer("stem", "conv3x3", IMAGE_CHANNELS, width, STEM_STRIDE, config.resolution)
     size, stride = stem.out_size, STEM_STRIDE
     yield stem, stride
     for number, block in enumerate(blocks(config), start=1):
-        out = channels(block.channels, config.alpha)
+        out = channels(block.channels, config.alpha, config.channel_rounding)
         stride *= block.stride
         if config.kind == "full_convolution":
             last = Layer(f"block{number}_conv", "conv3x3", width, out, block.stride, size)

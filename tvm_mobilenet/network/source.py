@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import models, tvm_runtime
+from tvm_mobilenet import models, tvm_runtime, weights
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.heads import Outputs, outputs_of
 from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.models.resizing import Resizing, ResizingFlags
 from tvm_mobilenet.network import cleaning, export_cache, onnx_export, operators, signature
 from tvm_mobilenet.network.outputs import Scores, scores_of
 from tvm_mobilenet.network.signature import IMAGE_RANK, InputTensor, Sizes
 from tvm_mobilenet.network.torch_process import TorchProcess
+from tvm_mobilenet.weights import Trained
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +48,9 @@ class Source:
     name its classes, empty where nobody said. ``head`` and ``outputs`` are as in ``models.heads``,
     None for a file, whose graph alone says what its outputs are.
     ``reference`` says what is right, ``reference_name`` by what; ``apart``: in a process of its
-    own, while this one goes on. ``half``: the reference computes in float16.
+    own, while this one goes on. ``half``: the reference computes in float16. ``trained`` is what
+    the weights of a network of ours were read from, ``resizing`` how a picture gets the size of its
+    images, each None where that is not known.
     """
 
     title: str
@@ -62,6 +67,8 @@ class Source:
     outputs: Outputs | None = None
     apart: bool = False
     half: bool = False
+    trained: Trained | None = None
+    resizing: Resizing | None = None
 
     @property
     def image(self) -> InputTensor:
@@ -86,6 +93,12 @@ class Source:
             raise BadInput(f"{self.title}: {fault}")
         return replace(self, normalisation=normalisation, bgr=bgr)
 
+    def resized(self, flags: ResizingFlags) -> Source:
+        """The same, with what was said of how a picture is resized. Raises BadInput."""
+        image = self.image
+        sizes = dict(zip(image.layout, image.shape, strict=True))
+        return replace(self, resizing=flags.over(self.resizing, sizes["H"], sizes["W"]))
+
     def labelled(self, labels: Sequence[str]) -> Source:
         """The same, with a name for each of its classes."""
         return replace(self, labels=tuple(labels))
@@ -105,7 +118,8 @@ class NetworkSpec:
     """Which network: one of ours by its variant, or, where ``onnx`` is given, that file's.
 
     None is what nobody said. ``shapes`` are shapes of the file's inputs, by name. ``options`` are
-    further fields of our network's configuration, such as its head.
+    further fields of our network's configuration, such as its head. ``weights`` is a file of
+    weights for one of ours, which then says its width where nobody did.
     """
 
     model: str | None = None
@@ -115,6 +129,7 @@ class NetworkSpec:
     onnx: Path | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Path | None = None
 
     @property
     def name(self) -> str:
@@ -127,7 +142,22 @@ class NetworkSpec:
         batch = "" if self.batch in (None, 1) else f"-b{self.batch}"
         if self.onnx is not None:
             return f"{self.onnx.stem}{batch}"
-        return f"{self.name}-{models.variant_of(self._config())}{batch}"
+        return f"{self.name}-{models.variant_of(self.config)}{batch}"
+
+    @property
+    def config(self) -> models.Config:
+        """The configuration of one of ours. Raises BadInput where there is none."""
+        if self.trained is not None:
+            return self.trained.config
+        return models.config_from(self.name, self.alpha or 1.0, self.resolution, **self.options)
+
+    @functools.cached_property
+    def trained(self) -> Trained | None:
+        """The weights in ``weights``, read once. Raises BadInput as that does."""
+        if self.weights is None or self.onnx is not None:
+            return None
+        size = {"alpha": self.alpha, "resolution": self.resolution}
+        return weights.read(self.weights, self.name, **size, **self.options)
 
     def check(self) -> None:
         """Raise BadInput, before any work, for a file or a variant that there is not.
@@ -139,9 +169,15 @@ class NetworkSpec:
                 raise BadInput(
                     "--input-shape is for --onnx; --batch and --resolution say it for --model"
                 )
-            self._config()
+            models.config_from(self.name, self.alpha or 1.0, self.resolution, **self.options)
+            _ = self.config
             return
-        of_models = {"--model": self.model, "--alpha": self.alpha, "--resolution": self.resolution}
+        of_models = {
+            "--model": self.model,
+            "--alpha": self.alpha,
+            "--resolution": self.resolution,
+            "--weights": self.weights,
+        }
         ignored = [flag for flag, value in of_models.items() if value is not None]
         ignored += [HEAD_FLAGS[name] for name in self.options]
         if ignored:
@@ -153,10 +189,9 @@ class NetworkSpec:
         """Export or read the network. Raises BadInput and RunFailed as that does."""
         if self.onnx is not None:
             return from_onnx(self.onnx, Sizes(self.batch, self.shapes))
-        return from_config(self._config(), self.batch or 1)
-
-    def _config(self) -> models.Config:
-        return models.config_from(self.name, self.alpha or 1.0, self.resolution, **self.options)
+        if self.trained is not None:
+            return from_weights(self.trained, self.batch or 1)
+        return from_config(self.config, self.batch or 1)
 
 
 def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
@@ -164,22 +199,38 @@ def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
+def from_weights(trained: Trained, batch: int = 1) -> Source:
+    """One of our models with the weights of a file, as ``from_config``."""
+    return replace(
+        from_config(trained.config, batch, state=trained.state),
+        normalisation=trained.recipe.normalisation,
+        resizing=trained.recipe.resizing,
+        weights="file",
+        trained=trained,
+    )
+
+
 def from_config(
-    config: models.Config, batch: int = 1, process: TorchProcess | None = None
+    config: models.Config,
+    batch: int = 1,
+    process: TorchProcess | None = None,
+    state: Mapping[str, Array] | None = None,
 ) -> Source:
     """One of our models, exported. Raises RunFailed where the export differs from PyTorch.
 
-    PyTorch runs in ``process``, or in one of its own, which goes with the source's ``reference``.
+    ``state`` is its state dict, None for its random weights. PyTorch runs in ``process``, or in one
+    of its own, which goes with the source's ``reference``.
     """
     shape = (batch, *config.input_shape)
-    kept = export_cache.read(config, shape)
-    network = (process or TorchProcess()).open(config, sample_of(shape), export=kept is None)
+    kept = export_cache.read(config, shape, state)
+    pytorch = process or TorchProcess()
+    network = pytorch.open(config, sample_of(shape), state, export=kept is None)
     tvm_runtime.compiler()  # imported meanwhile
     import onnx
 
     model = kept or network.onnx()
     if kept is None:
-        export_cache.keep(config, shape, model)
+        export_cache.keep(config, shape, model, state)
     exported = onnx.load_model_from_string(model)
     title = f"{models.name_of(config)} {models.variant_of(config)}"
     return Source(

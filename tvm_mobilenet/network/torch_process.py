@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,21 @@ class TorchProcess:
     def pid(self) -> int:
         return self._child.pid
 
-    def open(self, config: models.Config, sample: Array, *, export: bool = True) -> TorchNetwork:
+    def open(
+        self,
+        config: models.Config,
+        sample: Array,
+        state: Mapping[str, Array] | None = None,
+        *,
+        export: bool = True,
+    ) -> TorchNetwork:
         """Have it build the network of ``config`` and export it for the shape of ``sample``.
 
-        ``sample`` is also what the export is verified on. Returns at once; what the process is
+        ``state`` is its state dict, None for its random weights; ``sample`` is also what the export
+        is verified on. Returns at once; what the process is
         asked next waits for it. Without ``export`` the network is only run.
         """
-        self._child.send(Open(config, sample if export else None))
+        self._child.send(Open(config, state, sample if export else None))
         self._opened += 1
         return TorchNetwork(self, self._opened - 1)
 
@@ -97,6 +106,7 @@ class Open:
     """Asks for a network; ``sample`` is None where it is not to be exported."""
 
     config: models.Config
+    state: Mapping[str, Array] | None
     sample: Array | None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, weights
 from tvm_mobilenet.errors import TvmMobilenetError
 from tvm_mobilenet.network import onnx_export
 from tvm_mobilenet.network.torch_process import Open
@@ -22,7 +22,7 @@ def serve() -> None:
     while True:
         asked = pipe.recv()
         if isinstance(asked, Open):
-            networks.append(models.build(asked.config))
+            networks.append(_build(asked))
             if asked.sample is not None:
                 pipe.send(_export(networks[-1], asked.sample))
             continue
@@ -30,6 +30,12 @@ def serve() -> None:
             result = networks[asked.index](torch.from_numpy(asked.x))
         outputs = result if isinstance(result, tuple) else (result,)
         pipe.send(tuple(output.numpy() for output in outputs))
+
+
+def _build(asked: Open) -> torch.nn.Module:
+    if asked.state is None:
+        return models.build(asked.config)
+    return weights.build(asked.config, asked.state)
 
 
 def _export(network: torch.nn.Module, sample: NDArray[np.float32]) -> bytes | TvmMobilenetError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,13 @@ from tvm_mobilenet.bundle.layout import describe_array
 from tvm_mobilenet.bundle.manifest import TensorInfo
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.normalisation import PIXEL_SCALE, Normalisation, of_flags
+from tvm_mobilenet.models.resizing import ResizingFlags
+from tvm_mobilenet.runtime.resize import resize
 
-# ImageNet's usual evaluation crop: the middle 224 of 256
-CROP_FRACTION = 0.875
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AS_THE_BUNDLE_SAYS = ResizingFlags()
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,16 @@ def pixels_of_flags(
     return None if given is None else Pixels(given, order == "bgr")
 
 
-def read(path: Path, expected: TensorInfo, pixels: Pixels | None = None) -> NDArray[Any]:
+def read(
+    path: Path,
+    expected: TensorInfo,
+    pixels: Pixels | None = None,
+    resizing: ResizingFlags = AS_THE_BUNDLE_SAYS,
+) -> NDArray[Any]:
     """The picture in ``path`` as an array of the input ``expected``: one image of 3 channels.
 
-    The shorter side is resized (bilinear) so that the H x W crop in the middle takes 7/8 of it;
-    then ``pixels``, without them the bundle's. Raises BadInput for a file that is no picture,
+    It is resized as the bundle says, or the usual way where it does not, but for what ``resizing``
+    says; then ``pixels``, without them the bundle's. Raises BadInput for a file that is no picture,
     a network that takes none or whose normalisation is not known, and where Pillow is not
     installed.
     """
@@ -66,13 +75,16 @@ def read(path: Path, expected: TensorInfo, pixels: Pixels | None = None) -> NDAr
     fault = pixels.normalisation.fault(channels=3)
     if fault is not None:
         raise BadInput(f"--mean, --std, --scale: {fault}")
-    values = normalise(_crop(path, sizes["H"], sizes["W"]), pixels)
+    how = resizing.over(expected.resizing, sizes["H"], sizes["W"])
+    values = normalise(resize(_open(path), how, sizes["H"], sizes["W"]), pixels)
     if expected.layout == "NCHW":
         values = values.transpose(2, 0, 1)
     return np.ascontiguousarray(values[np.newaxis]).astype(expected.dtype)
 
 
-def normalise(picture: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.float32]:
+def normalise(
+    picture: NDArray[np.uint8] | NDArray[np.float32], pixels: Pixels
+) -> NDArray[np.float32]:
     """A picture in RGB, shape (H, W, 3), 0 to 255, as input values of that shape."""
     how = pixels.normalisation
     mean, std = np.array(how.mean, np.float32), np.array(how.std, np.float32)
@@ -80,8 +92,8 @@ def normalise(picture: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.float32]
     return values[..., ::-1] if pixels.bgr else values
 
 
-def _crop(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """The middle of the picture in RGB, shape (height, width, 3)."""
+def _open(path: Path) -> Image:
+    """The picture in RGB, the way up that its camera says."""
     try:
         from PIL import Image, ImageOps
     except ImportError:
@@ -91,11 +103,6 @@ def _crop(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         ) from None
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+            return ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"--input {path}: not a picture that can be read: {error}") from error
-    zoom = max(height / picture.height, width / picture.width) / CROP_FRACTION
-    size = (round(picture.width * zoom), round(picture.height * zoom))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    picture = picture.resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(picture.crop((left, top, left + width, top + height)), np.uint8)

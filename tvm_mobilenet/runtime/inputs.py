@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet.bundle.manifest import TensorInfo
 from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet.models.resizing import ResizingFlags
 from tvm_mobilenet.runtime import image
 from tvm_mobilenet.runtime.image import Pixels
 from tvm_mobilenet.runtime.session import mismatch
@@ -25,7 +26,10 @@ def is_array(path: Path) -> bool:
 
 
 def read_inputs(
-    path: Path, expected: Sequence[TensorInfo], pixels: Pixels | None
+    path: Path,
+    expected: Sequence[TensorInfo],
+    pixels: Pixels | None,
+    resizing: ResizingFlags = image.AS_THE_BUNDLE_SAYS,
 ) -> tuple[NDArray[Any], ...]:
     """The array in a .npy, those in a .npz by name, or a picture, checked against ``expected``.
 
@@ -40,7 +44,7 @@ def read_inputs(
             f"arrays {names}"
         )
     if not is_array(path):
-        return (image.read(path, expected[0], pixels),)
+        return (image.read(path, expected[0], pixels, resizing),)
     try:
         x: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -37,6 +37,8 @@ class Networks:
         self.network.check()
         if self.sweep and self.network.onnx is not None:
             raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
+        if self.sweep and self.network.weights is not None:
+            raise BadInput("--sweep tunes several widths; the file of --weights has one, drop it")
         if self.sweep and not models.MODELS[self.network.name].widths:
             raise BadInput(f"--sweep tunes several widths; {self.network.name} has one width")
 

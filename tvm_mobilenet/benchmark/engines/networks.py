@@ -27,8 +27,9 @@ class Network:
     """One network with one batch size. ``input`` is (N, C, H, W), float32.
 
     ``config`` and ``onnx`` are the forms that engines load (None where there is no such form),
-    ``expected`` the outputs of ``reference`` for ``input``. ``alpha`` is None for a network of one
-    width and for an ONNX file.
+    ``expected`` the outputs of ``reference`` for ``input``. ``weights`` is the file that ``config``
+    has its weights from, None for random ones. ``alpha`` is None for a network of one width and for
+    an ONNX file.
     """
 
     model: str
@@ -41,17 +42,23 @@ class Network:
     input: Array
     expected: tuple[Array, ...]
     reference: str
+    weights: Path | None = None
 
 
 def from_config(
-    config: models.Config, batch: int, precision: Precision, onnx_path: Path | None
+    config: models.Config,
+    batch: int,
+    precision: Precision,
+    onnx_path: Path | None,
+    weights: Path | None = None,
 ) -> Network:
     """One of our models: PyTorch's outputs for a seeded input, and its ONNX export.
 
-    The export goes to ``onnx_path``; None where no engine wants it. Raises RunFailed where the
+    Its weights are those in the file ``weights``, or random. The export goes to ``onnx_path``; None
+    where no engine wants it. Raises RunFailed where the
     export does not agree with PyTorch.
     """
-    x, expected = processes.call(_run_pytorch, config, batch, onnx_path)
+    x, expected = processes.call(_run_pytorch, config, batch, onnx_path, weights)
     return Network(
         model=models.name_of(config),
         alpha=models.width_of(config),
@@ -63,6 +70,7 @@ def from_config(
         input=x,
         expected=expected,
         reference="pytorch",
+        weights=weights,
     )
 
 
@@ -121,14 +129,15 @@ def _fix_sizes(path: Path, shape: tuple[int, ...], folder: Path) -> Path:
 
 
 def _run_pytorch(
-    config: models.Config, batch: int, onnx_path: Path | None
+    config: models.Config, batch: int, onnx_path: Path | None, weights: Path | None
 ) -> tuple[Array, tuple[Array, ...]]:
     import torch
 
     from tvm_mobilenet.benchmark.engines.pytorch import as_list
     from tvm_mobilenet.network import onnx_export
+    from tvm_mobilenet.weights import rebuild
 
-    module = models.build(config)
+    module = models.build(config) if weights is None else rebuild(weights, config)
     shape = (batch, *config.input_shape)
     x = np.random.default_rng(INPUT_SEED).standard_normal(shape, dtype=np.float32)
     if onnx_path is not None:

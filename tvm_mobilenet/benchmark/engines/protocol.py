@@ -26,13 +26,15 @@ class Job:
     """The network in the forms that engines load, and the threads they may use.
 
     ``bundle`` is a bundle's path, ``config`` the fields of a ``models.Config``, ``onnx`` an ONNX
-    file with the same weights. A form that does not exist for this network is None.
+    file with the same weights, ``weights`` the file that ``config`` has its weights from, None for
+    random ones. A form that does not exist for this network is None.
     """
 
     threads: int
     bundle: Path | None = None
     config: dict[str, Any] | None = None
     onnx: Path | None = None
+    weights: Path | None = None
 
 
 class Engine(Protocol):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, weights
 from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
 
 if TYPE_CHECKING:
@@ -29,14 +29,20 @@ class PyTorch:
     def __init__(self, job: Job) -> None:
         if job.config is None:
             raise EngineUnavailable(
-                "needs one of our models; this bundle was compiled from an ONNX file"
+                "needs one of our models; this bundle was compiled from an ONNX file, or from one "
+                "of weights: pass --weights FILE"
             )
         self._config = models.from_dict(job.config)
         self._threads = job.threads
+        self._weights = job.weights
 
     def load(self) -> None:
         torch.set_num_threads(self._threads)
-        self._module: Callable[..., Any] = models.build(self._config)
+        self._module: Callable[..., Any] = (
+            models.build(self._config)
+            if self._weights is None
+            else weights.rebuild(self._weights, self._config)
+        )
 
     def set_input(self, x: Array) -> None:
         self._input = torch.from_numpy(x)

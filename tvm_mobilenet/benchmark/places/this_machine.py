@@ -63,7 +63,7 @@ class ProcessOpener:
     @contextmanager
     def open(self, candidate: Candidate, network: Network, threads: int) -> Iterator[LocalEngine]:
         """As ``Opener.open``."""
-        job = Job(threads, candidate.bundle, network.config, network.onnx)
+        job = Job(threads, candidate.bundle, network.config, network.onnx, network.weights)
         reason = candidate.entry.missing() or _explain_lack(candidate, job)
         if reason is not None:
             raise BadInput(reason)
@@ -106,5 +106,8 @@ def _explain_lack(candidate: Candidate, job: Job) -> str | None:
     if getattr(job, candidate.entry.needs) is not None:
         return None
     if candidate.entry.needs == "onnx":
-        return "there is no ONNX file of this network: pass --onnx FILE"
-    return "this bundle was compiled from an ONNX file, and PyTorch needs one of our models"
+        return "there is no ONNX file of this network: pass --onnx FILE, or its --weights FILE"
+    return (
+        "PyTorch needs one of our models, and this bundle was compiled from an ONNX file, or from "
+        "one of weights: pass --weights FILE"
+    )
