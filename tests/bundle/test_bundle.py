@@ -309,7 +309,8 @@ def test_arrays_other_than_the_manifests_are_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tiny", "tiny.tar"])
 def test_an_accuracy_is_recorded_and_nothing_else_changes(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    before = tiny_bundle.write(path)
+    below = {"lib/libtiny.so": b"not a library", "lib/cmake/tiny/tinyConfig.cmake": b"# none\n"}
+    before = tiny_bundle.write(path, package=below)
     found = bundle.Accuracy(354, 360, "digits test set")
     bundle.record_accuracy(path, found)
     with bundle.open_bundle(path) as opened:

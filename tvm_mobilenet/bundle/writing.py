@@ -122,8 +122,9 @@ def record_accuracy(path: str | Path, accuracy: Accuracy) -> None:
     if fault is not None:
         raise BadInput(f"{path}: accuracy: {fault}")
     with open_bundle(path, ANY_ARCHITECTURE) as bundle, _beside(path) as folder:
-        for name in bundle.manifest.files:
-            shutil.copyfile(bundle.folder / name, folder / name)
+        # the library first, for its other name to share its place
+        for name in sorted(bundle.manifest.files, key=lambda name: (name != LIBRARY, name)):
+            _put(folder / name, (bundle.folder / name).read_bytes())
         manifest = dataclasses.replace(bundle.manifest, accuracy=accuracy)
         (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
         _replace(path, _pack(folder) if path.suffix == ".tar" else folder)
