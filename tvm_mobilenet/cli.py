@@ -178,7 +178,7 @@ def add_head_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) ->
         type=positive_int,
         metavar="N",
         help="classes or attributes told apart; for ssd with the background, which is the first "
-        "(default: 1000; for ssd 91)",
+        "(default: 1000, or those of --weights; for ssd 91)",
     )
     parser.add_argument(
         "--embedding-size",

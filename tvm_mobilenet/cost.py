@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=cli.resolution,
         help="input size; a multiple of 32 for MobileNetV1 (the published one)",
     )
-    cli.add_head_flags(parser)
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="take the variant from this file of weights"
     )
+    cli.add_head_flags(parser)
     parser.add_argument(
         "--paper",
         action="store_true",
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     # checked even with --paper, where it would go unnoticed otherwise
-    config = _config(args.model, args.alpha, args.resolution, cli.head_options(args), args.weights)
+    options = cli.head_options(args)
+    config = _config(args.model, args.alpha, args.resolution, options, args.weights)
     if args.paper and config != models.config_from(models.DEFAULT_MODEL):
         raise BadInput("--paper prints its own variants; drop --model, --alpha and the like")
     if args.json:
@@ -88,7 +89,7 @@ def _config(
     model: str,
     alpha: float | None,
     resolution: int | None,
-    options: Mapping[str, str | int],
+    options: Mapping[str, Any],
     file: Path | None,
 ) -> models.Config:
     if file is None:

@@ -17,6 +17,7 @@ from support.torch_networks import TimmV1, TimmV2, TorchvisionV2
 from torch import nn
 
 from tvm_mobilenet import models, weights
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.normalisation import IMAGENET
 from tvm_mobilenet.models.resizing import Resizing
 from tvm_mobilenet.weights.reading import read_here
@@ -101,6 +102,28 @@ def test_wrapped(wrapping: str, tmp_path: Path) -> None:
         network = network.half().float()
     torch.save(WRAPPED[wrapping](network.state_dict()), tmp_path / "w.pth")
     check(tmp_path / "w.pth", network, "mobilenet_v2")
+
+
+@pytest.mark.parametrize("head", ["attributes", "embedding", "features"])
+def test_other_heads_take_what_they_need(head: str, tmp_path: Path) -> None:
+    network = trained(TorchvisionV2(0.35, 7))
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    size = {"embedding_size": 7} if head == "embedding" else {}
+    read = read_here(tmp_path / "w.pth", "mobilenet_v2", resolution=SIZE, head=head, **size)
+    assert (read.config.head, read.config.alpha) == (head, 0.35)
+    images = torch.from_numpy(np.random.default_rng(5).standard_normal((1, 3, SIZE, SIZE))).float()
+    with torch.inference_mode():
+        found = weights.build(read.config, read.state)(images)
+        classes, maps = network(images), network.get_submodule("features")(images)
+    if head == "features":
+        expected, found = maps, found[-1]
+    elif head == "attributes":
+        expected = classes.sigmoid()
+    else:
+        expected = classes / classes.norm()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(BadInput, match="for trunks and classifiers, not for ssd"):
+        read_here(tmp_path / "w.pth", "mobilenet_v2", head="ssd")
 
 
 def test_safetensors_and_what_lies_beside_them(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ class NetworkConfig:
     ``model`` is a name in ``models.MODELS``, ``alpha`` the width multiplier where the network has
     one, ``head`` what it ends in (``models.heads``), ``embedding_size`` for that head, ``seed``
     chooses the random weights. ``padding``, ``channel_rounding`` and ``batch_norm_epsilon`` (None:
-    the network's own) are for weights of implementations that differ in them;
-    ``ModelEntry.differs`` says where. Raises BadInput for a value outside the bounds.
+    the network's own) are for weights of implementations that differ in them, as
+    ``ModelEntry.differs`` says. Raises BadInput for a value outside the bounds.
     """
 
     model: str
@@ -34,11 +34,11 @@ class NetworkConfig:
     alpha: Annotated[float, Above(0), AtMost(2)] = 1.0
     num_classes: Count = 1000
     seed: Annotated[int, AtLeast(0)] = 0
-    head: Head = "classes"
-    embedding_size: Count = EMBEDDING_SIZE
     padding: Padding = "pytorch"
     channel_rounding: Rounding = "eights"
     batch_norm_epsilon: Annotated[float, Above(0), AtMost(1)] | None = None
+    head: Head = "classes"
+    embedding_size: Count = EMBEDDING_SIZE
 
     def __post_init__(self) -> None:
         try:

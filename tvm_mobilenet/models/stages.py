@@ -76,9 +76,9 @@ class MobileNetConfig:
     feature_strides: tuple[int, ...] = ()
     seed: Annotated[int, AtLeast(0)] = 0
     batch_norm_epsilon: Annotated[float, Above(0), AtMost(1)] = 1e-5
+    channel_rounding: ChannelRounding = "down"
     head: Head = "classes"
     embedding_size: Count = EMBEDDING_SIZE
-    channel_rounding: ChannelRounding = "down"
 
     def __post_init__(self) -> None:
         try:

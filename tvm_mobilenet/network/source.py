@@ -119,7 +119,7 @@ class NetworkSpec:
 
     None is what nobody said. ``shapes`` are shapes of the file's inputs, by name. ``options`` are
     further fields of our network's configuration, such as its head. ``weights`` is a file of
-    weights for one of ours, which then says its width where nobody did.
+    weights for one of ours, which then says its width and its classes where nobody did.
     """
 
     model: str | None = None
@@ -156,8 +156,8 @@ class NetworkSpec:
         """The weights in ``weights``, read once. Raises BadInput as that does."""
         if self.weights is None or self.onnx is not None:
             return None
-        size = {"alpha": self.alpha, "resolution": self.resolution}
-        return weights.read(self.weights, self.name, **size, **self.options)
+        given = {"alpha": self.alpha, "resolution": self.resolution, **self.options}
+        return weights.read(self.weights, self.name, **given)
 
     def check(self) -> None:
         """Raise BadInput, before any work, for a file or a variant that there is not.

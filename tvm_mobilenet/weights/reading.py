@@ -34,7 +34,8 @@ READERS: dict[str, Callable[[Path], Tensors]] = {
     ".npz": tensorflow_files.read_npz,
 }
 # fields of the configuration that say what a network ends in
-ENDS = ("embedding_size", "feature_strides", "head")
+ENDS = ("feature_strides", "head", "embedding_size")
+WITHOUT_CLASSES = ("embedding", "features")
 # what is hashed of a checkpoint of several files
 SHARDS = ".data-*"
 
@@ -81,9 +82,10 @@ def read(path: Path, model: str, **given: Any) -> Trained:
     """The weights in a file for a name in MODELS, in a process of its own.
 
     ``given`` are fields of the configuration that somebody asked for; those that are None, or left
-    out, follow from the file. A network that ends in feature maps needs the trunk alone. Raises
-    BadInput for a file that is none of a kind that is known, does not fit the network or
-    contradicts ``given``; the line names the tensor.
+    out, follow from the file. A network that ends in feature maps needs the trunk alone, one
+    that ends in an embedding has the classifier's layer for it. Raises BadInput for a file that is
+    none of a kind that is known, does not fit the network or contradicts ``given``; the line names
+    the tensor.
     """
     if not path.is_file():
         raise BadInput(f"weights {path}: no such file")
@@ -126,12 +128,15 @@ def read_here(path: Path, model: str, **given: Any) -> Trained:
     where = f"weights {path}"
     tensors = READERS[path.suffix.lower()](path)
     said = {name: value for name, value in given.items() if value is not None}
-    # a file is of a whole network, of which another end than classes may need a part
     end = {name: said.pop(name) for name in ENDS if name in said}
+    head = end.get("head", "classes")
+    if head == "ssd":
+        raise BadInput(f"{where}: weights are read for trunks and classifiers, not for ssd")
+    if head == "embedding" and "embedding_size" in end:  # its layer is called a classifier
+        said["num_classes"] = end["embedding_size"]
     fitting = matching.fit(where, tensors, model, said)
-    config, source = fitting.config, fitting.source.name
-    if end:
-        config = models.from_dict({**asdict(config), **end})
+    source = fitting.source.name
+    config = _ended(fitting.config, head, end)
     needed = matching.names_in(config)
     state = matching.take(where, tensors, fitting, needed)
     absent = needed - state.keys()
@@ -147,8 +152,20 @@ def read_here(path: Path, model: str, **given: Any) -> Trained:
         path.name,
         hash_of(path),
         source,
-        tuple(_facts(fitting, tensors.part)),
+        tuple(_facts(fitting, head, tensors.part)),
     )
+
+
+def _ended(config: models.Config, head: str, end: Mapping[str, Any]) -> models.Config:
+    """The configuration of a whole network, which a file is of, with another end."""
+    if not end:
+        return config
+    values = {**asdict(config), **end}
+    if head == "embedding":
+        values["embedding_size"] = config.num_classes
+    if head in WITHOUT_CLASSES:
+        del values["num_classes"]
+    return models.from_dict(values)
 
 
 def hash_of(path: Path) -> str:
@@ -160,12 +177,12 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _facts(fitting: Fitting, part: str | None) -> list[str]:
+def _facts(fitting: Fitting, head: str, part: str | None) -> list[str]:
     config = fitting.config
     width = models.width_of(config)
     facts = [] if part is None else [f"its {part}"]
     facts += [] if width is None else [f"alpha {width:g}"]
-    facts.append(f"{config.num_classes} classes")
+    facts += [] if head in WITHOUT_CLASSES else [f"{config.num_classes} classes"]
     facts.append(PADDINGS[config.padding])
     activation = getattr(config, "activation", None)
     if activation is not None:
