@@ -69,6 +69,7 @@ def report(args: argparse.Namespace) -> int:
         args.batch,
         args.onnx,
         dict(args.input_shape),
+        cli.head_options(args),
         weights=args.weights,
     )
     console = Console(width=None if sys.stdout.isatty() else WIDTH)

@@ -77,6 +77,7 @@ def body(args: argparse.Namespace) -> int:
         args.batch,
         args.onnx,
         dict(args.input_shape),
+        cli.head_options(args),
         weights=args.weights,
     )
     if args.endurance:

@@ -3,7 +3,8 @@
 The seven products of a tile (rows x columns of pixels by channel vectors, in registers over the
 reduction) are left in a scratch that stays in L1; then their sums make four tiles of the output.
 The weights of a panel's seven products lie in reading order and are read for every tile, so the
-panels are the outer loop.
+panels are the outer loop. The sixteen products of Winograd's algorithm and the 2x2 outputs that
+their sums make are scheduled alike.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Activations stay in the blocked layout from the first convolution to the last, t
 squeeze-excite, pooling, resizing and channels that change their place. Every tensor gets the halo
 that its consumers' padding needs, so no kernel pads its input; the first convolution reads the
 plain image. A large 1x1 convolution after a depthwise one is computed by Strassen's
-algorithm, or fused with it, where the target has schedules for that. An operator we have no kernel
+algorithm, or fused with it, and a 3x3 convolution by Winograd's, where the target has schedules for
+that. An operator we have no kernel
 for gets plain tensors and stays a Relax call.
 """
 
@@ -92,7 +93,7 @@ from tvm_mobilenet.kernels.cpu.weights import (
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
 STRASSEN = frozenset({"depthwise_operands", "strassen_conv2d"})  # the rules it needs
-WINOGRAD = frozenset({"winograd_operands", "winograd_conv2d"})
+WINOGRAD = frozenset({"winograd_operands", "winograd_conv2d"})  # and Winograd's
 FUSED = "separable_conv2d"
 # what reads blocked tensors and leaves one
 BLOCKED = Channels | ChannelsToSpace | Convolution | Elementwise | Resize | WindowPooling
@@ -109,8 +110,8 @@ def legalize(
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
-    Of the kernels that not every target schedules, those with ``rules`` are used. What
-    ``tile`` has tiles for that overlap gets them.
+    Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
+    says which images get tiles that overlap, None that there are none.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
