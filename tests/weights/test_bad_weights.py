@@ -55,11 +55,14 @@ def spoilt(name: str, value: float) -> Change:
     return change
 
 
+UNPICKLED = "code-was-run"
+
+
 class Code:
-    """What runs a command as it is unpickled."""
+    """What makes a folder, where the process is, as it is unpickled."""
 
     def __reduce__(self) -> Any:
-        return os.mkdir, ("/tmp/tvm-mobilenet-was-here",)
+        return os.mkdir, (UNPICKLED,)
 
 
 NORM = "features.3.conv.1.1"
@@ -110,11 +113,14 @@ FAULTS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_checkpoint(fault: str, state: dict[str, Any], tmp_path: Path) -> None:
+def test_a_checkpoint(
+    fault: str, state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     change, says = FAULTS[fault]
     torch.save(change(state), tmp_path / "w.pth")
     assert says in fails(tmp_path / "w.pth")
-    assert not Path("/tmp/tvm-mobilenet-was-here").exists()
+    assert not Path(UNPICKLED).exists()
 
 
 @pytest.mark.parametrize(
