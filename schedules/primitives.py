@@ -96,3 +96,25 @@ def accumulate_in_registers(
     sch.vectorize(lanes)
     unroll(sch, *tile)
     sch.decompose_reduction(conv, reduction[0])
+
+
+def sum_dot_products(
+    sch: Schedule,
+    conv: SBlockRV,
+    reduction: list[LoopRV],
+    tile: list[LoopRV],
+    dot: tuple[LoopRV, LoopRV],
+    intrinsic: str,
+) -> SBlockRV:
+    """As ``accumulate_in_registers``, where a vector's step is an intrinsic over ``dot``: the lanes
+    and the bytes that each of them sums. Returns the block that zeroes the accumulators.
+    """
+    lanes, step = dot
+    sch.reorder(*reduction, *tile, lanes, step)
+    unroll(sch, *tile)
+    init = sch.decompose_reduction(conv, reduction[0])
+    *zeroed, vector = own_loops(sch, init)
+    sch.vectorize(vector)
+    unroll(sch, *zeroed)
+    sch.tensorize(lanes, intrinsic)
+    return init

@@ -136,7 +136,7 @@ def build_bundle(
     from tvm_mobilenet.compiler.cpu.native_code import NativeCode
     from tvm_mobilenet.compiler.dump import NO_DUMP
     from tvm_mobilenet.compiler.linking import link
-    from tvm_mobilenet.compiler.precision import TOLERANCES
+    from tvm_mobilenet.compiler.precision import TOLERANCES, tolerance_of_quantized
     from tvm_mobilenet.hardware.toolchain import link_command
 
     bundle.check_writable(output)
@@ -154,6 +154,8 @@ def build_bundle(
         check_reference(expected, source)
         compiled = compile_source(source, options, records, dump or NO_DUMP)
     tolerance = TOLERANCES["fp16" if source.half else options.precision]
+    if source.rounding is not None:
+        tolerance = max(tolerance, tolerance_of_quantized(source.rounding(*sample)))
     manifest = describe(source, options, compiled, expected)
     with files.temporary_folder() as folder:
         library = folder / bundle.LIBRARY

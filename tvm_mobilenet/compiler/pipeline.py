@@ -14,7 +14,8 @@ from tvm_mobilenet.compiler.backend import Program, backend_of
 from tvm_mobilenet.compiler.dump import NO_DUMP, IrDump
 from tvm_mobilenet.compiler.flush_denormals import flush_denormals
 from tvm_mobilenet.compiler.graph.fold_constants import fold_constants
-from tvm_mobilenet.compiler.memory_plan import kernel_calls
+from tvm_mobilenet.compiler.graph.integers import keep_integers
+from tvm_mobilenet.compiler.memory_plan import FLOPS, flops, kernel_calls
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database.lines import RecordInfo
 from tvm_mobilenet.errors import RunFailed
@@ -86,6 +87,7 @@ def graph_phases(legalize: tvm.transform.Pass) -> list[tuple[str, list[tvm.trans
         (
             "fold",
             [  # batch norm into the convolutions, everything constant computed now
+                keep_integers,
                 relax.transform.FoldBatchnormToConv2D(),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
@@ -137,7 +139,8 @@ def schedule_kernels(
                 schedule = default_schedule(plain, target)
             else:
                 tuned[gvar.name_hint] = record
-            func = schedule.mod["main"].without_attr("global_symbol")
+            count = flops(func)
+            func = schedule.mod["main"].without_attr("global_symbol").with_attr(FLOPS, count)
         elif isinstance(func, tirx.PrimFunc) and target.kind.name == "llvm":
             func = plain_schedule(func)
         functions[gvar] = func
@@ -179,8 +182,3 @@ def extract_kernels(mod: tvm.IRModule) -> list[Kernel]:
         for name, count in counts.items()
         if rule_of(mod[name]) is not None
     ]
-
-
-def flops(func: tirx.PrimFunc) -> int:
-    """Floating-point operations of one call, an addition and a multiplication counted apart."""
-    return int(s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": func})))

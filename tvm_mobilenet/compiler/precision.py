@@ -18,6 +18,18 @@ Precision = Literal["fp32", "tf32", "fp16"]
 TOLERANCES: dict[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2}
 
 
+# Of a network that comes quantized: its reference rounds as the file says in float32, as integer
+# kernels do not in one of some thousand results, and a network amplifies what differs. Twice what
+# the reference's own integer kernels differ by is right, and this in any case.
+QUANTIZED_TOLERANCE = 1e-2
+QUANTIZED_SPREAD = 2.0
+
+
+def tolerance_of_quantized(rounding: float) -> float:
+    """Where the reference's two ways of computing a network lie ``rounding`` apart."""
+    return max(QUANTIZED_TOLERANCE, QUANTIZED_SPREAD * rounding)
+
+
 def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> Precision:
     """The precision that was asked for, or tf32 where fp32 may be computed in it.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from tvm_mobilenet import chatter
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.network import quantized_form
 from tvm_mobilenet.network.signature import forget_shapes, real_inputs
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def clean(model: onnx.ModelProto) -> Cleaned:
     _unlist_weights(cleaned)
     cleaned = _fold(_raise_opset(_inline_functions(cleaned)))
     _spell_out_constants(cleaned)
+    if quantized_form.is_quantized(cleaned):
+        quantized_form.to_one_form(cleaned)
     if not is_half(cleaned):
         return Cleaned(cleaned, half=False)
     to_float32(cleaned)

@@ -169,11 +169,12 @@ class Evaluator:
         return [np.asarray(output) for output in outputs]
 
 
-def evaluator(model: onnx.ModelProto) -> Evaluator:
+def evaluator(model: onnx.ModelProto, *, optimized: bool = True) -> Evaluator:
     """ONNX Runtime where it is installed and loads the model, else ONNX's own (slow) evaluator.
 
     A file that is newer than what ONNX Runtime reads is given to it as an older one, where ONNX
-    can say the same in that. Raises BadInput where neither takes it.
+    can say the same in that. Unless ``optimized`` it computes every operator as it stands in the
+    file: those of a quantized one in float32. Raises BadInput where neither takes it.
     """
     from onnx.reference import ReferenceEvaluator
 
@@ -181,10 +182,10 @@ def evaluator(model: onnx.ModelProto) -> Evaluator:
     why = "ONNX Runtime is not installed"
     if importlib.util.find_spec("onnxruntime") is not None:
         try:
-            session = _runtime_session(model)
+            session = _runtime_session(model, optimized)
         except Exception as error:  # its errors have no base of their own
             why = f"ONNX Runtime does not load it: {_runtime_reason(error)}"
-            session = _session_of_older(model)
+            session = _session_of_older(model, optimized)
         if session is not None:
             return Evaluator("ONNX Runtime", session, names)
     try:
@@ -203,7 +204,7 @@ def evaluate(model: onnx.ModelProto, *inputs: Array) -> list[Array]:
     return evaluator(model).run(*inputs)
 
 
-def _session_of_older(model: onnx.ModelProto) -> Any:
+def _session_of_older(model: onnx.ModelProto, optimized: bool) -> Any:  # noqa: FBT001
     """A session for a model that is too new, in an older IR and operator set that say the same.
 
     None where ONNX Runtime does not take it in those either.
@@ -214,18 +215,20 @@ def _session_of_older(model: onnx.ModelProto) -> Any:
     older.CopyFrom(model)
     older.ir_version = min(model.ir_version, OLD_IR)
     with contextlib.suppress(Exception):  # as above
-        return _runtime_session(older)
+        return _runtime_session(older, optimized)
     if any(one.domain == "" and one.version > OPSET for one in model.opset_import):
         with contextlib.suppress(Exception):  # an operator that the older set does not have
-            return _runtime_session(version_converter.convert_version(older, OPSET))
+            return _runtime_session(version_converter.convert_version(older, OPSET), optimized)
     return None
 
 
-def _runtime_session(model: onnx.ModelProto) -> Any:
+def _runtime_session(model: onnx.ModelProto, optimized: bool) -> Any:  # noqa: FBT001
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it raises says it as well
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import models, tvm_runtime, weights
+from tvm_mobilenet import models, numerics, tvm_runtime, weights
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.heads import Outputs, outputs_of
 from tvm_mobilenet.models.normalisation import Normalisation
 from tvm_mobilenet.models.resizing import Resizing, ResizingFlags
-from tvm_mobilenet.network import cleaning, export_cache, onnx_export, operators, signature
+from tvm_mobilenet.network import (
+    cleaning,
+    export_cache,
+    onnx_export,
+    operators,
+    quantized_form,
+    signature,
+)
 from tvm_mobilenet.network.outputs import Scores, scores_of
 from tvm_mobilenet.network.signature import IMAGE_RANK, InputTensor, Sizes
 from tvm_mobilenet.network.torch_process import TorchProcess
@@ -48,9 +55,10 @@ class Source:
     name its classes, empty where nobody said. ``head`` and ``outputs`` are as in ``models.heads``,
     None for a file, whose graph alone says what its outputs are.
     ``reference`` says what is right, ``reference_name`` by what; ``apart``: in a process of its
-    own, while this one goes on. ``half``: the reference computes in float16. ``trained`` is what
-    the weights of a network of ours were read from, ``resizing`` how a picture gets the size of its
-    images, each None where that is not known.
+    own, while this one goes on. ``half``: the reference computes in float16. ``rounding`` says of a
+    quantized network how far apart its reference's own ways to compute it come out. ``trained`` is
+    what the weights of a network of ours were read from, ``resizing`` how a picture gets the size
+    of its images, each None where that is not known.
     """
 
     title: str
@@ -67,6 +75,7 @@ class Source:
     outputs: Outputs | None = None
     apart: bool = False
     half: bool = False
+    rounding: Callable[..., float] | None = None
     trained: Trained | None = None
     resizing: Resizing | None = None
 
@@ -261,10 +270,18 @@ def from_onnx(path: Path, sizes: Sizes = NO_SIZES) -> Source:
     signature.check_outputs(cleaned.model)
     operators.check_operators(cleaned.model)
     cleaning.check_weights(cleaned.model, path.name)
-    evaluator = onnx_export.evaluator(model)
+    quantized = quantized_form.is_quantized(model)
+    evaluator = onnx_export.evaluator(model, optimized=not quantized)
 
     def reference(*x: Array) -> tuple[Array, ...]:
         return tuple(evaluator.run(*x))
+
+    def rounding(*x: Array) -> float:
+        """Each layer's result lies between two integers now and then: one takes the one, one the
+        other, and the layers after it see that."""
+        integers = onnx_export.evaluator(model).run(*x)
+        pairs = zip(integers, reference(*x), strict=True)
+        return max(numerics.relative_error(a, b) for a, b in pairs)
 
     return Source(
         path.name,
@@ -274,6 +291,7 @@ def from_onnx(path: Path, sizes: Sizes = NO_SIZES) -> Source:
         reference,
         evaluator.name,
         half=cleaned.half,
+        rounding=rounding if quantized else None,
     )
 
 

@@ -24,19 +24,31 @@ from tvm_mobilenet.compiler.graph.layers import (
     Layer,
     Operand,
     Other,
+    Pooling,
+    QuantizedDense,
     WithEpilogue,
+    is_call,
     is_constant,
     shape_of,
     sources,
     tensors,
     variables,
 )
+from tvm_mobilenet.compiler.graph.quantized import quantization_of
 from tvm_mobilenet.compiler.graph.reparameterize import merged
 from tvm_mobilenet.kernels.cpu import expressions
-from tvm_mobilenet.kernels.cpu.expressions import Expression, Input, apply
+from tvm_mobilenet.kernels.cpu.expressions import (
+    SELF,
+    Expression,
+    Input,
+    Quantization,
+    apply,
+)
 
 MOST_OPERATIONS = 48  # of one expression; more would only make slow code
 MOST_OPERANDS = 4
+# layers whose epilogues read no other tensors
+FEW_OPERANDS = Dense | QuantizedDense | Pooling
 SAME_NAME = (
     *("abs", "add", "divide", "erf", "exp", "maximum", "minimum", "multiply", "negative"),
     *("sigmoid", "sqrt", "subtract", "tanh"),
@@ -78,6 +90,9 @@ def elementwise(layer: Other) -> Elementwise | None:
     """The operator as an expression; None where it is none, or broadcasts in a way that no kernel
     of ours does."""
     value, result = layer.value, layer.result
+    quantization = quantization_of(value)
+    if quantization is not None:
+        return between_integers(value, result, quantization)
     operator = OPERATORS.get(getattr(getattr(value, "op", None), "name", ""))
     if operator is None or str(result.ty.dtype) != "float32" or len(result.ty.shape) not in (2, 4):
         return None
@@ -97,6 +112,16 @@ def elementwise(layer: Other) -> Elementwise | None:
             operands.append(read)
     whole = any(isinstance(one, Var) and shape_of(one) == shape_of(result) for one in operands)
     return joined(result, operator(value, args), operands) if whole else None
+
+
+def between_integers(value: Call, result: Var, quantization: Quantization) -> Elementwise | None:
+    """The operator that makes integers of real values, or those of integers."""
+    source = value.args[0]
+    if not isinstance(source, Var) or len(result.ty.shape) not in (2, 4):
+        return None
+    to_integers = is_call(value, "relax.quantize")
+    between = expressions.quantize if to_integers else expressions.dequantize
+    return Elementwise(result, between(SELF, quantization), (source,))
 
 
 def operand(arg: Var | Constant, result: Var, axis: int | None) -> Operand | float | None:
@@ -134,6 +159,16 @@ def joined(result: Var, expression: Expression, operands: Sequence[Operand]) -> 
     return Elementwise(result, expressions.substitute(expression, places), tuple(kept))
 
 
+def dequantization(layer: Layer) -> tuple[Var, Quantization] | None:
+    """The integers that a layer gives nothing but the real values of."""
+    if not isinstance(layer, Elementwise):
+        return None
+    first, quantization = layer.operands[0], expressions.dequantization(layer.expression)
+    if quantization is None or not isinstance(first, Var) or first.ty.dtype != "uint8":
+        return None
+    return first, quantization
+
+
 def is_same(one: Operand, other: Operand) -> bool:
     return one is other or (isinstance(one, Var) and isinstance(other, Var) and one.same_as(other))
 
@@ -153,7 +188,8 @@ class _Fuser:
             self.put(index, arithmetic or layer)
         for index in range(len(layers)):
             left = self.layers.get(index)
-            if isinstance(left, Elementwise):
+            # what is dequantized stays integers in memory
+            if isinstance(left, Elementwise) and dequantization(left) is None:
                 self.place(index, left)
         return [self.layers[index] for index in sorted(self.layers)]
 
@@ -236,19 +272,28 @@ def with_epilogue(layer: Layer, after: Elementwise) -> WithEpilogue | None:
     operands = tuple(whole.operands[i] for i in order[1:])
     if len(operands) > MOST_OPERANDS or expressions.size(whole.expression) > MOST_OPERATIONS:
         return None
-    if isinstance(layer, Dense) and any(isinstance(one, Var) for one in operands):
+    if isinstance(layer, FEW_OPERANDS) and any(isinstance(one, Var) for one in operands):
         return None
     epilogue = Epilogue(expressions.substitute(whole.expression, values), operands)
     return replace(layer, result=after.result, epilogue=epilogue)
 
 
-RELAX: dict[str, Callable[..., Expr]] = {name: getattr(relax.op, name) for name in SAME_NAME}
+def saturate_uint8(value: Expr) -> Expr:
+    bounds = (relax.prim_value(bound, "float32") for bound in (0.0, 255.0))
+    return relax.op.astype(relax.op.clip(relax.op.round(value), *bounds), "uint8")
+
+
+RELAX: dict[str, Callable[..., Expr]] = {
+    **{name: getattr(relax.op, name) for name in SAME_NAME},
+    "saturate_uint8": saturate_uint8,
+}
 
 
 def as_relax(expression: Expression, values: Sequence[Expr]) -> Expr:
     """The expression as Relax operators of its inputs' ``values``."""
     if isinstance(expression, Input):
-        return values[expression.index]
+        value = values[expression.index]
+        return value if value.ty.dtype == "float32" else relax.op.astype(value, "float32")
     if isinstance(expression, expressions.Apply):
         args = [as_relax(arg, values) for arg in expression.args]
         return RELAX[expression.operator](*args)

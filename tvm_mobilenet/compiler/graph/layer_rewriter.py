@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tvm
@@ -24,6 +24,8 @@ from tvm_mobilenet.compiler.graph.layers import (
     Layer,
     Other,
     Pooling,
+    QuantizedConvolution,
+    QuantizedDense,
     is_call,
     is_plain,
     read_layers,
@@ -107,7 +109,7 @@ class LayerRewriter(ABC):
             return plain
         return self.builder.emit(relax.op.reshape(plain, (math.prod(shape[:-1]), shape[-1])))
 
-    def give_rows(self, layer: Dense, rows: Expr) -> None:
+    def give_rows(self, layer: Dense | QuantizedDense, rows: Expr) -> None:
         """The result of a layer, which comes as (rows, features)."""
         shape = shape_of(layer.result)
         same = len(shape) == MATRIX
@@ -132,7 +134,7 @@ class LayerRewriter(ABC):
         self,
         func: tirx.PrimFunc,
         name: str,
-        args: list[Expr | Array],
+        args: Sequence[Expr | NDArray[np.generic]],
         shape: tuple[int, ...],
         dtype: str = "float32",
     ) -> Var:
@@ -199,6 +201,6 @@ def is_pointwise(layer: Convolution) -> bool:
     return dense and kernel == layer.stride == (1, 1) and not any(layer.padding)
 
 
-def stride_suffix(layer: Convolution) -> str:
+def stride_suffix(layer: Convolution | QuantizedConvolution) -> str:
     """Of a kernel's name."""
     return f"_s{layer.stride[0]}" if layer.stride != (1, 1) else ""

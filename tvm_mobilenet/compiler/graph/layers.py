@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Call, Constant, Expr, Var
 
+from tvm_mobilenet.compiler.graph.integers import Integers, KnownValues
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.kernels.cpu.expressions import SELF, Expression
+from tvm_mobilenet.kernels.cpu.expressions import SELF, Expression, Quantization
 
 Array = NDArray[np.float32]
 # what elementwise arithmetic reads: a tensor, or a constant for each channel
@@ -43,7 +44,8 @@ NO_EPILOGUE = Epilogue()
 class Convolution:
     """conv2d (NCHW, OIHW) + bias + activation; padding is (top, left, bottom, right).
 
-    ``groups`` is 1 for one that is depthwise, which says so.
+    ``groups`` is 1 for one that is depthwise, which says so. ``integers`` are the weights of a
+    quantized network as it has them.
     """
 
     source: Var
@@ -57,6 +59,7 @@ class Convolution:
     dilation: tuple[int, int] = (1, 1)
     activation: Activation = field(default_factory=Activation)
     epilogue: Epilogue = NO_EPILOGUE
+    integers: Integers | None = None
 
     @property
     def linear(self) -> bool:
@@ -65,20 +68,66 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class QuantizedConvolution:
+    """A convolution of uint8 ``source``, whose integers ``quantization`` says the values of.
+
+    ``weight`` is int8 (OIHW). Each channel's integer sum times its ``scale`` plus its ``bias``, in
+    which the source's zero point is accounted for, is the real result. Padding is with that zero
+    point; the rest is as in a Convolution.
+    """
+
+    source: Var
+    quantization: Quantization
+    result: Var
+    weight: NDArray[np.int8]
+    scale: Array
+    bias: Array
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    depthwise: bool
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+    activation: Activation = field(default_factory=Activation)
+    epilogue: Epilogue = NO_EPILOGUE
+
+
+@dataclass(frozen=True)
 class Pooling:
     """Mean over the image, (N, C, H, W) → (N, C, 1, 1) or (N, C)."""
 
     source: Var
     result: Var
+    epilogue: Epilogue = NO_EPILOGUE
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Matrix product of the last dimension with a constant (C_in, C_out), + bias + activation."""
+    """Matrix product of the last dimension with a constant (C_in, C_out), + bias + activation.
+
+    ``integers`` are the weights of a quantized network as it has them.
+    """
 
     source: Var
     result: Var
     weight: Array
+    bias: Array
+    activation: Activation = field(default_factory=Activation)
+    epilogue: Epilogue = NO_EPILOGUE
+    integers: Integers | None = None
+
+
+@dataclass(frozen=True)
+class QuantizedDense:
+    """A matrix product of uint8 ``source`` with an int8 constant (C_in, C_out).
+
+    As in a QuantizedConvolution, ``scale`` and ``bias`` make a real result of its sums.
+    """
+
+    source: Var
+    quantization: Quantization
+    result: Var
+    weight: NDArray[np.int8]
+    scale: Array
     bias: Array
     activation: Activation = field(default_factory=Activation)
     epilogue: Epilogue = NO_EPILOGUE
@@ -109,6 +158,7 @@ class WindowPooling:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
+    epilogue: Epilogue = NO_EPILOGUE
 
 
 @dataclass(frozen=True)
@@ -155,6 +205,8 @@ class Other:
 
 Layer: TypeAlias = (
     Convolution
+    | QuantizedConvolution
+    | QuantizedDense
     | Pooling
     | WindowPooling
     | Resize
@@ -164,7 +216,15 @@ Layer: TypeAlias = (
     | Channels
     | Other
 )
-WithEpilogue = Convolution | ChannelsToSpace | Dense
+WithEpilogue = (
+    Convolution
+    | QuantizedConvolution
+    | QuantizedDense
+    | ChannelsToSpace
+    | Dense
+    | Pooling
+    | WindowPooling
+)
 
 
 def is_plain(layer: Convolution) -> bool:
@@ -184,15 +244,23 @@ def read_layers(
     uses.update(variables(function.body.body))
     made_by: dict[Var, int] = {}
     layers: list[Layer] = []
+    known = KnownValues()
     for binding in bindings:
         value, result = binding.value, binding.var
+        if known.take(value, result):
+            continue
+        integers = known.integers_of(value)
+        value = known.substituted(value)
         grown = grow(value, result, layers, made_by, uses)
         if grown is not None:
             layers[made_by[grown_from(value)]] = grown
             made_by[result] = made_by[grown_from(value)]
             continue
         made_by[result] = len(layers)
-        layers.append(start(value, result, takes))
+        layer = start(value, result, takes)
+        if isinstance(layer, Convolution | Dense):
+            layer = replace(layer, integers=integers)
+        layers.append(layer)
     return layers
 
 
@@ -302,8 +370,13 @@ def grow(
     line = scale_and_shift(value, layer)
     if line is not None:
         scale, shift = line
+        along = scale[:, None, None, None] if isinstance(layer, Convolution) else scale
         return replace(
-            layer, weight=scaled(layer, scale), bias=layer.bias * scale + shift, result=result
+            layer,
+            weight=layer.weight * along,
+            bias=layer.bias * scale + shift,
+            result=result,
+            integers=layer.integers and layer.integers.scaled(along),
         )
     clamp = activation(value)
     if clamp is not None and layer.activation == Activation():
@@ -337,13 +410,6 @@ def scale_and_shift(value: Call, layer: Convolution | Dense) -> tuple[Array, Arr
     if operator == "multiply":
         return numbers, zeros
     return ones, -numbers if operator == "subtract" else numbers
-
-
-def scaled(layer: Convolution | Dense, scale: Array) -> Array:
-    """The layer's weights with each output channel times its ``scale``."""
-    if isinstance(layer, Dense):
-        return layer.weight * scale
-    return layer.weight * scale[:, None, None, None]
 
 
 def activation(value: Call) -> Activation | None:

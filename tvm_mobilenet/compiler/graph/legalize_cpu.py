@@ -14,9 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import tvm
+from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
@@ -42,14 +45,28 @@ from tvm_mobilenet.compiler.graph.layers import (
     Layer,
     Operand,
     Pooling,
+    QuantizedConvolution,
+    QuantizedDense,
     Resize,
     WindowPooling,
+    WithEpilogue,
     is_plain,
     shape_of,
     sources,
     tensors,
 )
+from tvm_mobilenet.compiler.graph.legalize_quantized import (
+    QUANTIZED,
+    fills,
+    quantized_convolution,
+    quantized_matrix_product,
+    real,
+    take_images,
+    take_integer_sources,
+)
+from tvm_mobilenet.compiler.graph.legalize_quantized import needed_halo as needed_integer_halo
 from tvm_mobilenet.compiler.graph.pooling import pool_windows
+from tvm_mobilenet.compiler.graph.quantized import take_quantized
 from tvm_mobilenet.compiler.graph.resizing import resize_images
 from tvm_mobilenet.compiler.graph.scales import take_scales
 from tvm_mobilenet.kernels.cpu import winograd
@@ -66,6 +83,7 @@ from tvm_mobilenet.kernels.cpu.elementwise import (
     blocked_operand,
     copy,
     feature_operand,
+    read_integers,
     with_epilogue,
 )
 from tvm_mobilenet.kernels.cpu.expressions import Input, substitute
@@ -83,20 +101,30 @@ from tvm_mobilenet.kernels.cpu.strassen import (
     strassen_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.weights import (
+    dense_blocks,
     pack_channels,
     pack_conv2d,
     pack_dense,
     pack_depthwise,
     pack_stem,
+    panel_of,
 )
 
-CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
-DENSE_PANEL = 8  # output vectors the classifier sums side by side
 STRASSEN = frozenset({"depthwise_operands", "strassen_conv2d"})  # the rules it needs
 WINOGRAD = frozenset({"winograd_operands", "winograd_conv2d"})  # and Winograd's
 FUSED = "separable_conv2d"
 # what reads blocked tensors and leaves one
-BLOCKED = Channels | ChannelsToSpace | Convolution | Elementwise | Resize | WindowPooling
+BLOCKED = (
+    Channels
+    | ChannelsToSpace
+    | Convolution
+    | QuantizedConvolution
+    | Elementwise
+    | Resize
+    | WindowPooling
+)
+CONVOLUTIONS = Convolution | QuantizedConvolution
+AnyArray: TypeAlias = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -116,7 +144,7 @@ def legalize(
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = _Legalizer(mod["main"], vector_width, rules, tile).run()
+        legalized = Legalizer(mod["main"], vector_width, rules, tile).run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
@@ -124,7 +152,9 @@ def legalize(
     return run
 
 
-class _Legalizer(LayerRewriter):
+class Legalizer(LayerRewriter):
+    """Emits calls of our kernels; ``plain`` and ``blocked`` are the tensors in either layout."""
+
     def __init__(
         self,
         function: relax.Function,
@@ -136,10 +166,17 @@ class _Legalizer(LayerRewriter):
         self.vector_width = vector_width
         self.rules = rules
         self.tile = tile
-        layers = prepared(self.layers, function.body.body, self.lanes)
+        layers = self.layers
+        if QUANTIZED.issubset(rules):
+            layers = take_quantized(layers, function.body.body)
+        layers = prepared(layers, function.body.body, self.lanes)
+        # plain images, and integers whose real values are read, by what is spared
+        layers, self.images = take_images(layers, function)
+        layers, self.integers = take_integer_sources(layers, function)
         # what scales the weights of some 1x1 convolutions, by their results
         self.layers, self.scales = take_scales(layers, function)
         self.halos = needed_halos(self.layers)
+        self.fills = fills(self.layers)
         # how many channels those have that are the pixels of another tensor
         self.windows = {
             layer.source: int(layer.result.ty.shape[1])
@@ -161,7 +198,10 @@ class _Legalizer(LayerRewriter):
         self.layers = [layer for layer in self.layers if layer.result not in self.fused]
         # what a kernel over blocked tensors reads
         self.read_blocked = {
-            var for layer in self.layers if isinstance(layer, BLOCKED) for var in sources(layer)
+            self.integers_read(var)
+            for layer in self.layers
+            if isinstance(layer, BLOCKED)
+            for var in sources(layer)
         }
         self.blocked: dict[Var, BlockedTensor] = {}
 
@@ -173,6 +213,8 @@ class _Legalizer(LayerRewriter):
     def emitters(self) -> dict[type, Callable[..., None]]:
         return super().emitters() | {
             Channels: self.channels,
+            QuantizedConvolution: partial(quantized_convolution, self),
+            QuantizedDense: partial(quantized_matrix_product, self),
             Elementwise: self.elementwise,
             ChannelsToSpace: self.channels_to_space,
             Resize: self.resize,
@@ -305,10 +347,10 @@ class _Legalizer(LayerRewriter):
 
     def emit_extended(
         self,
-        layer: Convolution | ChannelsToSpace,
+        layer: WithEpilogue,
         func: tirx.PrimFunc,
         name: str,
-        args: list[Expr | Array],
+        args: Sequence[Expr | AnyArray],
         out: Blocked,
         shape: tuple[int, ...] | None = None,
     ) -> None:
@@ -316,10 +358,10 @@ class _Legalizer(LayerRewriter):
         if layer.epilogue != NO_EPILOGUE:
             beside = [self.beside(one, out) for one in layer.epilogue.operands]
             operands = [as_operand(value, layout, out) for value, layout in beside]
-            func = with_epilogue(func, layer.epilogue.expression, operands)
+            func = with_epilogue(func, layer.epilogue.expression, operands, out.fill)
             args = [*args, *(value for value, _ in beside)]
             name += "_fused"
-        value = self.call(func, name, args, shape or out.shape)
+        value = self.call(func, name, args, shape or out.shape, out.dtype)
         self.blocked[layer.result] = BlockedTensor(value, out)
 
     def beside(self, operand: Operand, out: Blocked) -> tuple[Expr | Array, Blocked]:
@@ -342,23 +384,25 @@ class _Legalizer(LayerRewriter):
         beside = [self.beside(layer.operands[i], out) for i in order]
         (_, first), *others = beside
         inputs = [Input(order.index(i)) for i in range(len(order))]
+        copied = copy(real(first), real(out))
         func = with_epilogue(
-            copy(first, out),
+            read_integers(copied) if first.dtype == "uint8" else copied,
             substitute(layer.expression, inputs),
             [as_operand(value, layout, out) for value, layout in others],
+            out.fill,
         )
         name = f"elementwise_{out.width}x{out.height}x{out.channels}"
-        value = self.call(func, name, [value for value, _ in beside], out.shape)
+        value = self.call(func, name, [value for value, _ in beside], out.shape, out.dtype)
         self.blocked[layer.result] = BlockedTensor(value, out)
 
     def window_pooling(self, layer: WindowPooling) -> None:
         out = self.layout(layer)
-        x = self.in_lanes(layer.source, out.vector)
+        x = self.in_lanes(self.integers_read(layer.source), out.vector)
         top, left, *_ = layer.padding
         window = Window(layer.kernel, layer.stride, (top, left))
         name = f"{layer.kind.partition('_')[0]}_pool2d_{out.width}x{out.height}x{out.channels}"
-        value = self.call(pool2d(x.layout, out, window, layer.kind), name, [x.value], out.shape)
-        self.blocked[layer.result] = BlockedTensor(value, out)
+        func = pool2d(real(x.layout), real(out), window, layer.kind)
+        self.emit_extended(layer, self.reading(layer.source, func), name, [x.value], out)
 
     def channels(self, layer: Channels) -> None:
         out = self.layout(layer)
@@ -372,8 +416,9 @@ class _Legalizer(LayerRewriter):
 
     def resize(self, layer: Resize) -> None:
         out = self.layout(layer)
-        x = self.in_lanes(layer.source, out.vector)
-        func = resize2d(x.layout, out, layer.rows[0].shape[1])
+        x = self.in_lanes(self.integers_read(layer.source), out.vector)
+        func = resize2d(real(x.layout), out, layer.rows[0].shape[1])
+        func = self.reading(layer.source, func)
         name = f"resize2d_{out.width}x{out.height}x{out.channels}"
         args = [x.value, *layer.rows, *layer.columns]
         value = self.call(func, name, args, out.shape)
@@ -395,15 +440,17 @@ class _Legalizer(LayerRewriter):
     def pooling(self, layer: Pooling) -> None:
         if layer.result in self.read_blocked:
             out = self.layout(layer)
-            x = self.in_lanes(layer.source, out.vector)
+            x = self.in_lanes(self.integers_read(layer.source), out.vector)
             name = f"blocked_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
-            value = self.call(blocked_avg_pool2d(x.layout, out), name, [x.value], out.shape)
-            self.blocked[layer.result] = BlockedTensor(value, out)
+            func = self.reading(layer.source, blocked_avg_pool2d(real(x.layout), real(out)))
+            self.emit_extended(layer, func, name, [x.value], out)
             return
-        x = self.as_blocked(layer.source)
+        x = self.as_blocked(self.integers_read(layer.source))
         name = f"global_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
         shape = (x.layout.batch, x.layout.channels)
-        mean: Expr = self.call(global_avg_pool2d(x.layout), name, [x.value], shape)
+        func = self.reading(layer.source, global_avg_pool2d(real(x.layout)))
+        func, name, args = with_feature_epilogue(layer, func, name, [x.value], shape[1])
+        mean: Expr = self.call(func, name, args, shape, dtype_of(layer))
         if shape_of(layer.result) != shape:
             mean = self.builder.emit(relax.op.reshape(mean, shape_of(layer.result)))
         self.plain[layer.result] = mean
@@ -411,23 +458,28 @@ class _Legalizer(LayerRewriter):
     def dense(self, layer: Dense) -> None:
         v = self.vector_width
         features_in, features_out = layer.weight.shape
-        # filled up to whole panels: a prime number of vectors could not share a broadcast
-        blocks = -(-features_out // (v * DENSE_PANEL)) * DENSE_PANEL
+        panel, blocks = dense_blocks(features_out, v)
         batch = math.prod(shape_of(layer.source)[:-1])
-        func = dense(batch, features_in, features_out, blocks, DENSE_PANEL, v, layer.activation)
+        func = dense(batch, features_in, features_out, blocks, panel, v, layer.activation)
         args = [
             self.as_rows(layer.source),
-            pack_dense(layer.weight, v, blocks, DENSE_PANEL),
+            pack_dense(layer.weight, v, blocks, panel),
             layer.bias,
         ]
         name = f"dense_{features_in}_{features_out}"
-        if layer.epilogue != NO_EPILOGUE:
-            constants = [one for one in layer.epilogue.operands if not isinstance(one, Var)]
-            operands = [feature_operand(features_out) for _ in constants]
-            func = with_epilogue(func, layer.epilogue.expression, operands)
-            args += constants
-            name += "_fused"
-        self.give_rows(layer, self.call(func, name, args, (batch, features_out)))
+        self.emit_rows(layer, func, name, args, (batch, features_out))
+
+    def emit_rows(
+        self,
+        layer: Dense | QuantizedDense,
+        func: tirx.PrimFunc,
+        name: str,
+        args: list[Expr | AnyArray],
+        shape: tuple[int, int],
+    ) -> None:
+        """Emit a kernel over rows of features, with the layer's epilogue."""
+        func, name, args = with_feature_epilogue(layer, func, name, args, shape[1])
+        self.give_rows(layer, self.call(func, name, args, shape, dtype_of(layer)))
 
     # --- layouts ------------------------------------------------------------------------------
 
@@ -435,13 +487,14 @@ class _Legalizer(LayerRewriter):
         """How the layer's result lies in memory."""
         batch, channels, height, width = shape_of(layer.result)
         halo = self.halos.get(layer.result, NO_HALO)
-        return Blocked(batch, channels, height, width, self.lanes_of(layer, channels), halo)
+        lanes, fill = self.lanes_of(layer, channels), self.fills.get(layer.result, 0)
+        return Blocked(batch, channels, height, width, lanes, halo, dtype_of(layer), fill)
 
     def lanes_of(self, layer: Layer, channels: int) -> int:
         """Channels a vector of what ``layer`` computes."""
         if layer.result in self.windows:
             return self.lanes(self.windows[layer.result])
-        if isinstance(layer, Convolution) and layer.groups > 1:
+        if isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
             return math.gcd(self.vector_width, channels // layer.groups)
         return self.lanes(channels)
 
@@ -463,10 +516,11 @@ class _Legalizer(LayerRewriter):
     def as_blocked(self, var: Var) -> BlockedTensor:
         if var not in self.blocked:
             batch, channels, height, width = shape_of(var)
-            halo = self.halos.get(var, NO_HALO)
-            layout = Blocked(batch, channels, height, width, self.lanes(channels), halo)
+            halo, fill = self.halos.get(var, NO_HALO), self.fills.get(var, 0)
+            lanes, dtype = self.lanes(channels), str(var.ty.dtype)
+            layout = Blocked(batch, channels, height, width, lanes, halo, dtype, fill)
             name = f"pack_{width}x{height}x{channels}"
-            value = self.call(pack(layout), name, [self.plain[var]], layout.shape)
+            value = self.call(pack(layout), name, [self.plain[var]], layout.shape, dtype)
             self.blocked[var] = BlockedTensor(value, layout)
         return self.blocked[var]
 
@@ -485,11 +539,19 @@ class _Legalizer(LayerRewriter):
         value = self.call(moved_channels((x,), out, places), name, [tensor.value], out.shape)
         return BlockedTensor(value, out)
 
+    def integers_read(self, var: Var) -> Var:
+        """The integers that a kernel reads instead of ``var``, their real values, where it does."""
+        return self.integers[var][0] if var in self.integers else var
+
+    def reading(self, var: Var, func: tirx.PrimFunc) -> tirx.PrimFunc:
+        """The kernel, which reads ``var``, over the integers that are read instead."""
+        return read_integers(func, self.integers[var][1]) if var in self.integers else func
+
     def unpack_var(self, var: Var) -> Expr:
         tensor = self.blocked[var]
         layout = tensor.layout
         name = f"unpack_{layout.width}x{layout.height}x{layout.channels}"
-        return self.call(unpack(layout), name, [tensor.value], shape_of(var))
+        return self.call(unpack(layout), name, [tensor.value], shape_of(var), layout.dtype)
 
 
 def prepared(layers: Sequence[Layer], results: Expr, lanes: Callable[[int], int]) -> list[Layer]:
@@ -511,22 +573,45 @@ def as_operand(value: Expr | Array, layout: Blocked, out: Blocked) -> EpilogueOp
     return blocked_operand(layout, out, constant=isinstance(value, np.ndarray))
 
 
+def with_feature_epilogue(
+    layer: Dense | QuantizedDense | Pooling,
+    func: tirx.PrimFunc,
+    name: str,
+    args: Sequence[Expr | AnyArray],
+    features: int,
+) -> tuple[tirx.PrimFunc, str, list[Expr | AnyArray]]:
+    """A kernel over rows of features, its name and what it reads, with the layer's epilogue."""
+    if layer.epilogue == NO_EPILOGUE:
+        return func, name, list(args)
+    constants = [one for one in layer.epilogue.operands if not isinstance(one, Var)]
+    operands = [feature_operand(features) for _ in constants]
+    func = with_epilogue(func, layer.epilogue.expression, operands)
+    return func, name + "_fused", [*args, *constants]
+
+
+def dtype_of(layer: Layer) -> str:
+    return str(layer.result.ty.dtype)
+
+
 def is_whole(operand: Operand, result: Var) -> bool:
     """Whether it is a tensor of the result's size."""
     return isinstance(operand, Var) and shape_of(operand) == shape_of(result)
-
-
-def panel_of(blocks: int) -> int:
-    """Output vectors whose weights lie together."""
-    return next(panel for panel in CONV2D_PANELS if blocks % panel == 0)
 
 
 def needed_halos(layers: list[Layer]) -> dict[Var, Halo]:
     """For each tensor the halo that serves all the convolutions that read it."""
     halos: dict[Var, Halo] = {}
     for layer in layers:
-        if isinstance(layer, Convolution):
-            halos[layer.source] = halos.get(layer.source, NO_HALO).union(needed_halo(layer))
+        needed = (
+            needed_halo(layer)
+            if isinstance(layer, Convolution)
+            else needed_integer_halo(layer)
+            if isinstance(layer, QuantizedConvolution)
+            else None
+        )
+        if needed is not None:
+            (source, *_) = sources(layer)
+            halos[source] = halos.get(source, NO_HALO).union(needed)
     return halos
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.ir import Expr, Range, TensorRegion
+from tvm.ir import Expr, Range, TensorLoad, TensorRegion
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
-from tvm_mobilenet.kernels.cpu.expressions import Expression, lower
+from tvm_mobilenet.kernels.cpu.expressions import Expression, Quantization, is_quantized, lower
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 
+HALO = "halo_"  # how the blocks that write it are called
 EPILOGUE = "epilogue"  # the block of a kernel that writes its result
 
 Place = Callable[[Sequence[Expr]], tuple[Expr, ...]]
@@ -31,6 +32,7 @@ class Operand:
     shape: tuple[int, ...]
     at: Place
     constant: bool = False
+    dtype: str = DTYPE
 
 
 def blocked_operand(tensor: Blocked, out: Blocked, *, constant: bool = False) -> Operand:
@@ -50,7 +52,7 @@ def blocked_operand(tensor: Blocked, out: Blocked, *, constant: bool = False) ->
             c,
         )
 
-    return Operand(tensor.shape, at, constant)
+    return Operand(tensor.shape, at, constant, tensor.dtype)
 
 
 def feature_operand(features: int) -> Operand:
@@ -59,33 +61,41 @@ def feature_operand(features: int) -> Operand:
 
 
 def with_epilogue(
-    func: tirx.PrimFunc, expression: Expression, operands: Sequence[Operand] = ()
+    func: tirx.PrimFunc,
+    expression: Expression,
+    operands: Sequence[Operand] = (),
+    fill: int = 0,
 ) -> tirx.PrimFunc:
     """``func``, a kernel that writes its result in blocks called ``epilogue``, with more in them.
 
     What it writes is the expression's first input; the ``operands`` are the others, and become
-    parameters before the result.
+    parameters before the result. Where the expression is quantized, the result is uint8, and
+    ``fill`` what its halo gets.
     """
-    *params, result = func.params
+    *params, old = func.params
+    dtype = "uint8" if is_quantized(expression) else DTYPE
+    result = old if dtype == DTYPE else tirx.decl_buffer(old.shape, dtype, old.name)
     buffers = [
-        tirx.decl_buffer(operand.shape, DTYPE, f"operand{index}")
+        tirx.decl_buffer(operand.shape, operand.dtype, f"operand{index}")
         for index, operand in enumerate(operands)
     ]
     reads = list(zip(buffers, operands, strict=True))
 
     def extended(block: s_tir.SBlock) -> s_tir.SBlock:
+        if block.name_hint.startswith(HALO):
+            return halo_of(block, old, result, fill)
         if block.name_hint != EPILOGUE:
             return block
         store = block.body
         assert isinstance(store, tirx.BufferStore)
         indices = list(store.indices)
         others = [tirx.BufferLoad(buffer, operand.at(indices)) for buffer, operand in reads]
-        body = tirx.BufferStore(store.buffer, lower(expression, [store.value, *others]), indices)
+        body = tirx.BufferStore(result, lower(expression, [store.value, *others]), indices)
         regions = [region(load) for load in others]
         return s_tir.SBlock(
             block.iter_vars,
             [*block.reads, *regions],
-            block.writes,
+            moved(block.writes, old, result),
             block.name_hint,
             body,
             annotations=block.annotations,
@@ -94,6 +104,69 @@ def with_epilogue(
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, extended))
     attrs = {**dict(func.attrs), "constant_params": constant_places(len(params), operands)}
     return tirx.PrimFunc([*params, *buffers, result], body, func.ret_type).with_attr(attrs)
+
+
+def halo_of(block: s_tir.SBlock, old: tirx.Buffer, result: tirx.Buffer, fill: int) -> s_tir.SBlock:
+    """The block, which writes zeros into the halo of ``old``, for a ``result`` of integers."""
+    if result is old:
+        return block
+    store = block.body
+    assert isinstance(store, tirx.BufferStore)
+    body = tirx.BufferStore(result, tirx.const(fill, str(result.dtype)), list(store.indices))
+    return s_tir.SBlock(
+        block.iter_vars,
+        block.reads,
+        moved(block.writes, old, result),
+        block.name_hint,
+        body,
+        annotations=block.annotations,
+    )
+
+
+def read_integers(
+    func: tirx.PrimFunc, quantization: Quantization | None = None, place: int = 0
+) -> tirx.PrimFunc:
+    """``func`` with a uint8 tensor as its parameter at ``place``, of which it takes real values.
+
+    None is for integers that are as they are, whatever real values they have.
+    """
+    old = func.params[place]
+    new = tirx.decl_buffer(old.shape, "uint8", old.name)
+
+    def value(load: TensorLoad) -> Expr:
+        if not load.source.same_as(old):
+            return load
+        number = tirx.Cast(DTYPE, tirx.BufferLoad(new, list(load.indices)))
+        if quantization is None:
+            return number
+        zero_point, scale = T.float32(quantization.zero_point), T.float32(quantization.scale)
+        return (number - zero_point) * scale
+
+    def rewritten(block: s_tir.SBlock) -> s_tir.SBlock:
+        return s_tir.SBlock(
+            block.iter_vars,
+            moved(block.reads, old, new),
+            block.writes,
+            block.name_hint,
+            block.body,
+            block.init,
+            block.alloc_buffers,
+            block.match_buffers,
+            block.annotations,
+        )
+
+    body = tvm_ffi.structural_map(func.body, [(TensorLoad, value), (s_tir.SBlock, rewritten)])
+    params = [new if index == place else one for index, one in enumerate(func.params)]
+    return tirx.PrimFunc(params, body, func.ret_type).with_attr(dict(func.attrs))
+
+
+def moved(
+    regions: Sequence[TensorRegion], old: tirx.Buffer, new: tirx.Buffer
+) -> list[TensorRegion]:
+    """The same elements of ``new`` where they are of ``old``."""
+    return [
+        tirx.BufferRegion(new, one.region) if one.source.same_as(old) else one for one in regions
+    ]
 
 
 def constant_places(params: int, operands: Sequence[Operand]) -> list[int]:

@@ -27,11 +27,30 @@ OPERATORS: dict[str, Callable[..., Expr]] = {
     "minimum": lambda a, b: T.min(a, b),
     "multiply": lambda a, b: a * b,
     "negative": lambda a: -a,
+    "saturate_uint8": lambda a: saturate_uint8(a),
     "sigmoid": T.sigmoid,
     "sqrt": T.sqrt,
     "subtract": lambda a, b: a - b,
     "tanh": T.tanh,
 }
+
+
+# rounds to an integer, ties to even
+LRINT = "llvm.lrint"
+
+
+def saturate_uint8(value: Expr) -> Expr:
+    """The integer next to ``value``, ties to even, of those that a byte holds."""
+    bounded = T.max(T.min(value, T.float32(255)), T.float32(0))
+    return T.cast(T.call_llvm_pure_intrin(LRINT, bounded, dtype="int32"), "uint8")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A tensor's real values are (integer - zero_point) * scale."""
+
+    scale: float
+    zero_point: int
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,31 @@ def gelu(x: Expression) -> Expression:
     return apply("multiply", apply("multiply", x, 0.5), below)
 
 
+def dequantize(x: Expression, quantization: Quantization) -> Expression:
+    """The real value of an integer."""
+    above_zero = apply("subtract", x, float(quantization.zero_point))
+    return apply("multiply", above_zero, quantization.scale)
+
+
+def quantize(x: Expression, quantization: Quantization) -> Expression:
+    """The uint8 that stands for a real value."""
+    scaled = apply("multiply", x, 1 / quantization.scale)
+    return apply("saturate_uint8", apply("add", scaled, float(quantization.zero_point)))
+
+
+def is_quantized(expression: Expression) -> bool:
+    """Whether its value is a uint8, not a float32."""
+    return isinstance(expression, Apply) and expression.operator == "saturate_uint8"
+
+
+def dequantization(expression: Expression) -> Quantization | None:
+    """Of what stands for an integer's real value and no more; None for anything else."""
+    match expression:
+        case Apply("multiply", (Apply("subtract", (own, float(zero))), float(scale))):
+            return Quantization(scale, int(zero)) if own == SELF else None
+    return None
+
+
 def size(expression: Expression) -> int:
     """How many operations it takes, those that it repeats counted each time."""
     if not isinstance(expression, Apply):
@@ -112,6 +156,11 @@ def lower(expression: Expression, values: Sequence[Expr]) -> Expr:
     if isinstance(expression, Input):
         return values[expression.index]
     if isinstance(expression, Apply):
-        args = [lower(arg, values) for arg in expression.args]
+        args = [as_float(lower(arg, values)) for arg in expression.args]
         return OPERATORS[expression.operator](*args)
     return tirx.FloatImm(DTYPE, expression)
+
+
+def as_float(value: Expr) -> Expr:
+    """``value`` as every operator takes it."""
+    return value if str(value.ty.dtype) == DTYPE else T.cast(value, DTYPE)

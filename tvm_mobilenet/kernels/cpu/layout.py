@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
+from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.parsing import parsed_once
@@ -47,7 +48,10 @@ NO_HALO = Halo()
 
 @dataclass(frozen=True)
 class Blocked:
-    """The shape of a blocked tensor: the image (N, C, H, W), its halo and the channels a vector."""
+    """The shape of a blocked tensor: the image (N, C, H, W), its halo and the channels a vector.
+
+    A tensor of ``dtype`` uint8 has ``fill``, its zero point, in its halo.
+    """
 
     batch: int
     channels: int
@@ -55,6 +59,8 @@ class Blocked:
     width: int
     vector: int
     halo: Halo = NO_HALO
+    dtype: str = DTYPE
+    fill: int = 0
 
     @property
     def blocks(self) -> int:
@@ -68,6 +74,11 @@ class Blocked:
     @property
     def padded_width(self) -> int:
         return self.halo.left + self.width + self.halo.right
+
+    @property
+    def zero(self) -> Expr:
+        """What stands for zero, in the halo and in filled-up channels."""
+        return tirx.const(self.fill, self.dtype)
 
     @property
     def rows_outermost(self) -> bool:
@@ -87,11 +98,12 @@ class Blocked:
 def pack(x: Blocked) -> tirx.PrimFunc:
     """(N, C, H, W) → blocked, halo and filled-up channels zero."""
     channels, height, width, halo, v = x.channels, x.height, x.width, x.halo, x.vector
+    zero = x.zero
 
     @T.prim_func(s_tir=True)
     def main(
-        source: T.Buffer((x.batch, channels, height, width), DTYPE),
-        out: T.Buffer(x.shape, DTYPE),
+        source: T.Buffer((x.batch, channels, height, width), x.dtype),
+        out: T.Buffer(x.shape, x.dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
         for n, o, h, w, c in T.grid(x.batch, x.blocks, x.padded_height, x.padded_width, v):
@@ -105,7 +117,7 @@ def pack(x: Blocked) -> tirx.PrimFunc:
                     and halo.left <= vw
                     and vw < halo.left + width,
                     source[vn, vo * v + vc, vh - halo.top, vw - halo.left],
-                    T.float32(0),
+                    zero,
                 )
 
     return main
@@ -118,8 +130,8 @@ def unpack(x: Blocked) -> tirx.PrimFunc:
 
     @T.prim_func(s_tir=True)
     def main(
-        source: T.Buffer(x.shape, DTYPE),
-        out: T.Buffer((x.batch, x.channels, x.height, x.width), DTYPE),
+        source: T.Buffer(x.shape, x.dtype),
+        out: T.Buffer((x.batch, x.channels, x.height, x.width), x.dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
         for n, c, h, w in T.grid(x.batch, x.channels, x.height, x.width):

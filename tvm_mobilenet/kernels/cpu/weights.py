@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
+CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
+DENSE_PANEL = 8  # output vectors the classifier sums side by side
+
 Array = NDArray[np.float32]
+Bytes = NDArray[np.int8]
+DOT = 4  # bytes that a dot product sums
+Packed = TypeVar("Packed", Array, Bytes)
 
 
-def pack_channels(array: Array, v: int, blocks: int | None = None) -> Array:
+def panel_of(blocks: int) -> int:
+    """Output vectors of a convolution whose weights lie together."""
+    return next(panel for panel in CONV2D_PANELS if blocks % panel == 0)
+
+
+def dense_blocks(features: int, v: int) -> tuple[int, int]:
+    """Vectors a panel of a classifier has, and all its vectors.
+
+    Filled up to whole panels: a prime number of vectors could not share a broadcast.
+    """
+    return DENSE_PANEL, -(-features // (v * DENSE_PANEL)) * DENSE_PANEL
+
+
+def pack_channels(array: Packed, v: int, blocks: int | None = None) -> Packed:
     """Output channels in vectors: (O, …) → (blocks, …, v), filled up with zeros."""
     blocks = blocks or -(-array.shape[0] // v)
-    filled = np.zeros((blocks * v, *array.shape[1:]), np.float32)
+    dtype = np.int8 if array.dtype == np.int8 else np.float32
+    filled = np.zeros((blocks * v, *array.shape[1:]), dtype)
     filled[: array.shape[0]] = array
     vectors = filled.reshape(blocks, v, *array.shape[1:])
     return np.ascontiguousarray(np.moveaxis(vectors, 1, -1))
@@ -35,6 +57,50 @@ def pack_stem(weight: Array, v: int) -> Array:
 def pack_dense(weight: Array, v: int, blocks: int, panel: int) -> Array:
     """(I, O) → (blocks / panel, I, panel, v)."""
     return in_panels(pack_channels(weight.T, v, blocks), panel)
+
+
+def pack_quantized_conv2d(weight: Bytes, v: int, panel: int = 1) -> Bytes:
+    """(O, I, kh, kw) → (O/v/panel, kh, kw, steps, panel, v, 4)."""
+    steps = in_dots(np.moveaxis(weight, 1, 3), axis=3)  # (O, kh, kw, steps, 4)
+    packed = pack_channels(steps, v)  # (blocks, kh, kw, steps, 4, v)
+    blocks, *inner, dot, _ = packed.shape
+    panels = packed.reshape(blocks // panel, panel, *inner, dot, v)
+    return np.ascontiguousarray(np.moveaxis(panels, 1, 4).swapaxes(-1, -2))
+
+
+def pack_quantized_depthwise(weight: Bytes, v: int, outputs: int, stride: int) -> Bytes:
+    """(C, 1, kh, kw) → (C/v, kh, outputs, dwords, v, 4): a neighbour's taps at its own place."""
+    channels, _, kernel_h, kernel_w = weight.shape
+    dwords = -(-kernel_w // DOT)
+    placed = np.zeros((channels, kernel_h, outputs, dwords * DOT), weight.dtype)
+    for output in range(outputs):
+        first = output * stride
+        placed[:, :, output, first : first + kernel_w] = weight[:, 0]
+    packed = pack_channels(placed.reshape(channels, kernel_h, outputs, dwords, DOT), v)
+    return np.ascontiguousarray(packed.swapaxes(-1, -2))
+
+
+def pack_quantized_stem(weight: Bytes, v: int) -> Bytes:
+    """(O, I, kh, kw), I at most 4 → (O/v, kh, kw, v, 4)."""
+    dots = in_dots(np.moveaxis(weight, 1, 3), axis=3)[:, :, :, 0]
+    return np.ascontiguousarray(pack_channels(dots, v).swapaxes(-1, -2))
+
+
+def pack_quantized_dense(weight: Bytes, v: int, blocks: int, panel: int) -> Bytes:
+    """(I, O) → (blocks / panel, steps, panel, v, 4)."""
+    packed = pack_channels(in_dots(weight.T, axis=1), v, blocks)  # (blocks, steps, 4, v)
+    panels = packed.reshape(blocks // panel, panel, *packed.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(panels, 1, 2).swapaxes(-1, -2))
+
+
+def in_dots(array: Bytes, axis: int) -> Bytes:
+    """Fours along ``axis``, the last filled up with zeros: (…, I, …) → (…, steps, 4, …)."""
+    missing = [
+        (0, -array.shape[place] % DOT if place == axis else 0) for place in range(array.ndim)
+    ]
+    filled = np.pad(array, missing)
+    shape = filled.shape
+    return filled.reshape(*shape[:axis], shape[axis] // DOT, DOT, *shape[axis + 1 :])
 
 
 def in_panels(packed: Array, panel: int) -> Array:

@@ -1,0 +1,80 @@
+"""Dense convolution of bytes (1x1 and KxK) for AVX2, AVX-512 and VNNI.
+
+As pointwise_conv2d.py, with four channels of the reduction in each step of a lane.
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.cpu.sharing import most_even
+from schedules.primitives import (
+    divisors,
+    extent,
+    own_loops,
+    parallel_rows,
+    powers_of_two_dividing,
+    sum_dot_products,
+    unroll,
+    zero_halo,
+)
+from schedules.x86 import dot_products
+from schedules.x86.pointwise_conv2d import (
+    BAND_BYTES,
+    MAX_TILE_HEIGHT,
+    MAX_TILE_VECTORS,
+    MAX_TILE_WIDTH,
+    default_tile,
+)
+
+BYTES = 4
+MAX_REDUCTION_UNROLL = 8
+
+
+def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    (epilogue,) = sch.get_consumers(conv)
+    n, o, h, w, c = sch.get_loops(epilogue)
+    steps = extent(sch, sch.get_loops(conv)[-2])
+    lanes = extent(sch, c)
+    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+
+    # Step 1. The default decision, by the model
+    widths = [d for d in divisors(width) if d <= MAX_TILE_WIDTH]
+    tile_h, tile_w, vectors = default_tile(lanes, height, widths, blocks)
+    panels, rows = blocks // vectors, height // tile_h
+    weights_outweigh_image = blocks * lanes > height * width
+    if weights_outweigh_image:
+        bands = rows
+        o_default = [panels, 1, vectors]
+    else:
+        row_bytes = tile_h * width * steps * BYTES
+        bands = most_even(
+            [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]
+        )
+        o_default = [1, panels, vectors]
+    h_default = [bands, rows // bands, tile_h]
+
+    # Step 2. Panels and bands around the tile
+    o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, o_default))
+    h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
+    w_default = [width // tile_w, tile_w]
+    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, w_default))
+    sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, c)
+    unroll(sch, hi, wi, oi)
+    sch.vectorize(c)
+    parallel_rows(sch, n, o0, h0)
+
+    # Step 3. The reduction inside the tile
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    cn, co, ch, cw, cc, ckh, ckw, ck, ci = own_loops(sch, conv)
+    unrolls = powers_of_two_dividing(steps, MAX_REDUCTION_UNROLL)
+    default = unrolls.index(min(2, unrolls[-1]))
+    factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
+    k0, ki = sch.split(ck, [None, factor])
+    if weights_outweigh_image:
+        sch.annotate(k0, "prefetch", "weight")
+    intrinsic = dot_products.channels(lanes)
+    sum_dot_products(sch, conv, [ckh, ckw, k0], [ki, cn, ch, cw, co], (cc, ci), intrinsic)
+    zero_halo(sch, by_rows=True)
+    return [sch]

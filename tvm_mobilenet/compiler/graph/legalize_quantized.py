@@ -1,0 +1,216 @@
+"""Layers over integers → calls of our kernels for them, on targets that schedule those."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax, tirx
+from tvm.ir import Expr, Var
+
+from schedules.filter_window import Window
+from tvm_mobilenet.compiler.graph.elementwise import dequantization
+from tvm_mobilenet.compiler.graph.layer_rewriter import readers, stride_suffix
+from tvm_mobilenet.compiler.graph.layers import (
+    Elementwise,
+    Layer,
+    Pooling,
+    QuantizedConvolution,
+    QuantizedDense,
+    Resize,
+    WindowPooling,
+    shape_of,
+    sources,
+    tensors,
+)
+from tvm_mobilenet.compiler.graph.quantized import requantized
+from tvm_mobilenet.kernels.cpu.expressions import SELF, Quantization, quantize
+from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, Blocked, Halo
+from tvm_mobilenet.kernels.cpu.quantized import (
+    columns_read,
+    quantized_conv2d,
+    quantized_dense,
+    quantized_depthwise_conv2d,
+    quantized_stem_conv2d,
+    tap_dwords,
+)
+from tvm_mobilenet.kernels.cpu.weights import (
+    dense_blocks,
+    pack_channels,
+    pack_quantized_conv2d,
+    pack_quantized_dense,
+    pack_quantized_depthwise,
+    pack_quantized_stem,
+    panel_of,
+)
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.compiler.graph.legalize_cpu import Legalizer
+
+READ_INTEGERS = Pooling | WindowPooling | Resize  # layers that may read integers as real values
+# the rules that layers over integers need
+QUANTIZED = frozenset(
+    {
+        "quantized_conv2d",
+        "quantized_dense",
+        "quantized_depthwise_conv2d",
+        "quantized_stem_conv2d",
+    }
+)
+
+
+def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
+    """Emit the kernel with its scale, bias and epilogue."""
+    layer = requantized(layer)  # type: ignore[assignment]
+    if layer.source in to.images:
+        func, name, args, out = stem(to, layer)
+    elif layer.depthwise:
+        func, name, args, out = depthwise(to, layer)
+    else:
+        func, name, args, out = dense_convolution(to, layer)
+    scale = pack_channels(layer.scale, out.vector)
+    args = [*args, scale, pack_channels(layer.bias, out.vector)]
+    to.emit_extended(layer, func, name + stride_suffix(layer), args, out)
+
+
+# a kernel, its name, what it reads, and how its result lies
+Emitted: TypeAlias = tuple[tirx.PrimFunc, str, list[Expr | NDArray[np.generic]], Blocked]
+
+
+def stem(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
+    out = to.layout(layer)
+    top, left, bottom, right = layer.padding
+    image = to.images[layer.source]
+    batch, channels, height, width = shape_of(image)
+    func = quantized_stem_conv2d(
+        (batch, channels, height, width),
+        (top, bottom, left, right),
+        real(out),
+        window(layer),
+        layer.quantization,
+        layer.activation,
+    )
+    name = f"quantized_stem_conv2d_{out.width}x{out.height}x{out.channels}"
+    return func, name, [to.plain[image], pack_quantized_stem(layer.weight, out.vector)], out
+
+
+def depthwise(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
+    out = to.layout(layer)
+    x = to.in_lanes(layer.source, out.vector)
+    func = quantized_depthwise_conv2d(x.layout, real(out), window(layer), layer.activation)
+    name = f"quantized_depthwise_conv2d_{out.width}x{out.height}x{out.channels}"
+    taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1])
+    weight = pack_quantized_depthwise(layer.weight, out.vector, taps.outputs, layer.stride[1])
+    return func, name, [x.value, weight], out
+
+
+def dense_convolution(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
+    x, out = to.as_blocked(layer.source), to.layout(layer)
+    panel = panel_of(out.blocks // layer.groups)
+    func = quantized_conv2d(
+        x.layout, real(out), window(layer), layer.activation, panel, layer.groups
+    )
+    kernel = "x".join(map(str, layer.weight.shape[2:]))
+    kind = "quantized_conv2d" if kernel != "1x1" else "quantized_pointwise_conv2d"
+    name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
+    return func, name, [x.value, pack_quantized_conv2d(layer.weight, out.vector, panel)], out
+
+
+def quantized_matrix_product(to: Legalizer, layer: QuantizedDense) -> None:
+    """Emit the kernel of a fully connected layer."""
+    layer = requantized(layer)  # type: ignore[assignment]
+    v = to.vector_width
+    features_in, features_out = layer.weight.shape
+    panel, blocks = dense_blocks(features_out, v)
+    batch = math.prod(shape_of(layer.source)[:-1])
+    func = quantized_dense(batch, (features_in, features_out), blocks, panel, v, layer.activation)
+    args = [
+        to.as_rows(layer.source),
+        pack_quantized_dense(layer.weight, v, blocks, panel),
+        layer.scale,
+        layer.bias,
+    ]
+    name = f"quantized_dense_{features_in}_{features_out}"
+    to.emit_rows(layer, func, name, args, (batch, features_out))
+
+
+def window(layer: QuantizedConvolution) -> Window:
+    top, left, *_ = layer.padding
+    return Window(layer.weight.shape[2:], layer.stride, (top, left), layer.dilation)
+
+
+def real(out: Blocked) -> Blocked:
+    """The layout, as kernels write it before an epilogue makes integers of it."""
+    return replace(out, dtype="float32", fill=0)
+
+
+def needed_halo(layer: QuantizedConvolution) -> Halo:
+    """Its padding, and what it reads beyond that on the right."""
+    top, left, bottom, right = layer.padding
+    if layer.depthwise:
+        width = shape_of(layer.source)[3]
+        columns = columns_read(shape_of(layer.result)[3], layer.weight.shape[3], layer.stride[1])
+        right = max(right, columns - left - width)
+    return Halo(top, bottom, left, right)
+
+
+def fills(layers: list[Layer]) -> dict[Var, int]:
+    """The zero point of each tensor of integers that a convolution reads."""
+    return {
+        layer.source: layer.quantization.zero_point
+        for layer in layers
+        if isinstance(layer, QuantizedConvolution)
+    }
+
+
+def take_images(
+    layers: list[Layer], function: relax.Function
+) -> tuple[list[Layer], dict[Var, Var]]:
+    """The layers without the quantization of plain images that first convolutions do.
+
+    And the image, for each tensor of integers that such a convolution reads.
+    """
+    counts = readers(layers, function)
+    params = set(function.params)
+    quantized = {
+        layer.result: layer
+        for layer in layers
+        if isinstance(layer, Elementwise)
+        and layer.operands[0] in params
+        and counts[layer.result] == 1
+    }
+    images: dict[Var, Var] = {}
+    for layer in layers:
+        if not isinstance(layer, QuantizedConvolution) or layer.source not in quantized:
+            continue
+        before = quantized[layer.source]
+        dense = not layer.depthwise and layer.groups == 1 and layer.dilation == (1, 1)
+        same = before.expression == quantize(SELF, layer.quantization)
+        if dense and same and layer.weight.shape[1] < MIN_VECTOR:
+            (images[layer.source],) = tensors(before.operands)
+    return [layer for layer in layers if layer.result not in images], images
+
+
+def take_integer_sources(
+    layers: list[Layer], function: relax.Function
+) -> tuple[list[Layer], dict[Var, tuple[Var, Quantization]]]:
+    """The layers without what only dequantizes for kernels that can do so as they read.
+
+    And the integers and what they stand for, for each tensor that such a layer makes.
+    """
+    read_by: dict[Var, list[Layer]] = {}
+    for layer in layers:
+        for var in sources(layer):
+            read_by.setdefault(var, []).append(layer)
+    given_out = readers([], function)
+    taken = {
+        layer.result: found
+        for layer in layers
+        if (found := dequantization(layer)) is not None
+        and not given_out[layer.result]
+        and all(isinstance(one, READ_INTEGERS) for one in read_by[layer.result])
+    }
+    return [layer for layer in layers if layer.result not in taken], taken

@@ -1,0 +1,319 @@
+"""Convolutions and the classifier over 8-bit integers: uint8 activations, int8 weights.
+
+A step of each reduction is four products of bytes, summed into an int32: what one lane of a dot
+product instruction computes (VNNI's ``vpdpbusd``). Their four bytes are four channels of a pixel,
+or, in a depthwise convolution, four pixels of a channel, of which the filter's taps meet three or
+four. The ``epilogue`` makes a float of the sum, scaled by channel, and adds the bias; what becomes
+of it after that, its quantization too, is the layer's (elementwise.py).
+
+Buffers of all of them: data; weights packed (weights.py); ``scale`` and ``bias`` of each channel,
+(blocks, v) or (C_out,); result, float32 until an epilogue makes it another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.script import tirx as T
+
+from schedules.filter_window import Window
+from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
+from tvm_mobilenet.kernels.cpu.expressions import Quantization, saturate_uint8
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.parsing import parsed_once
+
+BYTES = 4  # of a dot product's step
+ACTIVATIONS, WEIGHTS, SUMS = "uint8", "int8", "int32"
+
+
+@parsed_once
+def quantized_conv2d(
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    panel: int = 1,
+    groups: int = 1,
+) -> tirx.PrimFunc:
+    """Dense convolution, 1x1 included; of ``groups`` whose channels fill whole dot products.
+
+    Weights are (out.blocks / panel, kh, kw, steps, panel, v, 4).
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    apart_h, apart_w = window.dilation
+    origin_h, origin_w = origin(x, window)
+    steps, lanes_in, v = dot_steps(x.channels // groups), x.vector, out.vector
+    group_blocks = out.blocks // groups
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    top, left = out.halo.top, out.halo.left
+    write_halo = halo_writer(out)
+
+    def source(block: Expr, k: Expr, i: Expr) -> Expr:
+        """The input channel of a block's k-th step and i-th byte."""
+        first = 0 if groups == 1 else block // group_blocks * (x.channels // groups)
+        return first + k * BYTES + i
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, ACTIVATIONS),
+        weight: T.Buffer(dense_shape(x, out, window, panel, groups), WEIGHTS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        acc = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, steps, BYTES):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
+                    "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
+                )
+                T.sblock_attr({"schedule_rule": "quantized_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.int32(0)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.cast(
+                    data[
+                        x.at(
+                            vn,
+                            source(vo, vk, vi) // lanes_in,
+                            vh * stride_h + vkh * apart_h + origin_h,
+                            vw * stride_w + vkw * apart_w + origin_w,
+                            source(vo, vk, vi) % lanes_in,
+                        )
+                    ],
+                    SUMS,
+                ) * T.cast(weight[vo // panel, vkh, vkw, vk, vo % panel, vc, vi], SUMS)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
+                    T.cast(acc[vn, vo, vh, vw, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+@dataclass(frozen=True)
+class TapDwords:
+    """How a row of a depthwise filter's taps goes into dot products over four pixels of a channel.
+
+    ``outputs`` neighbours read the same ``dwords``, each with the taps at its own place in them.
+    """
+
+    outputs: int
+    dwords: int
+
+
+def tap_dwords(width: int, taps: int, stride: int) -> TapDwords:
+    """For results of ``width`` columns: the most neighbours that divide them."""
+    dwords = -(-taps // BYTES)
+    fitting = (BYTES * dwords - taps) // stride + 1
+    return TapDwords(max(n for n in range(1, fitting + 1) if width % n == 0), dwords)
+
+
+@parsed_once
+def quantized_depthwise_conv2d(
+    x: Blocked, out: Blocked, window: Window, activation: Activation
+) -> tirx.PrimFunc:
+    """Depthwise convolution, channel multiplier 1, taps side by side.
+
+    Weights are (blocks, kh, outputs, dwords, v, 4), of ``tap_dwords``. Past its last tap a row's
+    last dot product reads pixels that its weights make nothing of: the halo of ``x`` has them
+    (``columns_read``).
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    origin_h, origin_w = origin(x, window)
+    v = out.vector
+    taps = tap_dwords(out.width, kernel_w, stride_w)
+    outputs, dwords = taps.outputs, taps.dwords
+    tile = (out.batch, out.blocks, out.height, out.width // outputs, outputs, v)
+    top, left = out.halo.top, out.halo.left
+    write_halo = halo_writer(out)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, ACTIVATIONS),
+        weight: T.Buffer((out.blocks, kernel_h, outputs, dwords, v, BYTES), WEIGHTS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        acc = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, o, h, w, p, c, kh, k, i in T.grid(*tile, kernel_h, dwords, BYTES):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vp, vc, vkh, vk, vi = T.axis.remap(
+                    "SSSSSSRRR", [n, o, h, w, p, c, kh, k, i]
+                )
+                T.sblock_attr({"schedule_rule": "quantized_depthwise_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vp, vc] = T.int32(0)
+                acc[vn, vo, vh, vw, vp, vc] = acc[vn, vo, vh, vw, vp, vc] + T.cast(
+                    data[
+                        x.at(
+                            vn,
+                            vo,
+                            vh * stride_h + vkh + origin_h,
+                            vw * (outputs * stride_w) + vk * BYTES + vi + origin_w,
+                            vc,
+                        )
+                    ],
+                    SUMS,
+                ) * T.cast(weight[vo, vkh, vp, vk, vc, vi], SUMS)
+        for n, o, h, w, p, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vp, vc = T.axis.remap("SSSSSS", [n, o, h, w, p, c])
+                result[out.at(vn, vo, vh + top, vw * outputs + vp + left, vc)] = activation(
+                    T.cast(acc[vn, vo, vh, vw, vp, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+def columns_read(width: int, taps: int, stride: int) -> int:
+    """From its first tap on, how many padded columns a row of a depthwise result reads."""
+    dots = tap_dwords(width, taps, stride)
+    return (width - dots.outputs) * stride + BYTES * dots.dwords
+
+
+@parsed_once
+def quantized_stem_conv2d(
+    image: tuple[int, int, int, int],
+    padding: tuple[int, int, int, int],
+    out: Blocked,
+    window: Window,
+    quantization: Quantization,
+    activation: Activation,
+) -> tirx.PrimFunc:
+    """The first convolution: reads the plain float32 image and quantizes it, a pixel's channels,
+    four at most, into one dword.
+
+    ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, v, 4).
+    """
+    batch, channels_in, height, width = image
+    top, bottom, left, right = padding
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    v = out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    out_top, out_left = out.halo.top, out.halo.left
+    write_halo = halo_writer(out)
+    padded = (batch, top + height + bottom, left + width + right)
+    inverse, zero = 1 / quantization.scale, quantization.zero_point
+    zeros = dword([T.int32(zero)] * channels_in)
+
+    def pixel(data: tirx.Buffer, n: Expr, h: Expr, w: Expr) -> Expr:
+        values = [
+            data[n, k, h, w] * T.float32(inverse) + T.float32(zero) for k in range(channels_in)
+        ]
+        return dword([T.cast(saturate_uint8(value), SUMS) for value in values])
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer((batch, channels_in, height, width), DTYPE),
+        weight: T.Buffer((out.blocks, kernel_h, kernel_w, v, BYTES), WEIGHTS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        rows = T.sblock_alloc_buffer(padded, SUMS)
+        acc = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, h, w in T.grid(*padded):
+            with T.sblock("pad"):
+                vn, vh, vw = T.axis.remap("SSS", [n, h, w])
+                rows[vn, vh, vw] = T.if_then_else(
+                    top <= vh and vh < top + height and left <= vw and vw < left + width,
+                    pixel(data, vn, vh - top, vw - left),
+                    zeros,
+                )
+        for n, o, h, w, c, kh, kw, i in T.grid(*tile, kernel_h, kernel_w, BYTES):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw, vi = T.axis.remap(
+                    "SSSSSRRR", [n, o, h, w, c, kh, kw, i]
+                )
+                T.sblock_attr({"schedule_rule": "quantized_stem_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.int32(0)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + (
+                    T.shift_right(rows[vn, vh * stride_h + vkh, vw * stride_w + vkw], vi * 8) & 255
+                ) * T.cast(weight[vo, vkh, vkw, vc, vi], SUMS)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
+                    T.cast(acc[vn, vo, vh, vw, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+@parsed_once
+def quantized_dense(
+    rows: int,
+    features: tuple[int, int],
+    blocks: int,
+    panel: int,
+    v: int,
+    activation: Activation,
+) -> tirx.PrimFunc:
+    """Fully connected layer of (N, C_in) integers; ``features`` are (C_in, C_out).
+
+    Weights are (blocks / panel, steps, panel, v, 4); C_in is a multiple of 4. What the last blocks
+    hold past C_out is not written.
+    """
+    features_in, features_out = features
+    steps = dot_steps(features_in)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer((rows, features_in), ACTIVATIONS),
+        weight: T.Buffer((blocks // panel, steps, panel, v, BYTES), WEIGHTS),
+        scale: T.Buffer((features_out,), DTYPE),
+        bias: T.Buffer((features_out,), DTYPE),
+        result: T.Buffer((rows, features_out), DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        acc = T.sblock_alloc_buffer((rows, blocks, v), SUMS)
+        for n, o, c, k, i in T.grid(rows, blocks, v, steps, BYTES):
+            with T.sblock("dense"):
+                vn, vo, vc, vk, vi = T.axis.remap("SSSRR", [n, o, c, k, i])
+                T.sblock_attr({"schedule_rule": "quantized_dense"})
+                with T.init():
+                    acc[vn, vo, vc] = T.int32(0)
+                acc[vn, vo, vc] = acc[vn, vo, vc] + T.cast(
+                    data[vn, vk * BYTES + vi], SUMS
+                ) * T.cast(weight[vo // panel, vk, vo % panel, vc, vi], SUMS)
+        for n, o in T.grid(rows, features_out):
+            with T.sblock("epilogue"):
+                vn, vo = T.axis.remap("SS", [n, o])
+                result[vn, vo] = activation(
+                    T.cast(acc[vn, vo // v, vo % v], DTYPE) * scale[vo] + bias[vo]
+                )
+
+    return main
+
+
+def dot_steps(channels: int) -> int:
+    """Dot products of four that sum ``channels``."""
+    return -(-channels // BYTES)
+
+
+def dense_shape(
+    x: Blocked, out: Blocked, window: Window, panel: int, groups: int = 1
+) -> tuple[int, ...]:
+    """Of a dense convolution's packed weights."""
+    steps = dot_steps(x.channels // groups)
+    return (out.blocks // panel, *window.kernel, steps, panel, out.vector, BYTES)
+
+
+def dword(values: list[Expr]) -> Expr:
+    """Up to four bytes as one int32, the first lowest."""
+    whole = values[0]
+    for place, value in enumerate(values[1:], 1):
+        whole = whole | (value << (8 * place))
+    return whole
