@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, network_flags
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 
@@ -52,26 +52,15 @@ def main() -> int:
     parser = cli.make_parser("arm_assembly", "The hot loops of ARM kernels, core by core.")
     parser.add_argument("--target", action="append", metavar="T", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--llvm-mca", metavar="FILE", help="(default: the newest on PATH)")
-    cli.add_model_flags(parser)
+    network_flags.add_model_flags(parser)
     return cli.run_stage(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from tvm_mobilenet.network.source import NetworkSpec
-
     mca = find_mca(args.llvm_mca)
-    network = NetworkSpec(
-        args.model,
-        args.alpha,
-        args.resolution,
-        args.batch,
-        args.onnx,
-        dict(args.input_shape),
-        cli.head_options(args),
-        weights=args.weights,
-    )
+    network = network_flags.spec_of(args)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if mca is None:
         console.print(f"no llvm-mca of LLVM {LEAST_LLVM} or newer: no utilisation; see --help")

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, network_flags
 from tvm_mobilenet.errors import BadInput, last_line
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ KERNELS = ("depthwise_conv2d_14x14x512", "pointwise_conv2d_14x14x512_512")
 def main() -> int:
     parser = cli.make_parser("tuning_speed", "Candidates per second, beside MetaSchedule's own.")
     cli.add_target_flag(parser)
-    cli.add_model_flags(parser)
+    network_flags.add_model_flags(parser)
     parser.add_argument("--rounds", type=cli.positive_int, default=2, help="(default: %(default)s)")
     parser.add_argument("--kernel", action="append", help=f"(default: {' '.join(KERNELS)})")
     parser.add_argument("--ours-only", action="store_true")
@@ -63,23 +63,13 @@ def main() -> int:
 def body(args: argparse.Namespace) -> int:
     from tvm_mobilenet import provenance
     from tvm_mobilenet.hardware import target
-    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.tuning.request import Budget
     from tvm_mobilenet.tuning.setup import find_linker
     from tvm_mobilenet.tuning.workers.messages import Settings
 
     spec = target.resolve(args.target)
     settings = Settings(target=spec.tvm_config(), link=find_linker(spec, here=True))
-    network = NetworkSpec(
-        args.model,
-        args.alpha,
-        args.resolution,
-        args.batch,
-        args.onnx,
-        dict(args.input_shape),
-        cli.head_options(args),
-        weights=args.weights,
-    )
+    network = network_flags.spec_of(args)
     if args.endurance:
         budget = Budget(trials=args.endurance, time_s=args.time_budget)
         result = endurance(network, spec, settings, budget, args.work_dir)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support import torch_exporter
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler.cuda import nvcc
@@ -187,6 +188,20 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_exports() -> Iterator[None]:
+    """Networks that tests export in this process; torch is imported by the first only."""
+    export = onnx_export.export
+
+    def export_quickly(*arguments: Any, **named: Any) -> onnx.ModelProto:
+        torch_exporter.keep_operators()
+        return export(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "export", export_quickly)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ ROOMS = (
     "models",
     "weights",  # of other programs, for the models
     "network",
+    "network_flags",  # what the commands' flags say of one
     "kernels",
     "scheduling",
     "database",

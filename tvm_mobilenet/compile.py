@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, extras
+from tvm_mobilenet import cli, extras, network_flags
 from tvm_mobilenet.compiler.options import EXECUTORS
 from tvm_mobilenet.errors import BadInput
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compile", "Compile a network into a bundle that runs without TVM's compiler."
     )
     cli.add_target_flag(parser)
-    cli.add_model_flags(parser)
+    network_flags.add_model_flags(parser)
     cli.add_algorithm_flags(parser)
     parser.add_argument(
         "--tuning-records",
@@ -106,7 +106,6 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.models.resizing import ResizingFlags
-    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.reporting.layers import print_layers
     from tvm_mobilenet.runtime.classes import read_labels
     from tvm_mobilenet.runtime.image import pixels_of_flags
@@ -122,16 +121,7 @@ def _compile(args: argparse.Namespace) -> int:
     )
     package = LibraryOptions(args.name, args.embed_weights, args.static)
     check_package(package, options)
-    network = NetworkSpec(
-        args.model,
-        args.alpha,
-        args.resolution,
-        args.batch,
-        args.onnx,
-        dict(args.input_shape),
-        cli.head_options(args),
-        weights=args.weights,
-    )
+    network = network_flags.spec_of(args)
     network.check()
     if network.trained is not None:
         print(f"weights {network.trained.line}", file=sys.stderr)

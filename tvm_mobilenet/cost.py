@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tvm_mobilenet import cli, models
+from tvm_mobilenet import cli, models, network_flags
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.cost import (
     FORMAT_VERSION,
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="take the variant from this file of weights"
     )
-    cli.add_head_flags(parser)
+    network_flags.add_head_flags(parser)
     parser.add_argument(
         "--paper",
         action="store_true",
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     # checked even with --paper, where it would go unnoticed otherwise
-    options = cli.head_options(args)
+    options = network_flags.head_options(args)
     config = _config(args.model, args.alpha, args.resolution, options, args.weights)
     if args.paper and config != models.config_from(models.DEFAULT_MODEL):
         raise BadInput("--paper prints its own variants; drop --model, --alpha and the like")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, extras
+from tvm_mobilenet import cli, extras, network_flags
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The flags of the stage."""
     parser = cli.make_parser("tune", "Search schedules for a network's kernels on a target.")
     cli.add_target_flag(parser)
-    cli.add_model_flags(parser)
+    network_flags.add_model_flags(parser)
     cli.add_algorithm_flags(parser)
     _add_flags(parser)
     return parser
@@ -113,23 +113,13 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     """
     from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.options import CompileOptions
-    from tvm_mobilenet.network.source import NetworkSpec
     from tvm_mobilenet.tuning.kernels import Networks
     from tvm_mobilenet.tuning.request import Budget, Conditions, TuneRequest
 
     time_budget_s = args.time_budget
     if time_budget_s is None and args.trials is None:
         time_budget_s = TIME_BUDGET_S
-    network = NetworkSpec(
-        args.model,
-        args.alpha,
-        args.resolution,
-        args.batch,
-        args.onnx,
-        dict(args.input_shape),
-        cli.head_options(args),
-        weights=args.weights,
-    )
+    network = network_flags.spec_of(args)
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(
         networks=Networks(network, args.sweep),

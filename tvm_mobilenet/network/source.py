@@ -40,7 +40,7 @@ SAMPLE_SEED = 0
 COLOURS = 3
 
 NO_SIZES = Sizes()
-# what ``cli.head_options`` makes of the flags that say what a network ends in
+# what ``network_flags.head_options`` makes of the flags that say what a network ends in
 HEAD_FLAGS = {"head": "--head", "num_classes": "--classes", "embedding_size": "--embedding-size"}
 
 

@@ -14,7 +14,7 @@ from tvm_mobilenet.benchmark.engines import verify
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
-from tvm_mobilenet.benchmark.sentinel import Sentinel
+from tvm_mobilenet.benchmark.speed_watch import SpeedWatch
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.provenance import How
 from tvm_mobilenet.results.schema import ResultRow
@@ -146,31 +146,31 @@ class SideBySide:
             if engine is not None and not engine.settle():
                 restless.add(name)
 
-        sentinel = self._make_sentinel(attempts, settle) if self.opener.shared else None
+        watch = self._make_watch(attempts, settle) if self.opener.shared else None
 
         def begin_turn(done: int, name: str) -> None:
             self.progress.turn(name, done, self.plan.rounds)
-            if sentinel is not None:
+            if watch is not None:
                 with suppress(RunFailed):  # its own next turn says why
-                    sentinel.wait()
+                    watch.wait()
 
         timed = {name: attempt.timed for name, attempt in running.items() if attempt.timed}
         take_turns(timed, self.plan, settle, begin_turn)
-        if sentinel is not None and sentinel.waited_s > 0:
-            self.progress.note(f"waited {sentinel.waited_s:.1f} s for a machine at full speed")
+        if watch is not None and watch.waited_s > 0:
+            self.progress.note(f"waited {watch.waited_s:.1f} s for a machine at full speed")
         for name in sorted(restless):
             self.progress.note(f"threads of {name} kept running while others were measured")
         for name, one in timed.items():
             running[name].reason = one.failure
 
-    def _make_sentinel(
+    def _make_watch(
         self, attempts: Sequence[_Attempt], settle: Callable[[str], None]
-    ) -> Sentinel | None:
+    ) -> SpeedWatch | None:
         found = _find_reference(attempts)
         if found is None:
             return None
         candidate, timed = found
-        return Sentinel(timed, self.plan, lambda: settle(candidate.name))
+        return SpeedWatch(timed, self.plan, lambda: settle(candidate.name))
 
     def _measure_drift(self, attempts: Sequence[_Attempt]) -> None:
         """Measure the reference again, and say how far it moved since the first rounds."""

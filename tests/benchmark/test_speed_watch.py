@@ -1,4 +1,4 @@
-"""The sentinel: waits while the machine is slow, and not for ever."""
+"""The watch over a machine's speed: waits while the machine is slow, and not for ever."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tvm_mobilenet.benchmark.rounds import Plan, Timed
-from tvm_mobilenet.benchmark.sentinel import PAUSE_S, PROBE_MS, PROBE_RUNS, SLOW, Sentinel
+from tvm_mobilenet.benchmark.speed_watch import PAUSE_S, PROBE_MS, PROBE_RUNS, SLOW, SpeedWatch
 
 
 @dataclass
@@ -26,17 +26,17 @@ class Scripted:
         return [next(self._medians)] * runs
 
 
-def sentinel(*medians: float, patience_s: float = 10.0) -> tuple[Sentinel, Scripted, list[float]]:
+def watching(*medians: float, patience_s: float = 10.0) -> tuple[SpeedWatch, Scripted, list[float]]:
     """With what it asks, and how long it has slept each time."""
     runner = Scripted(medians)
     pauses: list[float] = []
     timed = Timed(runner, expected_ms=2.0)
     plan = Plan(patience_s=patience_s)
-    return Sentinel(timed, plan, lambda: None, pauses.append), runner, pauses
+    return SpeedWatch(timed, plan, lambda: None, pauses.append), runner, pauses
 
 
 def test_a_slow_stretch_is_waited_out() -> None:
-    watch, runner, pauses = sentinel(3.0, 3.0 * SLOW, 5.1, 5.2, 3.1)
+    watch, runner, pauses = watching(3.0, 3.0 * SLOW, 5.1, 5.2, 3.1)
     for _ in range(3):
         watch.wait()
     assert pauses == [PAUSE_S, PAUSE_S], "noise is no reason to wait, 1.7 times the best is"
@@ -45,7 +45,7 @@ def test_a_slow_stretch_is_waited_out() -> None:
 
 
 def test_a_machine_that_stays_slow_is_taken_as_it_is() -> None:
-    watch, runner, pauses = sentinel(3.0, *[6.0] * 100, patience_s=1.0)
+    watch, runner, pauses = watching(3.0, *[6.0] * 100, patience_s=1.0)
     for _ in range(20):
         watch.wait()
     assert sum(pauses) == pytest.approx(1.0)
@@ -53,13 +53,13 @@ def test_a_machine_that_stays_slow_is_taken_as_it_is() -> None:
 
 
 def test_no_patience_no_probe() -> None:
-    watch, runner, _ = sentinel(patience_s=0.0)
+    watch, runner, _ = watching(patience_s=0.0)
     watch.wait()
     assert runner.runs == []
 
 
 def test_small_networks_are_run_more_often() -> None:
-    watch, runner, _ = sentinel(0.1)
+    watch, runner, _ = watching(0.1)
     watch.timed.expected_ms = 0.1
     watch.wait()
     assert runner.runs == [PROBE_MS / 0.1]

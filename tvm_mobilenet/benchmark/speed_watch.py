@@ -21,7 +21,7 @@ PAUSE_S = 0.2
 
 
 @dataclass
-class Sentinel:
+class SpeedWatch:
     """One of the engines, asked before each turn; ``settle`` lets its threads fall asleep."""
 
     timed: Timed
