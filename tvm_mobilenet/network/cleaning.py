@@ -17,6 +17,7 @@ import numpy as np
 from tvm_mobilenet import chatter
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network.signature import forget_shapes, real_inputs
+from tvm_mobilenet.network.spelling import cast_exponents, expand_functions
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +52,9 @@ def clean(model: onnx.ModelProto) -> Cleaned:
     cleaned = type(model)()
     cleaned.CopyFrom(model)
     _unlist_weights(cleaned)
-    cleaned = _fold(_raise_opset(_inline_functions(cleaned)))
+    cleaned = _raise_opset(expand_functions(_inline_functions(cleaned)))
+    cast_exponents(cleaned)
+    cleaned = _fold(cleaned)
     _spell_out_constants(cleaned)
     if not is_half(cleaned):
         return Cleaned(cleaned, half=False)
