@@ -106,17 +106,24 @@ class BlockedTensor:
 
 
 def legalize(
-    vector_width: int, rules: Collection[str] = (), tile: OverlappingTile | None = None
+    vector_width: int,
+    rules: Collection[str] = (),
+    tile: OverlappingTile | None = None,
+    *,
+    small_weights: bool = False,
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
-    says which images get tiles that overlap, None that there are none.
+    says which images get tiles that overlap, None that there are none. With ``small_weights`` a
+    classifier's are not filled up to whole panels.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = _Legalizer(mod["main"], vector_width, rules, tile).run()
+        legalizer = _Legalizer(mod["main"], vector_width, rules, tile)
+        legalizer.small_weights = small_weights
+        legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
@@ -125,6 +132,8 @@ def legalize(
 
 
 class _Legalizer(LayerRewriter):
+    small_weights = False
+
     def __init__(
         self,
         function: relax.Function,
@@ -414,13 +423,12 @@ class _Legalizer(LayerRewriter):
     def dense(self, layer: Dense) -> None:
         v = self.vector_width
         features_in, features_out = layer.weight.shape
-        # filled up to whole panels: a prime number of vectors could not share a broadcast
-        blocks = -(-features_out // (v * DENSE_PANEL)) * DENSE_PANEL
+        panel, blocks = self.dense_panels(features_out)
         batch = math.prod(shape_of(layer.source)[:-1])
-        func = dense(batch, features_in, features_out, blocks, DENSE_PANEL, v, layer.activation)
+        func = dense(batch, features_in, features_out, blocks, panel, v, layer.activation)
         args = [
             self.as_rows(layer.source),
-            pack_dense(layer.weight, v, blocks, DENSE_PANEL),
+            pack_dense(layer.weight, v, blocks, panel),
             layer.bias,
         ]
         name = f"dense_{features_in}_{features_out}"
@@ -431,6 +439,16 @@ class _Legalizer(LayerRewriter):
             args += constants
             name += "_fused"
         self.give_rows(layer, self.call(func, name, args, (batch, features_out)))
+
+    def dense_panels(self, features: int) -> tuple[int, int]:
+        """How many vectors a panel of the classifier has, and how many there are in all.
+
+        Filled up to whole panels: a prime number of vectors could not share a broadcast.
+        """
+        blocks = -(-features // self.vector_width)
+        if self.small_weights:
+            return max(d for d in range(1, DENSE_PANEL + 1) if blocks % d == 0), blocks
+        return DENSE_PANEL, -(-blocks // DENSE_PANEL) * DENSE_PANEL
 
     # --- layouts ------------------------------------------------------------------------------
 
