@@ -6,6 +6,7 @@ The reference is ONNX Runtime with its optimizations off, which computes each op
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def pointwise(net: QuantizedNetwork, x: str) -> str:
     return net.convolution(x, 24)
 
 
-def act(operator: str, **attributes: object) -> Layers:
+def act(operator: str, **attributes: Any) -> Layers:
     def layers(net: QuantizedNetwork, x: str) -> str:
         return net.node(operator, [net.convolution(x, 20)], **attributes)
 
@@ -44,14 +45,14 @@ def silu(net: QuantizedNetwork, x: str) -> str:
     return net.node("Mul", [sums, net.node("Sigmoid", [sums])])
 
 
-def conv(kernel: tuple[int, int], channels: int = 16, **attributes: object) -> Layers:
+def conv(kernel: tuple[int, int], channels: int = 16, **attributes: Any) -> Layers:
     def layers(net: QuantizedNetwork, x: str) -> str:
         return net.convolution(x, channels, kernel, **attributes)
 
     return layers
 
 
-def depthwise(kernel: tuple[int, int], **attributes: object) -> Layers:
+def depthwise(kernel: tuple[int, int], **attributes: Any) -> Layers:
     def layers(net: QuantizedNetwork, x: str) -> str:
         channels = net.channels[x]
         return net.convolution(x, channels, kernel, group=channels, **attributes)
@@ -70,7 +71,7 @@ def residual_in_float(net: QuantizedNetwork, x: str) -> str:
 
 
 def squeeze_excite(net: QuantizedNetwork, x: str) -> str:
-    pooled = net.quantized(net.node("GlobalAveragePool", [x]), 0.01)
+    pooled = net.quantized(net.node("GlobalAveragePool", [x]), 0.0087)
     squeezed = net.quantized(net.node("Relu", [net.convolution(pooled, 8)]), 0.01, 0)
     gate = net.node("HardSigmoid", [net.convolution(squeezed, net.channels[x])], alpha=1 / 6)
     return net.node("Mul", [x, net.quantized(gate, 1 / 255, 0)])
@@ -82,8 +83,8 @@ def concatenated(net: QuantizedNetwork, x: str) -> str:
 
 
 def classifier(net: QuantizedNetwork, x: str) -> str:
-    pooled = net.quantized(net.node("GlobalAveragePool", [x]), 0.01)
-    rows = net.quantized(net.node("Flatten", [pooled]), 0.01)
+    pooled = net.quantized(net.node("GlobalAveragePool", [x]), 0.0087)
+    rows = net.quantized(net.node("Flatten", [pooled]), 0.0087)
     return net.dense(rows, 11)
 
 

@@ -19,10 +19,11 @@ from tvm.ir import Constant
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize, panel_of
+from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
 from tvm_mobilenet.kernels.cpu.conv2d import fusing_pays
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.strassen import pays
+from tvm_mobilenet.kernels.cpu.weights import panel_of
 from tvm_mobilenet.models import MobileNetConfig, stages, variants
 from tvm_mobilenet.models.stages import Layer
 

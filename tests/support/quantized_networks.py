@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -56,10 +57,10 @@ class QuantizedNetwork:
         kernel: tuple[int, int] = (1, 1),
         *,
         per_channel: bool = True,
-        **attributes: object,
+        **attributes: Any,
     ) -> str:
         """With weights and bias quantized; the real result."""
-        groups = int(attributes.get("group", 1))  # type: ignore[call-overload]
+        groups = int(attributes.get("group", 1))
         shape = (channels, self.channels[value] // groups, *kernel)
         scale = self.rng.uniform(0.5, 2, channels if per_channel else 1) / np.prod(shape[1:])
         weight, bias = self.weights(value, shape, scale, axis=0)
@@ -74,7 +75,7 @@ class QuantizedNetwork:
         return self.node("Gemm", [value, weight, bias], features, transB=1)
 
     def weights(
-        self, value: str, shape: tuple[int, ...], scale: NDArray[np.float64], axis: int
+        self, value: str, shape: tuple[int, ...], scale: NDArray[np.floating], axis: int
     ) -> tuple[str, str]:
         scale = scale.astype(np.float32) * np.float32(0.03)
         integers = self.rng.integers(-127, 128, shape, dtype=np.int8)
@@ -104,7 +105,7 @@ class QuantizedNetwork:
         )
 
     def node(
-        self, operator: str, inputs: list[str], channels: int | None = None, **attributes: object
+        self, operator: str, inputs: list[str], channels: int | None = None, **attributes: Any
     ) -> str:
         """One output; as many channels as the first input has unless ``channels`` says it."""
         self.count += 1

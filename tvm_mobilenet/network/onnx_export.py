@@ -182,10 +182,10 @@ def evaluator(model: onnx.ModelProto, *, optimized: bool = True) -> Evaluator:
     why = "ONNX Runtime is not installed"
     if importlib.util.find_spec("onnxruntime") is not None:
         try:
-            session = _runtime_session(model, optimized)
+            session = _runtime_session(model, optimized=optimized)
         except Exception as error:  # its errors have no base of their own
             why = f"ONNX Runtime does not load it: {_runtime_reason(error)}"
-            session = _session_of_older(model, optimized)
+            session = _session_of_older(model, optimized=optimized)
         if session is not None:
             return Evaluator("ONNX Runtime", session, names)
     try:
@@ -204,7 +204,7 @@ def evaluate(model: onnx.ModelProto, *inputs: Array) -> list[Array]:
     return evaluator(model).run(*inputs)
 
 
-def _session_of_older(model: onnx.ModelProto, optimized: bool) -> Any:  # noqa: FBT001
+def _session_of_older(model: onnx.ModelProto, *, optimized: bool) -> Any:
     """A session for a model that is too new, in an older IR and operator set that say the same.
 
     None where ONNX Runtime does not take it in those either.
@@ -215,14 +215,15 @@ def _session_of_older(model: onnx.ModelProto, optimized: bool) -> Any:  # noqa: 
     older.CopyFrom(model)
     older.ir_version = min(model.ir_version, OLD_IR)
     with contextlib.suppress(Exception):  # as above
-        return _runtime_session(older, optimized)
+        return _runtime_session(older, optimized=optimized)
     if any(one.domain == "" and one.version > OPSET for one in model.opset_import):
         with contextlib.suppress(Exception):  # an operator that the older set does not have
-            return _runtime_session(version_converter.convert_version(older, OPSET), optimized)
+            older = version_converter.convert_version(older, OPSET)
+            return _runtime_session(older, optimized=optimized)
     return None
 
 
-def _runtime_session(model: onnx.ModelProto, optimized: bool) -> Any:  # noqa: FBT001
+def _runtime_session(model: onnx.ModelProto, *, optimized: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

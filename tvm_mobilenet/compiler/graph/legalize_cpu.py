@@ -101,7 +101,7 @@ from tvm_mobilenet.kernels.cpu.strassen import (
     strassen_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.weights import (
-    dense_blocks,
+    DENSE_PANEL,
     pack_channels,
     pack_conv2d,
     pack_dense,
@@ -134,17 +134,24 @@ class BlockedTensor:
 
 
 def legalize(
-    vector_width: int, rules: Collection[str] = (), tile: OverlappingTile | None = None
+    vector_width: int,
+    rules: Collection[str] = (),
+    tile: OverlappingTile | None = None,
+    *,
+    small_weights: bool = False,
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
-    says which images get tiles that overlap, None that there are none.
+    says which images get tiles that overlap, None that there are none. With ``small_weights`` a
+    classifier's are not filled up to whole panels.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = Legalizer(mod["main"], vector_width, rules, tile).run()
+        legalizer = Legalizer(mod["main"], vector_width, rules, tile)
+        legalizer.small_weights = small_weights
+        legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
@@ -154,6 +161,8 @@ def legalize(
 
 class Legalizer(LayerRewriter):
     """Emits calls of our kernels; ``plain`` and ``blocked`` are the tensors in either layout."""
+
+    small_weights = False
 
     def __init__(
         self,
@@ -193,7 +202,7 @@ class Legalizer(LayerRewriter):
             middle, out = self.layout(first), self.layout(second)
             if STRASSEN.issubset(rules) and pays(middle, out):
                 self.as_operands.add(first.result)
-            elif FUSED in rules and fusing_pays(out):
+            elif FUSED in rules and fusing_pays(out) and self.tile_of(second, out) is None:
                 self.fused[first.result] = first
         self.layers = [layer for layer in self.layers if layer.result not in self.fused]
         # what a kernel over blocked tensors reads
@@ -322,12 +331,15 @@ class Legalizer(LayerRewriter):
 
     def in_tiles(self, layer: Convolution, func: tirx.PrimFunc, out: Blocked) -> tirx.PrimFunc:
         """The kernel, over tiles that overlap where no good one divides the result."""
+        tile = self.tile_of(layer, out)
+        return func if tile is None else overlap(func, (out.height, out.width), tile)
+
+    def tile_of(self, layer: Convolution, out: Blocked) -> tuple[int | None, int] | None:
+        """Rows and columns of tiles that overlap, None where none do."""
         if self.tile is None:
-            return func
+            return None
         size, kernel = (out.height, out.width), layer.weight.shape[2:]
-        output = ImageOutput(*size, out.vector, kernel, layer.stride, layer.depthwise)
-        tile = self.tile(output)
-        return func if tile is None else overlap(func, size, tile)
+        return self.tile(ImageOutput(*size, out.vector, kernel, layer.stride, layer.depthwise))
 
     def emit_blocked(
         self,
@@ -458,7 +470,7 @@ class Legalizer(LayerRewriter):
     def dense(self, layer: Dense) -> None:
         v = self.vector_width
         features_in, features_out = layer.weight.shape
-        panel, blocks = dense_blocks(features_out, v)
+        panel, blocks = self.dense_panels(features_out)
         batch = math.prod(shape_of(layer.source)[:-1])
         func = dense(batch, features_in, features_out, blocks, panel, v, layer.activation)
         args = [
@@ -480,6 +492,16 @@ class Legalizer(LayerRewriter):
         """Emit a kernel over rows of features, with the layer's epilogue."""
         func, name, args = with_feature_epilogue(layer, func, name, args, shape[1])
         self.give_rows(layer, self.call(func, name, args, shape, dtype_of(layer)))
+
+    def dense_panels(self, features: int) -> tuple[int, int]:
+        """How many vectors a panel of the classifier has, and how many there are in all.
+
+        Filled up to whole panels: a prime number of vectors could not share a broadcast.
+        """
+        blocks = -(-features // self.vector_width)
+        if self.small_weights:
+            return max(d for d in range(1, DENSE_PANEL + 1) if blocks % d == 0), blocks
+        return DENSE_PANEL, -(-blocks // DENSE_PANEL) * DENSE_PANEL
 
     # --- layouts ------------------------------------------------------------------------------
 

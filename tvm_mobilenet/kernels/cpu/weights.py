@@ -21,14 +21,6 @@ def panel_of(blocks: int) -> int:
     return next(panel for panel in CONV2D_PANELS if blocks % panel == 0)
 
 
-def dense_blocks(features: int, v: int) -> tuple[int, int]:
-    """Vectors a panel of a classifier has, and all its vectors.
-
-    Filled up to whole panels: a prime number of vectors could not share a broadcast.
-    """
-    return DENSE_PANEL, -(-features // (v * DENSE_PANEL)) * DENSE_PANEL
-
-
 def pack_channels(array: Packed, v: int, blocks: int | None = None) -> Packed:
     """Output channels in vectors: (O, …) → (blocks, …, v), filled up with zeros."""
     blocks = blocks or -(-array.shape[0] // v)
