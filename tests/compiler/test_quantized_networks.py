@@ -189,7 +189,7 @@ def test_no_real_values_in_memory_between_integer_layers(rng: np.random.Generato
 def check(found: Array, right: Array, scale: float) -> None:
     integers = np.rint((found - right) / scale)
     assert np.abs(integers).max() <= 1
-    assert (integers != 0).mean() <= DIFFERENT
+    assert np.count_nonzero(integers) <= max(1, DIFFERENT * integers.size)
     # a result that is all one value would say nothing
     assert len(np.unique(np.rint(right / scale))) > min(8, right.size // 3)
 
