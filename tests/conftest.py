@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support import torch_exporter
+from support import kept_torch, torch_exporter
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler.cuda import nvcc
@@ -25,7 +26,7 @@ from tvm_mobilenet.emulation import emulator
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.models import MobileNetConfig
-from tvm_mobilenet.network import onnx_export
+from tvm_mobilenet.network import onnx_export, source
 
 if TYPE_CHECKING:
     import onnx
@@ -49,21 +50,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where exported networks are kept: not among the user's.
 os.environ["XDG_CACHE_HOME"] = str(REPOSITORY / "build" / "cache")
 
-# Files of few tests that take minutes. They go first, that no core waits for the last of them.
+# Files that take longest, in this order. They go first, that no core waits for the last of them.
 LONG_FILES = (
-    "test_raspberry_pi.py",
     "test_docs.py",
-    "test_digits.py",
-    "test_published_networks.py",
-    "test_variants.py",
-    "test_arm_tuning.py",
     "test_arm_emulator.py",
-    "test_farm.py",
     "test_gpu_farm.py",
-    "test_compile.py",
-    "test_device_faults.py",
-    "test_measure.py",
+    "test_raspberry_pi.py",
+    "test_farm.py",
+    "test_variants.py",
     "test_tuner.py",
+    "test_schedules_x86.py",
+    "test_schedules_arm.py",
+    "test_examples.py",
+    "test_digits.py",
+    "test_graph_rewrites.py",
+    "test_cuda_numerics.py",
+    "test_engines.py",
+    "test_published_networks.py",
+    "test_legalize.py",
+    "test_arm_tuning.py",
+    "test_trained.py",
+    "test_cuda_compile.py",
+    "test_device_faults.py",
+    "test_c_library.py",
+    "test_compile.py",
+    "test_measure.py",
 )
 
 # What ``isa(name)`` asks for, in the names of /proc/cpuinfo; any other name stands for itself.
@@ -113,6 +124,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert not missing, f"LONG_FILES names files that are gone: {', '.join(missing)}"
     rank = {name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    # What was imported stays: not looked through again after every few hundred objects.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -201,6 +219,14 @@ def quick_exports() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_export, "export", export_quickly)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch() -> Iterator[None]:
+    """For all networks of ours that tests compile in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "TorchProcess", kept_torch.KeptTorch())
         yield
 
 

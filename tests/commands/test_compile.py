@@ -80,9 +80,8 @@ def foreign(
 # What it makes
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_a_variant_becomes_a_bundle_that_runs(capsys: Capture, batch: int) -> None:
-    out, err = ok(capsys, *SMALL, "--batch", str(batch), "-o", "small", "--dump-ir", "ir")
+def test_a_variant_becomes_a_bundle_that_runs(capsys: Capture) -> None:
+    out, err = ok(capsys, *SMALL, "--batch", "4", "-o", "small", "--dump-ir", "ir")
     assert "agrees with its reference to" in out.splitlines()[-1]
     assert "mobilenet_v1 0.25-32" in out
     assert "stem_conv2d" in out
@@ -91,8 +90,8 @@ def test_a_variant_becomes_a_bundle_that_runs(capsys: Capture, batch: int) -> No
     assert run.main(["small", "--threads", "2"]) == 0
     assert capsys.readouterr().out.endswith("ok\n")
     manifest = bundle.open_bundle("small").manifest
-    assert manifest.inputs[0].shape == (batch, 3, 32, 32)
-    assert manifest.outputs[0].shape == (batch, 1000)
+    assert manifest.inputs[0].shape == (4, 3, 32, 32)
+    assert manifest.outputs[0].shape == (4, 1000)
     assert len(manifest.layers) == 29
     assert not any(layer.tuned for layer in manifest.layers)
     assert [path.stem[3:] for path in sorted(Path("ir").iterdir())] == [
@@ -112,7 +111,8 @@ def test_the_default_name_is_the_network_and_target(capsys: Capture) -> None:
     out, _ = ok(capsys, *SMALL, "--on-untuned", "allow")
     name = f"mobilenet_v1-0.25-32-{spec.name}"
     assert out.splitlines()[-1].startswith(f"{name}: ")
-    assert bundle.is_bundle(name)
+    assert bundle.open_bundle(name).manifest.inputs[0].shape == (1, 3, 32, 32)
+    assert run.main([name]) == 0
 
 
 def test_a_network_of_one_width_is_named_by_its_resolution(capsys: Capture) -> None:

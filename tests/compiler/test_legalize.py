@@ -201,12 +201,11 @@ def test_vector_widths(
 @pytest.mark.parametrize(
     "options",
     [
-        {"activation": "relu6", "padding": "tensorflow"},
-        {"feature_strides": (8, 16, 32)},
+        {"activation": "relu6", "padding": "tensorflow", "feature_strides": (8, 16, 32)},
         {"name": "mobilenet_v1_full_convolution"},
         {"name": "mobilenet_v1_shallow", "num_classes": 7},
     ],
-    ids=["tensorflow", "features", "full convolution", "shallow"],
+    ids=["tensorflow's features", "full convolution", "shallow"],
 )
 def test_relatives_of_mobilenet(
     options: dict[str, Any], small_config: MobileNetConfig, images: Any

@@ -1,6 +1,6 @@
 """All 16 MobileNets agree with PyTorch: at 1 and 2 threads, by way of ONNX.
 
-At batch 4 it is four of them, of which each has another width and another size.
+At batch 4 it is two of them: the widest and largest, and the narrowest and smallest.
 
 Every variant is exported, compiled and linked into a bundle as ``compile`` does it, with random
 weights and batch-norm statistics, and runs on inputs that nobody has seen before.
@@ -18,7 +18,6 @@ from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig
-from tvm_mobilenet.models.variants import ALPHAS
 from tvm_mobilenet.network import source
 from tvm_mobilenet.network.torch_process import TorchProcess
 from tvm_mobilenet.numerics import relative_error
@@ -26,7 +25,7 @@ from tvm_mobilenet.runtime.session import load
 
 RELATIVE = 1e-4
 THREADS = (1, 2)
-DIAGONAL = VARIANTS[:: len(ALPHAS) + 1]  # each width and each size once
+ENDS = (VARIANTS[0], VARIANTS[-1])
 REPEATS = 5  # at 2 threads: a missing wait between kernels does not show every time
 
 
@@ -42,7 +41,7 @@ def pytorch() -> TorchProcess:
 
 @pytest.mark.parametrize(
     ("config", "batch"),
-    [*((config, 1) for config in VARIANTS), *((config, 4) for config in DIAGONAL)],
+    [*((config, 1) for config in VARIANTS), *((config, 4) for config in ENDS)],
     ids=name,
 )
 def test_agrees_with_pytorch(

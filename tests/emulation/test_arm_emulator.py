@@ -60,7 +60,7 @@ def tracker() -> Iterator[TrackerAddress]:
 
 @pytest.mark.parametrize(
     ("variant", "threads"),
-    [(SMALL, 1), (ODD, 4), (LARGE, 4)],
+    [(SMALL, 1), (ODD, 4)],
     ids=lambda v: str(v) if isinstance(v, int) else f"{v[0]}-{v[1]}",
 )
 def test_runs_over_rpc(

@@ -2,7 +2,7 @@
 
 Numbers are asked of the same schedules compiled for this machine, whose LLVM lowers vectors of four
 floats as well; that aarch64 code computes the same is asked on the emulated device
-(tests/test_arm_emulator.py).
+(tests/emulation/test_arm_emulator.py).
 """
 
 from __future__ import annotations

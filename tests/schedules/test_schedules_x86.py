@@ -1,15 +1,17 @@
 """The x86 rules: right numbers at every decision, the code that is meant, and no spills.
 
-Right numbers are asked of every kernel of odd shape, at its default decision and at a random one.
-Of the kernels of the 16 MobileNets every run takes another share at either (--seed chooses it),
-since all of them would take minutes; the networks as they are, at their default decisions, are
-compiled by tests/compiler/test_variants.py.
+Right numbers are asked of every kernel of odd shape, at its default decision and at a random one,
+in vectors of AVX-512 or of AVX2: which of them changes with --seed. Of the kernels of the 16
+MobileNets every run takes another share at either (--seed chooses it), since all of them would take
+minutes; the networks as they are, at their default decisions, are compiled by
+tests/compiler/test_variants.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -45,10 +47,8 @@ from tvm_mobilenet.scheduling.space import (
 from tvm_mobilenet.scheduling.traces import Option
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
-TARGETS = [
-    pytest.param(AVX512, marks=pytest.mark.isa("avx512"), id="avx512"),
-    pytest.param(AVX2, marks=pytest.mark.isa("avx2"), id="avx2"),
-]
+WIDTHS = {"avx512": AVX512, "avx2": AVX2}
+TARGETS = [pytest.param(name, marks=pytest.mark.isa(isa), id=isa) for isa, name in WIDTHS.items()]
 KERNELS = network_kernels.distinct()
 # the widest network, and one whose channels are no multiples of 16 and sizes no multiples of 7
 FOR_AVX2 = network_kernels.distinct(
@@ -56,6 +56,7 @@ FOR_AVX2 = network_kernels.distinct(
 )
 # every Strassen product of the 16 networks, and what makes its operands
 FAST_PRODUCTS = network_kernels.fast_products(16)
+ODD = [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS, *odd_kernels.OVERLAPPING]
 SHARES = 8  # a run takes one in so many kernels of the networks, at its default and at random
 
 
@@ -108,6 +109,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for isa, name, one in share
         ]
         metafunc.parametrize(("name", "workload"), params)
+    if metafunc.function is test_odd_shapes:
+        odd = [
+            pytest.param(name, case, marks=pytest.mark.isa(isa), id=f"{case.id}-{isa}")
+            for case, (isa, name) in zip(
+                ODD, alternately(metafunc.config.option.seed), strict=False
+            )
+        ]
+        metafunc.parametrize(("name", "case"), odd)
+
+
+def alternately(seed: int) -> Iterator[tuple[str, str]]:
+    """Instruction sets and their targets, in turn without end."""
+    return itertools.islice(itertools.cycle(WIDTHS.items()), seed % len(WIDTHS), None)
 
 
 def test_kernels_of_the_networks(name: str, workload: Workload, rng: np.random.Generator) -> None:
@@ -119,15 +133,8 @@ def test_kernels_of_the_networks(name: str, workload: Workload, rng: np.random.G
     kernel.check(compiled(candidate.schedule.mod, spec), rng)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize(
-    "case",
-    [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS, *odd_kernels.OVERLAPPING],
-    ids=lambda case: case.id,
-)
-def test_odd_shapes(case: Case, name: str, rng: np.random.Generator) -> None:
-    spec = spec_of(name)
-    check_decisions(case, spec, rng)
+def test_odd_shapes(name: str, case: Case, rng: np.random.Generator) -> None:
+    check_decisions(case, spec_of(name), rng)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -9,7 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import helper
+from support import foreign_onnx
 
 from tvm_mobilenet.emulation import devices, emulator
 from tvm_mobilenet.remote import local_farm
@@ -34,7 +37,7 @@ def test_the_other_device_goes_on(tmp_path: Path) -> None:
             devices.wait_until(
                 lambda: devices.free_servers(address, KEY) == 2, [first, second], "no device"
             )
-            said = tune(address, tmp_path, first)
+            said = tune(address, tmp_path, network(tmp_path), first)
     assert "records written to" in said
     assert "went in the middle" in said, said
     listed = subprocess.run(
@@ -47,10 +50,20 @@ def test_the_other_device_goes_on(tmp_path: Path) -> None:
     assert "emulated" in listed.stdout
 
 
-def tune(address: TrackerAddress, folder: Path, victim: subprocess.Popen[bytes]) -> str:
+def network(folder: Path) -> Path:
+    """Two convolutions: starting Python on the devices takes long enough."""
+    rng = np.random.default_rng(0)
+    shapes = {"v": (16, 3, 3, 3), "w": (32, 16, 1, 1)}
+    weights = {name: rng.normal(0, 0.2, shape).astype("f4") for name, shape in shapes.items()}
+    first = helper.make_node("Conv", ["x", "v"], ["z"], pads=[1, 1, 1, 1])
+    second = helper.make_node("Conv", ["z", "w"], ["y"])
+    return foreign_onnx.save(foreign_onnx.model([first, second], weights), folder)
+
+
+def tune(address: TrackerAddress, folder: Path, onnx: Path, victim: subprocess.Popen[bytes]) -> str:
     """What a run of so many trials says; the server ``victim`` is killed once both measure."""
     command = [sys.executable, "-m", "tvm_mobilenet.tune", "--target", "arm-rpi4"]
-    variant = ["--alpha", "0.25", "--resolution", "128", "--trials", str(TRIALS)]
+    variant = ["--onnx", str(onnx), "--trials", str(TRIALS)]
     where = ["--rpc-tracker", str(address), "--rpc-key", KEY, "--work-dir", str(folder / "records")]
     with subprocess.Popen(
         [*command, *variant, *where],

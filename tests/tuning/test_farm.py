@@ -31,7 +31,7 @@ from tvm_mobilenet.tuning.measuring import farm, lanes, pool
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
 
-KEY = "board"
+KEY, SINGLE = "board", "single"
 SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
 PATIENCE_S = 240
 LONG = replace(SLOW, repeats=3, samples=10)  # one builder keeps four devices busy
@@ -50,6 +50,13 @@ def boards() -> Iterator[Farm]:
     """Four servers."""
     with local_farm.running(4, KEY) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def single(boards: Farm) -> str:
+    """The key of one server more: each that measures is a process to start."""
+    boards.add_servers(1, SINGLE)
+    return SINGLE
 
 
 @pytest.fixture(autouse=True)
@@ -202,21 +209,23 @@ def test_no_tracker() -> None:
         FarmMeasurer(SETTINGS, 1.0, TrackerAddress("127.0.0.1", 9), KEY)
 
 
-def test_a_device_without_the_targets_features(boards: Farm, space: KernelSpace) -> None:
-    with FarmMeasurer(SETTINGS, 1.0, boards.address, KEY, ("asimd", "fp")) as measurer:
+def test_a_device_without_the_targets_features(
+    boards: Farm, single: str, space: KernelSpace
+) -> None:
+    with FarmMeasurer(SETTINGS, 1.0, boards.address, single, ("asimd", "fp")) as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, jobs(space, "none")))
-        with pytest.raises(BadInput, match=r"a device of key 'board': .* \(.+\) has no asimd, fp"):
+        with pytest.raises(BadInput, match=r"a device of key 'single': .* \(.+\) has no asimd, fp"):
             results(measurer)
 
 
 @pytest.mark.skipif(
     shutil.which("aarch64-linux-gnu-gcc") is None, reason="apt-get install gcc-aarch64-linux-gnu"
 )
-def test_a_device_of_another_architecture(boards: Farm, space: KernelSpace) -> None:
+def test_a_device_of_another_architecture(boards: Farm, single: str, space: KernelSpace) -> None:
     triple = {**SPEC.target, "mtriple": "aarch64-linux-gnu"}
     settings = replace(SETTINGS, target=triple, link=("aarch64-linux-gnu-gcc", "-shared"))
-    with FarmMeasurer(settings, 1.0, boards.address, KEY) as measurer:
+    with FarmMeasurer(settings, 1.0, boards.address, single) as measurer:
         measurer.add_task(0, space.mod)
         measurer.submit(Batch(0, jobs(space, "none")))
         with pytest.raises(BadInput, match="runs no code for aarch64-linux-gnu"):
@@ -243,20 +252,20 @@ def test_a_server_of_another_tvm_version(
 
 
 def test_the_command_measures_over_rpc(
-    boards: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    boards: Farm, single: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     tuning_kernels.register()
     monkeypatch.setattr(target, "resolve", lambda _: SPEC)
     monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: [matmul(8, 32, 16)])
     monkeypatch.setattr("tvm_mobilenet.tuning.setup.make_settings", lambda *_: SETTINGS)
-    where = ["--rpc-tracker", str(boards.address), "--rpc-key", KEY]
+    where = ["--rpc-tracker", str(boards.address), "--rpc-key", single]
     assert tune.main(["--work-dir", str(tmp_path), "--trials", "6", *where]) == 0
     records = Records.open(tmp_path, SPEC).records
     assert len(records) >= 6 and {one.info.how for one in records} == {"rpc"}
     assert {one.info.cpu for one in records} != {"unknown"} and os.path.exists(tmp_path)
     meta = json.loads((tmp_path / META).read_text())
     assert meta["cpu"] == records[-1].info.cpu
-    assert "devices of key 'board' that measure" in capsys.readouterr().err
+    assert "devices of key 'single' that measure" in capsys.readouterr().err
     assert tune.main(["--work-dir", str(tmp_path), "--trials", "6", *where[:2], "--rpc-key", "x"])
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error")]
     assert "has no device 'x'" in line

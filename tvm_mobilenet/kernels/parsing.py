@@ -4,6 +4,10 @@ TVM's parser wants the frames of its callers, for every function and every part 
 one. It gets them from ``inspect.stack``, which finds each caller's line of source as well, among
 all modules that are loaded: half of the time that a kernel takes. Half of the rest goes into
 finding the function's own text and parsing it, which all shapes of a kernel have in common.
+
+TVM 0.27 has no supported way to spare that, so parts of its parser are replaced while one of ours
+is parsed. ``T.prim_func`` and ``T.inline`` always take the frames and the text; ``T.jit`` takes no
+frames, but finds and parses the text anew for each shape.
 """
 
 from __future__ import annotations

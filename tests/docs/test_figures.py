@@ -1,0 +1,186 @@
+"""README.md and docs/: the figures are those measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from support.pages import REPOSITORY, read
+
+from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
+from tvm_mobilenet.results import schema, statistics
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
+ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one number of threads: ours, the fastest peer, its time over ours."""
+
+    ours_ms: float
+    peer: str
+    peer_ms: float
+    ratio: float
+
+
+@pytest.fixture(scope="module")
+def sweep() -> dict[tuple[int, float, int], Cell]:
+    rows: dict[tuple[int, float, int], dict[str, schema.ResultRow]] = {}
+    for row in schema.load(RESULTS / "x86-znver5-sweep.json").results:
+        assert row.alpha is not None
+        rows.setdefault((row.threads, row.alpha, row.resolution), {})[row.engine] = row
+    return {key: cell_of(engines) for key, engines in rows.items()}
+
+
+def cell_of(engines: dict[str, schema.ResultRow]) -> Cell:
+    ours = engines["bundle"]
+    peers = [row for name, row in engines.items() if name != "bundle" and row.latency_ms]
+    fastest = min(peers, key=p50)
+    ratio = statistics.compare(fastest.samples_ms, ours.samples_ms).value
+    return Cell(p50(ours), fastest.engine, p50(fastest), ratio)
+
+
+def p50(row: schema.ResultRow) -> float:
+    assert row.latency_ms is not None
+    return row.latency_ms.p50
+
+
+def ms(value: float) -> str:
+    """Three significant digits."""
+    digits = 2 if value >= 1 else 3 if value >= 0.1 else 4
+    return f"{value:.{digits}f}"
+
+
+def test_readmes_table_is_the_sweep(sweep: dict[tuple[int, float, int], Cell]) -> None:
+    rows = re.findall(r"^\| ([\d.]+)-(\d+)[^|]*\| (.*) \|$", read("README.md"), re.MULTILINE)
+    assert len(rows) == 6
+    for alpha, resolution, cells in rows:
+        expected = []
+        for threads in (1, 2):
+            cell = sweep[threads, float(alpha), int(resolution)]
+            peer = f"{ms(cell.peer_ms)} ms ({ENGINES[cell.peer]})"
+            expected += [f"{ms(cell.ours_ms)} ms", peer, f"{cell.ratio:.2f}x"]
+        assert cells.split(" | ") == expected
+
+
+def test_readmes_worst_row_is_the_worst(sweep: dict[tuple[int, float, int], Cell]) -> None:
+    for threads in (1, 2):
+        ratios = {key[1:]: cell.ratio for key, cell in sweep.items() if key[0] == threads}
+        assert min(ratios, key=lambda key: ratios[key]) == (0.5, 224)
+    assert "| 0.5-224 (the worst) |" in read("README.md")
+
+
+def test_performances_tables_are_the_sweep(sweep: dict[tuple[int, float, int], Cell]) -> None:
+    letters = {"onnxruntime": "O", "openvino": "V", "litert": "L", "torch-compile": "T"}
+    page = read("docs/performance.md")
+    for threads in (1, 2):
+        for alpha in ALPHAS:
+            cells = [sweep[threads, alpha, resolution] for resolution in RESOLUTIONS]
+            row = " | ".join(
+                f"{ms(one.ours_ms)} / {ms(one.peer_ms)} {letters[one.peer]} ({one.ratio:.2f}x)"
+                for one in cells
+            )
+            assert f"| {alpha:g} | {row} |" in page
+
+
+def test_the_geometric_means_are_the_sweeps(sweep: dict[tuple[int, float, int], Cell]) -> None:
+    means = {
+        threads: statistics.geometric_mean(
+            [c.ratio for key, c in sweep.items() if key[0] == threads]
+        )
+        for threads in (1, 2)
+    }
+    said = f"the geometric mean is {means[1]:.2f}x on one thread and {means[2]:.2f}x on two"
+    assert said in " ".join(read("README.md").split())
+    page = read("docs/performance.md")
+    assert f"One thread: geometric mean **{means[1]:.2f}x**" in page
+    assert f"Two threads: geometric mean **{means[2]:.2f}x**" in page
+
+
+def test_arms_instructions_are_those_counted() -> None:
+    rows = schema.load(RESULTS / "arm-rpi4-instructions.json").results
+    counts = {(row.engine, row.alpha, row.resolution): row.instructions or 0 for row in rows}
+    page = read("docs/arm.md")
+    for alpha in ALPHAS:
+        cells = [
+            " / ".join(
+                f"{counts[name, alpha, size] / 1e6:.1f}" for name in ("bundle", "onnxruntime")
+            )
+            for size in RESOLUTIONS
+        ]
+        assert f"| {alpha:g} | {' | '.join(cells)} |" in page
+
+
+def test_the_differences_of_weights_are_those_measured() -> None:
+    page, rows = read("docs/weights.md"), result("x86-znver4-weights")["results"]
+    for row in rows:
+        width = "".join(f" {value:g}" for value in row["arguments"].values())
+        file = row["file"].removeprefix("weights")
+        differences = f"{row['module']:.1e} | {row['bundle']:.1e}"
+        line = f"| {row['library']} | `{row['network']}`{width} | `{file}` | {differences} |"
+        assert f"\n{line}\n" in page
+    assert len(rows) == len(re.findall(r"^\| (?:keras|torchvision|timm) \| `", page, re.MULTILINE))
+
+
+def result(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def ratio(name: str, row: int) -> str:
+    return f"{result(name)['rows'][row]['ratio']:.2f}x"
+
+
+def figures() -> Iterator[tuple[str, str]]:
+    """A page, and what it has to say by a results file."""
+    one, two = (row["ratio"] for row in result("x86-znver5-default-and-tuned")["rows"])
+    yield "performance", f"takes {one:.3f}x as long on one thread"
+    yield "performance", f"and {two:.3f}x on two"
+    yield "tuning", f"gains {one - 1:.1%} on one thread and {two - 1:.1%} on two".replace("%", " %")
+    near, far = ratio("x86-znver5-rows-1.0-224", 0), ratio("x86-znver5-rows-1.0-224-far", 0)
+    yield "performance", f"| 1.0-224 | {near} | {far} |"
+    near, far = (ratio("x86-znver5-rows-0.5-160", row) for row in (0, 1))
+    yield "performance", f"| 0.5-160 | {near} | {far} |"
+    (profile,) = result("x86-znver5-profile")["profiles"]
+    network, floor = profile["network_ms"], profile["floor_ms"]
+    gflops = profile["core"]["flops_per_s"] / 1e9
+    yield "performance", f"at **{network / floor:.2f}x** the core's FMA floor: {network:.2f} ms"
+    yield "performance", f"against {floor:.2f} ms"
+    yield "performance", f"the {gflops:.0f} GFLOP/s"
+    (profile,) = result("x86-64-v3-profile")["profiles"]
+    above = profile["network_ms"] - profile["floor_ms"]
+    yield "performance", f"it is {profile['network_ms'] / profile['floor_ms']:.2f}x the floor"
+    yield "performance", f"Of the {above:.2f} ms above the floor"
+    one, two = (row["ratio"] for row in result("x86-znver5-vm-and-static")["rows"])
+    assert f"{one:.2f}" == f"{two:.2f}"
+    yield "performance", f"takes {one:.2f}x as long on one thread and on two"
+    rows = result("tuning-endurance")["rows"]
+    best = [row["kernels_us"] for row in rows if "kernels_us" in row]
+    yield (
+        "tuning",
+        f"added up to {best[0] / 1e3:.3f} ms after four minutes and {best[-1] / 1e3:.3f}",
+    )
+    yield "tuning", f"grew from {rows[0]['tuner']} to {rows[-1]['tuner']} MiB"
+    one, two = (ratio("tuning-minutes-and-hour", row) for row in (0, 1))
+    yield "tuning", f"takes {one} (one thread) and {two} (two threads)"
+    yield "tuning", f"measured {result('tuning-speed')['ratio']:.1f} times as fast"
+    yield "tuning", f"measured {result('farm-4-local-servers')['ratio']:.1f} times as many"
+    summary = result("x86-znver5-model-correlation")["summary"]
+    yield "tuning", f"| {summary['fit']['mean']:.3f} | {summary['fit']['mean_of_runs']:.3f} |"
+    yield "tuning", f"| **{summary['held out']['mean']:.3f}** |"
+    yield "tuning", f"| {summary['all']['mean']:.3f} | {summary['all']['mean_of_runs']:.3f} |"
+    demo = schema.load(RESULTS / "x86-znver5-demo.json").results
+    for row in demo:
+        if row.threads == 1:
+            (two_threads,) = (r for r in demo if r.engine == row.engine and r.threads == 2)
+            yield "performance", f" {p50(row):.2f} | "
+            yield "performance", f" {p50(two_threads):.2f} | "
+
+
+@pytest.mark.parametrize(("page", "says"), list(figures()))
+def test_a_figure_is_that_of_its_file(page: str, says: str) -> None:
+    assert says in " ".join(read(f"docs/{page}.md").split())
