@@ -260,6 +260,43 @@ def test_several_inputs(tmp_path: Path, capsys: Capture) -> None:
         session.run(inputs[0])
 
 
+def test_bytes_and_indices_go_in(tmp_path: Path) -> None:
+    """Pixels as a camera has them, and an index, which never leads out of its tensor."""
+    nodes = [
+        node("Cast", ["x"], ["real"], to=FLOAT),
+        node("Sub", ["real", "middle"], ["centred"]),
+        node("Mul", ["centred", "scale"], ["n"]),
+        node("Conv", ["n", "w"], ["c"], pads=[1, 1, 1, 1]),
+        *POOLED,
+        node("Gather", ["f", "which"], ["y"], axis=1),
+    ]
+    weights = {"w": KERNEL, "middle": np.float32(127.5), "scale": np.float32(1 / 127.5)}
+    model = foreign_onnx.network(
+        {"x": IMAGE, "which": (2,)}, nodes, {"y": FLOAT}, weights, kind=onnx.TensorProto.UINT8
+    )
+    model.graph.input[1].type.tensor_type.elem_type = INT64
+    out = compiled(model, tmp_path)
+    pixels = RNG.integers(0, 256, IMAGE, np.uint8)
+    check_same(out, model, pixels, np.array([3, -4]))
+    with tvm_mobilenet.load(out) as session:
+        assert [one.dtype for one in session.manifest.inputs] == ["uint8", "int64"]
+        far, last = (session.run(pixels, np.array([at, at])) for at in (2**40, 3))
+        np.testing.assert_array_equal(far, last)
+
+
+def test_an_input_of_bytes_takes_a_picture_as_it_is(tmp_path: Path) -> None:
+    nodes = [
+        node("Cast", ["x"], ["real"], to=FLOAT),
+        node("GlobalAveragePool", ["real"], ["p"]),
+        node("Flatten", ["p"], ["y"]),
+    ]
+    model = foreign_onnx.network({"x": IMAGE}, nodes, {"y": FLOAT}, kind=onnx.TensorProto.UINT8)
+    means = tmp_path / "y.npy"
+    arguments = ("--input", photo(tmp_path), "--output", means)
+    assert status_of(run, compiled(model, tmp_path), *arguments) == 0
+    np.testing.assert_allclose(np.load(means), [[255, 51, 0]], rtol=1e-6)
+
+
 def test_half_precision(tmp_path: Path) -> None:
     nodes = [CONV, node("Relu", ["c"], ["y"])]
     weights = {"w": KERNEL.astype(np.float16)}

@@ -23,25 +23,29 @@ from tvm_mobilenet.runtime.session import load
 node = helper.make_node
 
 
-def run(data: NDArray[np.float32], count: int, *, largest: bool) -> list[Any]:
+def run(data: NDArray[Any], count: int, *, largest: bool) -> list[Any]:
     rows, size = data.shape
-    kernel = topk_kernel(rows, size, count, "int64", largest=largest)
+    kernel = topk_kernel(rows, size, count, (str(data.dtype), "int64"), largest=largest)
     library = tvm.compile(kernel.with_attr("global_symbol", "main"), target="llvm")
     outputs = [
-        tvm.runtime.tensor(np.zeros((rows, count), dtype)) for dtype in (np.float32, np.int64)
+        tvm.runtime.tensor(np.zeros((rows, count), dtype)) for dtype in (data.dtype, np.int64)
     ]
     library["main"](tvm.runtime.tensor(data), *outputs)
     return [output.numpy() for output in outputs]
 
 
 @pytest.mark.parametrize("largest", [True, False])
-@pytest.mark.parametrize(("size", "count"), [(7, 7), (40, 5), (1, 1)])
+@pytest.mark.parametrize(
+    ("size", "count", "dtype"),
+    [(7, 7, "float32"), (40, 5, "float32"), (1, 1, "float32"), (40, 5, "int64"), (40, 5, "uint8")],
+)
 def test_it_is_a_stable_sort(
-    size: int, count: int, *, largest: bool, rng: np.random.Generator
+    size: int, count: int, dtype: str, *, largest: bool, rng: np.random.Generator
 ) -> None:
-    data = rng.integers(-4, 4, (3, size)).astype(np.float32)  # so few that many are equal
+    numbers = rng.integers(0, 8, (3, size)) - (0 if dtype == "uint8" else 4)
+    data = numbers.astype(dtype)  # so few that many are equal
     values, indices = run(data, count, largest=largest)
-    order = np.argsort(-data if largest else data, axis=1, kind="stable")[:, :count]
+    order = np.argsort(-numbers if largest else numbers, axis=1, kind="stable")[:, :count]
     np.testing.assert_array_equal(indices, order)
     np.testing.assert_array_equal(values, np.take_along_axis(data, order, 1))
 
@@ -50,15 +54,17 @@ SIZES: dict[str, tuple[Executor, tuple[int, int]]] = {
     "static, channels of one pixel": ("static", (1, 1)),
     "vm": ("vm", (1, 1)),
     "over channels of an image": ("static", (4, 3)),
+    "in an order left open": ("static", (1, 1)),
 }
 
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_in_a_network_of_a_batch(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
     executor, size = SIZES[kind]
+    in_order = int("left open" not in kind)
     nodes = [
         node("Relu" if size != (1, 1) else "GlobalAveragePool", ["x"], ["p"]),
-        node("TopK", ["p", "k"], ["best", "which"], axis=1, largest=0),
+        node("TopK", ["p", "k"], ["best", "which"], axis=1, largest=0, sorted=in_order),
     ]
     outputs = {"best": FLOAT, "which": INT64}
     model = foreign_onnx.network({"x": (2, 5, 4, 3)}, nodes, outputs, {"k": np.array([3])})

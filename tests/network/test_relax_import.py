@@ -142,10 +142,10 @@ RELU = [helper.make_node("Relu", ["x"], ["y"])]
         (model_of(RELU, {"x": (FLOAT, ["batch", 3, 8, 8])}), "dynamic shape batchx3x8x8"),
         (model_of(RELU, {"x": (FLOAT, None)}), "no shape"),
         (model_of(RELU, {"x": (FLOAT, [1, 8])}), r"\(N, C, H, W\), its shape is 1x8"),
-        (model_of(RELU, {"x": (TensorProto.UINT8, IMAGE)}), "float32, it is uint8"),
+        (model_of(RELU, {"x": (TensorProto.DOUBLE, IMAGE)}), "uint8, it is float64"),
         (model_of([helper.make_node("Conv", ["x", "w"], ["y"])], w=1.0), "Conv"),
     ],
-    ids=["operator", "dynamic", "rankless", "vector", "uint8", "malformed-conv"],
+    ids=["operator", "dynamic", "rankless", "vector", "float64", "malformed-conv"],
 )
 def test_refused(model: onnx.ModelProto, says: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BadInput, match=says) as caught:

@@ -18,6 +18,7 @@ from tvm_mobilenet import chatter
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network import quantized_form
 from tvm_mobilenet.network.signature import forget_shapes, real_inputs
+from tvm_mobilenet.network.spelling import cast_exponents, expand_functions
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +53,9 @@ def clean(model: onnx.ModelProto) -> Cleaned:
     cleaned = type(model)()
     cleaned.CopyFrom(model)
     _unlist_weights(cleaned)
-    cleaned = _fold(_raise_opset(_inline_functions(cleaned)))
+    cleaned = _raise_opset(expand_functions(_inline_functions(cleaned)))
+    cast_exponents(cleaned)
+    cleaned = _fold(cleaned)
     _spell_out_constants(cleaned)
     if quantized_form.is_quantized(cleaned):
         quantized_form.to_one_form(cleaned)

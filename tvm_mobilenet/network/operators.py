@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network.cleaning import described
+from tvm_mobilenet.network.spelling import importable
 
 if TYPE_CHECKING:
     import onnx
@@ -15,23 +16,22 @@ OF_ANY_SIZE = frozenset(
     ("AllClassNMS", "EfficientNMS_TRT", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique")
 )
 STANDARD_DOMAINS = ("", "ai.onnx")
-# handled by TVM's importer beside its table
-BESIDE_THE_TABLE = frozenset(("Constant", "If"))
 MOST_NODES = 3  # named of each operator
 
 
 def check_operators(model: onnx.ModelProto) -> None:
     """Raise BadInput, naming every operator that cannot be compiled and nodes of it."""
-    from tvm.relax.frontend.onnx import onnx_frontend
-
-    importers = {*onnx_frontend._get_convert_map(), *BESIDE_THE_TABLE}
+    importers = importable()
     missing: dict[str, list[onnx.NodeProto]] = {}
     unsized: dict[str, list[onnx.NodeProto]] = {}
+    places: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         if node.op_type in OF_ANY_SIZE:
             unsized.setdefault(node.op_type, []).append(node)
         elif node.op_type not in importers or not _is_ours_to_read(node):
             missing.setdefault(node.op_type, []).append(node)
+        elif node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
+            places.setdefault(node.op_type, []).append(node)
     faults = []
     if missing:
         faults.append(
@@ -43,6 +43,11 @@ def check_operators(model: onnx.ModelProto) -> None:
             f"the size of what {_listed(unsized)} gives depends on the image, and a bundle's "
             "shapes are fixed; end the network before it, and do that part in the program that "
             "runs the bundle"
+        )
+    if places:
+        faults.append(
+            f"the indices that {_listed(places)} gives have no importer in TVM; export the network "
+            "without what reads them"
         )
     if faults:
         raise BadInput(f"ONNX model not supported: {'; and '.join(faults)}")

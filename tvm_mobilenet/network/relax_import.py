@@ -29,6 +29,8 @@ def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
     """
     from tvm.relax.frontend.onnx import from_onnx
 
+    from tvm_mobilenet.network import safe_indices
+
     signature.inputs_of(model)
     signature.check_outputs(model)
     operators.check_operators(model)
@@ -43,7 +45,7 @@ def import_onnx(model: onnx.ModelProto) -> tvm.IRModule:
             chatter.let_go(error)
             raise BadInput(f"ONNX model cannot be imported: {reason}") from error
     ending.say_all(told.getvalue())  # warnings about what was imported are not ours to hide
-    return module
+    return safe_indices.bound_indices(module)
 
 
 def _failed_node(error: Exception) -> str:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 # in ONNX, what bundle.meaning allows
-INPUT_TYPES = ("FLOAT", "FLOAT16")
-OUTPUT_TYPES = ("FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "UINT8")
+TYPES = ("FLOAT", "FLOAT16", "INT64", "INT32", "INT8", "UINT8")
 IMAGE_RANK = 4
 NCHW, NHWC = "NCHW", "NHWC"
 UNNAMED = ("", "?")  # what exporters call a size that has no name
@@ -139,22 +138,25 @@ def _give_batch(inputs: Sequence[onnx.ValueInfoProto], batch: int, symbols: dict
 def inputs_of(model: onnx.ModelProto) -> tuple[InputTensor, ...]:
     """The network's inputs, in the order of the file.
 
-    Raises BadInput for anything but float32 (or float16) of static shape, one of them images, and
-    for an input that nothing reads.
+    Raises BadInput for a type that no bundle holds, for anything but static shapes, one of them
+    images, and for an input that nothing reads.
     """
     import onnx
 
     values = real_inputs(model)
     if not values:
         raise BadInput("ONNX model must have an input, it has none")
-    allowed = {getattr(onnx.TensorProto, name): name for name in INPUT_TYPES}
+    allowed = {getattr(onnx.TensorProto, name): name for name in TYPES}
     readers = _readers(model)
     found = []
     for value in values:
         name, tensor = value.name, value.type.tensor_type
         if tensor.elem_type not in allowed:
             got = plain_type(onnx.TensorProto.DataType.Name(tensor.elem_type))
-            raise BadInput(f"ONNX input {name} must be float32, it is {got}")
+            raise BadInput(
+                f"ONNX input {name} must be {', '.join(map(plain_type, TYPES))}, it is {got}; "
+                "begin the network after it, or with a Cast from one of these"
+            )
         shape = _static_shape(value)
         outputs = {output.name for output in model.graph.output}
         if name not in readers and name not in outputs:
@@ -183,12 +185,12 @@ def check_outputs(model: onnx.ModelProto) -> None:
     """Raise BadInput for an output of a type that no bundle holds."""
     import onnx
 
-    allowed = {getattr(onnx.TensorProto, name) for name in OUTPUT_TYPES}
+    allowed = {getattr(onnx.TensorProto, name) for name in TYPES}
     for output in model.graph.output:
         tensor = output.type.tensor_type
         if tensor.elem_type not in allowed:
             raise BadInput(
-                f"ONNX output {output.name} must be {', '.join(map(plain_type, OUTPUT_TYPES))}, it "
+                f"ONNX output {output.name} must be {', '.join(map(plain_type, TYPES))}, it "
                 f"is {plain_type(onnx.TensorProto.DataType.Name(tensor.elem_type))}; end the "
                 "network before it, or add a Cast"
             )

@@ -24,6 +24,7 @@ from tvm_mobilenet.network import (
     operators,
     quantized_form,
     signature,
+    spelling,
 )
 from tvm_mobilenet.network.outputs import Scores, scores_of
 from tvm_mobilenet.network.signature import IMAGE_RANK, InputTensor, Sizes
@@ -87,7 +88,7 @@ class Source:
     def sample_inputs(self) -> tuple[Array, ...]:
         """Random values for every input, always the same ones."""
         return tuple(
-            sample_of(one.shape, SAMPLE_SEED + index).astype(one.dtype)
+            sample_of(one.shape, SAMPLE_SEED + index, one.dtype)
             for index, one in enumerate(self.inputs)
         )
 
@@ -203,9 +204,21 @@ class NetworkSpec:
         return from_config(self.config, self.batch or 1)
 
 
-def sample_of(shape: tuple[int, ...], seed: int = SAMPLE_SEED) -> Array:
-    """Random values of mean 0 and variance 1, the same ones for the same shape and seed."""
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+def sample_of(
+    shape: tuple[int, ...], seed: int = SAMPLE_SEED, dtype: str = "float32"
+) -> NDArray[Any]:
+    """Random values, the same ones for the same shape, seed and type.
+
+    Of floats the mean is 0 and the variance 1. Bytes take all their values, as pixels do; wider
+    integers are 0 or 1, since they may be sizes or indices.
+    """
+    rng = np.random.default_rng(seed)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.standard_normal(shape, dtype=np.float32).astype(kind)
+    limits = np.iinfo(kind)
+    low, high = (limits.min, limits.max) if kind.itemsize == 1 else (0, 1)
+    return rng.integers(low, high, shape, dtype=kind, endpoint=True)
 
 
 def from_weights(trained: Trained, batch: int = 1) -> Source:
@@ -264,6 +277,7 @@ def from_onnx(path: Path, sizes: Sizes = NO_SIZES) -> Source:
     """
     tvm_runtime.compiler()
     model = onnx_export.load(path)
+    spelling.order_topk(model)  # any order is right then; this is the one that can be compared
     fixed = signature.fix_sizes(model, sizes)
     inputs = signature.inputs_of(fixed)
     cleaned = cleaning.clean(fixed)

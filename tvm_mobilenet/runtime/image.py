@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 AS_THE_BUNDLE_SAYS = ResizingFlags()
+BYTES = "uint8"  # an input of these takes pixels as they are
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def read(
         )
     if pixels is None and expected.normalisation is not None:
         pixels = Pixels(expected.normalisation, expected.channel_order == "bgr")
+    if pixels is None and expected.dtype == BYTES:
+        pixels = Pixels(Normalisation(1.0, (0.0,) * 3, (1.0,) * 3))
     if pixels is None:
         raise BadInput(
             f"--input {path}: the bundle does not say how pixels become its input; give --mean and "
@@ -79,7 +82,7 @@ def read(
     values = normalise(resize(_open(path), how, sizes["H"], sizes["W"]), pixels)
     if expected.layout == "NCHW":
         values = values.transpose(2, 0, 1)
-    return np.ascontiguousarray(values[np.newaxis]).astype(expected.dtype)
+    return as_type(np.ascontiguousarray(values[np.newaxis]), expected.dtype)
 
 
 def normalise(
@@ -90,6 +93,15 @@ def normalise(
     mean, std = np.array(how.mean, np.float32), np.array(how.std, np.float32)
     values: NDArray[np.float32] = (picture * np.float32(how.scale) - mean) / std
     return values[..., ::-1] if pixels.bgr else values
+
+
+def as_type(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """The values in an input's type; of integers the nearest."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return values.astype(kind)
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
 
 
 def _open(path: Path) -> Image:

@@ -16,6 +16,8 @@ from tvm_mobilenet.kernels.cpu import functions
 FUNCTIONS = {
     "tirx.erf": functions.erf,
     "tirx.exp": functions.exp,
+    "tirx.log": functions.log,
+    "tirx.log1p": functions.log1p,
     "tirx.sigmoid": functions.sigmoid,
     "tirx.tanh": functions.tanh,
 }
@@ -26,11 +28,12 @@ def vector_functions(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Spell out the functions of float32 that ``kernels.cpu.functions`` has."""
-
-    def spelled_out(call: Call) -> Expr:
-        function = FUNCTIONS.get(getattr(call.op, "name", ""))
-        if function is None or str(call.ty) != functions.DTYPE:
-            return call
-        return function(*call.args)
-
     return func.with_body(tvm_ffi.structural_map(func.body, (Call, spelled_out)))
+
+
+def spelled_out(call: Call) -> Expr:
+    """The call of one of these functions as arithmetic; any other as it is."""
+    function = FUNCTIONS.get(getattr(call.op, "name", ""))
+    if function is None or str(call.ty) != functions.DTYPE:
+        return call
+    return function(*call.args)

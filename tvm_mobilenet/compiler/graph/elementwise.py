@@ -50,7 +50,7 @@ MOST_OPERANDS = 4
 # layers whose epilogues read no other tensors
 FEW_OPERANDS = Dense | QuantizedDense | Pooling
 SAME_NAME = (
-    *("abs", "add", "divide", "erf", "exp", "maximum", "minimum", "multiply", "negative"),
+    *("abs", "add", "divide", "erf", "exp", "log", "maximum", "minimum", "multiply", "negative"),
     *("sigmoid", "sqrt", "subtract", "tanh"),
 )
 
@@ -64,10 +64,18 @@ def same_name(value: Call, args: Sequence[Expression]) -> Expression:
     return apply(value.op.name.removeprefix("relax."), *args)
 
 
-OPERATORS: dict[str, Callable[[Call, Sequence[Expression]], Expression]] = {
+def power(value: Call, args: Sequence[Expression]) -> Expression | None:
+    base, exponent = args
+    return expressions.power(base, exponent) if isinstance(exponent, float) else None
+
+
+# None where it is left to TVM
+OPERATORS: dict[str, Callable[[Call, Sequence[Expression]], Expression | None]] = {
     **dict.fromkeys([f"relax.{name}" for name in SAME_NAME], same_name),
     "relax.clip": clip,
+    "relax.power": power,
     "relax.nn.gelu": lambda _, args: expressions.gelu(args[0]),
+    "relax.nn.gelu_tanh": lambda _, args: expressions.gelu_tanh(args[0]),
     "relax.nn.leakyrelu": lambda value, args: expressions.leaky_relu(
         args[0], float(value.attrs.alpha)
     ),
@@ -111,7 +119,8 @@ def elementwise(layer: Other) -> Elementwise | None:
             args.append(Input(len(operands)))
             operands.append(read)
     whole = any(isinstance(one, Var) and shape_of(one) == shape_of(result) for one in operands)
-    return joined(result, operator(value, args), operands) if whole else None
+    expression = operator(value, args) if whole else None
+    return None if expression is None else joined(result, expression, operands)
 
 
 def between_integers(value: Call, result: Var, quantization: Quantization) -> Elementwise | None:
@@ -156,7 +165,8 @@ def joined(result: Var, expression: Expression, operands: Sequence[Operand]) -> 
         else:
             places.append(Input(len(kept)))
             kept.append(one)
-    return Elementwise(result, expressions.substitute(expression, places), tuple(kept))
+    simplified = expressions.simplified(expressions.substitute(expression, places))
+    return Elementwise(result, simplified, tuple(kept))
 
 
 def dequantization(layer: Layer) -> tuple[Var, Quantization] | None:
@@ -286,6 +296,7 @@ def saturate_uint8(value: Expr) -> Expr:
 RELAX: dict[str, Callable[..., Expr]] = {
     **{name: getattr(relax.op, name) for name in SAME_NAME},
     "saturate_uint8": saturate_uint8,
+    "log1p": lambda x: relax.op.log(relax.op.add(x, relax.const(np.float32(1)))),
 }
 
 

@@ -23,6 +23,8 @@ OPERATORS: dict[str, Callable[..., Expr]] = {
     "divide": lambda a, b: a / b,
     "erf": T.erf,
     "exp": T.exp,
+    "log": T.log,
+    "log1p": T.log1p,
     "maximum": lambda a, b: T.max(a, b),
     "minimum": lambda a, b: T.min(a, b),
     "multiply": lambda a, b: a * b,
@@ -70,6 +72,9 @@ class Apply:
 
 Expression: TypeAlias = Input | Apply | float
 SELF = Input(0)
+GELU_CUBIC = 0.044715
+MISH_ONE = 20.0  # from here on tanh(softplus(x)) is 1 in float32, long before exp(x)² is infinite
+MOST_FACTORS = 8  # of a power
 
 
 def apply(operator: str, *args: Expression) -> Apply:
@@ -127,6 +132,71 @@ def dequantization(expression: Expression) -> Quantization | None:
         case Apply("multiply", (Apply("subtract", (own, float(zero))), float(scale))):
             return Quantization(scale, int(zero)) if own == SELF else None
     return None
+
+
+def gelu_tanh(x: Expression) -> Expression:
+    """GELU by the hyperbolic tangent, (1 + tanh(u)) / 2 as the sigmoid of 2 u."""
+    cubic = apply("add", apply("multiply", apply("multiply", x, x), GELU_CUBIC), 1.0)
+    inner = apply("multiply", apply("multiply", x, 2 * math.sqrt(2 / math.pi)), cubic)
+    return apply("multiply", x, apply("sigmoid", inner))
+
+
+def softplus(x: Expression) -> Expression:
+    """log(1 + exp(x)), whatever the size of x."""
+    rest = apply("log1p", apply("exp", apply("negative", apply("abs", x))))
+    return apply("add", relu(x), rest)
+
+
+def mish_gate(x: Expression) -> Expression:
+    """tanh(softplus(x)), what Mish multiplies x by: n (n + 2) / (n (n + 2) + 2) of n = exp(x)."""
+    n = apply("exp", apply("minimum", x, MISH_ONE))
+    product = apply("multiply", n, apply("add", n, 2.0))
+    return apply("divide", product, apply("add", product, 2.0))
+
+
+def power(x: Expression, exponent: float) -> Expression | None:
+    """x to a constant: by multiplications and a square root, None where it takes more."""
+    whole, half = divmod(abs(exponent), 1)
+    if exponent == 0 or half not in (0, 0.5) or whole > MOST_FACTORS:
+        return None
+    factors = [x] * int(whole) + [apply("sqrt", x)] * (half == 0.5)
+    while len(factors) > 1:  # in pairs: what is multiplied twice is computed once
+        pairs = zip(factors[::2], factors[1::2], strict=False)
+        rest = factors[-1:] if len(factors) % 2 else []
+        factors = [*(apply("multiply", *pair) for pair in pairs), *rest]
+    return factors[0] if exponent > 0 else apply("divide", 1.0, factors[0])
+
+
+def simplified(expression: Expression) -> Expression:
+    """The same, where the operators that exporters spell a function with are better as one.
+
+    log(1 + exp(x)) overflows, and loses what is small; so does the tanh of it.
+    """
+    if not isinstance(expression, Apply):
+        return expression
+    args = tuple(map(simplified, expression.args))
+    match expression.operator, args:
+        case "log", (Apply("add", (1.0, x) | (x, 1.0)),):
+            return simplified(apply("log1p", x))
+        case "log1p", (Apply("exp", (x,)),) if not is_negative(x):
+            return softplus(x)
+        case "tanh", (Apply("add", (Apply("maximum", (x, 0.0)), rest)),) if is_softplus(x, rest):
+            return mish_gate(x)
+    return Apply(expression.operator, args)
+
+
+def is_negative(x: Expression) -> bool:
+    """Whether it is minus the magnitude of something, as in ``softplus``."""
+    return isinstance(x, Apply) and x.operator == "negative" and is_call(x.args[0], "abs")
+
+
+def is_call(x: Expression, operator: str) -> bool:
+    return isinstance(x, Apply) and x.operator == operator
+
+
+def is_softplus(x: Expression, rest: Expression) -> bool:
+    """Whether relu(x) + ``rest`` is softplus(x)."""
+    return softplus(x) == apply("add", relu(x), rest)
 
 
 def size(expression: Expression) -> int:

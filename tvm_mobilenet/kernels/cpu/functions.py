@@ -6,6 +6,7 @@ here says how far it may lie from the exact value; tests/kernels/test_functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from tvm import tirx
@@ -21,6 +22,21 @@ EXP_MIN, EXP_MAX = -87.33654, 88.37626
 EXPONENT_BIAS, MANTISSA_BITS = 127, 23
 # exp(r) = 1 + r + r^2 P(r) on [-ln 2 / 2, ln 2 / 2], from Cephes' expf
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+# log(1 + r) = r - r^2 / 2 + r^3 P(r) on [sqrt(1/2) - 1, sqrt(2) - 1], from Cephes' logf
+LOG = (
+    7.0376836292e-2,
+    -1.1514610310e-1,
+    1.1676998740e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
+)
+SQRT_HALF_BITS = 0x3F3504F3  # of sqrt(1/2), from which on a mantissa goes to sqrt(2)
+MANTISSA = (1 << MANTISSA_BITS) - 1
+SMALLEST = 1.17549435e-38  # normal float32
 # Rational approximations in x^2 from Eigen: tanh on [-9, 9], erf on [-4, 4]
 TANH_MAX = 7.90531110763549805
 TANH_ABOVE = (
@@ -69,6 +85,46 @@ def _exp(x: Expr, n: Expr) -> Expr:
     power = T.reinterpret(DTYPE, bits)
     reduced = x - n * LN2_HIGH - n * LN2_LOW
     return bind(reduced, lambda r: (polynomial(r, EXP) * (r * r) + r + 1) * power)
+
+
+def log(x: Expr) -> Expr:
+    """Natural logarithm of a finite number: error at most 2e-7, of the result or of 1.
+
+    Minus infinity of zero and of what is no normal number, NaN of what is negative.
+    """
+
+    def of(c: Expr) -> Expr:
+        none = tirx.Select(c > -SMALLEST, number(-math.inf), number(math.nan))
+        return tirx.Select(c >= SMALLEST, _log(c), none)
+
+    return bind(x, of)
+
+
+def _log(x: Expr) -> Expr:
+    """log(2^n m) = n ln 2 + log(m)."""
+    bits = T.reinterpret("int32", x) - SQRT_HALF_BITS
+    mantissa = T.reinterpret(DTYPE, (bits & MANTISSA) + SQRT_HALF_BITS)
+
+    def summed(n: Expr, r: Expr) -> Expr:
+        square = r * r
+        small = polynomial(r, LOG) * r * square + n * LN2_LOW - square * 0.5
+        return (r + small) + n * LN2_HIGH
+
+    n = T.Cast(DTYPE, bits >> MANTISSA_BITS)
+    return bind(n, lambda n: bind(mantissa - 1, lambda r: summed(n, r)))
+
+
+def log1p(x: Expr) -> Expr:
+    """log(1 + x): relative error at most 4e-7 for x > -0.5.
+
+    What 1 + x is rounded by is made good by the ratio of x to what was really added.
+    """
+
+    def of(c: Expr, whole: Expr) -> Expr:
+        added = whole - 1
+        return tirx.Select(tirx.EQ(added, number(0)), c, log(whole) * (c / added))
+
+    return bind(x, lambda c: bind(c + 1, lambda whole: of(c, whole)))
 
 
 def sigmoid(x: Expr) -> Expr:
