@@ -42,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def test_a_process_answers(start: Start) -> None:
     process = start(fake_engines.Twice)
     load_ms, version = process.load()
-    first_ms, outputs = process.first_run(X)
+    first_ms, outputs = process.first_run([X])
     times = process.run(unrecorded=2, runs=5, expected_ms=1)
     assert version == "2.0"
     assert load_ms > 0 and first_ms > 0
@@ -77,7 +77,7 @@ def test_an_exception_is_its_first_line(start: Start) -> None:
     process = start(fake_engines.Raises)
     process.load()
     with pytest.raises(EngineFailed, match=r"^ValueError: this shape is not supported$"):
-        process.first_run(X)
+        process.first_run([X])
 
 
 def test_unavailable_says_what_to_install(start: Start) -> None:
@@ -104,7 +104,7 @@ def test_a_crash_names_the_signal_and_the_last_words(start: Start) -> None:
 def test_an_exit_names_the_status(start: Start) -> None:
     process = start(fake_engines.CrashesLater)
     process.load()
-    process.first_run(X)
+    process.first_run([X])
     with pytest.raises(EngineFailed, match="ended with status 7 during 'run'"):
         process.run(0, 20, 1)
 
@@ -113,7 +113,7 @@ def test_a_hang_is_killed(start: Start) -> None:
     process = start(fake_engines.Hangs, timeouts=Timeouts(first_run=0.2))
     process.load()
     with pytest.raises(EngineFailed, match=r"no answer to 'first_run' in 0\.2 s"):
-        process.first_run(X)
+        process.first_run([X])
     assert process.pid is not None
     assert not Path(f"/proc/{process.pid}").exists()
 

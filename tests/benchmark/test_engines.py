@@ -28,7 +28,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> networks.Network:
 
 def test_the_network_is_prepared(network: networks.Network) -> None:
     assert (network.model, network.alpha, network.resolution) == ("mobilenet_v1", 0.25, 32)
-    assert network.input.shape == (2, 3, 32, 32)
+    assert [one.shape for one in network.inputs] == [(2, 3, 32, 32)]
     assert [output.shape for output in network.expected] == [OUTPUT_SHAPE]
     assert network.reference == "pytorch"
 
@@ -47,7 +47,7 @@ def test_a_peer_gives_pytorchs_output(
     with EngineProcess(ENGINES[name].path, job, tmp_path, Timeouts()) as process:
         _, version = process.load()
         assert version[0].isdigit()
-        _, outputs = process.first_run(network.input)
+        _, outputs = process.first_run(network.inputs)
         verify.check(outputs, network.expected, "fp32")
         assert min(process.run(1, 3, 1.0)) > 0
         verify.check(process.outputs(), network.expected, "fp32")
@@ -84,7 +84,7 @@ def test_a_bundle(two_outputs: bool, tmp_path: Path) -> None:
     with EngineProcess(ENGINES[OURS].path, Job(1, bundle=path), tmp_path, Timeouts()) as process:
         _, version = process.load()
         assert version.startswith("tvm 0.")
-        _, outputs = process.first_run(x)
+        _, outputs = process.first_run([x])
         verify.check(outputs, expected, "fp32")
         process.run(1, 3, 1.0)
         verify.check(process.outputs(), expected, "fp32")
@@ -94,14 +94,14 @@ def test_an_onnx_file_is_its_own_reference(network: networks.Network) -> None:
     if ENGINES["onnxruntime"].missing() is not None:
         pytest.skip("needs onnxruntime: pip install 'tvm-mobilenet[bench]'")
     wrong = tuple(np.zeros_like(output) for output in network.expected)
-    again = networks.from_onnx(network.onnx, "file", network.input, wrong, "fp32")
+    again = networks.from_onnx(network.onnx, "file", network.inputs, wrong, "fp32", 32)
     assert (again.model, again.alpha, again.resolution, again.batch) == ("file", None, 32, 2)
     assert again.reference == "onnxruntime"
     verify.check(again.expected, network.expected, "fp32")
 
 
 def test_without_an_onnx_file_the_bundle_is_the_reference(network: networks.Network) -> None:
-    alone = networks.from_onnx(None, "file", network.input, network.expected, "fp32")
+    alone = networks.from_onnx(None, "file", network.inputs, network.expected, "fp32", 32)
     assert alone.reference == "expected_output"
     assert alone.expected is network.expected
 
@@ -112,7 +112,7 @@ def test_engines_get_the_sizes_that_a_file_leaves_open(tmp_path: Path) -> None:
     path = foreign_onnx.save(made, tmp_path)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    fixed = networks.with_fixed_sizes(path, (2, 3, 5, 4), scratch)
+    fixed = networks.with_fixed_sizes(path, [(2, 3, 5, 4)], scratch)
     (output,) = onnx.load_model(str(fixed)).graph.output
     assert [dim.dim_value for dim in output.type.tensor_type.shape.dim] == [2, 3, 5, 4]
-    assert networks.with_fixed_sizes(fixed, (2, 3, 5, 4), scratch) == fixed
+    assert networks.with_fixed_sizes(fixed, [(2, 3, 5, 4)], scratch) == fixed

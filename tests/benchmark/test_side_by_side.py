@@ -29,7 +29,7 @@ NETWORK = Network(
     precision="fp32",
     config={},
     onnx=None,
-    input=X,
+    inputs=(X,),
     expected=(2 * X,),
     reference="pytorch",
 )

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from support import tiny_bundle
+from onnx import helper
+from support import foreign_onnx, tiny_bundle
 from support.result_rows import row
 
+import tvm_mobilenet
 from tvm_mobilenet import bench, models, processes
 from tvm_mobilenet.benchmark import cases, engines, rows, sweep
 from tvm_mobilenet.benchmark.engines import ENGINES
@@ -61,6 +64,30 @@ def test_a_bundle_is_measured(
     out, err = capsys.readouterr()
     assert "bundle, default schedules" in out and "wrote r.json" in out
     assert "bundle: warming up" in err and "drift of bundle" in err
+
+
+def test_several_inputs_and_outputs_of_several_types(folder: Path) -> None:
+    """Every engine is fed the same: bytes, floats."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["x"], ["real"], to=foreign_onnx.FLOAT),
+        node("Mul", ["real", "scale"], ["c"]),
+        node("ArgMax", ["c"], ["y"], axis=1),
+    ]
+    shapes = {"x": ("N", 3, 8, 8), "scale": ("N", 3, 1, 1)}
+    outputs = {"c": foreign_onnx.FLOAT, "y": foreign_onnx.INT64}
+    model = foreign_onnx.network(shapes, nodes, outputs, kind=foreign_onnx.FLOAT)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    path = foreign_onnx.save(model, folder)
+    tvm_mobilenet.compile_bundle("both", onnx=path, batch=1, tuning_records="none")
+    peers = [name for name in ("onnxruntime", "openvino") if ENGINES[name].missing() is None]
+    against = ",".join(peers) or "none"
+    assert run("both", "--onnx", path, "--against", against, "--json", "r.json", *QUICK) == 0
+    results = schema.load(Path("r.json")).results
+    assert [(one.engine, one.status) for one in results] == [
+        (name, "ok") for name in ("bundle", *peers)
+    ]
+    assert {one.resolution for one in results} == {8}
 
 
 def test_bundles_of_one_network_are_measured_together(tiny: Path) -> None:
@@ -160,7 +187,7 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ) -> Network:
         x = np.zeros((batch, *config.input_shape), np.float32)
         name, alpha, size = models.name_of(config), models.width_of(config), config.resolution
-        return Network(name, alpha, size, batch, precision, {}, None, x, (), "pytorch")
+        return Network(name, alpha, size, batch, precision, {}, None, (x,), (), "pytorch")
 
     def measure(self: side_by_side.SideBySide) -> list[schema.ResultRow]:
         measured.append(self.network.resolution)

@@ -143,7 +143,7 @@ def count(path: Path, core: str = emulator.CPU) -> int:
     """Instructions of an inference that agrees with PyTorch."""
     device = dataclasses.replace(emulator.find(), cpu=core)
     with open_bundle(path, "aarch64") as bundle:
-        counted = instruction_count.count(bundle, bundle.sample_input(), device)
+        counted = instruction_count.count(bundle, bundle.sample_inputs(), device)
         (wanted,) = bundle.expected_outputs()
     assert relative_error(counted.outputs[0], wanted) < 1e-5
     return counted.instructions

@@ -37,6 +37,6 @@ def test_everything_the_family_uses(name: str, core: str, network: Path, tmp_pat
     built = build_bundle(source.from_onnx(network), options, tmp_path / "bundle")
     with open_bundle(built.path, "aarch64") as bundle:
         device = dataclasses.replace(emulator.find(), cpu=core)
-        counted = instruction_count.count(bundle, bundle.sample_input(), device)
+        counted = instruction_count.count(bundle, bundle.sample_inputs(), device)
         (wanted,) = bundle.expected_outputs()
     assert relative_error(counted.outputs[0], wanted) < 1e-5

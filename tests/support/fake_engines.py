@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,8 @@ class Twice:
     def load(self) -> None:
         print("loading")
 
-    def set_input(self, x: Array) -> None:
-        self.x = x
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        (self.x,) = inputs
 
     def infer(self) -> None:
         self.runs += 1

@@ -67,12 +67,18 @@ class _Opened:
 
     path: Path
     manifest: Manifest
-    sample: Array
+    samples: tuple[Array, ...]
     expected: tuple[Array, ...]
 
     @property
     def batch(self) -> int:
         return self.manifest.inputs[0].shape[0]
+
+    @property
+    def resolution(self) -> int:
+        """The width of the first input that is images."""
+        images = [one for one in self.manifest.inputs if "W" in one.layout]
+        return images[0].shape[images[0].layout.index("W")] if images else 1
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -108,19 +114,12 @@ def from_bundles(
 
 def _open(path: Path, files: Files, architecture: str | None) -> _Opened:
     with open_bundle(path, architecture) as bundle:
-        check_one_input(path, bundle.manifest)
-        opened = _Opened(path, bundle.manifest, bundle.sample_input(), bundle.expected_outputs())
+        opened = _Opened(path, bundle.manifest, bundle.sample_inputs(), bundle.expected_outputs())
     if files.onnx is not None:
         _check_onnx(opened, files.onnx)
     if files.weights is not None:
         _check_weights(opened, files.weights)
     return opened
-
-
-def check_one_input(path: Path, manifest: Manifest) -> None:
-    """Raise BadInput for a bundle of several inputs: engines are given one."""
-    if len(manifest.inputs) > 1:
-        raise BadInput(f"{path}: takes {len(manifest.inputs)} inputs; bench times networks of one")
 
 
 def _check_precision(opened: _Opened, against: Sequence[str]) -> None:
@@ -170,8 +169,8 @@ def _case(
         # Without PyTorch, as on a device, or without the weights, the bundle's own sample has to do
         name = first.path.stem if onnx is None else onnx.stem
         if onnx is not None:
-            onnx = with_fixed_sizes(onnx, first.sample.shape, scratch)
-        network = from_onnx(onnx, name, first.sample, first.expected, precision)
+            onnx = with_fixed_sizes(onnx, [one.shape for one in first.samples], scratch)
+        network = from_onnx(onnx, name, first.samples, first.expected, precision, first.resolution)
         if config is not None:
             alpha = models.width_of(config)
             network = dataclasses.replace(network, model=models.name_of(config), alpha=alpha)

@@ -46,8 +46,10 @@ class Count:
     outputs: tuple[NDArray[Any], ...]
 
 
-def count(bundle: Bundle, x: NDArray[Any], device: Emulator, threads: int = 1) -> Count:
-    """Count an inference of ``x`` by a bundle for ARCHITECTURE.
+def count(
+    bundle: Bundle, inputs: Sequence[NDArray[Any]], device: Emulator, threads: int = 1
+) -> Count:
+    """Count an inference of ``inputs`` by a bundle for ARCHITECTURE.
 
     Raises BadInput where a compiler is missing, RunFailed where the bundle fails on the device.
     """
@@ -56,8 +58,9 @@ def count(bundle: Bundle, x: NDArray[Any], device: Emulator, threads: int = 1) -
     manifest = bundle.manifest
     with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as name:
         folder = Path(name)
-        np.ascontiguousarray(x).tofile(folder / "input")
-        tensors = [f"{folder}/input", *(f"{folder}/{info.name}" for info in manifest.outputs)]
+        for info, x in zip(manifest.inputs, inputs, strict=True):
+            np.ascontiguousarray(x).tofile(folder / info.name)
+        tensors = [f"{folder}/{info.name}" for info in (*manifest.inputs, *manifest.outputs)]
         parameters = "-" if manifest.embedded_weights else str(bundle.parameters.resolve())
         network = (str(bundle.library.resolve()), manifest.name, parameters)
 

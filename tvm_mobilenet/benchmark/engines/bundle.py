@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +27,9 @@ class BundleEngine:
     def load(self) -> None:
         self._session = load(self._path, threads=self._threads)
 
-    def set_input(self, x: Array) -> None:
-        self._session.input[...] = x
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        for place, x in zip(self._session.inputs, inputs, strict=True):
+            np.copyto(place, x)
 
     def infer(self) -> None:
         self._session.infer_in_place()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,8 @@ class LiteRt:
     def load(self) -> None:
         """Nothing: the interpreter is made for one shape."""
 
-    def set_input(self, x: Array) -> None:
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        (x,) = inputs  # of one of our models
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "network.tflite")
             convert(self._config, x.shape, path)

@@ -6,6 +6,7 @@ benchmark's own process stays small and quiet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ INPUT_SEED = 0
 
 @dataclass(frozen=True)
 class Network:
-    """One network with one batch size. ``input`` is (N, C, H, W), float32.
+    """One network with one batch size. ``inputs`` are in the order of its file, (N, C, H, W) of
+    float32 for one of ours.
 
     ``config`` and ``onnx`` are the forms that engines load (None where there is no such form),
     ``expected`` the outputs of ``reference`` for ``input``. ``weights`` is the file that ``config``
@@ -39,7 +41,7 @@ class Network:
     precision: Precision
     config: dict[str, Any] | None
     onnx: Path | None
-    input: Array
+    inputs: tuple[Array, ...]
     expected: tuple[Array, ...]
     reference: str
     weights: Path | None = None
@@ -67,7 +69,7 @@ def from_config(
         precision=precision,
         config=asdict(config),
         onnx=onnx_path,
-        input=x,
+        inputs=(x,),
         expected=expected,
         reference="pytorch",
         weights=weights,
@@ -77,52 +79,54 @@ def from_config(
 def from_onnx(
     path: Path | None,
     name: str,
-    sample: Array,
+    samples: tuple[Array, ...],
     expected: tuple[Array, ...],
     precision: Precision,
+    resolution: int,
 ) -> Network:
     """A network known by its ONNX file, or by a bundle alone where ``path`` is None.
 
-    ``sample`` (N, C, H, W) is the input. ONNX Runtime's outputs are the reference where it and the
-    file are there, else ``expected``, which the bundle brought.
+    ``samples`` are the inputs, ``resolution`` is its images' width. ONNX Runtime's outputs are the
+    reference where it and the file are there, else ``expected``, which the bundle brought.
     """
     reference = "expected_output"
     if path is not None and ENGINES["onnxruntime"].missing() is None:
-        expected, reference = processes.call(_run_onnxruntime, path, sample), "onnxruntime"
+        expected, reference = processes.call(_run_onnxruntime, path, samples), "onnxruntime"
     return Network(
         model=name,
         alpha=None,
-        resolution=sample.shape[-1],
-        batch=sample.shape[0],
+        resolution=resolution,
+        batch=samples[0].shape[0],
         precision=precision,
         config=None,
         onnx=path,
-        input=sample,
+        inputs=samples,
         expected=expected,
         reference=reference,
     )
 
 
-def with_fixed_sizes(path: Path, shape: tuple[int, ...], folder: Path) -> Path:
-    """The ONNX file, or where it leaves sizes open a copy in ``folder`` for one input ``shape``.
+def with_fixed_sizes(path: Path, shapes: Sequence[tuple[int, ...]], folder: Path) -> Path:
+    """The ONNX file, or where it leaves sizes open a copy in ``folder`` for these ``shapes``.
 
     Engines plan for shapes that they know, and a bundle knows its own. Raises BadInput where the
-    file is none for that shape.
+    file is none for them.
     """
-    fixed: Path = processes.call(_fix_sizes, path, shape, folder)
+    fixed: Path = processes.call(_fix_sizes, path, shapes, folder)
     return fixed
 
 
-def _fix_sizes(path: Path, shape: tuple[int, ...], folder: Path) -> Path:
+def _fix_sizes(path: Path, shapes: Sequence[tuple[int, ...]], folder: Path) -> Path:
     import onnx
 
     from tvm_mobilenet.network import onnx_export, signature
 
     model = onnx_export.load(path)
-    (image,) = signature.real_inputs(model)
-    if all(dim.dim_value > 0 for dim in image.type.tensor_type.shape.dim):
+    inputs = signature.real_inputs(model)
+    if all(dim.dim_value > 0 for one in inputs for dim in one.type.tensor_type.shape.dim):
         return path
-    fixed = signature.fix_sizes(model, signature.Sizes(shapes={image.name: shape}))
+    given = {one.name: shape for one, shape in zip(inputs, shapes, strict=True)}
+    fixed = signature.fix_sizes(model, signature.Sizes(shapes=given))
     copy = folder / path.name
     onnx.save_model(onnx.shape_inference.infer_shapes(fixed), str(copy))
     return copy
@@ -147,12 +151,12 @@ def _run_pytorch(
     return x, tuple(tensor.numpy() for tensor in outputs)
 
 
-def _run_onnxruntime(path: Path, x: Array) -> tuple[Array, ...]:
+def _run_onnxruntime(path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
     from tvm_mobilenet.benchmark.engines.onnxruntime import OnnxRuntime
     from tvm_mobilenet.benchmark.engines.protocol import Job
 
     engine = OnnxRuntime(Job(threads=1, onnx=path))
     engine.load()
-    engine.set_input(x)
+    engine.set_inputs(inputs)
     engine.infer()
     return tuple(engine.outputs())

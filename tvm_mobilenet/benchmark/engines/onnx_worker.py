@@ -3,7 +3,7 @@
 Each line of stdin is a request, each line of stdout its answer, both JSON:
 
     {"load": "model.onnx", "threads": 4}   → {"load_ms": 31.4, "version": "1.19.2"}
-    {"input": "x.npy"}                     → {"first_run_ms": 9.7}       one inference of it
+    {"input": "x.npz"}                     → {"first_run_ms": 9.7}       one inference of it
     {"unrecorded": 3, "runs": 10}          → {"times_ms": [9.1, …]}      inferences of the same
     {"outputs": "y.npz"}                   → {}                          the last one's, in order
 
@@ -15,11 +15,33 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
+
+# numpy's names of the types that outputs may have
+DTYPES = {"float": "float32", "float16": "float16", "double": "float64"}
+
+
+def bind(session: Any, binding: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Bind the session's inputs, in its order, and memory for its outputs; what to keep alive."""
+    kept = []
+    for info, x in zip(session.get_inputs(), inputs, strict=True):
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x))
+        binding.bind_ortvalue_input(info.name, value)
+        kept.append(value)
+    for output in session.get_outputs():
+        if not all(isinstance(size, int) for size in output.shape):
+            binding.bind_output(output.name, "cpu")  # of a size that shows when it runs
+            continue
+        kind = output.type.removeprefix("tensor(").removesuffix(")")
+        dtype = np.dtype(DTYPES.get(kind, kind)).type
+        value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, dtype)
+        binding.bind_ortvalue_output(output.name, value)
+        kept.append(value)
+    return kept
 
 
 class Worker:
@@ -40,13 +62,8 @@ class Worker:
         return {"load_ms": load_ms, "version": onnxruntime.__version__}
 
     def input(self, file: str) -> dict[str, Any]:
-        self.value = onnxruntime.OrtValue.ortvalue_from_numpy(np.load(file))
-        self.binding.bind_ortvalue_input(self.session.get_inputs()[0].name, self.value)
-        self.results = []
-        for output in self.session.get_outputs():
-            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, np.float32)
-            self.binding.bind_ortvalue_output(output.name, value)
-            self.results.append(value)
+        with np.load(file) as inputs:
+            self.bound = bind(self.session, self.binding, [inputs[name] for name in inputs.files])
         return {"first_run_ms": self.timed()}
 
     def runs(self, unrecorded: int, runs: int) -> dict[str, Any]:
@@ -55,7 +72,7 @@ class Worker:
         return {"times_ms": [self.timed() for _ in range(runs)]}
 
     def outputs(self, file: str) -> dict[str, Any]:
-        np.savez(file, *(value.numpy() for value in self.results))
+        np.savez(file, *(value.numpy() for value in self.binding.get_outputs()))
         return {}
 
     def timed(self) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
+from tvm_mobilenet.benchmark.engines.onnx_worker import bind
 from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable, Job
 
 if TYPE_CHECKING:
@@ -33,23 +35,17 @@ class OnnxRuntime:
         )
         self._binding = self._session.io_binding()
 
-    def set_input(self, x: Array) -> None:
-        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x))
-        self._binding.bind_ortvalue_input(self._session.get_inputs()[0].name, self._input)
-        self._outputs = []
-        for output in self._session.get_outputs():
-            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, np.float32)
-            self._binding.bind_ortvalue_output(output.name, value)
-            self._outputs.append(value)
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        self._bound = bind(self._session, self._binding, inputs)
 
     def infer(self) -> None:
         self._session.run_with_iobinding(self._binding)
 
     def outputs(self) -> list[Array]:
-        return [np.array(value.numpy()) for value in self._outputs]
+        return [np.array(value.numpy()) for value in self._binding.get_outputs()]
 
     def version(self) -> str:
         return str(onnxruntime.__version__)
 
     def close(self) -> None:
-        del self._binding, self._session
+        del self._bound, self._binding, self._session

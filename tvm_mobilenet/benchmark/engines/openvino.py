@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,8 +35,9 @@ class OpenVino:
         )
         self._request = compiled.create_infer_request()
 
-    def set_input(self, x: Array) -> None:
-        self._request.set_input_tensor(openvino.Tensor(np.ascontiguousarray(x)))
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        for index, x in enumerate(inputs):
+            self._request.set_input_tensor(index, openvino.Tensor(np.ascontiguousarray(x)))
 
     def infer(self) -> None:
         self._request.infer()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,9 +71,9 @@ class EngineProcess:
         elapsed, version = self._ask("load", (), self._timeouts.load)
         return float(elapsed), str(version)
 
-    def first_run(self, x: Array) -> tuple[float, list[Array]]:
+    def first_run(self, inputs: Sequence[Array]) -> tuple[float, list[Array]]:
         """(time of the first inference in ms, its outputs)."""
-        elapsed, outputs = self._ask("first_run", (x,), self._timeouts.first_run)
+        elapsed, outputs = self._ask("first_run", (inputs,), self._timeouts.first_run)
         return float(elapsed), outputs
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:

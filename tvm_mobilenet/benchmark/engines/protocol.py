@@ -5,16 +5,16 @@ To add an engine: one class with these methods, and one line in ``ENGINES``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     # A worker sets its environment before NumPy loads, so nothing here may import it.
-    import numpy as np
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float32]
+    Array = NDArray[Any]
 
 
 class EngineUnavailable(Exception):
@@ -38,10 +38,10 @@ class Job:
 
 
 class Engine(Protocol):
-    """One runtime with one network. Arrays are float32: one input (N, C, H, W), one or more
-    outputs, (N, classes) for a classifier.
+    """One runtime with one network, of one or more inputs, (N, C, H, W) for an image, and outputs,
+    (N, classes) for a classifier, in the order of the network's file.
 
-    The timed call is ``infer`` alone: the input already lies where the runtime reads it, the
+    The timed call is ``infer`` alone: the inputs already lie where the runtime reads them, the
     outputs stay where the runtime leaves them. Every method may raise ``EngineUnavailable``.
     """
 
@@ -50,8 +50,8 @@ class Engine(Protocol):
     def load(self) -> None:
         """Import the runtime and make the network ready."""
 
-    def set_input(self, x: Array) -> None:
-        """Put the input where ``infer`` reads it."""
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        """Put the inputs where ``infer`` reads them."""
 
     def infer(self) -> None:
         """One inference."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,12 +44,12 @@ class PyTorch:
             else weights.rebuild(self._weights, self._config)
         )
 
-    def set_input(self, x: Array) -> None:
-        self._input = torch.from_numpy(x)
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        self._inputs = list(map(torch.from_numpy, inputs))
 
     def infer(self) -> None:
         with torch.inference_mode():
-            self._output = self._module(self._input)
+            self._output = self._module(*self._inputs)
 
     def outputs(self) -> list[Array]:
         return [np.array(tensor.numpy()) for tensor in as_list(self._output)]
@@ -86,4 +86,4 @@ class TorchCompile(PyTorch):
     def infer(self) -> None:
         # Freezing does not take place under inference_mode.
         with torch.no_grad():
-            self._output = self._module(self._input)
+            self._output = self._module(*self._inputs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import importlib
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -86,9 +86,9 @@ class _Server:
         elapsed = (perf_counter_ns() - start) / _NS_PER_MS
         return elapsed, self._engine.version()
 
-    def first_run(self, x: Array) -> tuple[float, list[Array]]:
+    def first_run(self, inputs: Sequence[Array]) -> tuple[float, list[Array]]:
         """(time of the first inference in ms, its outputs)."""
-        self._engine.set_input(x)
+        self._engine.set_inputs(inputs)
         start = perf_counter_ns()
         self._engine.infer()
         elapsed = (perf_counter_ns() - start) / _NS_PER_MS

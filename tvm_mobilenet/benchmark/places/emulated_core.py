@@ -123,7 +123,7 @@ class Counting:
     def count_bundle(self, path: Path, measured: Measured) -> Count:
         with open_bundle(path, ARCHITECTURE) as bundle:
             measured.version = f"TVM {bundle.manifest.tvm_version}"
-            return instruction_count.count(bundle, self.network.input, self.device, self.threads)
+            return instruction_count.count(bundle, self.network.inputs, self.device, self.threads)
 
     def count_onnxruntime(self, measured: Measured) -> Count:
         """A Python process on the device, of which inferences alone remain after subtracting."""
@@ -131,8 +131,8 @@ class Counting:
             raise BadInput("there is no ONNX file of this network: pass --onnx FILE")
         measured.version = emulator.version_of("onnxruntime", self.device)
         with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as name:
-            x, outputs = Path(name, "x.npy"), Path(name, "y.npz")
-            np.save(x, self.network.input)
+            x, outputs = Path(name, "x.npz"), Path(name, "y.npz")
+            np.savez(x, *self.network.inputs)
             # Python looks for modules beside the script first, where ours has a namesake
             script = shutil.copy(onnx_worker_file(), name)
             load = {"load": str(self.network.onnx.resolve()), "threads": self.threads}

@@ -175,8 +175,8 @@ class RemoteBundle(_OnDevice):
         self.version: str | None = f"TVM {session.about.tvm_version or 'of unknown version'}"
         self.load_ms: float | None = None
 
-    def first_run(self, x: Array) -> tuple[float, Sequence[Array]]:
-        self.session.set_input(x)
+    def first_run(self, inputs: Sequence[Array]) -> tuple[float, Sequence[Array]]:
+        self.session.set_input(*inputs)
         return self.session.time(runs=1, warmup=0)[0], self.outputs()
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
@@ -204,8 +204,8 @@ class RemoteOnnxRuntime(_OnDevice):
         self.version: str | None = str(told["version"])
         self.load_ms: float | None = float(told["load_ms"])
 
-    def first_run(self, x: Array) -> tuple[float, Sequence[Array]]:
-        name = self.device.upload(npy(x), "x.npy")
+    def first_run(self, inputs: Sequence[Array]) -> tuple[float, Sequence[Array]]:
+        name = self.device.upload(as_npz(inputs), "x.npz")
         told = self._ask({"input": self.device.path(name)}, FIRST_RUN_S)
         return float(told["first_run_ms"]), self.outputs()
 
@@ -238,11 +238,11 @@ class RemoteOnnxRuntime(_OnDevice):
             raise BadInput("the device's RPC server is no Python, and can start no other engine")
 
 
-def npy(x: Array) -> bytes:
+def as_npz(arrays: Sequence[Array]) -> bytes:
     import io
 
     file = io.BytesIO()
-    np.save(file, x)
+    np.savez(file, *arrays)
     return file.getvalue()
 
 

@@ -45,8 +45,8 @@ class OpenEngine(Protocol):
     version: str | None
     load_ms: float | None
 
-    def first_run(self, x: Array) -> tuple[float, Sequence[Array]]:
-        """Milliseconds of the first inference, of ``x``, and its outputs."""
+    def first_run(self, inputs: Sequence[Array]) -> tuple[float, Sequence[Array]]:
+        """Milliseconds of the first inference, of ``inputs``, and its outputs."""
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         """Milliseconds of each of ``runs`` inferences after ``unrecorded`` ones."""
@@ -128,7 +128,7 @@ class SideBySide:
         attempt.engine, attempt.version = engine, engine.version
         attempt.load_ms = engine.load_ms
         self.progress.step(name, "first run")
-        attempt.first_run_ms, outputs = engine.first_run(self.network.input)
+        attempt.first_run_ms, outputs = engine.first_run(self.network.inputs)
         attempt.max_abs_diff = self._verify(outputs)
         self.progress.step(name, "warming up")
         attempt.timed = Timed(engine)

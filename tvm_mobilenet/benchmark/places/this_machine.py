@@ -85,8 +85,8 @@ class LocalEngine:
         self.version: str | None
         self.load_ms, self.version = process.load()
 
-    def first_run(self, x: Array) -> tuple[float, Sequence[Array]]:
-        return self.process.first_run(x)
+    def first_run(self, inputs: Sequence[Array]) -> tuple[float, Sequence[Array]]:
+        return self.process.first_run(inputs)
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         return self.process.run(unrecorded, runs, expected_ms)
