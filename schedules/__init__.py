@@ -15,7 +15,10 @@ from schedules.primitives import Rule
 RULES: dict[str, dict[str, Rule]] = {"arm_cpu": arm_cpu.RULES, "cuda": cuda.RULES, "x86": x86.RULES}
 
 # Of the targets whose schedules take tiles that overlap.
-OVERLAPPING_TILES: dict[str, OverlappingTile] = {"x86": x86.OVERLAPPING_TILE}
+OVERLAPPING_TILES: dict[str, OverlappingTile] = {
+    "arm_cpu": arm_cpu.OVERLAPPING_TILE,
+    "x86": x86.OVERLAPPING_TILE,
+}
 
 for _key, _rules in RULES.items():
     for _name, _rule in _rules.items():

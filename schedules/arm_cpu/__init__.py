@@ -9,8 +9,12 @@ from schedules.arm_cpu import (
     separable_conv2d,
     stem_conv2d,
 )
+from schedules.arm_cpu.overlapping_tiles import overlapping_tile
 from schedules.cpu import elementwise, global_avg_pool2d, layout, move_channels
+from schedules.cpu.image_tiles import OverlappingTile
 from schedules.primitives import Rule
+
+OVERLAPPING_TILE: OverlappingTile = overlapping_tile
 
 RULES: dict[str, Rule] = {
     "blocked_avg_pool2d": global_avg_pool2d.schedule,

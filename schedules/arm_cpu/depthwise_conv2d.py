@@ -11,8 +11,15 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.arm_cpu.cores import Core, current_core
-from schedules.cpu.window_tiles import best_window_tile, schedule_window, strides
-from schedules.primitives import extent
+from schedules.cpu.image_tiles import length, rows_and_columns, tile_lengths
+from schedules.cpu.window_tiles import (
+    MAX_TILE_HEIGHT,
+    MAX_TILE_WIDTH,
+    WindowModel,
+    schedule_window,
+    strides,
+)
+from schedules.primitives import divisors, extent
 
 MAX_ROW = 8  # outputs of a tile of one row
 MIN_ROW = 4  # below, several rows share more
@@ -20,29 +27,40 @@ IN_ORDER_ROWS = 2  # more, and the loads that are started early fill the registe
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    height = extent(sch, sch.get_loops(conv)[2])
-    return schedule_window(sch, conv, *default_tile(sch, conv, height))
+    _, _, *image, _, kernel_h, kernel_w = sch.get_loops(conv)
+    rows, columns = rows_and_columns(image)
+    kernel = extent(sch, kernel_h), extent(sch, kernel_w)
+    tile = window_model(kernel, strides(sch, conv)).best(
+        tile_lengths(sch, rows, MAX_TILE_HEIGHT),
+        tile_lengths(sch, columns, MAX_TILE_WIDTH),
+        length(sch, columns),
+    )
+    return schedule_window(sch, conv, *tile)
 
 
-def default_tile(
-    sch: Schedule, conv: SBlockRV, height: int, width: int | None = None
-) -> tuple[int, int]:
-    """(rows, columns) of the tile for ``height`` rows at a time.
+def default_tile(sch: Schedule, conv: SBlockRV, height: int, width: int) -> tuple[int, int]:
+    """(rows, columns) of the tile for ``height`` rows at a time, for outputs that another kernel's
+    tiles of ``width`` columns read.
 
-    With a ``width``, for outputs that another kernel's tiles of so many columns read: as wide as
-    these, so that they lie at fixed distances, and no larger than is spared from spilling then.
+    As wide as these, so that they lie at fixed distances, and no larger than is spared from
+    spilling then.
     """
+    *_, columns, _, kernel_h, kernel_w = (extent(sch, loop) for loop in sch.get_loops(conv))
+    model = window_model((kernel_h, kernel_w), strides(sch, conv))
+    small = [rows for rows in divisors(height) if rows * width <= MAX_ROW]
+    return model.best(small, [width], columns)
+
+
+def window_model(kernel: tuple[int, int], stride: tuple[int, int]) -> WindowModel:
+    """Of the core of the target in whose scope the rule runs."""
     core = current_core()
-    plain = strides(sch, conv) == (1, 1)
 
     def suits(rows: int, columns: int, tiles: int) -> bool:
-        if width is not None and (columns != width or rows * columns > MAX_ROW):
-            return False
-        if plain:
+        if stride == (1, 1):
             return not core.in_order or (rows <= IN_ORDER_ROWS and columns <= MAX_ROW)
         return suits_stride(core, rows, columns, tiles)
 
-    return best_window_tile(sch, conv, height, core.registers, suits)
+    return WindowModel(kernel, stride, core.registers, suits)
 
 
 def suits_stride(core: Core, rows: int, columns: int, tiles: int) -> bool:

@@ -17,11 +17,13 @@ from tvm.tirx import Var
 
 from schedules.arm_cpu.by_element import accumulate_by_element
 from schedules.arm_cpu.cores import FLOAT_BYTES, LANES, best_gemm_tile, current_core
+from schedules.cpu.image_tiles import length, split_tiles, tile_lengths
 from schedules.cpu.sharing import num_cores
 from schedules.cpu.window_tiles import row_dimension
 from schedules.primitives import (
     divisors,
     extent,
+    own_loops,
     powers_of_two_dividing,
     unroll,
     zero_halo,
@@ -37,12 +39,13 @@ PACKED_PLANES = 2  # copied between two branches
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     (epilogue,) = sch.get_consumers(conv)
     core = current_core()
-    n, o, h, w, c = sch.get_loops(epilogue)
+    n, o, h, *w, c = sch.get_loops(epilogue)
     channels_in = extent(sch, sch.get_loops(conv)[-1])
-    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+    blocks, height, width = extent(sch, o), extent(sch, h), length(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = default_tile(sch, conv, height, width, blocks)
+    widths = tile_lengths(sch, w, MAX_TILE_WIDTH)
+    tile_h, tile_w, vectors = default_tile(sch, conv, height, widths, blocks)
     panels, rows = blocks // vectors, height // tile_h
     row_bytes = tile_h * width * channels_in * FLOAT_BYTES
     if blocks * LANES > height * width:
@@ -58,7 +61,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 2. Panels and bands around the tile
     o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_TILE_VECTORS, o_default))
     h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
-    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    w0, wi = split_tiles(sch, w, MAX_TILE_WIDTH, tile_w)
     sch.reorder(n, o0, h0, o1, h1, w0, oi, hi, wi, c)
     unroll(sch, oi, hi, wi)
     sch.vectorize(c)
@@ -66,8 +69,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.parallel(part)
     sch.compute_at(conv, w0, preserve_unit_loops=True)
 
-    # Step 3. The inputs of a part's tiles, each tile's side by side
-    if reads_one_pixel(sch, conv):
+    # Step 3. The inputs of a part's tiles, each tile's side by side; those that overlap share some
+    if len(w) == 1 and reads_one_pixel(sch, conv):
         packed = sch.cache_read(conv, 0, "global")
         sch.compute_at(packed, part, preserve_unit_loops=True)
         pack_tiles(sch, packed, extent(sch, hi), extent(sch, wi), image_rows(sch, conv))
@@ -79,13 +82,13 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
 
 def default_tile(
-    sch: Schedule, conv: SBlockRV, height: int, width: int, blocks: int
+    sch: Schedule, conv: SBlockRV, height: int, widths: list[int], blocks: int
 ) -> tuple[int, int, int]:
-    """Rows, columns and channel vectors of the best tile that divides the output."""
+    """Rows, columns and channel vectors of the best tile, of those of ``widths`` columns."""
     return best_gemm_tile(
         current_core(),
         [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        widths,
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
         panel=int(sch.get(conv).reads[1].source.shape[-2]),
     )
@@ -93,14 +96,14 @@ def default_tile(
 
 def reduce_in_tile(sch: Schedule, conv: SBlockRV, pixels: int, vectors: int) -> None:
     """The whole reduction in registers, for a tile of about this many pixels and vectors."""
-    cn, co, ch, cw, cc, ckh, ckw, ck = sch.get_loops(conv)[-8:]
+    cn, co, ch, *cw, cc, ckh, ckw, ck = own_loops(sch, conv)
     channels_in = extent(sch, ck)
     lanes = powers_of_two_dividing(channels_in, LANES)[-1]
     most = max_planes(pixels, vectors, channels_in)
     planes = powers_of_two_dividing(channels_in // lanes, most)
     factor = sch.sample_categorical(planes, [1 / len(planes)] * len(planes), len(planes) - 1)
     k0, k1, ki = sch.split(ck, [None, factor, lanes])
-    accumulate_by_element(sch, conv, [ckh, ckw, k0, k1], [ki, co, cn, ch, cw], cc)
+    accumulate_by_element(sch, conv, [ckh, ckw, k0, k1], [ki, co, cn, ch, *cw], cc)
     unroll(sch, k1)
 
 

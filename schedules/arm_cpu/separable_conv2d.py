@@ -33,7 +33,9 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
 
     # Step 1. The default decision, by the model
-    tile_h, tile_w, vectors = default_tile(sch, conv, height, width, blocks)
+    tile_h, tile_w, vectors = default_tile(
+        sch, conv, height, [d for d in divisors(width) if d <= MAX_TILE_WIDTH], blocks
+    )
     rows, row_bytes = height // tile_h, tile_h * width * channels_in * FLOAT_BYTES
     scratch_bytes = current_core().l2_bytes // (2 * num_cores())  # half of a core's share
     fitting = [d for d in divisors(rows) if rows // d * row_bytes <= scratch_bytes]

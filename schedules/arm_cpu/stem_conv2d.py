@@ -12,10 +12,12 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.arm_cpu.by_element import accumulate_by_element
 from schedules.arm_cpu.cores import best_gemm_tile, current_core
+from schedules.cpu.image_tiles import split_tiles, tile_lengths
 from schedules.cpu.padding import copy_padded
 from schedules.primitives import (
     divisors,
     extent,
+    own_loops,
     unroll,
     zero_halo,
 )
@@ -28,14 +30,14 @@ DEFAULT_BAND = 4  # output rows: 9 padded rows of 3x226 floats are 24 KB, most o
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     (pad,) = sch.get_producers(conv)
     (epilogue,) = sch.get_consumers(conv)
-    n, o, h, w, c = sch.get_loops(epilogue)
-    blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
+    n, o, h, *w, c = sch.get_loops(epilogue)
+    blocks, height = extent(sch, o), extent(sch, h)
 
     # Step 1. The default decision, by the model
     _, tile_w, vectors = best_gemm_tile(
         current_core(),
         [1],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
+        tile_lengths(sch, w, MAX_TILE_WIDTH),
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
     )
     band = max(d for d in divisors(height) if d <= DEFAULT_BAND)
@@ -45,7 +47,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     o0, oi = sch.split(
         o, sch.sample_perfect_tile(o, 2, MAX_TILE_VECTORS, [blocks // vectors, vectors])
     )
-    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, [width // tile_w, tile_w]))
+    w0, wi = split_tiles(sch, w, MAX_TILE_WIDTH, tile_w)
     sch.reorder(n, h0, o0, h1, w0, oi, wi, c)
     unroll(sch, wi, oi)
     sch.vectorize(c)
@@ -54,8 +56,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 3. The reduction inside the tile
     sch.compute_at(conv, w0, preserve_unit_loops=True)
-    cn, co, ch, cw, cc, ck, ckh, ckw = sch.get_loops(conv)[-8:]
-    accumulate_by_element(sch, conv, [ck, ckh], [ckw, co, cn, ch, cw], cc)
+    cn, co, ch, *cw, cc, ck, ckh, ckw = own_loops(sch, conv)
+    accumulate_by_element(sch, conv, [ck, ckh], [ckw, co, cn, ch, *cw], cc)
 
     # Step 4. The padded rows of a band
     sch.compute_at(pad, band_loop, preserve_unit_loops=True)

@@ -37,6 +37,11 @@ class ImageOutput:
 OverlappingTile: TypeAlias = Callable[[ImageOutput], tuple[int | None, int] | None]
 
 
+def covered(length: int, size: int) -> int:
+    """Rows or columns that tiles of a size compute, of so many."""
+    return -(-length // size) * size
+
+
 def rows_and_columns(loops: Sequence[LoopRV]) -> tuple[Sequence[LoopRV], Sequence[LoopRV]]:
     """The loops over an image, apart: of its rows and of its columns."""
     rows = 2 if len(loops) == IN_TILES else 1

@@ -7,7 +7,8 @@ comes with its halo, so the loop has no branch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from tvm.ir import TensorRegion
 from tvm.s_tir import SBlock, Schedule
@@ -18,8 +19,6 @@ from tvm.tirx import Var
 from schedules.cpu.image_tiles import rows_and_columns, split_tiles
 from schedules.primitives import (
     accumulate_in_registers,
-    divisors,
-    extent,
     fuse_parallel,
     own_loops,
     parallel_rows,
@@ -71,38 +70,39 @@ def sum_window(sch: Schedule, conv: SBlockRV, tile: LoopRV) -> None:
     unroll(sch, ckh, ckw)
 
 
-def best_window_tile(
-    sch: Schedule,
-    conv: SBlockRV,
-    height: int,
-    registers: int,
-    suits: Callable[[int, int, int], bool],
-) -> tuple[int, int]:
-    """(rows, columns) with the fewest loads per output, of those that ``suits``.
+@dataclass(frozen=True)
+class WindowModel:
+    """What tiles of a filter's outputs cost in loads, on a core of so many vector registers.
 
-    ``suits(rows, columns, tiles)`` is asked of tiles that divide ``height`` rows of the image, with
-    the number of them in a row. The tile's inputs are loaded once and used by every tap that meets
-    them. Where accumulators and taps fit so many vector registers together the taps stay in it over
-    the whole row of tiles.
+    ``suits(rows, columns, tiles)`` says which tiles are taken at all, with the number of them in a
+    row. The tile's inputs are loaded once and used by every tap that meets them. Where accumulators
+    and taps fit the registers together the taps stay there over the whole row of tiles.
     """
-    *_, width, _, kernel_h, kernel_w = (extent(sch, loop) for loop in sch.get_loops(conv))
-    stride_h, stride_w = strides(sch, conv)
-    taps = kernel_h * kernel_w
 
-    def loads_per_output(tile: tuple[int, int]) -> float:
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    registers: int
+    suits: Callable[[int, int, int], bool]
+
+    def loads_per_output(self, tile: tuple[int, int]) -> float:
         rows, columns = tile
+        (kernel_h, kernel_w), (stride_h, stride_w) = self.kernel, self.stride
+        taps = kernel_h * kernel_w
         inputs = ((rows - 1) * stride_h + kernel_h) * ((columns - 1) * stride_w + kernel_w)
-        resident = rows * columns + taps < registers
+        resident = rows * columns + taps < self.registers
         return (inputs + (0 if resident else taps)) / (rows * columns)
 
-    fitting = [
-        (rows, columns)
-        for rows in divisors(height)
-        for columns in divisors(width)
-        if rows <= MAX_TILE_HEIGHT and columns <= MAX_TILE_WIDTH
-        if rows * columns <= registers // 2 and suits(rows, columns, width // columns)
-    ]
-    return min(fitting, key=loads_per_output, default=(1, 1))
+    def best(self, heights: Iterable[int], widths: Sequence[int], width: int) -> tuple[int, int]:
+        """(rows, columns), of those, with the fewest loads per output of rows of ``width``."""
+        fitting = [
+            (rows, columns)
+            for rows in heights
+            for columns in widths
+            if rows <= MAX_TILE_HEIGHT and columns <= MAX_TILE_WIDTH
+            if rows * columns <= self.registers // 2
+            and self.suits(rows, columns, -(-width // columns))
+        ]
+        return min(fitting, key=self.loads_per_output, default=(1, 1))
 
 
 def strides(sch: Schedule, conv: SBlockRV) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schedules.cpu.image_tiles import ImageOutput
+from schedules.cpu.image_tiles import ImageOutput, covered
 from schedules.cpu.window_tiles import MAX_TILE_HEIGHT, MAX_TILE_WIDTH
 from schedules.primitives import divisors
 from schedules.x86.registers import SHORT_ROW, RegisterFile, least_loads_tile, loads_per_output
@@ -63,8 +63,3 @@ def depthwise_tile(output: ImageOutput) -> tuple[int, int] | None:
     ]
     overlapping = min(others, key=loads)
     return overlapping if loads(overlapping) < GAIN * loads(dividing) else None
-
-
-def covered(length: int, size: int) -> int:
-    """Rows or columns that tiles of a size compute, of so many."""
-    return -(-length // size) * size

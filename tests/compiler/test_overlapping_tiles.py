@@ -1,14 +1,18 @@
-"""Images that no tile divides: which tiles they get on x86, and that networks stay right."""
+"""Images that no tile divides: which tiles they get, and that networks stay right."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.static_programs import check
+from support.static_programs import check, relax_of
 from torch import nn
 
 from schedules.cpu.image_tiles import ImageOutput
 from schedules.x86.overlapping_tiles import overlapping_tile
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.compiler.pipeline import kernels_of
+from tvm_mobilenet.hardware import target
+from tvm_mobilenet.scheduling.rules import overlapping_tile_of
 
 POINTWISE, SQUARE = (1, 1), (3, 3)
 
@@ -44,6 +48,44 @@ def depthwise(
 )
 def test_the_tile(output: ImageOutput, tile: tuple[int | None, int] | None) -> None:
     assert overlapping_tile(output) == tile
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "tile"),
+    [
+        ("arm-rpi4", dense(14, lanes=4), None),
+        ("arm-rpi4", dense(129, lanes=4), None),  # 43 times 3, and as many rows
+        ("arm-rpi4", dense(17, lanes=4), (None, 9)),
+        ("arm-rpi3", dense(257, lanes=4), (None, 9)),
+        ("arm-rpi4", dense(257, lanes=8), None),
+        ("arm-rpi4", depthwise(7, lanes=4), None),
+        ("arm-rpi4", depthwise(14, lanes=4), None),
+        ("arm-rpi4", depthwise(257, lanes=4), (4, 4)),
+        ("arm-rpi3", depthwise(257, lanes=4), (2, 8)),
+        ("arm-rpi4", depthwise(17, 2, lanes=4), (1, 6)),
+    ],
+)
+def test_the_tile_on_arm(
+    name: str, output: ImageOutput, tile: tuple[int | None, int] | None
+) -> None:
+    rule = overlapping_tile_of(target.resolve(name).tvm_target())
+    assert rule is not None
+    assert rule(output) == tile
+
+
+def kernels_on_arm(size: int) -> list[str]:
+    """Of a depthwise convolution and the 1x1 one after it, which are one where tiles divide it."""
+    block = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1), nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.Conv2d(16, 32, 1)
+    )
+    options = CompileOptions(target.resolve("arm-rpi4"))
+    mod = relax_of(block, (1, 3, size, size))
+    return [kernel.name.partition("_")[0] for kernel in kernels_of(mod, options)]
+
+
+def test_on_arm_what_overlaps_is_not_fused() -> None:
+    assert kernels_on_arm(112)[1:] == ["separable", "unpack"]
+    assert kernels_on_arm(113)[1:] == ["depthwise", "pointwise", "unpack"]
 
 
 class Everything(nn.Sequential):

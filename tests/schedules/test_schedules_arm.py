@@ -108,7 +108,9 @@ def test_fused_blocks_of_the_networks(case: Case, rng: np.random.Generator) -> N
 
 
 @pytest.mark.parametrize(
-    "case", [*odd_kernels.CASES, *odd_kernels.SEPARABLE], ids=lambda case: case.id
+    "case",
+    [*odd_kernels.CASES, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPPING],
+    ids=lambda case: case.id,
 )
 def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
     check_decisions(case, rng)
@@ -116,7 +118,7 @@ def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
 
 # the shapes are small as they are; making them smaller would take minutes of compiling
 @settings(max_examples=6, phases=[Phase.reuse, Phase.generate])
-@given(case=odd_kernels.convolutions(), seed=st.integers(0, 2**32 - 1))
+@given(case=odd_kernels.convolutions(overlapping=True), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, seed: int) -> None:
     check_decisions(case, np.random.default_rng(seed))
 

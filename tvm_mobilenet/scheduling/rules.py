@@ -8,7 +8,7 @@ from tvm import s_tir, tirx
 from tvm.target import Target
 
 from schedules import OVERLAPPING_TILES, RULES
-from schedules.cpu.image_tiles import OverlappingTile
+from schedules.cpu.image_tiles import ImageOutput, OverlappingTile
 from schedules.primitives import Rule
 from tvm_mobilenet.errors import RunFailed
 
@@ -66,7 +66,15 @@ def rules_of(target: Target) -> frozenset[str]:
 
 def overlapping_tile_of(target: Target) -> OverlappingTile | None:
     """What says which tiles overlap; None where the target's schedules take none that do."""
-    return next((OVERLAPPING_TILES[key] for key in target.keys if key in OVERLAPPING_TILES), None)
+    rule = next((OVERLAPPING_TILES[key] for key in target.keys if key in OVERLAPPING_TILES), None)
+    if rule is None:
+        return None
+
+    def tile(output: ImageOutput) -> tuple[int | None, int] | None:
+        with target:
+            return rule(output)
+
+    return tile
 
 
 def default_schedule(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule:

@@ -193,7 +193,7 @@ class Legalizer(LayerRewriter):
             middle, out = self.layout(first), self.layout(second)
             if STRASSEN.issubset(rules) and pays(middle, out):
                 self.as_operands.add(first.result)
-            elif FUSED in rules and fusing_pays(out):
+            elif FUSED in rules and fusing_pays(out) and self.tile_of(second, out) is None:
                 self.fused[first.result] = first
         self.layers = [layer for layer in self.layers if layer.result not in self.fused]
         # what a kernel over blocked tensors reads
@@ -322,12 +322,15 @@ class Legalizer(LayerRewriter):
 
     def in_tiles(self, layer: Convolution, func: tirx.PrimFunc, out: Blocked) -> tirx.PrimFunc:
         """The kernel, over tiles that overlap where no good one divides the result."""
+        tile = self.tile_of(layer, out)
+        return func if tile is None else overlap(func, (out.height, out.width), tile)
+
+    def tile_of(self, layer: Convolution, out: Blocked) -> tuple[int | None, int] | None:
+        """Rows and columns of tiles that overlap, None where none do."""
         if self.tile is None:
-            return func
+            return None
         size, kernel = (out.height, out.width), layer.weight.shape[2:]
-        output = ImageOutput(*size, out.vector, kernel, layer.stride, layer.depthwise)
-        tile = self.tile(output)
-        return func if tile is None else overlap(func, size, tile)
+        return self.tile(ImageOutput(*size, out.vector, kernel, layer.stride, layer.depthwise))
 
     def emit_blocked(
         self,
