@@ -276,6 +276,7 @@ def describe(
         name=name_from(source.title.removesuffix(".onnx")),
         head=source.head,
         weights_file=weights_file_of(source),
+        small_weights=options.small_weights,
         layers=tuple(layers(compiled)),
     )
 

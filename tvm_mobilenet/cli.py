@@ -176,6 +176,12 @@ def add_algorithm_flags(parser: argparse.ArgumentParser) -> None:
         help="compute every 3x3 convolution directly instead of by Winograd's algorithm with 16 "
         "multiplications for 36",
     )
+    parser.add_argument(
+        "--small-weights",
+        action="store_true",
+        help="store each weight once, and none that an algorithm adds: a smaller bundle on a CPU, "
+        "without Strassen's and Winograd's algorithms and slower by what these save",
+    )
 
 
 def add_precision_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -117,6 +117,7 @@ def _compile(args: argparse.Namespace) -> int:
         args.executor,
         strassen=args.strassen,
         winograd=args.winograd,
+        small_weights=args.small_weights,
         require_records=args.on_untuned == "error",
     )
     package = LibraryOptions(args.name, args.embed_weights, args.static)

@@ -69,7 +69,8 @@ def describe(tensor: TensorInfo) -> str:
 def memory(bundle: Bundle, manifest: Manifest) -> Iterator[str]:
     """What it takes at run time, and each file's size and hash."""
     where = "in the library" if manifest.embedded_weights else "in parameters.bin"
-    yield f"{'weights':12} {manifest.parameters_bytes:,} bytes {where}"
+    once = ", each stored once" if manifest.small_weights else ""
+    yield f"{'weights':12} {manifest.parameters_bytes:,} bytes {where}{once}"
     yield f"{'workspace':12} {manifest.workspace_bytes:,} bytes"
     for name, digest in manifest.files.items():
         size = (bundle.folder / name).stat().st_size

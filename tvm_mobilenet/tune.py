@@ -123,7 +123,13 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
     return TuneRequest(
         networks=Networks(network, args.sweep),
-        options=CompileOptions(spec, chosen, strassen=args.strassen, winograd=args.winograd),
+        options=CompileOptions(
+            spec,
+            chosen,
+            strassen=args.strassen,
+            winograd=args.winograd,
+            small_weights=args.small_weights,
+        ),
         budget=Budget(
             args.trials,
             args.trials_per_task or spec.trials_per_task,

@@ -50,10 +50,10 @@ def expected(module: nn.Module, x: Array) -> list[Array]:
     return [one.numpy() for one in (result if isinstance(result, tuple) else (result,))]
 
 
-def compiled(mod: tvm.IRModule) -> StaticProgram:
+def compiled(mod: tvm.IRModule, *, small_weights: bool = False) -> StaticProgram:
     """The network as the compiler has it before it makes code, which ``execute`` does."""
     spec = target.resolve("x86")
-    backend = StaticBackend(CompileOptions(spec))
+    backend = StaticBackend(CompileOptions(spec, small_weights=small_weights))
     lowered = pipeline.lower_graph(mod, backend.legalize())
     scheduled, _ = pipeline.schedule_kernels(lowered, backend.target)
     return make_static(scheduled, spec.vector_width, num_cores(backend.target))

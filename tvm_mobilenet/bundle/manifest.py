@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 # 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
-# channel_order and labels of tensors; 5: name and embedded_weights of the C library, head,
-# accuracy, resizing of inputs, and weights_file
+# channel_order and labels of tensors; 5: name and embedded_weights of the C library,
+# small_weights, head, accuracy, resizing of inputs, and weights_file
 FORMAT_VERSION = 5
 
 
@@ -122,6 +122,7 @@ class Manifest:
     function ``infer``; ``vm``: Relax's virtual machine; ``cuda``: one CUDA graph), ``weights``
     where they are from (``random``, or a ``file``: that of ONNX or ``weights_file``), ``name``
     what the functions of its C library begin with, ``embedded_weights`` whether that holds them,
+    ``small_weights`` whether each is stored once, and none beside them that an algorithm adds,
     ``head`` what the network ends in (as ``models.heads`` names it, None for that of an ONNX file),
     ``accuracy`` what ``bundle.record_accuracy`` was given, None where nobody measured it,
     ``files`` the SHA-256 of every other file. ``bundle.write`` fills in ``parameters_bytes``,
@@ -140,6 +141,7 @@ class Manifest:
     weights: str = "file"
     name: str = "network"
     embedded_weights: bool = False
+    small_weights: bool = False
     head: str | None = None
     accuracy: Accuracy | None = None
     weights_file: WeightsFile | None = None

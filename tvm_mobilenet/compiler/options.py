@@ -23,8 +23,8 @@ class CompileOptions:
     ``precision`` is fp32, or on a GPU tf32 or fp16: of activations and weights, or only of what is
     multiplied; sums are float32 in any case. ``executor`` is static, or on a CPU vm. Without
     ``strassen`` every 1x1 convolution is computed directly, without ``winograd`` every 3x3 one, as
-    on a GPU in any case. With
-    ``require_records`` a kernel without a tuning record is an error.
+    on a GPU in any case. With ``small_weights`` a CPU's bundle holds each weight once, which leaves
+    both algorithms out too. With ``require_records`` a kernel without a tuning record is an error.
     """
 
     spec: TargetSpec
@@ -32,6 +32,7 @@ class CompileOptions:
     executor: Executor = "static"
     strassen: bool = True
     winograd: bool = True
+    small_weights: bool = False
     require_records: bool = False
 
     def __post_init__(self) -> None:
@@ -43,3 +44,14 @@ class CompileOptions:
                 f"target {self.spec.name}: on a GPU a network is one CUDA graph, not a program for "
                 "the virtual machine; leave out --executor"
             )
+        if self.spec.gpu is not None and self.small_weights:
+            raise BadInput(
+                f"target {self.spec.name}: on a GPU each weight is stored once in any case; leave "
+                "out --small-weights"
+            )
+
+    @property
+    def without(self) -> frozenset[str]:
+        """The algorithms that are not used, by name."""
+        wanted = {"strassen": self.strassen, "winograd": self.winograd}
+        return frozenset(name for name, use in wanted.items() if self.small_weights or not use)

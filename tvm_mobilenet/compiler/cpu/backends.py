@@ -21,16 +21,20 @@ class _CpuBackend:
     def __init__(self, options: CompileOptions) -> None:
         self.target = options.spec.tvm_target()
         self.vector_width = options.spec.vector_width
-        without = frozenset().union(
-            frozenset() if options.strassen else STRASSEN,
-            frozenset() if options.winograd else WINOGRAD,
-        )
+        rules = {"strassen": STRASSEN, "winograd": WINOGRAD}
+        without = frozenset().union(*(rules[name] for name in options.without))
         self.rules = rules_of(self.target) - without
+        self.small_weights = options.small_weights
 
     def legalize(self) -> tvm.transform.Pass:
         return tvm.transform.Sequential(
             [
-                legalize(self.vector_width, self.rules, overlapping_tile_of(self.target)),
+                legalize(
+                    self.vector_width,
+                    self.rules,
+                    overlapping_tile_of(self.target),
+                    small_weights=self.small_weights,
+                ),
                 legalize_topk,
             ]
         )

@@ -134,17 +134,24 @@ class BlockedTensor:
 
 
 def legalize(
-    vector_width: int, rules: Collection[str] = (), tile: OverlappingTile | None = None
+    vector_width: int,
+    rules: Collection[str] = (),
+    tile: OverlappingTile | None = None,
+    *,
+    small_weights: bool = False,
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
-    says which images get tiles that overlap, None that there are none.
+    says which images get tiles that overlap, None that there are none. With ``small_weights`` a
+    classifier's are not filled up to whole panels.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalized = Legalizer(mod["main"], vector_width, rules, tile).run()
+        legalizer = Legalizer(mod["main"], vector_width, rules, tile)
+        legalizer.small_weights = small_weights
+        legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
@@ -154,6 +161,8 @@ def legalize(
 
 class Legalizer(LayerRewriter):
     """Emits calls of our kernels; ``plain`` and ``blocked`` are the tensors in either layout."""
+
+    small_weights = False
 
     def __init__(
         self,
@@ -461,7 +470,7 @@ class Legalizer(LayerRewriter):
     def dense(self, layer: Dense) -> None:
         v = self.vector_width
         features_in, features_out = layer.weight.shape
-        panel, blocks = dense_blocks(features_out, v)
+        panel, blocks = dense_blocks(features_out, v, full_panels=not self.small_weights)
         batch = math.prod(shape_of(layer.source)[:-1])
         func = dense(batch, features_in, features_out, blocks, panel, v, layer.activation)
         args = [
