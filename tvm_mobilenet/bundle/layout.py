@@ -12,6 +12,7 @@ LIBRARY = "model.so"
 PARAMETERS = "parameters.bin"
 TOLERANCE = "tolerance"
 LICENSES = "LICENSES"
+SIGNATURE = "signature"  # of the manifest, where the bundle is signed
 
 READ_BYTES = 1 << 18  # at a time: they stay in the cache for what hashes them
 

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import files, tvm_runtime
+from tvm_mobilenet.bundle import signing
 from tvm_mobilenet.bundle.layout import (
     FILE_NAME,
     LIBRARY,
     MANIFEST,
     PARAMETERS,
+    SIGNATURE,
     TOLERANCE,
     describe_array,
     expected_output_name,
@@ -59,6 +61,11 @@ class Bundle:
     @property
     def parameters(self) -> Path:
         return self.folder / PARAMETERS
+
+    @property
+    def signed(self) -> bool:
+        """Whether somebody signed it; by whom only a key tells."""
+        return (self.folder / SIGNATURE).is_file()
 
     def sample_input(self) -> NDArray[Any]:
         """The first input, of the manifest's shape and dtype; most networks have no other."""
@@ -145,13 +152,18 @@ class _Check(threading.Thread):
 
 
 def open_bundle(
-    path: str | Path, for_architecture: str | None = None, *, parameters_later: bool = False
+    path: str | Path,
+    for_architecture: str | None = None,
+    *,
+    parameters_later: bool = False,
+    verify_key: str | Path | None = None,
 ) -> Bundle:
     """Open the bundle at ``path``, a directory or a .tar, after every check.
 
-    In this order: readable, its format, made for this architecture and for instructions that this
-    CPU has, compiled by the TVM that is installed if it needs that, every file there and unchanged.
-    Nothing in it has run by then. Raises BadInput, one line, where a check fails.
+    In this order: readable, signed by ``verify_key`` where that is given, its format, made for this
+    architecture and for instructions that this CPU has, compiled by the TVM that is installed if it
+    needs that, every file there and unchanged. Nothing in it has run by then. Raises BadInput, one
+    line, where a check fails.
 
     With ``parameters_later`` the hash of the weights, which are most of it, is still being
     computed: the caller must ``wait_until_checked`` before anything is computed from them.
@@ -167,7 +179,7 @@ def open_bundle(
             temporary = files.make_temporary_folder()
             on_error.callback(shutil.rmtree, temporary, ignore_errors=True)
             folder = _unpack(path, temporary)
-        manifest = _read_manifest(path, folder)
+        manifest = _read_manifest(path, folder, None if verify_key is None else Path(verify_key))
         if for_architecture is None:
             _check_machine(path, manifest)
             _check_tvm_version(path, manifest)
@@ -229,15 +241,19 @@ def _unpack_member(
         shutil.copyfileobj(content, stream)
 
 
-def _read_manifest(path: Path, folder: Path) -> Manifest:
+def _read_manifest(path: Path, folder: Path, verify_key: Path | None) -> Manifest:
     try:
-        return from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise BadInput(
             f"{path}: holds no {MANIFEST}; expected a bundle made by 'compile'"
         ) from None
     except OSError as error:
         raise BadInput(f"{path}: {MANIFEST} cannot be read: {error.strerror}") from error
+    if verify_key is not None:
+        signing.check(path, folder, content, verify_key)
+    try:
+        return from_json(content.decode("utf-8"))
     except (ManifestError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {MANIFEST}: {error}") from error
 

@@ -150,14 +150,17 @@ class Session:
         self.close()
 
 
-def load(path: str | Path, threads: int = 1) -> Session:
+def load(path: str | Path, threads: int = 1, verify_key: str | Path | None = None) -> Session:
     """Load the bundle at ``path`` to run on ``threads`` threads.
+
+    With ``verify_key``, a file with a public key of Ed25519 in PEM, only where who has the private
+    one signed it: that is looked at before anything else of the bundle.
 
     ``threads`` 0 stands for as many as are of use: the process's CPUs, less where its cgroup has a
     quota. Raises BadInput for a bundle that is damaged or for another machine, and for more threads
     than this process may use CPUs; RunFailed where the library does not load.
     """
-    bundle = open_bundle(path, parameters_later=True)
+    bundle = open_bundle(path, parameters_later=True, verify_key=verify_key)
     session = None
     try:
         session = Session(bundle, threads)
