@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import tarfile
@@ -29,7 +30,7 @@ from tvm_mobilenet.bundle.layout import (
     expected_output_name,
     required_files,
     sample_input_name,
-    sha256_of,
+    sha256_in,
 )
 from tvm_mobilenet.bundle.manifest import Manifest, ManifestError, TensorInfo, from_json
 from tvm_mobilenet.errors import BadInput
@@ -100,20 +101,19 @@ class Bundle:
         self._checking.start()
 
     def wait_until_checked(self) -> None:
-        """Raise BadInput where the weights are not those that were compiled."""
-        checking = self.end_check()
-        if checking is not None and checking.fault is not None:
-            raise checking.fault
+        """Raise BadInput, every time, where the weights are not those that were compiled."""
+        fault = None if self._checking is None else self._checking.fault()
+        if fault is not None:
+            raise fault
 
-    def end_check(self) -> _Check | None:
+    def end_check(self) -> None:
         """Wait for the check of the weights, where one is going on, whatever it finds."""
-        checking, self._checking = self._checking, None
-        if checking is not None:
-            checking.join()
-        return checking
+        if self._checking is not None:
+            self._checking.join()
 
     def close(self) -> None:
         """Remove what a .tar was unpacked into."""
+        self.end_check()  # which reads what is removed
         if self._remove is not None:
             self._remove()
 
@@ -137,18 +137,30 @@ class Bundle:
 
 
 class _Check(threading.Thread):
-    """The check of a bundle's weights."""
+    """The check of a bundle's weights: of the file that is there now, whatever becomes of it."""
 
     def __init__(self, bundle: Bundle) -> None:
+        """Raises BadInput where there is no such file."""
         super().__init__(daemon=True)
-        self._arguments = (bundle.path, bundle.folder, bundle.manifest, PARAMETERS)
-        self.fault: BaseException | None = None
+        self._path, self._manifest = bundle.path, bundle.manifest
+        self._stream = _opened(bundle.path, bundle.folder, PARAMETERS)
+        self._found: BaseException | None = None
+        self._done = False
 
     def run(self) -> None:
         try:
-            _check_file(*self._arguments)
+            with self._stream:
+                _check_hash(self._path, self._manifest, PARAMETERS, self._stream)
         except BaseException as error:  # for the thread that waits
-            self.fault = error
+            self._found = error
+        self._done = True
+
+    def fault(self) -> BaseException | None:
+        """What is wrong with the weights, once that is known."""
+        self.join()
+        if not self._done:  # forked meanwhile: the thread stayed with the parent
+            self.run()
+        return self._found
 
 
 def open_bundle(
@@ -166,7 +178,7 @@ def open_bundle(
     line, where a check fails.
 
     With ``parameters_later`` the hash of the weights, which are most of it, is still being
-    computed: the caller must ``wait_until_checked`` before anything is computed from them.
+    computed: the caller must ``wait_until_checked`` before it gives out what is computed from them.
 
     A bundle that is to run on another machine, such as a device that it will be sent to, is opened
     ``for_architecture`` (``aarch64``, or ANY_ARCHITECTURE): of the machine's checks that is then
@@ -186,7 +198,6 @@ def open_bundle(
         elif for_architecture != ANY_ARCHITECTURE:
             _check_architecture(path, manifest, for_architecture, "expected")
         bundle = Bundle(path, folder, manifest, temporary)
-        on_error.callback(bundle.end_check)  # which reads what is removed then
         later = parameters_later and PARAMETERS in manifest.files
         if later:
             bundle.check_parameters_later()
@@ -320,11 +331,23 @@ def _check_files(
 
 
 def _check_file(path: Path, folder: Path, manifest: Manifest, name: str) -> None:
-    expected = manifest.files[name]
+    with _opened(path, folder, name) as stream:
+        _check_hash(path, manifest, name, stream)
+
+
+def _opened(path: Path, folder: Path, name: str) -> io.FileIO:
     try:
-        got = sha256_of(folder / name)
+        return io.FileIO(folder / name)
     except FileNotFoundError:
         raise BadInput(f"{path}: {name} is missing; copy the bundle again, or compile it") from None
+    except OSError as error:
+        raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
+
+
+def _check_hash(path: Path, manifest: Manifest, name: str, stream: io.FileIO) -> None:
+    expected = manifest.files[name]
+    try:
+        got = sha256_in(stream)
     except OSError as error:
         raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
     if got != expected:
