@@ -184,6 +184,15 @@ def add_algorithm_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verify_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--verify-key",
+        type=Path,
+        metavar="KEY.pub",
+        help="refuse the bundle unless it is signed by this key: a public one of Ed25519 in PEM",
+    )
+
+
 def add_precision_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "--precision",

@@ -65,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o", "--output", type=Path, metavar="BUNDLE", help="a folder, or a .tar (default: by name)"
     )
     parser.add_argument(
+        "--sign",
+        type=Path,
+        metavar="KEY.pem",
+        help="sign the bundle with this private key of Ed25519, for 'run --verify-key'",
+    )
+    parser.add_argument(
         "--dump-ir", type=Path, metavar="DIR", help="write the module after every phase here"
     )
     cli.add_picture_flags(
@@ -97,7 +103,7 @@ def _compile(args: argparse.Namespace) -> int:
 
     from tvm_mobilenet import files
     from tvm_mobilenet.api import TEMPORARY_BYTES, build_bundle
-    from tvm_mobilenet.bundle import check_writable
+    from tvm_mobilenet.bundle import check_writable, sign, signing
     from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.dump import IrDump
     from tvm_mobilenet.compiler.options import CompileOptions
@@ -110,6 +116,8 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.runtime.classes import read_labels
     from tvm_mobilenet.runtime.image import pixels_of_flags
 
+    if args.sign is not None:
+        signing.signing_key(args.sign)  # what is wrong with it is said before anything is compiled
     spec = target.resolve(args.target)
     options = CompileOptions(
         spec,
@@ -141,6 +149,8 @@ def _compile(args: argparse.Namespace) -> int:
     if pixels is not None:
         source = source.normalised(pixels.normalisation, bgr=pixels.bgr)
     built = build_bundle(source, options, output, records, dump, package)
+    if args.sign is not None:
+        sign(output, args.sign)
     print_layers(built.manifest)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":

@@ -17,6 +17,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "images": ("PIL",),
     "compile": ("tvm", "tvm_ffi", "onnx", "onnxscript", "rich", "torch"),
     "weights": ("h5py", "safetensors"),
+    "sign": ("cryptography",),
     "tune": ("cloudpickle", "psutil", "tornado", "xgboost"),
     "bench": ("onnxruntime", "openvino"),
 }

@@ -20,19 +20,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         "inspect", "Print what a bundle holds, for any machine, after checking its files."
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder or a .tar")
+    cli.add_verify_flag(parser)
     return cli.run_stage(_inspect, cli.parse(parser, argv))
 
 
 def _inspect(args: argparse.Namespace) -> int:
     from tvm_mobilenet.bundle import ANY_ARCHITECTURE, open_bundle
 
-    with open_bundle(args.bundle, for_architecture=ANY_ARCHITECTURE) as bundle:
-        print("\n".join(lines(bundle)))
+    with open_bundle(args.bundle, ANY_ARCHITECTURE, verify_key=args.verify_key) as bundle:
+        print("\n".join(lines(bundle, args.verify_key)))
     return 0
 
 
-def lines(bundle: Bundle) -> Iterator[str]:
-    """All that is printed: the network, its memory, its files, its layers."""
+def lines(bundle: Bundle, signed_by: Path | None = None) -> Iterator[str]:
+    """All that is printed: the network, its memory, its files, its layers.
+
+    ``signed_by`` is the key that its signature was checked with.
+    """
     manifest = bundle.manifest
     target = manifest.target
     known = ", ".join(f"{key} {value}" for key, value in manifest.model.items())
@@ -40,6 +44,8 @@ def lines(bundle: Bundle) -> Iterator[str]:
     yield f"{'target':12} {target.name} ({target.gpu_arch or target.triple})"
     yield f"{'needs':12} {' '.join(manifest.cpu_features) or 'no CPU features of its own'}"
     yield f"{'made':12} {manifest.created}, by TVM {manifest.tvm_version}"
+    unchecked = "not checked: no --verify-key" if bundle.signed else "none"
+    yield f"{'signature':12} {unchecked if signed_by is None else f'right, by {signed_by}'}"
     how = f"{manifest.executor}, {manifest.precision}"
     if manifest.executor == "static":
         how += f"; C library {manifest.name}"

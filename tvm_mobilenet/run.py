@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     Arrays = tuple[NDArray[Any], ...]
 
 
-def load(path: str | Path, threads: int = 1) -> Session:
+def load(path: str | Path, threads: int = 1, verify_key: str | Path | None = None) -> Session:
     """``tvm_mobilenet.load``, under the name that scripts knew it by before that."""
     from tvm_mobilenet.runtime import session
 
-    return session.load(path, threads)
+    return session.load(path, threads, verify_key)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=cli.positive_int, default=1, metavar="N", help="default: %(default)s"
     )
+    cli.add_verify_flag(parser)
     cli.add_picture_flags(
         parser,
         "Without these flags as the bundle says.",
@@ -74,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
         raise BadInput(
             "--mean, --std, --resize and their like are for a picture; expected --input IMAGE"
         )
-    with load(args.bundle, args.threads) as session:
+    with load(args.bundle, args.threads, args.verify_key) as session:
         outputs = session.manifest.outputs
         # everything that can be wrong with the request, before the inference
         top = args.top or (5 if args.labels else None)

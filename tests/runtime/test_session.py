@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -212,6 +213,79 @@ def test_nothing_is_loaded_when_a_check_fails(tiny: Path, monkeypatch: pytest.Mo
     file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu_features": ["avx9000"]}))
     with pytest.raises(BadInput, match="avx9000"):
         load(tiny)
+
+
+def swapped_weights(tiny: Path) -> None:
+    """Other weights that the library takes for its own, as who swaps them on purpose makes them."""
+    manifest = tiny / "manifest.json"
+    known = json.loads(manifest.read_text())
+    known["files"]["parameters.bin"] = "0" * 64
+    manifest.write_text(json.dumps(known))
+
+
+def test_no_answer_of_weights_that_are_not_the_compiled_ones(tiny: Path) -> None:
+    """Their hash is computed beside the first run, and nothing of that run is given out."""
+    swapped_weights(tiny)
+    x = tiny_bundle.sample_input()
+    with load(tiny) as loaded:
+        for _ in range(2):
+            with pytest.raises(BadInput, match=r"parameters.bin is not the file that was compiled"):
+                loaded.run(x)
+            assert not loaded.output.any()
+        with pytest.raises(BadInput, match=r"parameters\.bin"):
+            loaded.infer_in_place()
+        with pytest.raises(BadInput, match=r"parameters\.bin"):
+            _ = loaded.executor
+
+
+def test_the_weights_are_checked_after_the_bundle_is_gone(tiny: Path) -> None:
+    with load(tiny) as loaded:
+        shutil.rmtree(tiny)
+        np.testing.assert_allclose(
+            loaded.run(tiny_bundle.sample_input()),
+            tiny_bundle.reference(tiny_bundle.sample_input()),
+            rtol=1e-5,
+        )
+
+
+def test_a_child_forked_before_the_first_answer_checks_the_weights_itself(
+    tiny: Path,
+) -> None:
+    """The thread that does it stays with the parent."""
+    swapped_weights(tiny)
+    assert python(FORKED_EARLY, tiny) == "parent refused, child refused"
+
+
+FORKED_EARLY = """
+import os, sys, threading
+from tvm_mobilenet.bundle import reading
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.runtime.session import load
+forked, run, main = threading.Event(), reading._Check.run, os.getpid()
+
+def slow(self):
+    if os.getpid() == main:
+        forked.wait()
+    run(self)
+
+reading._Check.run = slow
+loaded = load(sys.argv[1])
+x = loaded.bundle.sample_input()
+
+def refused():
+    try:
+        loaded.run(x)
+    except BadInput:
+        return "refused"
+    return "answered"
+
+child = os.fork()
+if child == 0:
+    os._exit(0 if refused() == "refused" else 1)
+forked.set()
+_, status = os.waitpid(child, 0)
+print(f"parent {refused()}, child {'refused' if status == 0 else 'answered'}")
+"""
 
 
 def test_a_bundle_compiled_again_runs_its_new_code(tmp_path: Path) -> None:

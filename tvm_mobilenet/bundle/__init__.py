@@ -9,6 +9,7 @@ A directory, or the same as one ``.tar``:
     expected_output.npy    what the reference gave for it (a second output: expected_output_1.npy)
     tolerance              how far a result may be from that: ‖a - b‖ / ‖b‖
     LICENSES               of the code and weights inside
+    signature              of manifest.json, where the bundle is signed (``bundle.signing``)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tvm_mobilenet.bundle.layout import (
     LICENSES,
     MANIFEST,
     PARAMETERS,
+    SIGNATURE,
     TOLERANCE,
     expected_output_name,
     is_bundle,
@@ -36,7 +38,7 @@ from tvm_mobilenet.bundle.manifest import (
     WeightsFile,
 )
 from tvm_mobilenet.bundle.reading import ANY_ARCHITECTURE, Bundle, open_bundle
-from tvm_mobilenet.bundle.writing import check_writable, record_accuracy, write
+from tvm_mobilenet.bundle.writing import check_writable, record_accuracy, sign, write
 
 __all__ = [
     "ANY_ARCHITECTURE",
@@ -45,6 +47,7 @@ __all__ = [
     "LICENSES",
     "MANIFEST",
     "PARAMETERS",
+    "SIGNATURE",
     "TOLERANCE",
     "Accuracy",
     "Bundle",
@@ -62,5 +65,6 @@ __all__ = [
     "record_accuracy",
     "required_files",
     "sample_input_name",
+    "sign",
     "write",
 ]

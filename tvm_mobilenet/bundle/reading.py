@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import tarfile
@@ -17,17 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet import files, tvm_runtime
+from tvm_mobilenet.bundle import signing
 from tvm_mobilenet.bundle.layout import (
     FILE_NAME,
     LIBRARY,
     MANIFEST,
     PARAMETERS,
+    SIGNATURE,
     TOLERANCE,
     describe_array,
     expected_output_name,
     required_files,
     sample_input_name,
-    sha256_of,
+    sha256_in,
 )
 from tvm_mobilenet.bundle.manifest import Manifest, ManifestError, TensorInfo, from_json
 from tvm_mobilenet.errors import BadInput
@@ -59,6 +62,11 @@ class Bundle:
     @property
     def parameters(self) -> Path:
         return self.folder / PARAMETERS
+
+    @property
+    def signed(self) -> bool:
+        """Whether somebody signed it; by whom only a key tells."""
+        return (self.folder / SIGNATURE).is_file()
 
     def sample_input(self) -> NDArray[Any]:
         """The first input, of the manifest's shape and dtype; most networks have no other."""
@@ -93,20 +101,19 @@ class Bundle:
         self._checking.start()
 
     def wait_until_checked(self) -> None:
-        """Raise BadInput where the weights are not those that were compiled."""
-        checking = self.end_check()
-        if checking is not None and checking.fault is not None:
-            raise checking.fault
+        """Raise BadInput, every time, where the weights are not those that were compiled."""
+        fault = None if self._checking is None else self._checking.fault()
+        if fault is not None:
+            raise fault
 
-    def end_check(self) -> _Check | None:
+    def end_check(self) -> None:
         """Wait for the check of the weights, where one is going on, whatever it finds."""
-        checking, self._checking = self._checking, None
-        if checking is not None:
-            checking.join()
-        return checking
+        if self._checking is not None:
+            self._checking.join()
 
     def close(self) -> None:
         """Remove what a .tar was unpacked into."""
+        self.end_check()  # which reads what is removed
         if self._remove is not None:
             self._remove()
 
@@ -130,31 +137,48 @@ class Bundle:
 
 
 class _Check(threading.Thread):
-    """The check of a bundle's weights."""
+    """The check of a bundle's weights: of the file that is there now, whatever becomes of it."""
 
     def __init__(self, bundle: Bundle) -> None:
+        """Raises BadInput where there is no such file."""
         super().__init__(daemon=True)
-        self._arguments = (bundle.path, bundle.folder, bundle.manifest, PARAMETERS)
-        self.fault: BaseException | None = None
+        self._path, self._manifest = bundle.path, bundle.manifest
+        self._stream = _opened(bundle.path, bundle.folder, PARAMETERS)
+        self._found: BaseException | None = None
+        self._done = False
 
     def run(self) -> None:
         try:
-            _check_file(*self._arguments)
+            with self._stream:
+                _check_hash(self._path, self._manifest, PARAMETERS, self._stream)
         except BaseException as error:  # for the thread that waits
-            self.fault = error
+            self._found = error
+        self._done = True
+
+    def fault(self) -> BaseException | None:
+        """What is wrong with the weights, once that is known."""
+        self.join()
+        if not self._done:  # forked meanwhile: the thread stayed with the parent
+            self.run()
+        return self._found
 
 
 def open_bundle(
-    path: str | Path, for_architecture: str | None = None, *, parameters_later: bool = False
+    path: str | Path,
+    for_architecture: str | None = None,
+    *,
+    parameters_later: bool = False,
+    verify_key: str | Path | None = None,
 ) -> Bundle:
     """Open the bundle at ``path``, a directory or a .tar, after every check.
 
-    In this order: readable, its format, made for this architecture and for instructions that this
-    CPU has, compiled by the TVM that is installed if it needs that, every file there and unchanged.
-    Nothing in it has run by then. Raises BadInput, one line, where a check fails.
+    In this order: readable, signed by ``verify_key`` where that is given, its format, made for this
+    architecture and for instructions that this CPU has, compiled by the TVM that is installed if it
+    needs that, every file there and unchanged. Nothing in it has run by then. Raises BadInput, one
+    line, where a check fails.
 
     With ``parameters_later`` the hash of the weights, which are most of it, is still being
-    computed: the caller must ``wait_until_checked`` before anything is computed from them.
+    computed: the caller must ``wait_until_checked`` before it gives out what is computed from them.
 
     A bundle that is to run on another machine, such as a device that it will be sent to, is opened
     ``for_architecture`` (``aarch64``, or ANY_ARCHITECTURE): of the machine's checks that is then
@@ -167,14 +191,13 @@ def open_bundle(
             temporary = files.make_temporary_folder()
             on_error.callback(shutil.rmtree, temporary, ignore_errors=True)
             folder = _unpack(path, temporary)
-        manifest = _read_manifest(path, folder)
+        manifest = _read_manifest(path, folder, None if verify_key is None else Path(verify_key))
         if for_architecture is None:
             _check_machine(path, manifest)
             _check_tvm_version(path, manifest)
         elif for_architecture != ANY_ARCHITECTURE:
             _check_architecture(path, manifest, for_architecture, "expected")
         bundle = Bundle(path, folder, manifest, temporary)
-        on_error.callback(bundle.end_check)  # which reads what is removed then
         later = parameters_later and PARAMETERS in manifest.files
         if later:
             bundle.check_parameters_later()
@@ -229,15 +252,19 @@ def _unpack_member(
         shutil.copyfileobj(content, stream)
 
 
-def _read_manifest(path: Path, folder: Path) -> Manifest:
+def _read_manifest(path: Path, folder: Path, verify_key: Path | None) -> Manifest:
     try:
-        return from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise BadInput(
             f"{path}: holds no {MANIFEST}; expected a bundle made by 'compile'"
         ) from None
     except OSError as error:
         raise BadInput(f"{path}: {MANIFEST} cannot be read: {error.strerror}") from error
+    if verify_key is not None:
+        signing.check(path, folder, content, verify_key)
+    try:
+        return from_json(content.decode("utf-8"))
     except (ManifestError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {MANIFEST}: {error}") from error
 
@@ -304,11 +331,23 @@ def _check_files(
 
 
 def _check_file(path: Path, folder: Path, manifest: Manifest, name: str) -> None:
-    expected = manifest.files[name]
+    with _opened(path, folder, name) as stream:
+        _check_hash(path, manifest, name, stream)
+
+
+def _opened(path: Path, folder: Path, name: str) -> io.FileIO:
     try:
-        got = sha256_of(folder / name)
+        return io.FileIO(folder / name)
     except FileNotFoundError:
         raise BadInput(f"{path}: {name} is missing; copy the bundle again, or compile it") from None
+    except OSError as error:
+        raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
+
+
+def _check_hash(path: Path, manifest: Manifest, name: str, stream: io.FileIO) -> None:
+    expected = manifest.files[name]
+    try:
+        got = sha256_in(stream)
     except OSError as error:
         raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
     if got != expected:

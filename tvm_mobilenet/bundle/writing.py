@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet.bundle import signing
 from tvm_mobilenet.bundle.layout import (
     FILE_NAME,
     LIBRARY,
     LICENSES,
     MANIFEST,
     PARAMETERS,
+    SIGNATURE,
     TOLERANCE,
     describe_array,
     expected_output_name,
@@ -31,10 +33,12 @@ from tvm_mobilenet.bundle.layout import (
     sha256_of,
 )
 from tvm_mobilenet.bundle.manifest import Manifest, TensorInfo, from_json, to_json
-from tvm_mobilenet.bundle.reading import ANY_ARCHITECTURE, open_bundle
+from tvm_mobilenet.bundle.reading import ANY_ARCHITECTURE, Bundle, open_bundle
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import now
+
+UNLISTED = (MANIFEST, SIGNATURE)  # among a manifest's files
 
 
 def check_writable(path: str | Path) -> None:
@@ -121,12 +125,37 @@ def record_accuracy(path: str | Path, accuracy: Accuracy) -> None:
     fault = accuracy.fault()
     if fault is not None:
         raise BadInput(f"{path}: accuracy: {fault}")
-    with open_bundle(path, ANY_ARCHITECTURE) as bundle, _beside(path) as folder:
+    with open_bundle(path, ANY_ARCHITECTURE) as bundle:
+        if bundle.signed:
+            raise BadInput(
+                f"{path}: is signed, so its manifest stays as it is; record the accuracy before "
+                "signing"
+            )
+        manifest = dataclasses.replace(bundle.manifest, accuracy=accuracy)
+        _write_again(bundle, path, {MANIFEST: to_json(manifest).encode("utf-8")})
+
+
+def sign(path: str | Path, key: str | Path) -> None:
+    """Sign the bundle at ``path`` with the private key in a PEM file; see ``bundle.signing``.
+
+    A signature that it has is replaced. Raises BadInput for a bundle that is damaged or a file that
+    holds no such key, RunFailed where the signature cannot be written.
+    """
+    path = Path(path).resolve()
+    signer = signing.signing_key(Path(key))
+    with open_bundle(path, ANY_ARCHITECTURE) as bundle:
+        manifest = (bundle.folder / MANIFEST).read_bytes()
+        _write_again(bundle, path, {MANIFEST: manifest, SIGNATURE: signer.sign(manifest)})
+
+
+def _write_again(bundle: Bundle, path: Path, more: Mapping[str, bytes]) -> None:
+    """Put the bundle's files and ``more`` in its place."""
+    with _beside(path) as folder:
         # the library first, for its other name to share its place
         for name in sorted(bundle.manifest.files, key=lambda name: (name != LIBRARY, name)):
             _put(folder / name, (bundle.folder / name).read_bytes())
-        manifest = dataclasses.replace(bundle.manifest, accuracy=accuracy)
-        (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
+        for name, content in more.items():
+            (folder / name).write_bytes(content)
         _replace(path, _pack(folder) if path.suffix == ".tar" else folder)
 
 
@@ -135,7 +164,7 @@ def _is_replaceable(path: Path) -> bool:
     if not path.is_dir():
         return is_bundle(path)
     names = set(files_in(path))
-    ours = {name for name in names if name == MANIFEST or FILE_NAME.fullmatch(name)}
+    ours = {name for name in names if name in UNLISTED or FILE_NAME.fullmatch(name)}
     return not any(path.iterdir()) or (is_bundle(path) and names == ours)
 
 

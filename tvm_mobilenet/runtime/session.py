@@ -40,6 +40,8 @@ EXECUTORS: dict[str, Callable[[Bundle, int], Executor]] = {
 }
 
 
+CHECKS_ITSELF = "static"  # the executor whose library checks the weights as well
+
 # all that are open: a forked child gets new locks, since who holds the old ones is not there
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -79,13 +81,16 @@ class Session:
         self.outputs = executor.outputs
         self._forms = [(one.shape, one.dtype) for one in self.inputs]
         self._infer: Callable[[], object] | None = executor.infer
+        self._checked = False
         self._one_at_a_time = threading.Lock()
         _sessions.add(self)
 
     @property
     def executor(self) -> Executor:
-        """Who runs the network, for those that measure it. Raises RunFailed where closed."""
+        """Who runs the network, for those that measure it. Raises RunFailed where closed, BadInput
+        where the weights are not those that were compiled."""
         self._check_open()
+        self.wait_until_checked()
         assert self._executor is not None
         return self._executor
 
@@ -118,7 +123,10 @@ class Session:
         return results if len(results) > 1 else results[0]
 
     def infer_in_place(self) -> None:
-        """Run on what ``inputs`` hold and leave the result in ``outputs``."""
+        """Run on what ``inputs`` hold and leave the result in ``outputs``.
+
+        Raises BadInput, and leaves zeros, where the weights are not those that were compiled.
+        """
         infer = self._check_open()
         try:
             infer()
@@ -126,6 +134,21 @@ class Session:
             raise
         except Exception as error:  # whatever the compiled code or TVM raised
             raise RunFailed(f"{self.bundle.path}: infer failed: {last_line(error)}") from error
+        if not self._checked:
+            self.wait_until_checked()
+
+    def wait_until_checked(self) -> None:
+        """End the check of the weights, which goes on beside what comes before the first answer.
+
+        Raises BadInput, every time, where they are not those that were compiled.
+        """
+        try:
+            self.bundle.wait_until_checked()
+        except BadInput:
+            for output in self.outputs:
+                output.fill(0)
+            raise
+        self._checked = True
 
     def close(self) -> None:
         """Let go of library, memory and threads. Arrays that ``run`` returned stay valid."""
@@ -150,20 +173,27 @@ class Session:
         self.close()
 
 
-def load(path: str | Path, threads: int = 1) -> Session:
+def load(path: str | Path, threads: int = 1, verify_key: str | Path | None = None) -> Session:
     """Load the bundle at ``path`` to run on ``threads`` threads.
+
+    With ``verify_key``, a file with a public key of Ed25519 in PEM, only where who has the private
+    one signed it: that is looked at before anything else of the bundle.
 
     ``threads`` 0 stands for as many as are of use: the process's CPUs, less where its cgroup has a
     quota. Raises BadInput for a bundle that is damaged or for another machine, and for more threads
     than this process may use CPUs; RunFailed where the library does not load.
+
+    The SHA-256 of the weights is still being computed when this returns; no answer is given out
+    before it is known to be right. (The library has checked them by a hash of its own, which tells
+    damage but not malice.)
     """
-    bundle = open_bundle(path, parameters_later=True)
+    bundle = open_bundle(path, parameters_later=True, verify_key=verify_key)
     session = None
     try:
         session = Session(bundle, threads)
-        bundle.wait_until_checked()
+        if bundle.manifest.executor != CHECKS_ITSELF:
+            session.wait_until_checked()
     except BaseException:
-        bundle.end_check()  # which reads what close removes
         if session is not None:
             session.close()
         bundle.close()

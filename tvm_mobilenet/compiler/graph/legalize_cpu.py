@@ -101,7 +101,7 @@ from tvm_mobilenet.kernels.cpu.strassen import (
     strassen_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.weights import (
-    DENSE_PANEL,
+    dense_blocks,
     pack_channels,
     pack_conv2d,
     pack_dense,
@@ -470,7 +470,7 @@ class Legalizer(LayerRewriter):
     def dense(self, layer: Dense) -> None:
         v = self.vector_width
         features_in, features_out = layer.weight.shape
-        panel, blocks = self.dense_panels(features_out)
+        panel, blocks = dense_blocks(features_out, v, full_panels=not self.small_weights)
         batch = math.prod(shape_of(layer.source)[:-1])
         func = dense(batch, features_in, features_out, blocks, panel, v, layer.activation)
         args = [
@@ -492,16 +492,6 @@ class Legalizer(LayerRewriter):
         """Emit a kernel over rows of features, with the layer's epilogue."""
         func, name, args = with_feature_epilogue(layer, func, name, args, shape[1])
         self.give_rows(layer, self.call(func, name, args, shape, dtype_of(layer)))
-
-    def dense_panels(self, features: int) -> tuple[int, int]:
-        """How many vectors a panel of the classifier has, and how many there are in all.
-
-        Filled up to whole panels: a prime number of vectors could not share a broadcast.
-        """
-        blocks = -(-features // self.vector_width)
-        if self.small_weights:
-            return max(d for d in range(1, DENSE_PANEL + 1) if blocks % d == 0), blocks
-        return DENSE_PANEL, -(-blocks // DENSE_PANEL) * DENSE_PANEL
 
     # --- layouts ------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from tvm_mobilenet.kernels.cpu.quantized import (
     tap_dwords,
 )
 from tvm_mobilenet.kernels.cpu.weights import (
+    dense_blocks,
     pack_channels,
     pack_quantized_conv2d,
     pack_quantized_dense,
@@ -123,7 +124,7 @@ def quantized_matrix_product(to: Legalizer, layer: QuantizedDense) -> None:
     layer = requantized(layer)  # type: ignore[assignment]
     v = to.vector_width
     features_in, features_out = layer.weight.shape
-    panel, blocks = to.dense_panels(features_out)
+    panel, blocks = dense_blocks(features_out, v, full_panels=not to.small_weights)
     batch = math.prod(shape_of(layer.source)[:-1])
     func = quantized_dense(batch, (features_in, features_out), blocks, panel, v, layer.activation)
     args = [

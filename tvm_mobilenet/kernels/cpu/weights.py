@@ -21,6 +21,18 @@ def panel_of(blocks: int) -> int:
     return next(panel for panel in CONV2D_PANELS if blocks % panel == 0)
 
 
+def dense_blocks(features: int, v: int, *, full_panels: bool = True) -> tuple[int, int]:
+    """Vectors a panel of a classifier has, and all its vectors.
+
+    Filled up to ``full_panels``: a prime number of vectors could not share a broadcast. Else as
+    many to a panel as divide them.
+    """
+    blocks = -(-features // v)
+    if not full_panels:
+        return max(d for d in range(1, DENSE_PANEL + 1) if blocks % d == 0), blocks
+    return DENSE_PANEL, -(-blocks // DENSE_PANEL) * DENSE_PANEL
+
+
 def pack_channels(array: Packed, v: int, blocks: int | None = None) -> Packed:
     """Output channels in vectors: (O, …) → (blocks, …, v), filled up with zeros."""
     blocks = blocks or -(-array.shape[0] // v)
