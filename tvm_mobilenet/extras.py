@@ -18,6 +18,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "compile": ("tvm", "tvm_ffi", "onnx", "onnxscript", "rich", "torch"),
     "weights": ("h5py", "safetensors"),
     "tune": ("cloudpickle", "psutil", "tornado", "xgboost"),
+    "quantize": ("onnxruntime",),
     "bench": ("onnxruntime", "openvino"),
 }
 
