@@ -33,6 +33,7 @@ ROOMS = (
     "weights",  # of other programs, for the models
     "network",
     "network_flags",  # what the commands' flags say of one
+    "quantization",  # of a float network, into QDQ ONNX
     "kernels",
     "scheduling",
     "database",
@@ -286,8 +287,9 @@ def test_report_reads_json_only() -> None:
 
 @pytest.mark.parametrize("file", identifiers(files_of(PACKAGE)))
 def test_engines_are_the_only_other_runtimes(file: Path) -> None:
-    # network asks ONNX Runtime whether it exported right
-    allowed = (f"{PACKAGE}.benchmark.engines.", f"{PACKAGE}.network.")
+    # network asks ONNX Runtime whether it exported right, quantization what tensors are like
+    rooms = ("benchmark.engines", "network", "quantization")
+    allowed = tuple(f"{PACKAGE}.{room}." for room in rooms)
     if not module_name(file).startswith(allowed):
         assert not {one.top for one in imports_of(file)} & {"onnxruntime", "openvino"}
 

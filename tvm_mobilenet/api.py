@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.dump import IrDump
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
+    from tvm_mobilenet.compiler.precision import Precision
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.network.source import Array, Source
     from tvm_mobilenet.numerics import Difference
+    from tvm_mobilenet.quantization.calibration import Calibration
+    from tvm_mobilenet.quantization.quantize import Quantized
 
-__all__ = ["Built", "build_bundle", "check_bundle", "compile_bundle", "load"]
+__all__ = ["Built", "build_bundle", "check_bundle", "compile_bundle", "in_int8", "load"]
 
 # for the object file and the library; weights go there too where they are part of the library
 TEMPORARY_BYTES = 32 * 2**20
@@ -80,7 +83,8 @@ def compile_bundle(
     fix the sizes that an ONNX file leaves open; ``tuning_records`` is a folder of records,
     ``"none"`` for default schedules, or None for the target's records where there are any;
     ``normalisation`` is how pixels become the input, which no ONNX file says, and ``labels`` name
-    its classes.
+    its classes. With ``calibration`` (``quantization.calibration.Calibration``) among ``model`` the
+    network is compiled in int8.
 
     Raises BadInput for arguments that cannot be used or would be ignored, RunFailed where the
     compiled network does not agree with its reference, and ModuleNotFoundError where the extra
@@ -94,7 +98,9 @@ def compile_bundle(
     from tvm_mobilenet.network.signature import Sizes
     from tvm_mobilenet.weights import read
 
-    options = CompileOptions(targets.resolve(target))
+    calibration = model.pop("calibration", None)
+    precision: Precision = "fp32" if calibration is None else "int8"
+    options = CompileOptions(targets.resolve(target), precision)
     if onnx is None:
         name = model.pop("name", "mobilenet_v1")
         if input_shapes:
@@ -111,8 +117,53 @@ def compile_bundle(
     network = network.labelled(labels)
     if normalisation is not None:
         network = network.normalised(normalisation)
+    if calibration is not None:
+        network, _ = in_int8(network, calibration)
     records = open_records(options.spec, None if tuning_records is None else Path(tuning_records))
     return build_bundle(network, options, Path(output), records).path
+
+
+def in_int8(source: Source, calibration: Calibration | None) -> tuple[Source, Quantized | None]:
+    """The network quantized, and what came of it; None for one that was quantized before.
+
+    Raises BadInput for a float network without ``calibration``, the other way round, and for
+    samples that the network does not take.
+    """
+    from tvm_mobilenet.network.quantized_form import is_quantized
+    from tvm_mobilenet.quantization.quantize import How
+    from tvm_mobilenet.quantization.samples import open_samples
+    from tvm_mobilenet.quantization.source import quantize_source
+
+    if is_quantized(source.onnx):
+        if calibration is not None:
+            raise BadInput(f"--calibrate: {source.title} is quantized already; drop it")
+        return source, None
+    if calibration is None:
+        raise BadInput(
+            f"--precision int8: {source.title} is not quantized; give samples of its input, "
+            "--calibrate FOLDER|FILE.npy, or a QDQ ONNX file"
+        )
+    samples = open_samples(calibration.samples, source.inputs, picture_reader(source))
+    how = How(calibration.method, calibration.max_loss)
+    return quantize_source(source, samples, how)
+
+
+def picture_reader(source: Source) -> Callable[[Path], Array]:
+    """What makes the network's input, without the batch, of a picture.
+
+    It raises BadInput for a network that takes none, or whose normalisation is not known.
+    """
+    from tvm_mobilenet.runtime import image
+
+    def read(path: Path) -> Array:
+        (one,) = inputs_of(source)
+        picture: Array = image.read(
+            path, replace(one, shape=(1, *one.shape[1:])), flag="--calibrate"
+        )
+        sample: Array = picture[0]
+        return sample
+
+    return read
 
 
 def build_bundle(
@@ -277,6 +328,7 @@ def describe(
         head=source.head,
         weights_file=weights_file_of(source),
         small_weights=options.small_weights,
+        quantization=source.quantization,
         layers=tuple(layers(compiled)),
     )
 

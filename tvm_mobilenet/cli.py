@@ -84,6 +84,17 @@ def number(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A share of less than 1, as ``0.5%`` or ``0.005``."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a share such as 0.5% or 0.005, got {text!r}")
+    return value
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """Numbers as in ``0.485,0.456,0.406``, one a channel."""
     return tuple(number(part) for part in text.split(","))
@@ -193,17 +204,56 @@ def add_verify_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_precision_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_precision_flags(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    choices: Sequence[str] = ("fp32", "fp16"),
+) -> None:
+    int8 = ", int8 on x86" if "int8" in choices else ""
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16"),
+        choices=choices,
         default="fp32",
-        help="of activations and weights; fp16 on GPUs only (default: %(default)s)",
+        help=f"of activations and weights; fp16 on GPUs only{int8} (default: %(default)s)",
     )
     parser.add_argument(
         "--allow-tf32",
         action="store_true",
         help="on GPUs from sm_80 on, multiply fp32 on tensor cores, rounded to 10 mantissa bits",
+    )
+
+
+def add_calibration_flags(parser: argparse.ArgumentParser) -> None:
+    """What ``--precision int8`` is told of a float network."""
+    group = parser.add_argument_group(
+        "int8",
+        "How --precision int8 chooses the scales of a network that is not quantized yet. A quarter "
+        "of the samples is held out to say how well the result agrees with fp32.",
+    )
+    group.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="SAMPLES",
+        help="of the input, a hundred or so: a folder of pictures, or a .npy of shape (N, *input); "
+        "of several inputs a .npz with an array for each",
+    )
+    group.add_argument(
+        "--calibration-method",
+        choices=("minmax", "percentile", "mse"),
+        help="the range of a tensor: all of its values, all but 0.01 %% of them, or what gives the "
+        "least squared error (default: mse)",
+    )
+    group.add_argument(
+        "--max-loss",
+        type=share,
+        metavar="0.5%",
+        help="keep as many layers in fp32 as it takes for no more held-out samples than this to "
+        "get another class (without classes: for no larger relative error of the outputs)",
+    )
+    group.add_argument(
+        "--quantized-onnx",
+        type=Path,
+        metavar="FILE",
+        help="also write the quantized network here, as QDQ ONNX",
     )
 
 

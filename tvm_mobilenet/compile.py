@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.network.source import NetworkSpec
+    from tvm_mobilenet.quantization.calibration import Calibration
+    from tvm_mobilenet.quantization.quantize import Quantized
+    from tvm_mobilenet.quantization.ranges import Method
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="on a CPU: one compiled function over planned memory, or Relax's virtual machine, "
         "which also runs operators that are no kernels (default: static)",
     )
-    cli.add_precision_flags(parser)
+    cli.add_precision_flags(parser, ("fp32", "fp16", "int8"))
+    cli.add_calibration_flags(parser)
     library = parser.add_argument_group("the C library that a CPU's bundle is")
     library.add_argument(
         "--name", help="what its functions and files are called (default: after the network)"
@@ -102,7 +106,7 @@ def _compile(args: argparse.Namespace) -> int:
     extras.require("compile")
 
     from tvm_mobilenet import files
-    from tvm_mobilenet.api import TEMPORARY_BYTES, build_bundle
+    from tvm_mobilenet.api import TEMPORARY_BYTES, build_bundle, in_int8
     from tvm_mobilenet.bundle import check_writable, sign, signing
     from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.dump import IrDump
@@ -113,6 +117,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.models.resizing import ResizingFlags
     from tvm_mobilenet.reporting.layers import print_layers
+    from tvm_mobilenet.reporting.quantization import print_quantization
     from tvm_mobilenet.runtime.classes import read_labels
     from tvm_mobilenet.runtime.image import pixels_of_flags
 
@@ -130,6 +135,8 @@ def _compile(args: argparse.Namespace) -> int:
     )
     package = LibraryOptions(args.name, args.embed_weights, args.static)
     check_package(package, options)
+    calibration = calibration_of(args.calibrate, args.calibration_method, args.max_loss)
+    check_calibration(calibration, options, args.quantized_onnx)
     network = network_flags.spec_of(args)
     network.check()
     if network.trained is not None:
@@ -148,6 +155,12 @@ def _compile(args: argparse.Namespace) -> int:
         source = source.resized(resizing)
     if pixels is not None:
         source = source.normalised(pixels.normalisation, bgr=pixels.bgr)
+    if options.precision == "int8":
+        source, quantized = in_int8(source, calibration)
+        if quantized is not None:
+            print_quantization(quantized.report)
+            if args.quantized_onnx is not None:
+                save_quantized(quantized, args.quantized_onnx)
     built = build_bundle(source, options, output, records, dump, package)
     if args.sign is not None:
         sign(output, args.sign)
@@ -177,6 +190,45 @@ def check_package(package: LibraryOptions, options: CompileOptions) -> None:
             "--name, --embed-weights and --static are for the C library of a CPU's bundle; leave "
             "them out for a GPU and for --executor vm"
         )
+
+
+def calibration_of(
+    samples: Path | None, method: Method | None, max_loss: float | None
+) -> Calibration | None:
+    """What ``--calibrate`` and its like say. Raises BadInput for the others without it."""
+    from tvm_mobilenet.quantization.calibration import DEFAULT_METHOD, Calibration
+
+    if samples is not None:
+        return Calibration(samples, method or DEFAULT_METHOD, max_loss)
+    if method is not None or max_loss is not None:
+        raise BadInput("--calibration-method and --max-loss are for --calibrate SAMPLES; add it")
+    return None
+
+
+def check_calibration(
+    calibration: Calibration | None, options: CompileOptions, quantized: Path | None
+) -> None:
+    """Raise BadInput for flags that would be ignored, or samples that there are not."""
+    if calibration is None:
+        if quantized is not None:
+            raise BadInput("--quantized-onnx is for --calibrate SAMPLES; add it")
+        return
+    if options.precision != "int8":
+        raise BadInput(
+            f"--calibrate is for --precision int8; {options.precision} needs no samples, drop it"
+        )
+    if not calibration.samples.exists():
+        raise BadInput(f"--calibrate {calibration.samples}: no such file")
+
+
+def save_quantized(quantized: Quantized, path: Path) -> None:
+    """Write the QDQ network. Raises BadInput where that fails."""
+    import onnx
+
+    try:
+        onnx.save_model(quantized.model, str(path))
+    except OSError as error:
+        raise BadInput(f"--quantized-onnx {path}: cannot be written: {error.strerror}") from error
 
 
 def default_output(network: NetworkSpec, options: CompileOptions) -> Path:

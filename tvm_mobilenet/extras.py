@@ -19,6 +19,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "weights": ("h5py", "safetensors"),
     "sign": ("cryptography",),
     "tune": ("cloudpickle", "psutil", "tornado", "xgboost"),
+    "quantize": ("onnxruntime",),
     "bench": ("onnxruntime", "openvino"),
 }
 

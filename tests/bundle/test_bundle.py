@@ -111,7 +111,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "library not listed": (list_no_library, "files does not list model.so"),
     "file outside": (list_a_file_outside, "'../secret' is not a file of a bundle"),
     "unreadable file": (folder_for_a_file, "tolerance cannot be read: Is a directory"),
-    "newer format": (lambda path: edit_manifest(path, format_version=6), "6 is newer than"),
+    "newer format": (lambda path: edit_manifest(path, format_version=7), "7 is newer than"),
     "other architecture": (other_architecture, "made for riscv64 (arm-rpi4), this machine is"),
     "other TVM": (
         lambda path: edit_manifest(path, tvm_version="0.28.0", executor="vm"),

@@ -22,7 +22,10 @@ def test_round_trip() -> None:
 def good() -> str:
     """The text of one that has all there is."""
     file = manifest.WeightsFile("tiny.pth", "0" * 64, "timm", ("alpha 0.25",))
-    return manifest.to_json(tiny_bundle.manifest(weights_file=file))
+    how = manifest.Quantization(
+        "mse", 75, 25, 0.96, 0.999, 0.01, bias_corrected=True, float_layers=("conv", "gemm")
+    )
+    return manifest.to_json(tiny_bundle.manifest(weights_file=file, quantization=how))
 
 
 def changed(*path: str | int, to: Any) -> str:
@@ -50,9 +53,9 @@ FAULTS = {
     "no files": (without("files"), "files: missing"),
     "not an object": ("[]", "expected an object, got []"),
     "empty": ("{}", "format_version: missing"),
-    "newer": (changed("format_version", to=6), "6 is newer than this program reads (5); update"),
-    "version is a text": (changed("format_version", to="1"), 'format_version: expected 5, got "1"'),
-    "version is true": (changed("format_version", to=True), "expected 5, got true"),
+    "newer": (changed("format_version", to=7), "7 is newer than this program reads (6); update"),
+    "version is a text": (changed("format_version", to="1"), 'format_version: expected 6, got "1"'),
+    "version is true": (changed("format_version", to=True), "expected 6, got true"),
     "missing": (without("executor"), "executor: missing"),
     "unknown": (changed("colour", to="red"), "colour: unknown key; there are target, "),
     "wrong type": (
@@ -91,10 +94,15 @@ FAULTS = {
 
 # Of the right type, and yet what no bundle that runs has
 MEANINGLESS = {
+    "top1": (changed("quantization", "top1", to=1.5), "quantization: expected a top1 of 0 to 1"),
+    "error": (changed("quantization", "error", to=-1), "quantization: expected a finite error"),
     "layout": (changed("inputs", 0, "layout", to="ZZZZ"), "expected the layout NCHW or NHWC for"),
     "layout of two": (changed("outputs", 0, "layout", to="NCHW"), "expected the layout NC for 2"),
     "precision": (changed("precision", to="fp99"), "precision: expected one of fp32, tf32, fp16"),
-    "precision of a GPU": (changed("precision", to="fp16"), "precision: expected fp32 on a CPU"),
+    "precision of a GPU": (
+        changed("precision", to="fp16"),
+        "precision: expected fp32 or int8 on a CPU",
+    ),
     "a GPU's arch": (
         changed("target", "gpu_arch", to="sm_90"),
         "target.gpu_arch: expected none for the executor static, got 'sm_90'",

@@ -16,6 +16,7 @@ from tvm_mobilenet import strict
 from tvm_mobilenet.bundle import meaning
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.models.quantization import Quantization
 from tvm_mobilenet.models.resizing import Resizing
 from tvm_mobilenet.strict import AtLeast
 
@@ -26,6 +27,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "Normalisation",
+    "Quantization",
     "Resizing",
     "Target",
     "TensorInfo",
@@ -35,9 +37,9 @@ __all__ = [
 ]
 
 # 2: target.gpu_arch; 3: weights and, of outputs, scores; 4: several inputs, NHWC, int64, and the
-# channel_order and labels of tensors; 5: name and embedded_weights of the C library,
-# small_weights, head, accuracy, resizing of inputs, and weights_file
-FORMAT_VERSION = 5
+# channel_order and labels of tensors; 5: name and embedded_weights of the C library, head,
+# accuracy, resizing of inputs, and weights_file; 6: quantization and small_weights
+FORMAT_VERSION = 6
 
 
 class ManifestError(ValueError):
@@ -125,6 +127,7 @@ class Manifest:
     ``small_weights`` whether each is stored once, and none beside them that an algorithm adds,
     ``head`` what the network ends in (as ``models.heads`` names it, None for that of an ONNX file),
     ``accuracy`` what ``bundle.record_accuracy`` was given, None where nobody measured it,
+    ``quantization`` how ``compile`` made it int8, None where it did not,
     ``files`` the SHA-256 of every other file. ``bundle.write`` fills in ``parameters_bytes``,
     ``files`` and ``created`` (UTC, ISO 8601).
     """
@@ -145,6 +148,7 @@ class Manifest:
     head: str | None = None
     accuracy: Accuracy | None = None
     weights_file: WeightsFile | None = None
+    quantization: Quantization | None = None
     layers: tuple[Layer, ...] = ()
     parameters_bytes: Annotated[int, AtLeast(0)] = 0
     files: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,8 @@ DTYPES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8"
 LAYOUT = "NCHW"  # of which a tensor of fewer dimensions has the first
 LAYOUTS = (LAYOUT, "NHWC")  # of images
 CHANNEL_ORDERS = ("rgb", "bgr")
-PRECISIONS = ("fp32", "tf32", "fp16")
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+CPU_PRECISIONS = ("fp32", "int8")
 GPU_EXECUTOR = "cuda"
 CPU_EXECUTORS = ("static", "vm")
 SCORES = ("logits", "softmax", "sigmoid")
@@ -63,6 +64,8 @@ def _faults(manifest: Manifest) -> Iterator[str]:
     yield from _head_faults(manifest)
     if manifest.accuracy is not None and (fault := manifest.accuracy.fault()) is not None:
         yield f"accuracy: {fault}"
+    if manifest.quantization is not None and (fault := manifest.quantization.fault()) is not None:
+        yield f"quantization: {fault}"
     yield from _target_faults(manifest.target)
     yield from _program_faults(manifest)
     for layer in manifest.layers:
@@ -129,8 +132,8 @@ def _program_faults(manifest: Manifest) -> Iterator[str]:
     gpu_arch, executor, precision = manifest.target.gpu_arch, manifest.executor, manifest.precision
     if precision not in PRECISIONS:
         yield f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}"
-    elif precision != "fp32" and gpu_arch is None:
-        yield f"precision: expected fp32 on a CPU, got {precision!r}"
+    elif precision not in CPU_PRECISIONS and gpu_arch is None:
+        yield f"precision: expected fp32 or int8 on a CPU, got {precision!r}"
     # an executor that is none of these may be a newer program's; a session says so
     if executor == GPU_EXECUTOR and gpu_arch is None:
         yield f"target.gpu_arch: expected one such as sm_90 for the executor {executor}, got none"

@@ -20,11 +20,12 @@ EXECUTORS: tuple[str, ...] = get_args(Executor)  # of networks on CPUs
 class CompileOptions:
     """How to compile. Raises BadInput for a precision or an executor that the target lacks.
 
-    ``precision`` is fp32, or on a GPU tf32 or fp16: of activations and weights, or only of what is
-    multiplied; sums are float32 in any case. ``executor`` is static, or on a CPU vm. Without
-    ``strassen`` every 1x1 convolution is computed directly, without ``winograd`` every 3x3 one, as
-    on a GPU in any case. With ``small_weights`` a CPU's bundle holds each weight once, which leaves
-    both algorithms out too. With ``require_records`` a kernel without a tuning record is an error.
+    ``precision`` is fp32, on a GPU also tf32 or fp16: of activations and weights, or only of what
+    is multiplied; sums are float32. On x86 it is also int8, for a network that is quantized.
+    ``executor`` is static, or on a CPU vm. Without ``strassen`` every 1x1 convolution is computed
+    directly, without ``winograd`` every 3x3 one, as on a GPU in any case. With ``small_weights`` a
+    CPU's bundle holds each weight once, which leaves both algorithms out too. With
+    ``require_records`` a kernel without a tuning record is an error.
     """
 
     spec: TargetSpec

@@ -9,13 +9,15 @@ from tvm_mobilenet.errors import BadInput
 if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
 
-Precision = Literal["fp32", "tf32", "fp16"]
+Precision = Literal["fp32", "tf32", "fp16", "int8"]
 
 # What a result may differ by from float32 arithmetic, ‖a - b‖ / ‖b‖.
 # fp32 only sums in another order. fp16 keeps 10 bits after the leading one and so does tf32: each
 # rounds what it multiplies by up to 2^-11 = 4.9e-4, some 27 layers deep, hence the same tolerance.
 # (tf32 stays well below it: sums, and what lies between layers, are float32.)
-TOLERANCES: dict[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2}
+# int8 is held against the quantized network, which rounds at the same places; what lies in the
+# middle of two numbers may go either way, and the layers after it see that.
+TOLERANCES: dict[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "int8": 1e-2}
 
 
 # Of a network that comes quantized: its reference rounds as the file says in float32, as integer
@@ -49,6 +51,10 @@ def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> P
 def check(precision: Precision, spec: TargetSpec) -> None:
     """Raise BadInput for a precision that the target does not compute in."""
     if precision == "fp32":
+        return
+    if precision == "int8":
+        if spec.gpu is not None or not spec.triple.startswith("x86_64"):
+            raise BadInput(f"target {spec.name}: precision int8 is for x86 CPUs; leave it out")
         return
     if spec.gpu is None:
         raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; expected fp32")

@@ -16,6 +16,7 @@ from tvm_mobilenet import models, numerics, tvm_runtime, weights
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.heads import Outputs, outputs_of
 from tvm_mobilenet.models.normalisation import Normalisation
+from tvm_mobilenet.models.quantization import Quantization
 from tvm_mobilenet.models.resizing import Resizing, ResizingFlags
 from tvm_mobilenet.network import (
     cleaning,
@@ -59,7 +60,8 @@ class Source:
     own, while this one goes on. ``half``: the reference computes in float16. ``rounding`` says of a
     quantized network how far apart its reference's own ways to compute it come out. ``trained`` is
     what the weights of a network of ours were read from, ``resizing`` how a picture gets the size
-    of its images, each None where that is not known.
+    of its images, each None where that is not known. ``quantization`` is how it was quantized
+    here.
     """
 
     title: str
@@ -79,6 +81,7 @@ class Source:
     rounding: Callable[..., float] | None = None
     trained: Trained | None = None
     resizing: Resizing | None = None
+    quantization: Quantization | None = None
 
     @property
     def image(self) -> InputTensor:

@@ -52,18 +52,19 @@ def read(
     expected: TensorInfo,
     pixels: Pixels | None = None,
     resizing: ResizingFlags = AS_THE_BUNDLE_SAYS,
+    flag: str = "--input",
 ) -> NDArray[Any]:
     """The picture in ``path`` as an array of the input ``expected``: one image of 3 channels.
 
     It is resized as the bundle says, or the usual way where it does not, but for what ``resizing``
-    says; then ``pixels``, without them the bundle's. Raises BadInput for a file that is no picture,
-    a network that takes none or whose normalisation is not known, and where Pillow is not
-    installed.
+    says; then ``pixels``, without them the bundle's. ``flag`` named the file. Raises BadInput
+    for a file that is no picture, a network that takes none or whose normalisation is not known,
+    and where Pillow is not installed.
     """
     sizes = dict(zip(expected.layout, expected.shape, strict=True))
     if len(sizes) != 4 or (sizes["N"], sizes["C"]) != (1, 3):
         raise BadInput(
-            f"--input {path}: the bundle takes {describe_array(expected.shape, expected.dtype)} "
+            f"{flag} {path}: the network takes {describe_array(expected.shape, expected.dtype)} "
             f"({expected.layout}), not one picture; give a .npy"
         )
     if pixels is None and expected.normalisation is not None:
@@ -72,14 +73,14 @@ def read(
         pixels = Pixels(Normalisation(1.0, (0.0,) * 3, (1.0,) * 3))
     if pixels is None:
         raise BadInput(
-            f"--input {path}: the bundle does not say how pixels become its input; give --mean and "
+            f"{flag} {path}: nothing says how pixels become the network's input; give --mean and "
             "--std as the network was trained (see --help), or a .npy"
         )
     fault = pixels.normalisation.fault(channels=3)
     if fault is not None:
         raise BadInput(f"--mean, --std, --scale: {fault}")
     how = resizing.over(expected.resizing, sizes["H"], sizes["W"])
-    values = normalise(resize(_open(path), how, sizes["H"], sizes["W"]), pixels)
+    values = normalise(resize(_open(path, flag), how, sizes["H"], sizes["W"]), pixels)
     if expected.layout == "NCHW":
         values = values.transpose(2, 0, 1)
     return as_type(np.ascontiguousarray(values[np.newaxis]), expected.dtype)
@@ -104,17 +105,17 @@ def as_type(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
 
 
-def _open(path: Path) -> Image:
+def _open(path: Path, flag: str) -> Image:
     """The picture in RGB, the way up that its camera says."""
     try:
         from PIL import Image, ImageOps
     except ImportError:
         raise BadInput(
-            f"--input {path}: reading a picture needs Pillow; "
+            f"{flag} {path}: reading a picture needs Pillow; "
             "pip install 'tvm-mobilenet[images]', or give a .npy"
         ) from None
     try:
         with Image.open(path) as opened:
             return ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise BadInput(f"--input {path}: not a picture that can be read: {error}") from error
+        raise BadInput(f"{flag} {path}: not a picture that can be read: {error}") from error

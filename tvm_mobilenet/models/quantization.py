@@ -1,0 +1,37 @@
+"""How a network was quantized, and how well it then agrees with float32, as it was measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tvm_mobilenet.strict import Count
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Calibrated by ``method`` with so many ``samples``, measured with ``held_out`` others.
+
+    One sample alone is both. ``top1`` is the share of those with the same best class as in float32,
+    None for outputs of no classes; ``cosine`` is of the angle between the outputs as vectors and
+    ``error`` ‖a - b‖ / ‖b‖, each of the worst output. ``equalized`` tensors had their channels made
+    alike. ``float_layers`` are those that stayed in float32, by name.
+    """
+
+    method: str
+    samples: Count
+    held_out: Count
+    top1: float | None
+    cosine: float
+    error: float
+    bias_corrected: bool
+    equalized: int = 0
+    float_layers: tuple[str, ...] = ()
+
+    def fault(self) -> str | None:
+        """What cannot be right about it, in a few words; None if nothing."""
+        if self.top1 is not None and not 0 <= self.top1 <= 1:
+            return f"expected a top1 of 0 to 1, got {self.top1}"
+        if not (math.isfinite(self.error) and self.error >= 0 and -1.001 <= self.cosine <= 1.001):
+            return f"expected a finite error and a cosine, got {self.error} and {self.cosine}"
+        return None

@@ -1,0 +1,139 @@
+"""The way from a float network and samples to a QDQ network and its report, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.models.quantization import Quantization
+from tvm_mobilenet.quantization import collecting
+from tvm_mobilenet.quantization.bias import MOST_SAMPLES, correct_biases
+from tvm_mobilenet.quantization.calibration import DEFAULT_METHOD
+from tvm_mobilenet.quantization.equalize import equalize
+from tvm_mobilenet.quantization.graph import Graph, shapes_of
+from tvm_mobilenet.quantization.groups import Group, groups_of
+from tvm_mobilenet.quantization.prepare import prepare
+from tvm_mobilenet.quantization.qdq import Plan, write
+from tvm_mobilenet.quantization.quality import Judge, least_loss, qualities
+from tvm_mobilenet.quantization.ranges import Histogram, Method, scales_of
+from tvm_mobilenet.quantization.report import Report
+from tvm_mobilenet.quantization.samples import Samples
+
+if TYPE_CHECKING:
+    import onnx
+
+SCOUTS = 16  # samples that alternatives are compared on
+
+
+@dataclass(frozen=True)
+class How:
+    """``max_loss`` is the most that ``Agreement.loss`` may be, None for whatever it is."""
+
+    method: Method = DEFAULT_METHOD
+    max_loss: float | None = None
+    correct_biases: bool = True
+    equalize: bool = True
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A QDQ network, and how good it is."""
+
+    model: onnx.ModelProto
+    report: Report
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A plan, and how the values of the tensors that it has scales for are spread."""
+
+    plan: Plan
+    histograms: dict[str, Histogram]
+
+
+def quantize(
+    model: onnx.ModelProto, samples: Samples, how: How, classes: int | None = None
+) -> Quantized:
+    """The network in int8; ``model`` is a clean one of float32 (``network.cleaning``).
+
+    ``classes`` is the number of the output whose largest value is the answer, None for no such
+    output. Raises BadInput for samples that give NaN or infinity inside of the network, and for
+    one without weights.
+    """
+    used, held = samples.kept()
+    judge = Judge(model, held, classes)
+    measured, equalized = _best_equalized(model, used, how)
+    plan = measured.plan
+    if not plan.weighted:
+        raise BadInput(
+            "the network has no convolution of images and no matrix product with constant weights, "
+            "so nothing of it is computed in int8"
+        )
+    corrected = False
+    if how.correct_biases:
+        better = correct_biases(plan, list(used.few(MOST_SAMPLES).batches()))
+        # a mean over few samples may be off by more than it takes back
+        corrected = judge.judge_plan(better).error <= judge.judge_plan(plan).error
+        plan = better if corrected else plan
+    floats: tuple[str, ...] = ()
+    if how.max_loss is not None:
+        plan, floats = least_loss(plan, judge, how.max_loss, held.few(SCOUTS), model)
+    written = write(plan)
+    agreement = judge.judge(written.model)
+    summary = Quantization(
+        how.method,
+        len(used),
+        len(held),
+        agreement.top1,
+        agreement.cosine,
+        agreement.error,
+        corrected,
+        equalized,
+        floats,
+    )
+    tensors = qualities(plan, written, measured.histograms, held)
+    return Quantized(written.model, Report(tensors, agreement, summary))
+
+
+def _best_equalized(model: onnx.ModelProto, used: Samples, how: How) -> tuple[Measured, int]:
+    """The plan for the network, its channels made alike where that lowers the error.
+
+    The number says of how many tensors; 0 for as it came.
+    """
+    graph = prepare(model)
+    measured = _measure(graph, used, how.method)
+    if not how.equalize:
+        return measured, 0
+    even = prepare(model)
+    shapes = shapes_of(even.to_model())
+    groups = groups_of(even, shapes)
+    names = _names(even, groups, shapes)
+    extents = collecting.extents(even.to_model(), names, used.batches())
+    changed = equalize(even, groups, extents)
+    if not changed:
+        return measured, 0
+    other = _measure(even, used, how.method)
+    scout = Judge(model, used.few(SCOUTS), None)
+    if scout.judge_plan(other.plan).error < scout.judge_plan(measured.plan).error:
+        return other, len(changed)
+    return measured, 0
+
+
+def _measure(graph: Graph, used: Samples, method: Method) -> Measured:
+    """The plan of a float network by the ranges of its tensors over the samples."""
+    model = graph.to_model()
+    shapes = shapes_of(model)
+    groups = groups_of(graph, shapes)
+    names = _names(graph, groups, shapes)
+    extents = collecting.extents(model, names, used.batches())
+    histograms = collecting.histograms(model, extents, used.batches())
+    plan = Plan(graph, tuple(groups), scales_of(histograms, method))
+    return Measured(plan, histograms)
+
+
+def _names(graph: Graph, groups: list[Group], shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """The tensors between kernels that something reads."""
+    read = {name for group in groups if group.kind != "float" for name in group.inputs}
+    made = [*graph.inputs, *(name for group in groups for name in group.outputs)]
+    return [name for name in made if name in shapes and name in read]

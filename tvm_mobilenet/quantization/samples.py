@@ -1,0 +1,169 @@
+"""The samples to calibrate with: a folder of pictures, or arrays in a file of NumPy's."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet.network.signature import InputTensor
+
+Array = NDArray[Any]
+ReadPicture = Callable[[Path], Array]
+
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+HELD_OUT = 4  # one sample of so many is kept to measure with
+HELD_OUT_SEED = 0
+FLAG = "--calibrate"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of a network's inputs, each read when it is asked for.
+
+    ``read`` gives sample number ``i`` of ``count``: an array without the batch for each input.
+    """
+
+    inputs: tuple[InputTensor, ...]
+    count: int
+    read: Callable[[int], tuple[Array, ...]]
+    places: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def kept(self) -> tuple[Samples, Samples]:
+        """Those to calibrate with, and a quarter, held out to measure with.
+
+        Of two or three one is held out; of one none, and it is measured with itself. They are
+        picked at random, as samples often lie in the order of their classes, always the same ones.
+        """
+        count = len(self) // HELD_OUT or min(len(self) - 1, 1)
+        mixed = np.random.default_rng(HELD_OUT_SEED).permutation(len(self))[:count]
+        held = sorted(self.places[place] for place in mixed)
+        used = [place for place in self.places if place not in held]
+        return self.only(used), self.only(held or self.places)
+
+    def only(self, places: Sequence[int]) -> Samples:
+        return Samples(self.inputs, self.count, self.read, tuple(places))
+
+    def few(self, most: int) -> Samples:
+        """At most so many, from all over."""
+        if len(self) <= most:
+            return self
+        picked = np.linspace(0, len(self) - 1, most).round().astype(int)
+        return self.only([self.places[place] for place in picked])
+
+    def batches(self) -> Iterator[tuple[Array, ...]]:
+        """As the network takes them; the last batch begins again where samples are too few."""
+        size = self.inputs[0].shape[0]
+        for first in range(0, len(self), size):
+            places = [self.places[(first + i) % len(self)] for i in range(size)]
+            samples = [self.read(place) for place in places]
+            yield tuple(np.stack(values) for values in zip(*samples, strict=True))
+
+
+def open_samples(path: Path, inputs: tuple[InputTensor, ...], read_picture: ReadPicture) -> Samples:
+    """The samples in a folder of pictures, a .npy (n, *input) or a .npz of one for each input.
+
+    ``read_picture`` makes the network's input, without the batch, of a picture. Raises BadInput for
+    samples that the network does not take, or that say nothing: constant or NaN.
+    """
+    if path.is_dir():
+        samples = _of_folder(path, inputs, read_picture)
+    elif path.suffix in (".npy", ".npz") and path.is_file():
+        samples = _of_arrays(path, inputs)
+    else:
+        what = "not a folder of pictures, a .npy or a .npz" if path.exists() else "no such file"
+        raise BadInput(f"{FLAG} {path}: {what}")
+    if not len(samples):
+        raise BadInput(f"{FLAG} {path}: no samples in it; a hundred or so are usual")
+    _check(samples, path)
+    return samples
+
+
+def _of_folder(path: Path, inputs: tuple[InputTensor, ...], read_picture: ReadPicture) -> Samples:
+    if len(inputs) > 1:
+        raise BadInput(
+            f"{FLAG} {path}: the network has {len(inputs)} inputs; give a .npz with an array for "
+            "each by its name"
+        )
+    pictures = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
+    return Samples(
+        inputs,
+        len(pictures),
+        lambda place: (read_picture(pictures[place]),),
+        tuple(range(len(pictures))),
+    )
+
+
+def _of_arrays(path: Path, inputs: tuple[InputTensor, ...]) -> Samples:
+    arrays = _load(path, [one.name for one in inputs])
+    for one, array in zip(inputs, arrays, strict=True):
+        if array.dtype.kind not in "fiu" or array.shape[1:] != one.shape[1:]:
+            sizes = "x".join(map(str, one.shape[1:]))
+            got = "x".join(map(str, array.shape)) or "()"
+            raise BadInput(
+                f"{FLAG} {path}: expected {one.dtype} of shape Nx{sizes} for the input {one.name}, "
+                f"got {array.dtype} of shape {got}"
+            )
+    counts = {len(array) for array in arrays}
+    if len(counts) > 1:
+        raise BadInput(f"{FLAG} {path}: expected as many samples of each input, got {counts}")
+    (count,) = counts
+    return Samples(
+        inputs,
+        count,
+        lambda place: tuple(
+            array[place].astype(one.dtype) for one, array in zip(inputs, arrays, strict=True)
+        ),
+        tuple(range(count)),
+    )
+
+
+def _load(path: Path, names: list[str]) -> list[Array]:
+    """An array for each name; a single one may be called anything."""
+    try:
+        if path.suffix == ".npy":
+            found = {names[0]: np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
+                found = {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{FLAG} {path}: cannot be read: {first_line(error)}") from None
+    if len(names) == len(found) == 1:
+        return list(found.values())
+    if found.keys() != set(names):
+        raise BadInput(
+            f"{FLAG} {path}: expected an array for each input, {', '.join(names)}, got "
+            f"{', '.join(found) or 'none'}"
+        )
+    return [found[name] for name in names]
+
+
+def _check(samples: Samples, path: Path) -> None:
+    """Raise BadInput where a sample is not finite, or no sample has two different values."""
+    constant = True
+    for place in samples.places:
+        for one, values in zip(samples.inputs, samples.read(place), strict=True):
+            if values.shape != one.shape[1:]:
+                raise BadInput(
+                    f"{FLAG} {path}: expected samples of shape {one.shape[1:]} for the input "
+                    f"{one.name}, got {values.shape}"
+                )
+            if not np.isfinite(values).all():
+                raise BadInput(
+                    f"{FLAG} {path}: sample {place} has nan or infinity in it; leave it out"
+                )
+            constant &= bool((values == values.flat[0]).all())
+    if constant:
+        raise BadInput(
+            f"{FLAG} {path}: every sample is one value all over, which says nothing of the ranges "
+            "that real ones have"
+        )
