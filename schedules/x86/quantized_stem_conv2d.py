@@ -55,7 +55,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 2. The band's padded rows as dwords
     sch.compute_at(conv, w0, preserve_unit_loops=True)
     sch.compute_at(pad, parallel, preserve_unit_loops=True)
-    copy_padded(sch, pad)
+    copy_padded(sch, pad, lanes)
 
     # Step 3. The taps
     cn, co, ch, cw, cc, ckh, ckw, ci = own_loops(sch, conv)

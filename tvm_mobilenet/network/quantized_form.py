@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvm_mobilenet.network import integer_operators
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,11 +27,13 @@ MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Un
 
 def is_quantized(model: onnx.ModelProto) -> bool:
     """Whether anything in it is quantized."""
-    return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
+    kinds = {node.op_type for node in model.graph.node}
+    return bool(kinds & {QUANTIZE, DEQUANTIZE, *integer_operators.SPELLED})
 
 
 def to_one_form(model: onnx.ModelProto) -> None:
     """Rewrite ``model`` in place."""
+    integer_operators.spell_out(model)
     constants = {one.name for one in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
     _make_unsigned(model, constants)

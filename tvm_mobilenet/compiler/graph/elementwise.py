@@ -295,7 +295,7 @@ def saturate_uint8(value: Expr) -> Expr:
 
 RELAX: dict[str, Callable[..., Expr]] = {
     **{name: getattr(relax.op, name) for name in SAME_NAME},
-    "saturate_uint8": saturate_uint8,
+    **dict.fromkeys(("saturate_uint8", "saturate_int_uint8"), saturate_uint8),
     "log1p": lambda x: relax.op.log(relax.op.add(x, relax.const(np.float32(1)))),
 }
 

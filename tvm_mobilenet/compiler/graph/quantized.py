@@ -32,6 +32,7 @@ from tvm_mobilenet.kernels.cpu.expressions import SELF, Apply, Expression, Quant
 from tvm_mobilenet.kernels.cpu.quantized import BYTES
 
 HIGHEST = 255
+INT32 = 2.0**31
 
 
 def quantization_of(value: Expr) -> Quantization | None:
@@ -161,8 +162,17 @@ def requantized(
         scale=layer.scale * np.float32(factor),
         bias=layer.bias * np.float32(factor) + np.float32(shift),
         activation=Activation(lowest, highest),
-        epilogue=Epilogue(apply("saturate_uint8", SELF)),
+        epilogue=Epilogue(apply(saturation(layer, factor, shift), SELF)),
     )
+
+
+def saturation(layer: QuantizedConvolution | QuantizedDense, factor: float, shift: float) -> str:
+    """How a result, ``factor`` times the layer's own plus ``shift``, becomes a byte."""
+    channels = 1 if isinstance(layer, QuantizedDense) else 0
+    others = tuple(place for place in range(layer.weight.ndim) if place != channels)
+    sums = np.abs(layer.weight.astype(np.int64)).sum(others) * HIGHEST
+    largest = np.abs(layer.scale * factor) * sums + np.abs(layer.bias * factor + shift)
+    return "saturate_int_uint8" if largest.max() < INT32 else "saturate_uint8"
 
 
 def scaling_of(expression: Expression) -> tuple[float, float] | tuple[None, None]:

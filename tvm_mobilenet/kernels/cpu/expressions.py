@@ -30,6 +30,7 @@ OPERATORS: dict[str, Callable[..., Expr]] = {
     "multiply": lambda a, b: a * b,
     "negative": lambda a: -a,
     "saturate_uint8": lambda a: saturate_uint8(a),
+    "saturate_int_uint8": lambda a: saturate_int_uint8(a),
     "sigmoid": T.sigmoid,
     "sqrt": T.sqrt,
     "subtract": lambda a, b: a - b,
@@ -45,6 +46,12 @@ def saturate_uint8(value: Expr) -> Expr:
     """The integer next to ``value``, ties to even, of those that a byte holds."""
     bounded = T.max(T.min(value, T.float32(255)), T.float32(0))
     return T.cast(T.call_llvm_pure_intrin(LRINT, bounded, dtype="int32"), "uint8")
+
+
+def saturate_int_uint8(value: Expr) -> Expr:
+    """As ``saturate_uint8``, of what an int32 holds: there are instructions for that."""
+    integer = T.call_llvm_pure_intrin(LRINT, value, dtype="int32")
+    return T.cast(T.max(T.min(integer, T.int32(255)), T.int32(0)), "uint8")
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ def quantize(x: Expression, quantization: Quantization) -> Expression:
 
 def is_quantized(expression: Expression) -> bool:
     """Whether its value is a uint8, not a float32."""
-    return isinstance(expression, Apply) and expression.operator == "saturate_uint8"
+    return isinstance(expression, Apply) and expression.operator.startswith("saturate_")
 
 
 def dequantization(expression: Expression) -> Quantization | None:

@@ -1,0 +1,149 @@
+"""Others' quantized files in one form, which computes what they do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from support.quantized_networks import QuantizedNetwork
+
+from tvm_mobilenet.network import onnx_export, quantized_form
+
+Array = NDArray[np.float32]
+SHAPE = (1, 3, 12, 12)
+
+
+def float_network(rng: np.random.Generator) -> onnx.ModelProto:
+    """Every kind of operator that ONNX Runtime's quantizer has one over integers for."""
+    shapes = {"w": (8, 3, 3, 3), "d": (8, 1, 3, 3), "p": (8, 8, 1, 1), "g": (5, 16)}
+    weights = [
+        numpy_helper.from_array(rng.standard_normal(shape, dtype=np.float32) / 4, name)
+        for name, shape in shapes.items()
+    ]
+    biases = [
+        numpy_helper.from_array(rng.standard_normal(size, dtype=np.float32), name)
+        for name, size in {"wb": 8, "pb": 8, "gb": 5}.items()
+    ]
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w", "wb"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Relu", ["a"], ["b"]),
+        node("Conv", ["b", "d"], ["c"], group=8, pads=[1, 1, 1, 1]),
+        node("LeakyRelu", ["c"], ["e"], alpha=0.2),
+        node("Conv", ["e", "p", "pb"], ["f"]),
+        node("Add", ["f", "b"], ["h"]),
+        node("Sigmoid", ["h"], ["i"]),
+        node("Mul", ["h", "i"], ["j"]),
+        node("Concat", ["j", "b"], ["k"], axis=1),
+        node("AveragePool", ["k"], ["l"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("GlobalAveragePool", ["l"], ["m"]),
+        node("Flatten", ["m"], ["n"]),
+        node("Gemm", ["n", "g", "gb"], ["y"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "float",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+        [*weights, *biases],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return model
+
+
+class Samples(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.left: Iterator[Array] = iter(
+            [rng.standard_normal(SHAPE, dtype=np.float32) for _ in range(4)]
+        )
+
+    def get_next(self) -> dict[str, Array] | None:
+        array = next(self.left, None)
+        return None if array is None else {"x": array}
+
+
+def quantized(
+    rng: np.random.Generator, folder: Path, style: QuantFormat, kind: QuantType
+) -> onnx.ModelProto:
+    onnx.save(float_network(rng), folder / "float.onnx")
+    quantize_static(
+        folder / "float.onnx",
+        folder / "quantized.onnx",
+        Samples(rng),
+        quant_format=style,
+        per_channel=True,
+        activation_type=kind,
+        weight_type=QuantType.QInt8,
+    )
+    return onnx.load(folder / "quantized.onnx")
+
+
+@pytest.mark.parametrize("style", list(QuantFormat))
+@pytest.mark.parametrize("kind", [QuantType.QUInt8, QuantType.QInt8])
+def test_the_one_form_computes_the_same(
+    style: QuantFormat, kind: QuantType, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = quantized(rng, tmp_path, style, kind)
+    x = rng.standard_normal(SHAPE, dtype=np.float32)
+    (right,) = onnx_export.evaluator(model, optimized=False).run(x)
+    assert quantized_form.is_quantized(model)
+    quantized_form.to_one_form(model)
+    onnx.checker.check_model(model)
+    (found,) = onnx_export.evaluator(model, optimized=False).run(x)
+    # a middle between two integers may go either way, and the layers after it see that
+    np.testing.assert_allclose(found, right, atol=0.05 * np.abs(right).max())
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert not [kind for kind in kinds if kind.startswith(("QLinear", "QGemm"))]
+    check_form(model)
+
+
+def check_form(model: onnx.ModelProto) -> None:
+    """Activations are uint8, and each operator has its own of what dequantizes them."""
+    constants = {one.name: one for one in model.graph.initializer}
+    reads = Counter(name for node in model.graph.node for name in node.input)
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert constants[node.input[2]].data_type == TensorProto.UINT8
+        elif node.op_type == "DequantizeLinear" and node.input[0] not in constants:
+            assert reads[node.output[0]] <= 1
+
+
+def test_elements_are_moved_as_integers() -> None:
+    net = QuantizedNetwork((1, 8, 4, 4), signed=True)
+    flat = net.node("Flatten", [net.start()])
+    model = net.model(net.node("Relu", [net.quantized(flat, 0.03)]))
+    quantized_form.to_one_form(model)
+    onnx.checker.check_model(model, full_check=True)
+    order = [node.op_type for node in model.graph.node]
+    pair = ["DequantizeLinear", "QuantizeLinear"]
+    assert order == ["QuantizeLinear", "Flatten", *pair, "DequantizeLinear", "Relu"]
+
+
+def test_integers_that_are_given_out_keep_their_type() -> None:
+    net = QuantizedNetwork((1, 4, 4, 4), signed=True)
+    net.start()
+    integers = next(node for node in net.nodes if node.op_type == "QuantizeLinear").output[0]
+    graph = helper.make_graph(
+        net.nodes,
+        "integers",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, net.shape)],
+        [helper.make_tensor_value_info(integers, TensorProto.INT8, net.shape)],
+        net.constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    quantized_form.to_one_form(model)
+    onnx.checker.check_model(model, full_check=True)
