@@ -191,7 +191,7 @@ def images() -> Callable[[MobileNetConfig, int], npt.NDArray[np.float32]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run this Python in the repository's root, in a fresh process; output captured as text."""
 

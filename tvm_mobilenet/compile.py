@@ -136,9 +136,9 @@ def _compile(args: argparse.Namespace) -> int:
     package = LibraryOptions(args.name, args.embed_weights, args.static)
     check_package(package, options)
     calibration = calibration_of(args.calibrate, args.calibration_method, args.max_loss)
-    check_calibration(calibration, options, args.quantized_onnx)
     network = network_flags.spec_of(args)
     network.check()
+    check_calibration(calibration, options, network, args.quantized_onnx)
     if network.trained is not None:
         print(f"weights {network.trained.line}", file=sys.stderr)
     pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)
@@ -206,12 +206,20 @@ def calibration_of(
 
 
 def check_calibration(
-    calibration: Calibration | None, options: CompileOptions, quantized: Path | None
+    calibration: Calibration | None,
+    options: CompileOptions,
+    network: NetworkSpec,
+    quantized: Path | None,
 ) -> None:
     """Raise BadInput for flags that would be ignored, or samples that there are not."""
     if calibration is None:
         if quantized is not None:
             raise BadInput("--quantized-onnx is for --calibrate SAMPLES; add it")
+        if options.precision == "int8" and network.onnx is None:
+            raise BadInput(
+                f"--precision int8: give samples of the input of {network.stem}, "
+                "--calibrate FOLDER|FILE.npy"
+            )
         return
     if options.precision != "int8":
         raise BadInput(

@@ -4,7 +4,8 @@ python examples/digits/train.py [FOLDER]
 
 As in the paper (section 3): RMSprop, little augmentation, and no weight decay on depthwise filters.
 Half a minute on one core. Writes ``digits.onnx`` and ``digits-test.npz``: the images of the test
-set, which the network never saw, their labels, and the classes that PyTorch finds for them.
+set, which the network never saw, their labels, and the classes that PyTorch finds for them. Some of
+the images that it was trained on go into ``digits-calibration.npy``, for int8.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ CONFIG = models.config_from("mobilenet_v1", alpha=0.25, resolution=32, num_class
 EPOCHS, BATCH = 40, 64
 LEARNING_RATE, WEIGHT_DECAY = 0.01, 4e-5
 TEST_IMAGES = 360  # a fifth
+CALIBRATION_IMAGES = 128
 MOST_SHIFT = 2  # pixels of 32, in each direction
 
 Images = NDArray[np.float32]
@@ -102,6 +104,7 @@ def main(folder: str = ".") -> None:
     onnx_export.export(network, (1, *CONFIG.input_shape), Path(folder, "digits.onnx"))
     arrays = {"images": test, "labels": test_labels, "pytorch": found}
     np.savez(Path(folder, "digits-test.npz"), **arrays)
+    np.save(Path(folder, "digits-calibration.npy"), images[:CALIBRATION_IMAGES])
     print(f"PyTorch: {np.mean(found == test_labels):.2%} of {len(test)} test images")
 
 

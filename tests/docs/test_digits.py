@@ -5,15 +5,22 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tvm_mobilenet import bundle
+from tvm_mobilenet.network.source import from_onnx
+from tvm_mobilenet.quantization.quantize import How, quantize
+from tvm_mobilenet.quantization.ranges import Method
+from tvm_mobilenet.quantization.running import Runner
+from tvm_mobilenet.quantization.samples import open_samples
 
 LEAST_PERCENT = 97.0
 TEST_IMAGES = 360
+MOST_LOSS = 0.003  # of the test set, by int8
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None,
@@ -21,22 +28,61 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_a_network_trained_here_tells_digits_apart(tmp_path: Path, python: Any) -> None:
-    trained = python("examples/digits/train.py", str(tmp_path))
-    assert trained.returncode == 0, trained.stderr
-    evaluated = python("examples/digits/evaluate.py", str(tmp_path))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, python: Any) -> tuple[Path, str]:
+    """The folder with the trained network, and what training it printed."""
+    folder = tmp_path_factory.mktemp("digits")
+    done = python("examples/digits/train.py", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def classes(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the test set: those that are right, and those that PyTorch finds."""
+    with np.load(folder / "digits-test.npz") as file:
+        return file["labels"], file["pytorch"]
+
+
+def test_a_network_trained_here_tells_digits_apart(trained: tuple[Path, str], python: Any) -> None:
+    folder, said = trained
+    evaluated = python("examples/digits/evaluate.py", str(folder))
     assert evaluated.returncode == 0, evaluated.stderr
     # 36 images of each digit or so, none of them trained on
-    with np.load(tmp_path / "digits-test.npz") as file:
-        labels, pytorch = file["labels"], file["pytorch"]
+    labels, pytorch = classes(folder)
     assert np.bincount(labels).min() >= 34 and len(labels) == TEST_IMAGES
     correct = int(np.count_nonzero(labels == pytorch))
     assert "0 classes other than PyTorch's" in evaluated.stdout
-    with bundle.open_bundle(tmp_path / "digits") as opened:
+    with bundle.open_bundle(folder / "digits") as opened:
         accuracy = opened.manifest.accuracy
         (output,) = opened.manifest.outputs
     assert accuracy is not None and accuracy.percent >= LEAST_PERCENT
     assert (accuracy.correct, accuracy.images) == (correct, TEST_IMAGES)
     assert output.labels[7] == "seven"
-    printed = re.search(r"PyTorch: ([\d.]+)% of 360", trained.stdout)
+    printed = re.search(r"PyTorch: ([\d.]+)% of 360", said)
     assert printed is not None and float(printed[1]) == pytest.approx(accuracy.percent, abs=0.01)
+
+
+def test_in_int8_it_tells_them_apart_as_well(trained: tuple[Path, str], python: Any) -> None:
+    """By the bundle, and by ONNX Runtime on the QDQ network, with each way to choose ranges."""
+    folder, _ = trained
+    evaluated = python("examples/digits/evaluate.py", str(folder), "x86", "int8")
+    assert evaluated.returncode == 0, evaluated.stderr
+    labels, pytorch = classes(folder)
+    correct = int(np.count_nonzero(labels == pytorch))
+    with bundle.open_bundle(folder / "digits-int8") as opened:
+        manifest = opened.manifest
+    assert manifest.precision == "int8" and manifest.quantization is not None
+    assert manifest.quantization.samples == 96 and manifest.quantization.held_out == 32
+    assert manifest.quantization.error < 0.1
+    assert manifest.accuracy is not None
+    most = MOST_LOSS * TEST_IMAGES
+    assert correct - manifest.accuracy.correct <= most
+    source = from_onnx(folder / "digits.onnx")
+    samples = open_samples(folder / "digits-calibration.npy", source.inputs, lambda _: labels)
+    with np.load(folder / "digits-test.npz") as file:
+        images = file["images"]
+    methods: tuple[Method, ...] = get_args(Method)
+    for method in methods:
+        runner = Runner(quantize(source.onnx, samples, How(method), 0).model, ["output"])
+        found = [runner.run(image[None])[0].argmax() for image in images]
+        assert correct - np.count_nonzero(found == labels) <= most, method

@@ -30,7 +30,7 @@ class Scale:
     @property
     def low(self) -> float:
         """The smallest value that there is a number for."""
-        return -self.step * self.zero
+        return self.step * (0 - self.zero)
 
     @property
     def high(self) -> float:

@@ -36,7 +36,8 @@ def lines(report: Report) -> list[str]:
     how = report.summary
     done = [f"ranges by {how.method} from {how.samples} samples"]
     if how.equalized:
-        done.append(f"channels of {how.equalized} tensors equalized")
+        tensors = "1 tensor" if how.equalized == 1 else f"{how.equalized} tensors"
+        done.append(f"channels of {tensors} equalized")
     done.append("biases corrected" if how.bias_corrected else "biases as they were")
     where = "the sample itself" if how.held_out == how.samples == 1 else f"{how.held_out} held-out"
     found = [f"int8: {', '.join(done)}", f"int8 and fp32 on {where}: {report.agreement}"]

@@ -1,0 +1,83 @@
+"""--max-loss: the layers that hurt stay in float, and no more of them than it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from support.float_networks import mobile, samples_of
+
+from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.quantization.calibration import Calibration
+from tvm_mobilenet.quantization.quantize import How, quantize
+from tvm_mobilenet.quantization.samples import Samples
+
+
+@pytest.fixture(scope="module")
+def network() -> onnx.ModelProto:
+    """Weights of channels that one scale a tensor serves badly."""
+    return mobile(np.random.default_rng(8), spread=1.0)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Samples:
+    x = np.random.default_rng(2).standard_normal((24, 8, 8, 8)).astype(np.float32)
+    return samples_of(x, tmp_path)
+
+
+def int8_layers(model: onnx.ModelProto) -> int:
+    makers = {one.output[0]: one for one in model.graph.node}
+    return sum(
+        one.op_type in ("Conv", "Gemm") and one.input[1] in makers for one in model.graph.node
+    )
+
+
+def test_layers_stay_in_float_until_the_loss_is_within_the_bound(
+    network: onnx.ModelProto, samples: Samples
+) -> None:
+    free = quantize(network, samples, How()).report
+    assert free.summary.float_layers == () and free.agreement.top1 is None
+    kept = []
+    for share in (1.01, 0.6, 0.2):
+        bound = free.agreement.error * share
+        found = quantize(network, samples, How(max_loss=bound))
+        assert found.report.agreement.loss <= bound
+        names = found.report.summary.float_layers
+        assert int8_layers(found.model) == 6 - len(names)
+        kept.append(len(names))
+        # one fewer was not enough
+        assert len(set(names)) == len(names)
+    assert kept[0] == 0 < kept[1] <= kept[2] <= 6 and kept[2] > kept[0]
+
+
+def test_no_loss_at_all_leaves_everything_in_float(
+    network: onnx.ModelProto, samples: Samples
+) -> None:
+    found = quantize(network, samples, How(max_loss=0.0))
+    assert len(found.report.summary.float_layers) == 6
+    assert found.report.agreement.error < 1e-6
+    assert not any(one.op_type == "QuantizeLinear" for one in found.model.graph.node)
+
+
+def test_for_classes_the_loss_is_the_share_of_other_answers(
+    network: onnx.ModelProto, samples: Samples
+) -> None:
+    found = quantize(network, samples, How(), classes=0).report.agreement
+    assert found.samples == 6 and found.top1 is not None
+    assert found.loss == 1 - found.top1 and found.loss * 6 == pytest.approx(round(found.loss * 6))
+    # as many as differ anyway: nothing has to be done for it
+    quiet = quantize(network, samples, How(max_loss=found.loss), classes=0)
+    assert quiet.report.summary.float_layers == ()
+
+
+@pytest.mark.parametrize("loss", [-0.1, 1.0, float("nan")])
+def test_a_loss_that_is_no_share(loss: float) -> None:
+    with pytest.raises(BadInput, match="expected a share of 0 to 1"):
+        Calibration(Path("x.npy"), max_loss=loss)
+
+
+def test_a_method_that_there_is_not() -> None:
+    with pytest.raises(BadInput, match="expected minmax, percentile, mse, got 'kl'"):
+        Calibration(Path("x.npy"), "kl")  # type: ignore[arg-type]
