@@ -57,7 +57,7 @@ FOR_AVX2 = network_kernels.distinct(
 # every Strassen product of the 16 networks, and what makes its operands
 FAST_PRODUCTS = network_kernels.fast_products(16)
 ODD = [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS, *odd_kernels.OVERLAPPING]
-SHARES = 8  # a run takes one in so many kernels of the networks, at its default and at random
+SHARES = 12  # a run takes one in so many kernels of the networks, at its default and at random
 
 
 @cache
