@@ -139,7 +139,7 @@ def test_odd_shapes(name: str, case: Case, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 # the shapes are small as they are; making them smaller would take minutes of compiling
-@settings(max_examples=15, phases=[Phase.reuse, Phase.generate])
+@settings(max_examples=10, phases=[Phase.reuse, Phase.generate])
 @given(case=odd_kernels.convolutions(overlapping=True), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, name: str, seed: int) -> None:
     check_decisions(case, spec_of(name), np.random.default_rng(seed))
