@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,7 @@ def module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def imports_of(file: Path) -> list[Import]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return list(_walk(tree, file, lazy=False, typing_only=False))

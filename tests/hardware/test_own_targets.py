@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import pickle
 import re
 from pathlib import Path
@@ -218,6 +219,7 @@ def test_every_field_of_a_target_is_read(name: str) -> None:
     assert any(name in attributes_read(file) for file in readers)
 
 
+@functools.cache
 def attributes_read(file: Path) -> set[str]:
     tree = ast.parse(file.read_text("utf-8"))
     return {

@@ -93,6 +93,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.function is test_fused_blocks_of_the_networks:
         share_of_blocks = FUSED_BLOCKS[metafunc.config.option.seed % BLOCK_SHARES :: BLOCK_SHARES]
         metafunc.parametrize("case", share_of_blocks, ids=lambda case: case.id)
+    if metafunc.function in HOT:
+        some = on_two_cores(HOT[metafunc.function], metafunc.config.option.seed)
+        metafunc.parametrize(("name", "machine"), some)
+
+
+def on_two_cores(names: list[str], seed: int) -> list[tuple[str, str]]:
+    """Each kernel with one of the smaller cores and one of the larger; which, takes turns."""
+    return [
+        (name, pair[place % 2])
+        for place, name in enumerate(names, seed)
+        for pair in (TARGETS[:2], TARGETS[2:])
+    ]
 
 
 def test_kernels_of_the_networks(workload: Workload, rng: np.random.Generator) -> None:
@@ -179,6 +191,7 @@ def kernel_of_largest(name: str) -> tirx.PrimFunc:
 # Assembly: cross-compiled, so no board has to be at hand
 
 POINTWISE = [one.id for one in LARGEST if one.id.startswith("pointwise")]
+DEPTHWISE = [one.id for one in LARGEST if one.id.startswith("depthwise")]
 # instructions per FMA that the hot loop may take: the rest are loads and the loop itself
 POINTWISE_LIMIT = 1.18
 LIMITS = {
@@ -198,8 +211,6 @@ def hot_loop(name: str, machine: str) -> Loop:
     return loops.hot_loop(assembly_of(name, machine), "aarch64")
 
 
-@pytest.mark.parametrize("machine", TARGETS)
-@pytest.mark.parametrize("name", POINTWISE)
 def test_pointwise_hot_loops(name: str, machine: str) -> None:
     loop = hot_loop(name, machine)
     assert loop.by_element_fmas == loop.fmas >= 64
@@ -222,8 +233,6 @@ def test_other_by_element_loops(name: str, machine: str) -> None:
 DEPTHWISE_SPILLS = {"arm-rpi3": 0.05}
 
 
-@pytest.mark.parametrize("machine", TARGETS)
-@pytest.mark.parametrize("name", [one.id for one in LARGEST if one.id.startswith("depthwise")])
 def test_depthwise_hot_loops(name: str, machine: str) -> None:
     loop = hot_loop(name, machine)
     assert loop.fmas % 9 == 0, "all taps of a tile, unrolled"
@@ -232,6 +241,10 @@ def test_depthwise_hot_loops(name: str, machine: str) -> None:
     assert len(loop.stack_accesses) <= allowed
     # nine FMAs an output, and what loading, starting and ending them takes
     assert loop.instructions_per_fma < 2.3
+
+
+# A run takes them on two of the cores each.
+HOT = {test_pointwise_hot_loops: POINTWISE, test_depthwise_hot_loops: DEPTHWISE}
 
 
 FUSED_SPILLS = {"arm-rpi3": 0.1}  # the same, where the outputs go into tiles
