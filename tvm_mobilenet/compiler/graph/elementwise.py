@@ -36,6 +36,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 from tvm_mobilenet.compiler.graph.quantized import quantization_of
 from tvm_mobilenet.compiler.graph.reparameterize import merged
+from tvm_mobilenet.compiler.graph.selections import choose, where_greater
 from tvm_mobilenet.kernels.cpu import expressions
 from tvm_mobilenet.kernels.cpu.expressions import (
     SELF,
@@ -91,7 +92,7 @@ def fuse_elementwise(layers: Sequence[Layer], results: Expr) -> list[Layer]:
 
     ``results`` is what the network gives out.
     """
-    return _Fuser(results).run(layers)
+    return _Fuser(results).run(choose(layers, results, arithmetic))
 
 
 def elementwise(layer: Other) -> Elementwise | None:
@@ -102,15 +103,33 @@ def elementwise(layer: Other) -> Elementwise | None:
     if quantization is not None:
         return between_integers(value, result, quantization)
     operator = OPERATORS.get(getattr(getattr(value, "op", None), "name", ""))
-    if operator is None or str(result.ty.dtype) != "float32" or len(result.ty.shape) not in (2, 4):
+    if operator is None:
+        return None
+    # bounds of a clip are no tensors
+    given = [arg for arg in value.args if isinstance(arg.ty, relax.TensorType)]
+    axis = value.attrs.axis if hasattr(value.attrs, "axis") else None
+    return arithmetic(given, result, lambda *args: operator(value, args), axis)
+
+
+def arithmetic(
+    given: Sequence[Expr],
+    result: Var,
+    operator: Callable[..., Expression | None],
+    axis: int | None = None,
+) -> Elementwise | None:
+    """``operator`` of the tensors ``given``, of which vectors after the first lie along ``axis``.
+
+    None where the operator gives none, or a tensor is one that no kernel of ours takes beside
+    ``result``.
+    """
+    if any(str(one.ty.dtype) != "float32" for one in (result, *given)):
+        return None
+    if len(result.ty.shape) not in (2, 4):
         return None
     operands: list[Operand] = []
     args: list[Expression] = []
-    for position, arg in enumerate(value.args):
-        if not isinstance(arg.ty, relax.TensorType):
-            continue  # bounds of a clip, which are no tensors
-        vector_axis = value.attrs.axis if position and hasattr(value.attrs, "axis") else None
-        read = operand(arg, result, vector_axis)
+    for position, arg in enumerate(given):
+        read = operand(arg, result, axis if position else None)
         if read is None:
             return None
         if isinstance(read, float):
@@ -119,7 +138,7 @@ def elementwise(layer: Other) -> Elementwise | None:
             args.append(Input(len(operands)))
             operands.append(read)
     whole = any(isinstance(one, Var) and shape_of(one) == shape_of(result) for one in operands)
-    expression = operator(value, args) if whole else None
+    expression = operator(*args) if whole else None
     return None if expression is None else joined(result, expression, operands)
 
 
@@ -194,8 +213,8 @@ class _Fuser:
 
     def run(self, layers: Sequence[Layer]) -> list[Layer]:
         for index, layer in enumerate(layers):
-            arithmetic = elementwise(layer) if isinstance(layer, Other) else None
-            self.put(index, arithmetic or layer)
+            computed = elementwise(layer) if isinstance(layer, Other) else None
+            self.put(index, computed or layer)
         for index in range(len(layers)):
             left = self.layers.get(index)
             # what is dequantized stays integers in memory
@@ -296,6 +315,7 @@ def saturate_uint8(value: Expr) -> Expr:
 RELAX: dict[str, Callable[..., Expr]] = {
     **{name: getattr(relax.op, name) for name in SAME_NAME},
     **dict.fromkeys(("saturate_uint8", "saturate_int_uint8"), saturate_uint8),
+    "where_greater": where_greater,
     "log1p": lambda x: relax.op.log(relax.op.add(x, relax.const(np.float32(1)))),
 }
 

@@ -35,6 +35,7 @@ OPERATORS: dict[str, Callable[..., Expr]] = {
     "sqrt": T.sqrt,
     "subtract": lambda a, b: a - b,
     "tanh": T.tanh,
+    "where_greater": lambda a, b, yes, no: tirx.Select(a > b, yes, no),
 }
 
 
