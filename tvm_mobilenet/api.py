@@ -229,6 +229,12 @@ def build_bundle(
     return Built(output, manifest, check_bundle(output, options.spec))
 
 
+def precision_of(source: Source, options: CompileOptions) -> Precision:
+    """What the network is in: of a CPU's, int8 where the file that it is from is quantized."""
+    quantized = source.rounding is not None and options.spec.gpu is None
+    return "int8" if quantized else options.precision
+
+
 def build_library(
     compiled: Compiled,
     manifest: Manifest,
@@ -320,7 +326,7 @@ def describe(
         model=source.model,
         inputs=tuple(inputs_of(source)),
         outputs=tuple(outputs_of(source, expected)),
-        precision=options.precision,
+        precision=precision_of(source, options),
         executor="cuda" if spec.gpu else options.executor,
         workspace_bytes=max(compiled.program.workspace_bytes, 1),
         weights=source.weights,

@@ -68,6 +68,8 @@ def _make_parser() -> argparse.ArgumentParser:
     what = "compile and time the networks people ship"
     which("--zoo", dest="sweep", action="store_const", const="zoo", help=what)
     add = group.add_argument
+    what = "int8: each network quantized, the same file for all engines (default: fp32)"
+    add("--precision", choices=("fp32", "int8"), help=what)
     add("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     what = "compile with these records instead of those that are found"
     add("--tuning-records", type=Path, metavar="DIR", help=what)
@@ -95,7 +97,15 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
         plan=make_plan(args.min_runs, args.min_time, args.patience),
         onnx=args.onnx,
         weights=args.weights,
-        sweep=args.sweep and Sweep(args.target, args.batch, args.tuning_records, args.sweep),
+        sweep=args.sweep
+        and Sweep(
+            args.target,
+            args.batch,
+            args.tuning_records,
+            args.sweep,
+            args.precision or "fp32",
+        ),
+        precision=args.precision,
         profile=args.profile,
         tracker=args.rpc_tracker,
         key=args.rpc_key,

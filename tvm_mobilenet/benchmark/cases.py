@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
 from tvm_mobilenet.benchmark.engines.networks import (
     Network,
@@ -21,6 +21,7 @@ from tvm_mobilenet.benchmark.engines.networks import (
     from_onnx,
     with_fixed_sizes,
 )
+from tvm_mobilenet.benchmark.engines.quantized import quantize
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.bundle.manifest import Manifest
@@ -107,7 +108,7 @@ def from_bundles(
     groups: dict[tuple[str, int, str], list[_Opened]] = {}
     for path in paths:
         opened = _open(path, files, architecture)
-        _check_precision(opened, against)
+        _check_precision(opened, against, files)
         groups.setdefault(opened.key, []).append(opened)
     return (_case(group, files, against, scratch, architecture) for group in groups.values())
 
@@ -122,12 +123,14 @@ def _open(path: Path, files: Files, architecture: str | None) -> _Opened:
     return opened
 
 
-def _check_precision(opened: _Opened, against: Sequence[str]) -> None:
+def _check_precision(opened: _Opened, against: Sequence[str], files: Files) -> None:
     precision = opened.manifest.precision
     if precision not in TOLERANCES:
         raise BadInput(
             f"{opened.path}: its precision is {precision}; bench knows {', '.join(TOLERANCES)}"
         )
+    if precision == "int8" and files.onnx is not None:
+        return  # which the peers compute in int8 as well
     if precision != PEERS_PRECISION and against:
         raise BadInput(
             f"{opened.path}: its precision is {precision}, the peers' is {PEERS_PRECISION}; "
@@ -210,6 +213,16 @@ def of_model(
     path = scratch / f"{models.name_of(config)}-{models.variant_of(config)}-{batch}.onnx"
     network = from_config(config, batch, precision, path if wants_onnx else None, weights)
     return dataclasses.replace(network, model=model_name(config))
+
+
+def quantized(config: models.Config, batch: int, scratch: Path) -> Network:
+    """One of our models in int8, as a QDQ file in ``scratch``."""
+    network = of_model(config, batch, "fp32", ("onnxruntime",), scratch)
+    assert network.onnx is not None
+    path = network.onnx.with_suffix(".int8.onnx")
+    processes.call(quantize, network.onnx, path)
+    in_int8 = from_onnx(path, network.model, network.inputs, (), "int8", network.resolution)
+    return dataclasses.replace(in_int8, alpha=network.alpha)
 
 
 def model_name(config: models.Config) -> str:

@@ -20,7 +20,8 @@ class BenchRequest:
     """What is measured: ``bundles``, or a ``sweep`` of bundles compiled for it, beside ``against``.
 
     ``onnx`` or ``weights`` is the file that the bundles' network is from. Each of ``threads`` is
-    measured by itself. It happens on this machine, on a device that ``tracker`` has under ``key``
+    measured by itself; ``precision`` is what was asked for of a sweep. It happens on this machine,
+    on a device that ``tracker`` has under ``key``
     (None: that of the target's file), or with ``count_instructions`` on an emulated core. With
     ``profile`` the layers of one bundle are timed instead. ``json`` is where the results go,
     ``command`` what they say they were made by.
@@ -33,6 +34,7 @@ class BenchRequest:
     onnx: Path | None = None
     weights: Path | None = None
     sweep: Sweep | None = None
+    precision: str | None = None
     profile: bool = False
     tracker: TrackerAddress | None = None
     key: str | None = None
@@ -52,6 +54,8 @@ class BenchRequest:
             raise BadInput(
                 "--sweep and --zoo compile their own bundles; drop BUNDLE, --onnx and --weights"
             )
+        if self.precision is not None and not self.sweep:
+            raise BadInput("--precision is for --sweep and --zoo; a BUNDLE has its own, drop it")
         if not self.sweep and not self.bundles:
             raise BadInput(
                 "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), --sweep or --zoo"

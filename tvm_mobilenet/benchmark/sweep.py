@@ -42,13 +42,15 @@ ZOO = (
 class Sweep:
     """What is compiled: for which target, for how many images, with which records, which networks.
 
-    ``records`` is a folder, None for the records that ``database.lookup`` finds.
+    ``records`` is a folder, None for the records that ``database.lookup`` finds. In int8 all
+    engines get the same quantized file (engines/quantized.py).
     """
 
     target: str
     batch: int = 1
     records: Path | None = None
     which: Literal["variants", "zoo"] = "variants"
+    precision: Literal["fp32", "int8"] = "fp32"
 
     def configs(self) -> Iterator[models.Config]:
         """The networks: MobileNetV1's 16 variants, or each of the zoo."""
@@ -72,12 +74,20 @@ class Sweep:
         for config in self.configs():
             name, variant = models.name_of(config), models.variant_of(config)
             progress.heading(f"{name} {variant}: compiling")
-            ours = self.compile(config, scratch / f"{name}-{variant}.tar", architecture)
-            network = cases.of_model(config, self.batch, "fp32", against, scratch)
+            bundle = scratch / f"{name}-{variant}.tar"
+            if self.precision == "int8":
+                network = cases.quantized(config, self.batch, scratch)
+                assert network.onnx is not None
+                ours = self.compile(network.onnx, bundle, architecture)
+            else:
+                ours = self.compile(config, bundle, architecture)
+                network = cases.of_model(config, self.batch, "fp32", against, scratch)
             peers = cases.peer_candidates(against, network, architecture)
             yield cases.Case(network, (ours, *peers))
 
-    def compile(self, config: models.Config, output: Path, architecture: str | None) -> Candidate:
+    def compile(
+        self, config: models.Config | Path, output: Path, architecture: str | None
+    ) -> Candidate:
         """A network as one that takes part, or one that is absent because it does not compile."""
         try:
             processes.call(_compile, self, config, output)
@@ -87,7 +97,7 @@ class Sweep:
             return Candidate(OURS, ENGINES[OURS], architecture or platform.machine(), absent=reason)
 
 
-def _compile(sweep: Sweep, config: models.Config, output: Path) -> None:
+def _compile(sweep: Sweep, config: models.Config | Path, output: Path) -> None:
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
@@ -95,6 +105,9 @@ def _compile(sweep: Sweep, config: models.Config, output: Path) -> None:
     from tvm_mobilenet.network import source
 
     spec = targets.resolve(sweep.target)
-    network = source.from_config(config, sweep.batch)
+    if isinstance(config, Path):
+        network = source.from_onnx(config)
+    else:
+        network = source.from_config(config, sweep.batch)
     records = open_records(spec, sweep.records)
     build_bundle(network, CompileOptions(spec), output, records)

@@ -294,11 +294,7 @@ def from_onnx(path: Path, sizes: Sizes = NO_SIZES) -> Source:
         return tuple(evaluator.run(*x))
 
     def rounding(*x: Array) -> float:
-        """Each layer's result lies between two integers now and then: one takes the one, one the
-        other, and the layers after it see that."""
-        integers = onnx_export.evaluator(model).run(*x)
-        pairs = zip(integers, reference(*x), strict=True)
-        return max(numerics.relative_error(a, b) for a, b in pairs)
+        return rounding_of(model, x, reference(*x))
 
     return Source(
         path.name,
@@ -310,6 +306,19 @@ def from_onnx(path: Path, sizes: Sizes = NO_SIZES) -> Source:
         half=cleaned.half,
         rounding=rounding if quantized else None,
     )
+
+
+def rounding_of(
+    model: onnx.ModelProto, inputs: Sequence[Array], expected: Sequence[Array]
+) -> float:
+    """How far ONNX Runtime's integer kernels are from ``expected``, its float operators' outputs.
+
+    A layer's result lies between two integers now and then: one takes the one, one the other, and
+    the layers after it see that.
+    """
+    integers = onnx_export.evaluator(model).run(*inputs)
+    pairs = zip(integers, expected, strict=True)
+    return max(numerics.relative_error(a, b) for a, b in pairs)
 
 
 def provenance_of(path: Path) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class Network:
     ``config`` and ``onnx`` are the forms that engines load (None where there is no such form),
     ``expected`` the outputs of ``reference`` for ``input``. ``weights`` is the file that ``config``
     has its weights from, None for random ones. ``alpha`` is None for a network of one width and for
-    an ONNX file.
+    an ONNX file. ``tolerance`` is how far from ``expected`` is right, None for what the precision
+    says.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Network:
     expected: tuple[Array, ...]
     reference: str
     weights: Path | None = None
+    tolerance: float | None = None
 
 
 def from_config(
@@ -89,9 +91,10 @@ def from_onnx(
     ``samples`` are the inputs, ``resolution`` is its images' width. ONNX Runtime's outputs are the
     reference where it and the file are there, else ``expected``, which the bundle brought.
     """
-    reference = "expected_output"
+    reference, tolerance = "expected_output", None
     if path is not None and ENGINES["onnxruntime"].missing() is None:
-        expected, reference = processes.call(_run_onnxruntime, path, samples), "onnxruntime"
+        expected, tolerance = processes.call(_run_onnxruntime, path, samples)
+        reference = "onnxruntime"
     return Network(
         model=name,
         alpha=None,
@@ -103,6 +106,7 @@ def from_onnx(
         inputs=samples,
         expected=expected,
         reference=reference,
+        tolerance=tolerance,
     )
 
 
@@ -151,7 +155,16 @@ def _run_pytorch(
     return x, tuple(tensor.numpy() for tensor in outputs)
 
 
-def _run_onnxruntime(path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
+def _run_onnxruntime(path: Path, inputs: Sequence[Array]) -> tuple[tuple[Array, ...], float | None]:
+    """Its outputs, and of a quantized network how far from them is right."""
+    from tvm_mobilenet.compiler.precision import tolerance_of_quantized
+    from tvm_mobilenet.network import onnx_export, quantized_form
+    from tvm_mobilenet.network.source import rounding_of
+
+    model = onnx_export.load(path)
+    if quantized_form.is_quantized(model):
+        outputs = tuple(onnx_export.evaluator(model, optimized=False).run(*inputs))
+        return outputs, tolerance_of_quantized(rounding_of(model, inputs, outputs))
     from tvm_mobilenet.benchmark.engines.onnxruntime import OnnxRuntime
     from tvm_mobilenet.benchmark.engines.protocol import Job
 
@@ -159,4 +172,4 @@ def _run_onnxruntime(path: Path, inputs: Sequence[Array]) -> tuple[Array, ...]:
     engine.load()
     engine.set_inputs(inputs)
     engine.infer()
-    return tuple(engine.outputs())
+    return tuple(engine.outputs()), None

@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 
 
 class OpenVino:
-    """Latency hint, and fp32 by request: its own default is bf16 where the CPU has it."""
+    """Latency hint, and fp32 by request: its own default is bf16 where the CPU has it.
+
+    What a quantized network has between its integers is in whatever it takes by itself.
+    """
 
     def __init__(self, job: Job) -> None:
         if job.onnx is None:
             raise EngineUnavailable("needs the network as ONNX: pass --onnx FILE")
         self._path = job.onnx
         self._threads = job.threads
+        self._precision = {"INFERENCE_PRECISION_HINT": "f32"} if job.precision == "fp32" else {}
 
     def load(self) -> None:
         compiled = openvino.Core().compile_model(
             str(self._path),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "f32",
+                **self._precision,
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": self._threads,
             },

@@ -27,7 +27,8 @@ class Job:
 
     ``bundle`` is a bundle's path, ``config`` the fields of a ``models.Config``, ``onnx`` an ONNX
     file with the same weights, ``weights`` the file that ``config`` has its weights from, None for
-    random ones. A form that does not exist for this network is None.
+    random ones. A form that does not exist for this network is None. ``precision`` is that of the
+    network; those of int8 are in ``onnx``, as QDQ.
     """
 
     threads: int
@@ -35,6 +36,7 @@ class Job:
     config: dict[str, Any] | None = None
     onnx: Path | None = None
     weights: Path | None = None
+    precision: str = "fp32"
 
 
 class Engine(Protocol):

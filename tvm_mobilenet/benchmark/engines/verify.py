@@ -16,16 +16,21 @@ class WrongResult(Exception):
     """An engine's outputs are not the reference's; the text says by how much."""
 
 
-def check(outputs: Sequence[Array], expected: Sequence[Array], precision: str) -> float:
+def check(
+    outputs: Sequence[Array],
+    expected: Sequence[Array],
+    precision: str,
+    tolerance: float | None = None,
+) -> float:
     """The largest absolute difference over all outputs.
 
     Raises WrongResult where a shape, the number of outputs or a difference is not what
-    ``precision`` allows (``numerics.Difference``).
+    ``tolerance`` allows (``numerics.Difference``), or where that is None, ``precision``.
     """
     shapes, expected_shapes = [a.shape for a in outputs], [b.shape for b in expected]
     if shapes != expected_shapes:
         raise WrongResult(f"wrong result: expected output shapes {expected_shapes}, got {shapes}")
-    tolerance = TOLERANCES[precision]
+    tolerance = tolerance or TOLERANCES[precision]
     found = [difference(a, b) for a, b in zip(outputs, expected, strict=True)]
     worst = largest(found, tolerance)
     if not worst.within(tolerance):

@@ -112,8 +112,9 @@ class Counting:
                 counted = self.count_onnxruntime(measured)
             else:
                 raise BadInput(f"not on the emulated device; {', '.join(PEERS_ON_DEVICE)} is")
+            network = self.network
             measured.max_abs_diff = verify.check(
-                counted.outputs, self.network.expected, self.network.precision
+                counted.outputs, network.expected, network.precision, network.tolerance
             )
             measured.instructions = counted.instructions
         except (BadInput, RunFailed, verify.WrongResult) as error:

@@ -196,7 +196,8 @@ class SideBySide:
             attempt.samples_ms = attempt.timed.samples_ms
 
     def _verify(self, outputs: Sequence[Array]) -> float:
-        return verify.check(outputs, self.network.expected, self.network.precision)
+        network = self.network
+        return verify.check(outputs, network.expected, network.precision, network.tolerance)
 
 
 def _find_reference(attempts: Sequence[_Attempt]) -> tuple[Candidate, Timed] | None:

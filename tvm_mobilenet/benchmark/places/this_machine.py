@@ -63,7 +63,14 @@ class ProcessOpener:
     @contextmanager
     def open(self, candidate: Candidate, network: Network, threads: int) -> Iterator[LocalEngine]:
         """As ``Opener.open``."""
-        job = Job(threads, candidate.bundle, network.config, network.onnx, network.weights)
+        job = Job(
+            threads,
+            candidate.bundle,
+            network.config,
+            network.onnx,
+            network.weights,
+            network.precision,
+        )
         reason = candidate.entry.missing() or _explain_lack(candidate, job)
         if reason is not None:
             raise BadInput(reason)
