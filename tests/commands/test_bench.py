@@ -299,3 +299,24 @@ def test_a_row_names_every_option_that_is_not_the_default(
     options: dict[str, Any], name: str
 ) -> None:
     assert cases.model_name(models.MobileNetConfig(0.5, 160, **options)) == name
+
+
+def test_a_sweep_in_int8_gives_all_engines_one_quantized_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = models.MobileNetConfig(0.25, 32)
+    monkeypatch.setattr(sweep.Sweep, "configs", lambda _: iter([small]))
+    flags = ["--against", "onnxruntime,openvino", "--min-time", "0.05s", "--min-runs", "5"]
+    json = ["--tuning-records", "none", "--patience", "0.1s", "--json", "r.json"]
+    assert run("--sweep", "--precision", "int8", *flags, *json) == 0
+    rows = schema.load(Path("r.json")).results
+    assert [(row.engine, row.status, row.precision) for row in rows] == [
+        (name, "ok", "int8") for name in ("bundle", "onnxruntime", "openvino")
+    ]
+    assert all(row.reference == "onnxruntime" for row in rows)
+    assert "mobilenet_v1 0.25-32, int8, 1 thread" in capsys.readouterr().out
+
+
+def test_a_bundle_has_its_own_precision(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tiny.tar", "--precision", "int8") == 2
+    assert "--precision is for --sweep and --zoo" in capsys.readouterr().err

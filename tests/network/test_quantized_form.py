@@ -147,3 +147,31 @@ def test_integers_that_are_given_out_keep_their_type() -> None:
     model.ir_version = 8
     quantized_form.to_one_form(model)
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_channels_are_shuffled_as_integers(rng: np.random.Generator) -> None:
+    """Half of them, joined with the other half and shuffled, each step between a pair of its own."""
+    net = QuantizedNetwork((1, 8, 4, 4))
+    x = net.start()
+    (zero,) = {net.nodes[0].input[2]}
+    half = net.constant(np.array([4, 4]))
+    net.nodes.append(helper.make_node("Split", [x, half], ["a", "b"], axis=1))
+
+    def pair(value: str) -> str:
+        scale = net.nodes[0].input[1]
+        integers = net.node("QuantizeLinear", [value, scale, zero])
+        return net.node("DequantizeLinear", [integers, scale, zero])
+
+    joined = pair(net.node("Concat", [pair("b"), pair("a")], axis=1))
+    groups = net.constant(np.array([1, 2, 4, 4, 4]))
+    whole = net.constant(np.array([1, 8, 4, 4]))
+    apart = pair(net.node("Reshape", [joined, groups]))
+    turned = pair(net.node("Transpose", [apart], perm=[0, 2, 1, 3, 4]))
+    model = net.model(net.node("Reshape", [turned, whole]))
+    x_values = rng.standard_normal(net.shape, dtype=np.float32)
+    right = onnx_export.evaluate(model, x_values)
+    quantized_form.to_one_form(model)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == 1
+    np.testing.assert_array_equal(onnx_export.evaluate(model, x_values), right)

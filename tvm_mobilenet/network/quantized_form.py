@@ -15,7 +15,7 @@ import numpy as np
 from tvm_mobilenet.network import integer_operators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import onnx
 
@@ -23,6 +23,8 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 BETWEEN = 128  # an int8 and the uint8 that stands for the same value
 # operators that only move elements: they move integers as well
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+# and those that take them apart, or join them
+ALL_MOVES = MOVES | {"Concat", "Slice", "Split"}
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
@@ -37,7 +39,11 @@ def to_one_form(model: onnx.ModelProto) -> None:
     constants = {one.name for one in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
     _make_unsigned(model, constants)
-    while _sink_dequantize(model, constants) or _raise_quantize(model):
+    while (
+        _sink_dequantize(model, constants)
+        or _raise_quantize(model)
+        or _drop_pairs(model, constants)
+    ):
         pass
     _give_each_its_own(model, constants)
     del model.graph.value_info[:]
@@ -85,24 +91,77 @@ def _sink_dequantize(model: onnx.ModelProto, constants: set[str]) -> bool:
     graph = model.graph
     by_output = {name: node for node in graph.node for name in node.output}
     outputs = {value.name for value in graph.output}
-    reads = Counter(name for node in graph.node for name in node.input)
     for place, node in enumerate(graph.node):
-        before = by_output.get(node.input[0]) if node.op_type in MOVES and node.input else None
-        if before is None or before.op_type != DEQUANTIZE or before.input[0] in constants:
+        if node.op_type not in ALL_MOVES or outputs & set(node.output):
             continue
-        if not _per_tensor(model, before) or node.output[0] in outputs:
+        count = len(node.input) if node.op_type == "Concat" else 1
+        before = [by_output.get(name) for name in node.input[:count]]
+        known = [one for one in before if one is not None and _is_activation(one, constants)]
+        if len(known) < count or not _same_parameters(model, known):
             continue
-        after = type(node)()
-        after.CopyFrom(before)
-        moved = f"{node.output[0]}_integers"
-        after.name, after.input[0] = f"{before.name}_{node.output[0]}", moved
-        after.output[0] = node.output[0]
-        node.input[0], node.output[0] = before.input[0], moved
+        after = []
+        for index, name in enumerate(node.output):
+            dequantize = type(node)()
+            dequantize.CopyFrom(known[0])
+            dequantize.name = f"{known[0].name}_{name}"
+            dequantize.input[0], dequantize.output[0] = f"{name}_integers", name
+            node.output[index] = f"{name}_integers"
+            after.append(dequantize)
+        for index, one in enumerate(known):
+            node.input[index] = one.input[0]
         nodes = list(graph.node)
-        nodes.insert(place + 1, after)
-        if reads[before.output[0]] == 1 and before.output[0] not in outputs:
-            nodes.remove(before)
-        _set_nodes(model, nodes)
+        nodes[place + 1 : place + 1] = after
+        _set_nodes(model, _without_unread(nodes, known, outputs))
+        return True
+    return False
+
+
+def _is_activation(node: onnx.NodeProto, constants: set[str]) -> bool:
+    """Whether it dequantizes what is not known before the network runs."""
+    return node.op_type == DEQUANTIZE and node.input[0] not in constants
+
+
+def _same_parameters(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> bool:
+    """Whether all quantize, or dequantize, by one scale and zero point for all of a tensor."""
+    found = {_parameters(model, node) for node in nodes}
+    return len(found) == 1 and None not in found
+
+
+def _parameters(model: onnx.ModelProto, node: onnx.NodeProto) -> tuple[float, int, str] | None:
+    """The scale, the zero point and its type; None where there are several."""
+    scale, zero = _value(model, node.input[1]), _zero_point(model, node)
+    if scale is None or scale.size != 1:
+        return None
+    if zero is None:
+        return float(scale.reshape(())), 0, "uint8"
+    return float(scale.reshape(())), int(zero.reshape(())), str(zero.dtype)
+
+
+def _without_unread(
+    nodes: Sequence[onnx.NodeProto], some: Sequence[onnx.NodeProto], outputs: set[str]
+) -> list[onnx.NodeProto]:
+    """``nodes`` but those of ``some`` whose result nobody reads."""
+    read = {name for node in nodes for name in node.input} | outputs
+    unread = [id(node) for node in some if not read & set(node.output)]
+    return [node for node in nodes if id(node) not in unread]
+
+
+def _drop_pairs(model: onnx.ModelProto, constants: set[str]) -> bool:
+    """Integers that are dequantized and quantized again by the same numbers stay what they are."""
+    graph = model.graph
+    by_output = {name: node for node in graph.node for name in node.output}
+    outputs = {value.name for value in graph.output}
+    for node in graph.node:
+        before = by_output.get(node.input[0]) if node.op_type == QUANTIZE else None
+        if before is None or not _is_activation(before, constants) or node.output[0] in outputs:
+            continue
+        if not _same_parameters(model, [before, node]):
+            continue
+        for reader in graph.node:
+            names = [before.input[0] if one == node.output[0] else one for one in reader.input]
+            reader.input[:] = names
+        nodes = [one for one in graph.node if one is not node]
+        _set_nodes(model, _without_unread(nodes, [before], outputs))
         return True
     return False
 
@@ -115,7 +174,7 @@ def _raise_quantize(model: onnx.ModelProto) -> bool:
     reads = Counter(name for node in graph.node for name in node.input)
     for place, node in enumerate(graph.node):
         before = by_output.get(node.input[0]) if node.op_type == QUANTIZE else None
-        if before is None or before.op_type not in MOVES or not _per_tensor(model, node):
+        if before is None or before.op_type not in MOVES or _parameters(model, node) is None:
             continue
         middle = node.input[0]
         if reads[middle] != 1 or middle in outputs or before.input[0] not in by_output:
@@ -170,11 +229,6 @@ def _readers(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]
 
 def _zero_point(model: onnx.ModelProto, node: onnx.NodeProto) -> np.ndarray | None:
     return _value(model, node.input[2]) if len(node.input) > 2 else None
-
-
-def _per_tensor(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
-    scale = _value(model, node.input[1])
-    return scale is not None and scale.size == 1
 
 
 def _value(model: onnx.ModelProto, name: str) -> np.ndarray | None:

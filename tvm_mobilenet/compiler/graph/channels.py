@@ -84,7 +84,7 @@ def look(layer: Other, views: dict[Var, View], tuples: dict[Var, list[View]]) ->
 
 def view_of(value: Expr, views: dict[Var, View]) -> View | None:
     """The channels of a tensor of images, its own where it is no view."""
-    if not isinstance(value, Var) or str(value.ty.dtype) != "float32":
+    if not isinstance(value, Var) or str(value.ty.dtype) not in ("float32", "uint8"):
         return None
     if value in views:
         return views[value]

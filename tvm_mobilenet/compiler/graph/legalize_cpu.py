@@ -423,7 +423,7 @@ class Legalizer(LayerRewriter):
         places = tuple((read.index(var), channel) for var, channel in layer.channels)
         func = moved_channels(tuple(x.layout for x in xs), out, places)
         name = f"move_channels_{out.width}x{out.height}x{out.channels}"
-        value = self.call(func, name, [x.value for x in xs], out.shape)
+        value = self.call(func, name, [x.value for x in xs], out.shape, out.dtype)
         self.blocked[layer.result] = BlockedTensor(value, out)
 
     def resize(self, layer: Resize) -> None:
@@ -548,7 +548,8 @@ class Legalizer(LayerRewriter):
         out = replace(x, vector=lanes)
         places = tuple((0, channel) for channel in range(x.channels))
         name = f"move_channels_{x.width}x{x.height}x{x.channels}"
-        value = self.call(moved_channels((x,), out, places), name, [tensor.value], out.shape)
+        func = moved_channels((x,), out, places)
+        value = self.call(func, name, [tensor.value], out.shape, out.dtype)
         return BlockedTensor(value, out)
 
     def integers_read(self, var: Var) -> Var:

@@ -11,8 +11,7 @@ from tvm.ir import Expr, Range
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
-from tvm_mobilenet.kernels.cpu.functions import number
-from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 BLOCK = "move"
@@ -28,7 +27,7 @@ def move_channels(
     """
     empty = no_channels(out)
     (result,) = empty.params
-    buffers = [tirx.decl_buffer(x.shape, DTYPE, f"data{index}") for index, x in enumerate(xs)]
+    buffers = [tirx.decl_buffer(x.shape, x.dtype, f"data{index}") for index, x in enumerate(xs)]
 
     def filled(block: s_tir.SBlock) -> s_tir.SBlock:
         if block.name_hint != BLOCK:
@@ -36,7 +35,7 @@ def move_channels(
         n, h, w = (axis.var for axis in block.iter_vars)
 
         def store(place: int) -> tirx.Stmt:
-            value: Expr = number(0)
+            value = out.zero
             if place < len(channels):
                 which, channel = channels[place]
                 value = tirx.BufferLoad(buffers[which], element(xs[which], n, h, w, channel))
@@ -62,17 +61,17 @@ def move_channels(
 @parsed_once
 def no_channels(out: Blocked) -> tirx.PrimFunc:
     """The halo of ``out``, and a block over its pixels that is yet to be filled."""
-    write_halo = halo_writer(out)
+    write_halo, zero = halo_writer(out), out.zero
 
     @T.prim_func(s_tir=True)
-    def main(result: T.Buffer(out.shape, DTYPE)) -> None:
+    def main(result: T.Buffer(out.shape, out.dtype)) -> None:
         T.func_attr({"tirx.noalias": True})
         write_halo(result)
         for n, h, w in T.grid(out.batch, out.height, out.width):
             with T.sblock("move"):
                 vn, vh, vw = T.axis.remap("SSS", [n, h, w])
                 T.sblock_attr({"schedule_rule": "move_channels"})
-                result[out.at(vn, 0, vh, vw, 0)] = T.float32(0)
+                result[out.at(vn, 0, vh, vw, 0)] = zero
 
     return main
 

@@ -338,10 +338,11 @@ def depthwise_convolution(
 
 
 def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:
-    """Emits the blocks that write zeros into the halo of ``out``: none where it has none."""
+    """Emits the blocks that write what stands for zero into the halo of ``out``, if it has one."""
     top, bottom, left, right = out.halo.top, out.halo.bottom, out.halo.left, out.halo.right
     batch, blocks, rows = out.batch, out.blocks, out.padded_height
     columns, v = out.padded_width, out.vector
+    zero = out.zero
 
     @T.inline
     def write(result):
@@ -349,21 +350,21 @@ def halo_writer(out: Blocked) -> Callable[[T.Buffer], None]:
             for n, o, h, w, c in T.grid(batch, blocks, top, columns, v):
                 with T.sblock("halo_top"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[out.at(vn, vo, vh, vw, vc)] = T.float32(0)
+                    result[out.at(vn, vo, vh, vw, vc)] = zero
         if bottom > 0:
             for n, o, h, w, c in T.grid(batch, blocks, bottom, columns, v):
                 with T.sblock("halo_bottom"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[out.at(vn, vo, vh + (rows - bottom), vw, vc)] = T.float32(0)
+                    result[out.at(vn, vo, vh + (rows - bottom), vw, vc)] = zero
         if left > 0:
             for n, o, h, w, c in T.grid(batch, blocks, out.height, left, v):
                 with T.sblock("halo_left"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[out.at(vn, vo, vh + top, vw, vc)] = T.float32(0)
+                    result[out.at(vn, vo, vh + top, vw, vc)] = zero
         if right > 0:
             for n, o, h, w, c in T.grid(batch, blocks, out.height, right, v):
                 with T.sblock("halo_right"):
                     vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                    result[out.at(vn, vo, vh + top, vw + (columns - right), vc)] = T.float32(0)
+                    result[out.at(vn, vo, vh + top, vw + (columns - right), vc)] = zero
 
     return write
