@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, network_flags
+from tvm_mobilenet import cli, network_flags, tvm_runtime
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 
@@ -60,6 +60,7 @@ def report(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     mca = find_mca(args.llvm_mca)
+    tvm_runtime.compiler()  # without PyTorch
     network = network_flags.spec_of(args)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if mca is None:

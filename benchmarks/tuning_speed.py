@@ -61,7 +61,9 @@ def main() -> int:
 
 
 def body(args: argparse.Namespace) -> int:
-    from tvm_mobilenet import provenance
+    from tvm_mobilenet import provenance, tvm_runtime
+
+    tvm_runtime.compiler()  # without PyTorch
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.tuning.request import Budget
     from tvm_mobilenet.tuning.setup import find_linker

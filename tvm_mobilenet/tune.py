@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_mobilenet import cli, extras, network_flags
+from tvm_mobilenet import cli, extras, network_flags, tvm_runtime
 from tvm_mobilenet.remote.tracker import tracker_address
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _add_measuring_flags(group: argparse._ArgumentGroup) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     extras.require("compile", "tune")
+    tvm_runtime.compiler()  # TVM without PyTorch, which it would import where others import it
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.tuning import tuner
 

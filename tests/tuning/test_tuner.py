@@ -17,7 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import tuning_kernels
+from onnx import helper
+from support import foreign_onnx, tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, tune
@@ -294,6 +295,17 @@ def alive(pid: int) -> bool:
 
 
 # ---------------------------------------------------------------- the command
+
+
+def test_tuning_does_not_import_torch(tmp_path: Path, python: Any) -> None:
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    path = foreign_onnx.save(foreign_onnx.model([relu]), tmp_path)
+    script = (
+        "import sys; from tvm_mobilenet import tune; "
+        f"tune.main(['--dry-run', '--onnx', {str(path)!r}]); print('torch' in sys.modules)"
+    )
+    done = python("-c", script)
+    assert (done.stdout.splitlines()[-1:], done.returncode) == (["False"], 0), done.stderr
 
 
 @pytest.fixture

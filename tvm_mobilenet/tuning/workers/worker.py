@@ -31,13 +31,18 @@ def main() -> None:
     assert isinstance(hello, Hello)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, hello.cores)
+    gc.disable()  # all that is imported stays, and each search for garbage goes through it
     if kind == "device":
         from tvm_mobilenet.tuning.workers import device_worker
 
-        device_worker.serve(connection, make_device_worker(hello))
+        on_device = make_device_worker(hello)
+        gc.enable()
+        device_worker.serve(connection, on_device)
         return
     worker = make_worker(kind, hello.settings)
     gc.freeze()  # the runner collects after every candidate: not all that was imported, each time
+    if kind == "builder":
+        gc.enable()
     connection.send(Ready(resident_bytes()))
     # the tuner has gone: nothing is left to do
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
