@@ -126,7 +126,7 @@ def test_a_file_that_onnx_runtime_does_not_load(tmp_path: Path, capfd: Capture) 
 def test_a_file_that_nothing_runs(
     tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_named: object) -> None:
         raise TypeError("unknown\nand more")
 
     monkeypatch.setattr(onnx_export, "_runtime_session", refuse)
