@@ -130,7 +130,7 @@ def test_a_file_that_nothing_runs(
         raise TypeError("unknown\nand more")
 
     monkeypatch.setattr(onnx_export, "_runtime_session", refuse)
-    monkeypatch.setattr(onnx.reference, "ReferenceEvaluator", refuse)
+    monkeypatch.setattr("onnx.reference.ReferenceEvaluator", refuse)
     path = foreign_onnx.save(foreign_onnx.model([node("Relu", ["x"], ["y"])]), tmp_path)
     line = fails(capfd, 2, compile, "--onnx", path, "-o", tmp_path / "out")
     assert "does not load it: unknown, and neither does ONNX's own evaluator: unknown\n" in line
