@@ -50,6 +50,8 @@ def lines(bundle: Bundle, signed_by: Path | None = None) -> Iterator[str]:
     if manifest.executor == "static":
         how += f"; C library {manifest.name}"
     yield f"{'executor':12} {how}"
+    if manifest.quantization is not None:
+        yield f"{'quantized':12} {manifest.quantization}"
     for tensor in (*manifest.inputs, *manifest.outputs):
         yield f"{tensor.name:12} {describe(tensor)}"
     yield from memory(bundle, manifest)

@@ -13,7 +13,7 @@ from PIL import Image
 from support.float_networks import mobile
 
 import tvm_mobilenet
-from tvm_mobilenet import api, bundle, compile
+from tvm_mobilenet import api, bundle, compile, inspect
 from tvm_mobilenet.models.normalisation import SYMMETRIC
 from tvm_mobilenet.models.resizing import ResizingFlags
 from tvm_mobilenet.network.source import from_onnx
@@ -81,6 +81,8 @@ def test_a_float_network_becomes_an_int8_bundle(
     assert manifest.precision == "int8" and manifest.quantization is not None
     assert (manifest.quantization.samples, manifest.quantization.held_out) == (9, 3)
     assert list(manifest.model) == ["onnx_sha256"]  # of the file that it was made from
+    assert inspect.main(["b"]) == 0
+    assert "quantized    by mse from 9 samples; as fp32 on 3: top-1 " in capsys.readouterr().out
     # what was compiled is what was written, and is right as ONNX Runtime has it
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -127,6 +127,18 @@ def test_the_differences_of_weights_are_those_measured() -> None:
     assert len(rows) == len(re.findall(r"^\| (?:keras|torchvision|timm) \| `", page, re.MULTILINE))
 
 
+def test_what_quantizing_loses_is_that_measured() -> None:
+    page, rows = read("docs/quantization.md"), result("quantization-digits")["results"]
+    for row in rows:
+        steps = ["yes" if row[name] else "no" for name in ("bias_correction", "equalization")]
+        shares = [f"{row[name]:.2%}".replace("%", " %") for name in ("top1", "agreement")]
+        words = [row["quantizer"], row["method"], *(steps if row["method"] else ["", ""]), *shares]
+        assert f"\n| {' | '.join(words)} | {row['error']:.2e} |\n" in page
+    quantizers = "|".join({row["quantizer"] for row in rows})
+    table = page.partition("| quantizer |")[2]
+    assert len(re.findall(rf"^\| (?:{quantizers}) \| ", table, re.MULTILINE)) == len(rows)
+
+
 def result(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 

@@ -28,6 +28,14 @@ class Quantization:
     equalized: int = 0
     float_layers: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        top1 = "" if self.top1 is None else f"top-1 {self.top1:.2%}, "
+        kept = f"; in fp32: {', '.join(self.float_layers)}" if self.float_layers else ""
+        return (
+            f"by {self.method} from {self.samples} samples; as fp32 on {self.held_out}: {top1}"
+            f"cosine {self.cosine:.5f}, relative error {self.error:.1e}{kept}"
+        )
+
     def fault(self) -> str | None:
         """What cannot be right about it, in a few words; None if nothing."""
         if self.top1 is not None and not 0 <= self.top1 <= 1:

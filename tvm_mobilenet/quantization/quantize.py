@@ -16,7 +16,7 @@ from tvm_mobilenet.quantization.groups import Group, groups_of
 from tvm_mobilenet.quantization.prepare import prepare
 from tvm_mobilenet.quantization.qdq import Plan, write
 from tvm_mobilenet.quantization.quality import Judge, least_loss, qualities
-from tvm_mobilenet.quantization.ranges import Histogram, Method, scales_of
+from tvm_mobilenet.quantization.ranges import Extent, Histogram, Method, scales_of
 from tvm_mobilenet.quantization.report import Report
 from tvm_mobilenet.quantization.samples import Samples
 
@@ -49,6 +49,7 @@ class Measured:
     """A plan, and how the values of the tensors that it has scales for are spread."""
 
     plan: Plan
+    extents: dict[str, Extent]
     histograms: dict[str, Histogram]
 
 
@@ -106,11 +107,8 @@ def _best_equalized(model: onnx.ModelProto, used: Samples, how: How) -> tuple[Me
     if not how.equalize:
         return measured, 0
     even = prepare(model)
-    shapes = shapes_of(even.to_model())
-    groups = groups_of(even, shapes)
-    names = _names(even, groups, shapes)
-    extents = collecting.extents(even.to_model(), names, used.batches())
-    changed = equalize(even, groups, extents)
+    groups = groups_of(even, shapes_of(even.to_model()))
+    changed = equalize(even, groups, measured.extents)
     if not changed:
         return measured, 0
     other = _measure(even, used, how.method)
@@ -129,7 +127,7 @@ def _measure(graph: Graph, used: Samples, method: Method) -> Measured:
     extents = collecting.extents(model, names, used.batches())
     histograms = collecting.histograms(model, extents, used.batches())
     plan = Plan(graph, tuple(groups), scales_of(histograms, method))
-    return Measured(plan, histograms)
+    return Measured(plan, extents, histograms)
 
 
 def _names(graph: Graph, groups: list[Group], shapes: dict[str, tuple[int, ...]]) -> list[str]:
