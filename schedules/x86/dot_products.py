@@ -100,16 +100,22 @@ def vpdpbusd(lanes: int) -> Dot:
 
 
 def pmaddwd(lanes: int) -> Dot:
-    words = f"int16x{2 * lanes}"
+    """Of the even bytes of a lane, then of its odd ones: both lie in place as 16-bit integers."""
+    words, unsigned = f"int16x{2 * lanes}", f"uint16x{2 * lanes}"
+    byte, mask = T.broadcast(T.int16(8), 2 * lanes), T.broadcast(T.int16(255), 2 * lanes)
 
     def dot(sums: Expr, activations: Expr, weights: Expr) -> Expr:
-        for pair in range(2):
-            places = [BYTES * lane + 2 * pair + i for lane in range(lanes) for i in range(2)]
+        data, weight = T.reinterpret(activations, dtype=words), T.reinterpret(weights, dtype=words)
+        upper = T.shift_right(
+            T.reinterpret(activations, dtype=unsigned), T.broadcast(T.uint16(8), 2 * lanes)
+        )
+        pairs = [
+            (data & mask, T.shift_right(T.shift_left(weight, byte), byte)),
+            (T.reinterpret(upper, dtype=words), T.shift_right(weight, byte)),
+        ]
+        for one, other in pairs:
             sums = sums + T.call_llvm_pure_intrin(
-                PMADDWD[lanes],
-                T.cast(shuffled(activations, places), words),
-                T.cast(shuffled(weights, places), words),
-                dtype=f"int32x{lanes}",
+                PMADDWD[lanes], one, other, dtype=f"int32x{lanes}"
             )
         return sums
 

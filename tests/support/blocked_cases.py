@@ -42,6 +42,7 @@ NUMPY: dict[str, Callable[..., NDArray[np.float64]]] = {
     "minimum": np.minimum,
     "multiply": np.multiply,
     "negative": np.negative,
+    "saturate_int_uint8": lambda x: np.clip(np.rint(x), 0, 255),
     "saturate_uint8": lambda x: np.clip(np.rint(x), 0, 255),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "sqrt": np.sqrt,

@@ -222,7 +222,9 @@ OVERLAPPING: list[Case] = [
 ]
 AS_BYTE = quantize(SELF, RESULT)
 SUM_AS_BYTE = quantize(relu(apply("add", SELF, dequantize(Input(1), IMAGE))), RESULT)
+OWN_SCALE = apply("saturate_int_uint8", apply("add", apply("multiply", SELF, 30.0), 100.0))
 QUANTIZED: list[Case] = [
+    QuantizedConvolution(POINTWISE[0], OWN_SCALE),
     QuantizedConvolution(POINTWISE[1], AS_BYTE),
     QuantizedConvolution(POINTWISE[3]),
     QuantizedConvolution(POINTWISE[6], quantize(silu(SELF), RESULT)),

@@ -69,7 +69,7 @@ def write_block(
         if not isinstance(store, tirx.BufferStore):
             raise UnknownExpressionError(f"expected a store, got {type(store).__name__}")
         indices = np.broadcast_arrays(*places, *(reader.value(index) for index in store.indices))
-        result[tuple(indices[len(places) :])] = reader.value(unrounded(store.value))
+        result[tuple(indices[len(places) :])] = reader.stored(store.value)
 
 
 def each_element(expression: Any, array: Array) -> Array:
@@ -121,6 +121,22 @@ class _Reader:
             return BINARY[type(node)](self.value(node.a), self.value(node.b))
         raise UnknownExpressionError(f"expected arithmetic, got {type(node).__name__}")
 
+    def stored(self, node: Any) -> Any:
+        """What is stored, unrounded where that is a byte."""
+        if isinstance(node, tirx.Cast) and str(node.ty.dtype) == "uint8":
+            limited = node.value
+            while isinstance(limited, tirx.Max | tirx.Min):
+                limited = limited.a
+            if is_rounding(limited):
+                return self.unrounded(node.value)
+        return self.value(node)
+
+    def unrounded(self, node: Any) -> Any:
+        """The value that is rounded, within the limits that are put to the integer."""
+        if is_rounding(node):
+            return self.value(node.args[1])
+        return BINARY[type(node)](self.unrounded(node.a), self.value(node.b))
+
     def call(self, node: ir.Call) -> Any:
         name = str(getattr(node.op, "name", ""))
         given = list(node.args)
@@ -157,15 +173,11 @@ class _Elements(_Reader):
         return self.array
 
 
-def unrounded(node: Any) -> Any:
-    """What a byte is the integer next to; any other expression as it is."""
-    if not isinstance(node, tirx.Cast) or str(node.ty.dtype) != "uint8":
-        return node
-    call = node.value
-    if not isinstance(call, ir.Call) or str(getattr(call.op, "name", "")) != LLVM:
-        return node
-    intrinsic, *given = call.args
-    return given[0] if llvm_name(intrinsic.value) == LRINT else node
+def is_rounding(node: Any) -> bool:
+    """Whether it makes the next integer of its argument."""
+    if not isinstance(node, ir.Call) or str(getattr(node.op, "name", "")) != LLVM:
+        return False
+    return llvm_name(node.args[0].value) == LRINT
 
 
 def rounded(number: float, dtype: str) -> float:
