@@ -2,14 +2,15 @@
 
 Where the CPU has VNNI a step is one ``vpdpbusd``: uint8 times int8, summed into an int32. Elsewhere
 it is two ``pmaddwd`` of the bytes as 16-bit integers, which is exact as well (``pmaddubsw``, with
-half the instructions, saturates).
+half the instructions, saturates); without AVX2, plain products. An intrinsic's name says nothing of
+that, so that a trace with it is a schedule for every target.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -28,41 +29,64 @@ PMADDWD = {
 }
 
 
+Instruction: TypeAlias = Literal["vpdpbusd", "pmaddwd", "multiply"]
+
+NAME = re.compile(r"tvm_mobilenet\.dot_(channels|pixels|dwords)_(\d+)")
+# by the intrinsics that TVM knows now: the instruction that they are made of, its lanes
+_registered: dict[str, tuple[Instruction, int]] = {}
+
+
 def channels(lanes: int) -> str:
     """The intrinsic for four channels of a pixel, which all lanes share."""
-    return register("channels", lanes, has_vnni())
+    return register("channels", lanes, Target.current(allow_none=True))
 
 
 def pixels(lanes: int) -> str:
     """The intrinsic for four pixels, whose channels are the lanes."""
-    return register("pixels", lanes, has_vnni())
+    return register("pixels", lanes, Target.current(allow_none=True))
 
 
 def dwords(lanes: int) -> str:
     """The intrinsic for four bytes that lie in an int32, which all lanes share."""
-    return register("dwords", lanes, has_vnni())
+    return register("dwords", lanes, Target.current(allow_none=True))
 
 
-def has_vnni() -> bool:
-    """Whether the target that is being scheduled for multiplies bytes in one instruction."""
-    target = Target.current(allow_none=True)
-    return target is not None and bool(
-        target_has_features("avx512vnni", target) or target_has_features("avxvnni", target)
-    )
+def register_named(text: str, target: Target | None) -> None:
+    """Make those intrinsics known, for ``target``, whose names are in ``text``, a trace."""
+    for operand, lanes in set(NAME.findall(text)):
+        register(operand, int(lanes), target)
 
 
-@cache
-def register(operand: str, lanes: int, vnni: bool) -> str:  # noqa: FBT001
-    """Make an intrinsic known to ``Schedule.tensorize``; its name.
+def register(operand: str, lanes: int, target: Target | None) -> str:
+    """Make an intrinsic known to ``Schedule.tensorize``, for ``target``; its name.
 
     Not done on import: TVMScript looks through the call stack, which takes long while modules are
     being imported.
     """
-    name = f"tvm_mobilenet.dot_{operand}_{lanes}" + ("_vnni" if vnni else "")
-    make = {"channels": of_channels, "pixels": of_pixels, "dwords": of_dwords}[operand]
-    dot = vpdpbusd(lanes) if vnni else pmaddwd(lanes)
-    TensorIntrin.register(name, *make(lanes, dot), override=True)
+    name = f"tvm_mobilenet.dot_{operand}_{lanes}"
+    instruction, widest = instruction_of(target)
+    if _registered.get(name) != (instruction, widest):
+        make = {"channels": of_channels, "pixels": of_pixels, "dwords": of_dwords}[operand]
+        dot = {"vpdpbusd": vpdpbusd, "pmaddwd": pmaddwd, "multiply": multiply}[instruction]
+        step = dot(lanes) if lanes <= widest else in_parts(dot(widest), lanes, widest)
+        TensorIntrin.register(name, *make(lanes, step), override=True)
+        _registered[name] = instruction, widest
     return name
+
+
+def instruction_of(target: Target | None) -> tuple[Instruction, int]:
+    """What sums products of bytes on a target, and for how many lanes at once."""
+
+    def has(feature: str) -> bool:
+        return target is not None and bool(target_has_features(feature, target))
+
+    if has("avx512vnni"):
+        return "vpdpbusd", 16
+    if has("avxvnni"):
+        return "vpdpbusd", 8
+    if has("avx512bw"):
+        return "pmaddwd", 16
+    return ("pmaddwd", 8) if has("avx2") else ("multiply", 16)
 
 
 def vpdpbusd(lanes: int) -> Dot:
@@ -76,20 +100,60 @@ def vpdpbusd(lanes: int) -> Dot:
 
 
 def pmaddwd(lanes: int) -> Dot:
-    words = f"int16x{2 * lanes}"
+    """Of the even bytes of a lane, then of its odd ones: both lie in place as 16-bit integers."""
+    words, unsigned = f"int16x{2 * lanes}", f"uint16x{2 * lanes}"
+    byte, mask = T.broadcast(T.int16(8), 2 * lanes), T.broadcast(T.int16(255), 2 * lanes)
 
     def dot(sums: Expr, activations: Expr, weights: Expr) -> Expr:
-        for pair in range(2):
-            places = [BYTES * lane + 2 * pair + i for lane in range(lanes) for i in range(2)]
+        data, weight = T.reinterpret(activations, dtype=words), T.reinterpret(weights, dtype=words)
+        upper = T.shift_right(
+            T.reinterpret(activations, dtype=unsigned), T.broadcast(T.uint16(8), 2 * lanes)
+        )
+        pairs = [
+            (data & mask, T.shift_right(T.shift_left(weight, byte), byte)),
+            (T.reinterpret(upper, dtype=words), T.shift_right(weight, byte)),
+        ]
+        for one, other in pairs:
             sums = sums + T.call_llvm_pure_intrin(
-                PMADDWD[lanes],
-                T.cast(shuffled(activations, places), words),
-                T.cast(shuffled(weights, places), words),
-                dtype=f"int32x{lanes}",
+                PMADDWD[lanes], one, other, dtype=f"int32x{lanes}"
             )
         return sums
 
     return dot
+
+
+def multiply(lanes: int) -> Dot:
+    integers = f"int32x{lanes}"
+
+    def dot(sums: Expr, activations: Expr, weights: Expr) -> Expr:
+        for byte in range(BYTES):
+            places = [BYTES * lane + byte for lane in range(lanes)]
+            sums = sums + T.cast(shuffled(activations, places), integers) * T.cast(
+                shuffled(weights, places), integers
+            )
+        return sums
+
+    return dot
+
+
+def in_parts(dot: Dot, lanes: int, widest: int) -> Dot:
+    """The step of more lanes than an instruction has."""
+
+    def whole(sums: Expr, activations: Expr, weights: Expr) -> Expr:
+        parts = []
+        for first in range(0, lanes, widest):
+            own = range(first, first + widest)
+            in_bytes = range(BYTES * first, BYTES * (first + widest))
+            parts.append(
+                dot(
+                    shuffled(sums, own),
+                    shuffled(activations, in_bytes),
+                    shuffled(weights, in_bytes),
+                )
+            )
+        return tirx.Shuffle(parts, [tirx.IntImm("int32", lane) for lane in range(lanes)])
+
+    return whole
 
 
 def shuffled(vector: Expr, places: Sequence[int]) -> Expr:

@@ -30,6 +30,7 @@ from schedules.x86.pointwise_conv2d import (
 
 BYTES = 4
 MAX_REDUCTION_UNROLL = 8
+LARGE_TILE = 16  # vectors of sums
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
@@ -69,7 +70,9 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.compute_at(conv, w0, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw, ck, ci = own_loops(sch, conv)
     unrolls = powers_of_two_dividing(steps, MAX_REDUCTION_UNROLL)
-    default = unrolls.index(min(2, unrolls[-1]))
+    # of a large tile one step: LLVM would load the next one's pixels before there are registers
+    unrolled = 1 if tile_h * tile_w * vectors > LARGE_TILE else 2
+    default = unrolls.index(min(unrolled, unrolls[-1]))
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(ck, [None, factor])
     if weights_outweigh_image:

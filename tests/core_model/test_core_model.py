@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 import tvm
-from support import network_kernels
+from support import network_kernels, odd_kernels
+from support.kernel_cases import Convolution
+from support.quantized_cases import QuantizedConvolution
 
 from schedules import RULES
 from tvm_mobilenet.core_model import aarch64, x86_64
@@ -184,6 +186,31 @@ def test_reads_x86_operands() -> None:
     assert x86_64.decode("vxorps %xmm0, %xmm0, %xmm0").reads == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "unit", "reads", "read", "stored"),
+    [
+        ("vpdpbusd (%rdi), %zmm1, %zmm0", "fma", {"rdi", "v1", "v0"}, 64, 0),
+        ("vpmaddwd %ymm2, %ymm1, %ymm0", "vector", {"v1", "v2"}, 0, 0),
+        ("vpermb %zmm2, %zmm1, %zmm0", "vector", {"v1", "v2"}, 0, 0),
+        ("vpermd (%rdi), %ymm1, %ymm0", "vector", {"rdi", "v1"}, 32, 0),
+        ("vpbroadcastd (%rdi,%rcx), %zmm0", "none", {"rdi", "rcx"}, 4, 0),
+        ("vpmovzxbd (%rdi), %zmm0", "vector", {"rdi"}, 16, 0),
+        ("vpmovzxbw (%rdi), %ymm0", "vector", {"rdi"}, 16, 0),
+        ("vpmovusdb %zmm3, (%rdi)", "vector", {"v3", "rdi"}, 0, 16),
+        ("vpmovdb %zmm3, %xmm0", "vector", {"v3"}, 0, 0),
+        ("vcvtps2dq %zmm3, %zmm0", "vector", {"v3"}, 0, 0),
+        ("vcvtdq2ps %zmm3, %zmm0", "vector", {"v3"}, 0, 0),
+    ],
+)
+def test_reads_instructions_over_bytes(
+    text: str, unit: str, reads: set[str], read: int, stored: int
+) -> None:
+    operation = x86_64.decode(text)
+    size = 0 if operation.memory is None else operation.memory.size
+    assert (operation.unit, set(operation.reads)) == (unit, reads)
+    assert (operation.loads * size, operation.stores * size) == (read, stored)
+
+
 def test_reads_aarch64_operands() -> None:
     fma = aarch64.decode("fmla v0.4s, v1.4s, v2.s[3]")
     assert (fma.unit, set(fma.reads), fma.writes) == ("fma", {"v0", "v1", "v2"}, ("v0",))
@@ -280,6 +307,24 @@ def test_counts_every_multiply_add_of_a_network(name: str) -> None:
         vectors = -(-kernel.layer.out_channels // spec.vector_width)
         wanted = kernel.layer.out_size**2 * vectors * taps
         assert count.units["fma"] == pytest.approx(wanted, rel=0.01), kernel.layer.name
+
+
+@pytest.mark.parametrize("name", ["x86-znver5", "x86-64-v3"])
+def test_counts_every_dot_product_of_a_kernel_over_bytes(name: str) -> None:
+    spec = target.resolve(name)
+    v = spec.vector_width
+    real = Convolution("conv2d", (64, 32), (6, 5), (v, v), panel=2)
+    kernel = QuantizedConvolution(real, odd_kernels.AS_BYTE).func()
+    mod = default_schedule(kernel, spec.tvm_target()).mod
+    found = estimate(mod, spec.tvm_target(), spec.core or ZEN5)
+    steps = 30 * (32 // v) * (64 // 4)
+    epilogue = 30 * (32 // v)  # each with an FMA for the scale, and one for the quantization
+    if name == "x86-znver5":
+        assert found.count.units["fma"] == pytest.approx(steps + 2 * epilogue, rel=0.01)
+    else:  # two pmaddwd, and what adds them
+        assert found.count.units["vector"] > 4 * steps
+    weights = 64 * 32 / 64  # lines
+    assert incoming(nest_of(mod), 1 << 20, 64)["weight"] == weights
 
 
 def test_a_cache_that_holds_the_weights_reads_them_once() -> None:

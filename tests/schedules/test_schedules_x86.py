@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -22,8 +23,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import network_kernels, odd_kernels
 from support.blocked_cases import BlockedPooling, Channels, Elementwise
-from support.kernel_cases import Case, Convolution, Packing
+from support.kernel_cases import Case, Convolution, Dense, Packing
 from support.network_kernels import Workload
+from support.quantized_cases import QuantizedConvolution, QuantizedDense
 from tvm import tirx
 
 from schedules import RULES
@@ -47,6 +49,7 @@ from tvm_mobilenet.scheduling.space import (
 from tvm_mobilenet.scheduling.traces import Option
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
+VNNI = ("x86-znver4", "x86-icelake")
 WIDTHS = {"avx512": AVX512, "avx2": AVX2}
 TARGETS = [pytest.param(name, marks=pytest.mark.isa(isa), id=isa) for isa, name in WIDTHS.items()]
 KERNELS = network_kernels.distinct()
@@ -201,6 +204,28 @@ PRODUCT = Convolution("strassen", (512, 512), (14, 14), halo=odd_kernels.RING, p
 WINOGRAD_PRODUCT = Convolution(
     "winograd", (64, 64), (28, 28), kernel=(3, 3), padding=(1, 1, 1, 1), halo=odd_kernels.RING
 )
+
+
+def over_bytes(kind: str, lanes: int = 16) -> Case:
+    """A kernel of 1.0-224, of integers, its result quantized."""
+    if kind == "dense":
+        dense = Dense((1024, 1000), 1024 // lanes, 8, lanes)
+        return QuantizedDense(dense)
+    channels, size, more = {
+        "conv2d": ((512, 512), (14, 14), {"panel": 2, "halo": odd_kernels.RING}),
+        "depthwise": ((512, 512), (14, 14), {"kernel": (3, 3), "padding": odd_kernels.SAME}),
+        "stem": (
+            (3, 32),
+            (224, 224),
+            {"kernel": (3, 3), "stride": (2, 2), "padding": odd_kernels.SAME},
+        ),
+    }[kind.partition("-")[0]]
+    if kind == "depthwise-s2":
+        size, more = (28, 28), {**more, "stride": (2, 2)}
+    real = Convolution(kind.partition("-")[0], channels, size, (lanes, lanes), **more)
+    return QuantizedConvolution(real, odd_kernels.AS_BYTE)
+
+
 GOLDEN: dict[str, Case] = {
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (16, 16), (3, 3), (1, 1), (1, 1, 1, 1)),
     "depthwise_operands": DOUBLE_ROW,
@@ -208,6 +233,10 @@ GOLDEN: dict[str, Case] = {
     "elementwise": Elementwise(Blocked(1, 64, 14, 14, 16), silu(SELF), halo=odd_kernels.RING),
     "move_channels": Channels((Blocked(1, 2, 14, 14, 16),), ((0, 1), (0, 0)), 16),
     "layout": Packing(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
+    "quantized_conv2d": over_bytes("conv2d"),
+    "quantized_dense": over_bytes("dense"),
+    "quantized_depthwise_conv2d": over_bytes("depthwise"),
+    "quantized_stem_conv2d": over_bytes("stem"),
     "strassen_conv2d": PRODUCT,
     "winograd_conv2d": WINOGRAD_PRODUCT,
     "winograd_operands": dataclasses.replace(WINOGRAD_PRODUCT, kind="windows"),
@@ -228,7 +257,7 @@ def test_a_golden_file_for_every_rule() -> None:
 
 @pytest.mark.parametrize("rule", sorted([*GOLDEN, *GOLDEN_OF_NETWORK]))
 def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
-    spec = spec_of(AVX512)
+    spec = spec_of(VNNI[0] if rule.startswith("quantized") else AVX512)
     if rule in GOLDEN:
         func = GOLDEN[rule].func()
     else:
@@ -248,6 +277,7 @@ def kernel_of_largest(name: str, spec: TargetSpec) -> tirx.PrimFunc:
 # Assembly: cross-compiled, so no target has to be at hand
 
 
+SHUFFLE = re.compile(r"^(?:vperm|vpshufb)")  # what transposes bytes
 HOT = [
     "stem-112x112x3_32-s2-halo",
     "depthwise-112x112x32",
@@ -286,3 +316,28 @@ def test_hot_loop(kernel: str, name: str, register: str) -> None:
         assert loop.stack_accesses == []
     assert loop.calls == []
     assert loop.branches == []
+
+
+@pytest.mark.parametrize("name", [*VNNI, AVX512, AVX2])
+@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "depthwise-s2", "stem", "dense"])
+def test_hot_loop_over_bytes(kind: str, name: str) -> None:
+    spec = spec_of(name)
+    lanes = spec.vector_width
+    library = lower(by_default(over_bytes(kind, lanes).func(), spec), spec.tvm_target())
+    loop = loops.hot_loop(library.inspect_source("asm"), "x86_64")
+    found = loop.dot_products_into("zmm" if lanes == 16 else "ymm")
+    (instruction,) = found
+    assert instruction == ("vpdpbusd" if name in VNNI else "vpmaddwd")
+    assert found[instruction] == loop.dot_products >= 8, "all of them as wide as vectors are"
+    assert loop.calls == loop.branches == []
+    if kind.startswith("depthwise"):
+        # what transposes four pixels serves several dot products
+        shuffles = [line.split()[0] for line in loop.instructions if SHUFFLE.match(line)]
+        assert set(shuffles) == ({"vpermb"} if name in VNNI else {"vpermd", "vpshufb"})
+        if name in VNNI:
+            assert len(shuffles) < loop.dot_products
+    if name in VNNI and kind != "stem":  # whose nine taps share the pixels that they read
+        assert loop.stack_accesses == []
+        if kind in ("conv2d", "dense"):
+            # a broadcast serves two or more of them
+            assert loop.dot_products >= 0.45 * len(loop.instructions)

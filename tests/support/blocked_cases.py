@@ -42,6 +42,8 @@ NUMPY: dict[str, Callable[..., NDArray[np.float64]]] = {
     "minimum": np.minimum,
     "multiply": np.multiply,
     "negative": np.negative,
+    "saturate_int_uint8": lambda x: np.clip(np.rint(x), 0, 255),
+    "saturate_uint8": lambda x: np.clip(np.rint(x), 0, 255),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "sqrt": np.sqrt,
     "subtract": np.subtract,
@@ -49,7 +51,7 @@ NUMPY: dict[str, Callable[..., NDArray[np.float64]]] = {
 }
 
 
-def evaluate(expression: Expression, values: Sequence[Array]) -> NDArray[np.float64]:
+def evaluate(expression: Expression, values: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
     """The expression by NumPy, in float64."""
     if isinstance(expression, Apply):
         return NUMPY[expression.operator](*(evaluate(arg, values) for arg in expression.args))

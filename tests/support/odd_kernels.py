@@ -28,6 +28,14 @@ from support.kernel_cases import (
     Separable,
     Unpacking,
 )
+from support.quantized_cases import (
+    IMAGE,
+    RESULT,
+    ElementwiseIntegers,
+    IntegerPooling,
+    QuantizedConvolution,
+    QuantizedDense,
+)
 
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.expressions import (
@@ -35,8 +43,10 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     Input,
     apply,
     clip,
+    dequantize,
     gelu,
     leaky_relu,
+    quantize,
     relu,
     silu,
 )
@@ -210,6 +220,34 @@ OVERLAPPING: list[Case] = [
     Convolution("depthwise", (8, 8), (9, 11), (8, 8), (5, 5), (2, 1), (2, 2, 2, 2), tile=(1, 7)),
     Convolution("stem", (3, 16), (13, 23), (4, 16), (3, 3), (2, 2), SAME, RELU6, tile=(None, 8)),
 ]
+AS_BYTE = quantize(SELF, RESULT)
+SUM_AS_BYTE = quantize(relu(apply("add", SELF, dequantize(Input(1), IMAGE))), RESULT)
+OWN_SCALE = apply("saturate_int_uint8", apply("add", apply("multiply", SELF, 30.0), 100.0))
+QUANTIZED: list[Case] = [
+    QuantizedConvolution(POINTWISE[0], OWN_SCALE),
+    QuantizedConvolution(POINTWISE[1], AS_BYTE),
+    QuantizedConvolution(POINTWISE[3]),
+    QuantizedConvolution(POINTWISE[6], quantize(silu(SELF), RESULT)),
+    QuantizedConvolution(POINTWISE[9], AS_BYTE),
+    QuantizedConvolution(POINTWISE[10], SUM_AS_BYTE, beside=True),
+    QuantizedConvolution(DENSE_KXK[0], AS_BYTE),
+    QuantizedConvolution(DENSE_KXK[3]),
+    QuantizedConvolution(DENSE_KXK[6]),
+    QuantizedConvolution(GROUPED[0], AS_BYTE),
+    QuantizedConvolution(DILATED[0]),
+    *(QuantizedConvolution(one, AS_BYTE) for one in (*DEPTHWISE[:4], DEPTHWISE[5])),
+    QuantizedConvolution(DEPTHWISE[4], quantize(HARD_SWISH, RESULT)),
+    QuantizedConvolution(DEPTHWISE[6]),
+    *(QuantizedConvolution(one, AS_BYTE) for one in STEM[:4]),
+    QuantizedConvolution(STEM[5]),
+    QuantizedDense(Dense((32, 20), 2)),
+    QuantizedDense(Dense((16, 33), 8, 4, 8, RELU, batch=2), AS_BYTE),
+    QuantizedDense(Dense((4, 7), 3, 3, 8, RELU6)),
+    ElementwiseIntegers(LAYOUTS[0], quantize(silu(dequantize(SELF, IMAGE)), RESULT), RING),
+    ElementwiseIntegers(LAYOUTS[2], dequantize(SELF, IMAGE), UNEVEN),
+    IntegerPooling(Blocked(2, 40, 4, 5, 16, RING)),
+    IntegerPooling(Blocked(1, 7, 3, 3, 8)),
+]
 CASES: list[Case] = [
     *map(Packing, LAYOUTS),
     *map(Unpacking, LAYOUTS),
@@ -225,6 +263,7 @@ CASES: list[Case] = [
     *CHANNELS,
     *GROUPED,
     *DILATED,
+    *QUANTIZED,
 ]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import tvm
+from numpy.typing import NDArray
 from support import network_kernels, odd_kernels
 from support.arrays import Array
 from support.kernel_cases import Case, Packing, Unpacking
@@ -57,7 +59,11 @@ def test_every_layer_of_a_network(
 )
 def test_odd_kernels(one: Case, rng: np.random.Generator) -> None:
     came, wanted = both(one.func().with_attr("global_symbol", "main"), rng)
-    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+    if came.dtype == np.uint8:
+        assert case.wrong([came], [wanted], 0.0) == ("", 0.0)
+        assert np.count_nonzero((came > 0) & (came < 255)) > came.size / 4, "not at the ends alone"
+    else:
+        np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_reference_for_every_rule() -> None:
@@ -80,6 +86,37 @@ def test_the_largest_kernels_take_less_than_a_second(rng: np.random.Generator) -
         _, source = case.make(kernel.func, arguments, 0, lambda _: pytest.fail("not needed"))
         assert source == case.INDEPENDENT
         assert time.process_time() - start < 5, "on a busy machine, all threads counted"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda right: np.rint(right), ""),
+        (lambda right: np.floor(right), "apart"),
+        (lambda right: np.where(right > 200, 0, np.rint(right)), "apart"),
+    ],
+    ids=["nearest", "truncated", "wrapped"],
+)
+def test_bytes_are_the_integers_next_to_what_they_stand_for(
+    change: Callable[[NDArray[Any]], NDArray[Any]], reason: str, rng: np.random.Generator
+) -> None:
+    right = rng.uniform(0, 255, 1000)
+    right[:10] = 7.5  # either is right
+    wrong, _ = case.wrong([change(right).astype(np.uint8)], [right], 0.0)
+    assert (reason in wrong) if reason else not wrong
+
+
+def test_of_bytes_from_two_kernels_few_differ_by_one() -> None:
+    right = np.arange(200, dtype=np.uint8)
+
+    def wrong(places: list[int], by: int) -> str:
+        output = right.copy()
+        output[places] += np.uint8(by)
+        return case.wrong([output], [right], 0.0)[0]
+
+    assert wrong([], 0) == wrong([3, 9], 1) == ""
+    assert wrong([3, 9, 30], 1) == "3 of 200 integers are 1 from the right one, at most 2"
+    assert wrong([3], 2) == "an integer 2.00 apart, at most 1.00"
 
 
 def test_an_unknown_kind_of_kernel_is_checked_against_its_unscheduled_form() -> None:

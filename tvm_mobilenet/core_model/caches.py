@@ -25,6 +25,7 @@ from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.core_model.operation import Unmodelled
 
 FLAT_PASSES = CPU_PASSES[: CPU_PASSES.index(insert_prefetches)]
+VECTOR_BYTES = 64  # that lie in a line, where a vector is read at once
 ROOM = (0.75, 1.25)  # of a cache: what surely stays, what surely does not
 
 Grid = dict[Any, NDArray[np.int64]]
@@ -62,10 +63,13 @@ def _read(statement: Any, small: set[str], variable: Any = None, extent: int = 1
     inner: list[Nest] = []
 
     def access(buffer: Any, indices: Sequence[Any]) -> None:
-        if buffer.name not in small:
-            size = DataType(buffer.dtype).itemsize
-            found = Access(str(buffer.name), size, indices[0], _variables(indices[0]))
-            accesses.append(found)
+        if buffer.name in small:
+            return
+        size = DataType(buffer.dtype).itemsize
+        accesses.extend(
+            Access(str(buffer.name), size, index, _variables(index))
+            for index in _lanes(indices[0], size)
+        )
 
     def walk(node: Any) -> None:
         if isinstance(node, tirx.For):
@@ -87,6 +91,15 @@ def _read(statement: Any, small: set[str], variable: Any = None, extent: int = 1
 
     walk(statement)
     return Nest(variable, extent, tuple(accesses), tuple(inner))
+
+
+def _lanes(index: Any, item_bytes: int) -> list[Any]:
+    """The index, or those of a whole vector's parts, of which each lies in a line."""
+    if not isinstance(index, tirx.Ramp):
+        return [index]
+    stride = int(index.stride)
+    step = max(1, VECTOR_BYTES // (stride * item_bytes))
+    return [index.base + stride * lane for lane in range(0, int(index.lanes), step)]
 
 
 def _variables(index: Any) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ A loop is what lies between a label and a later branch back to it. An innermost 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -57,6 +58,8 @@ SYNTAXES: dict[Isa, Syntax] = {
 BY_ELEMENT = re.compile(r"^fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.s\[\d\]$")
 VECTOR_ADD = re.compile(r"^fadd\s+v\d+\.4s")
 SCALAR_LOAD = re.compile(r"^(?:ldr\s+s\d+|ldp\s+s\d+|ld1r|ld1\s+\{ v\d+\.s \})")
+# Of x86-64 alone: dot products of bytes, and of 16-bit integers, into 32-bit integers.
+DOT_PRODUCT = re.compile(r"^(vpdpbusd|vpmaddwd)\b.*%([xyz]mm)\d+$")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ class Loop:
         found = map(self.syntax.fma.match, self.instructions)
         return sum(one is not None and one[1] == register for one in found)
 
+    def dot_products_into(self, register: str) -> dict[str, int]:
+        """Those into registers of a kind, by the name of the instruction."""
+        found = map(DOT_PRODUCT.match, self.instructions)
+        return Counter(one[1] for one in found if one is not None and one[2] == register)
+
+    @property
+    def dot_products(self) -> int:
+        """Of bytes or 16-bit integers, whatever the width."""
+        return len(self.matching(DOT_PRODUCT))
+
     @property
     def by_element_fmas(self) -> int:
         return len(self.matching(BY_ELEMENT))
@@ -137,8 +150,8 @@ def innermost_loops(assembly: str, isa: Isa) -> list[Loop]:
 
 
 def hot_loop(assembly: str, isa: Isa) -> Loop:
-    """The innermost loop with the most vector FMAs."""
-    return max(innermost_loops(assembly, isa), key=lambda loop: loop.fmas)
+    """The innermost loop with the most vector FMAs, of a kernel over bytes with dot products."""
+    return max(innermost_loops(assembly, isa), key=lambda loop: (loop.dot_products, loop.fmas))
 
 
 def _loops(code: Listing, branch: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:

@@ -46,6 +46,13 @@ VECTOR_BYTES = {"x": 16, "y": 32, "z": 64}
 MASK = re.compile(r"^k[0-7]$")
 MEMORY = re.compile(r"^([^()]*)\(([^()]*)\)$")
 FMA = re.compile(r"^vfn?m(?:add|sub)\d+[ps][sd]$")
+# dot products into 32-bit lanes: in the multipliers, as FMAs are, and about as long
+DOT_PRODUCT = re.compile(r"^vpdp(?:busds?|wssds?)$")
+# what reads less than its register holds from memory, and what stores less
+BROADCAST_ELEMENT = re.compile(r"^vp?broadcast(ss|sd|[bwdq])$")
+WIDENING = re.compile(r"^vpmov[sz]x([bwd])([wdq])$")
+NARROWING = re.compile(r"^vpmov(?:u?s)?([qdw])([bwd])$")
+ELEMENT_BYTES = {"b": 1, "w": 2, "d": 4, "q": 8, "ss": 4, "sd": 8}
 BITS = {"b": 8, "w": 16, "l": 32, "q": 64}
 CONDITION_NAMES = {
     "e": "e", "z": "e", "ne": "ne", "nz": "ne", "l": "l", "nge": "l", "le": "le", "g": "g",
@@ -121,15 +128,18 @@ def _vector(text: str, mnemonic: str, arguments: list[str]) -> Operation:
     width = _width(arguments)
     bare = destination.partition("{")[0].strip()
     if MEMORY.match(bare):
-        memory = _memory(bare, width)
+        memory = _memory(bare, _stored_bytes(mnemonic, width))
         reads = [one for one in map(_register, sources) if one]
         return Operation(
-            text, "none", (*reads, *_address_registers(memory)), memory=memory, stores=1
+            text,
+            "vector" if NARROWING.match(mnemonic) else "none",
+            (*reads, *_address_registers(memory)),
+            memory=memory,
+            stores=1,
         )
     plain = [BROADCAST.sub("", one).strip() for one in sources]
-    size = (
-        4 if any(BROADCAST.search(one) for one in sources) or "broadcastss" in mnemonic else width
-    )
+    in_all_lanes = any(BROADCAST.search(one) for one in sources)
+    size = 4 if in_all_lanes else _loaded_bytes(mnemonic, width)
     memory = next((m for one in plain if (m := _memory(one.partition(" {")[0], size))), None)
     reads = [one for one in map(_register, plain) if one]
     written = _register(destination)
@@ -137,7 +147,7 @@ def _vector(text: str, mnemonic: str, arguments: list[str]) -> Operation:
     same = len(reads) == 2 and reads[0] == reads[1] and memory is None
     if "xor" in mnemonic and same:
         return Operation(text, "none", (), (written,))  # zero, known without waiting
-    fma = bool(FMA.match(mnemonic))
+    fma = bool(FMA.match(mnemonic) or DOT_PRODUCT.match(mnemonic))
     if fma or (mask and "{z}" not in destination):
         reads.append(written)
     if mask:
@@ -157,6 +167,20 @@ def _vector(text: str, mnemonic: str, arguments: list[str]) -> Operation:
         effect=_forget(written) if written in _WHOLE else None,
         nonlinear=written in _WHOLE,
     )
+
+
+def _loaded_bytes(mnemonic: str, width: int) -> int:
+    """Of an instruction's operand in memory; ``width`` are its register's."""
+    if (one := BROADCAST_ELEMENT.match(mnemonic)) is not None:
+        return ELEMENT_BYTES[one[1]]
+    if (one := WIDENING.match(mnemonic)) is not None:
+        return width * ELEMENT_BYTES[one[1]] // ELEMENT_BYTES[one[2]]
+    return width
+
+
+def _stored_bytes(mnemonic: str, width: int) -> int:
+    one = NARROWING.match(mnemonic)
+    return width if one is None else width * ELEMENT_BYTES[one[2]] // ELEMENT_BYTES[one[1]]
 
 
 def _width(arguments: list[str]) -> int:

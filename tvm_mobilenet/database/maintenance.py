@@ -57,7 +57,7 @@ def verify(directory: Path) -> Verified:
     problems = [str(problem) for problem in log.problems]
     for record in log.records:
         try:
-            replay(log.module(record.workload), record.trace_json)
+            replay(log.module(record.workload), record.trace_json, None)
         except (Rejected, BadInput) as error:
             task = record.info.task or f"workload {record.workload}"
             problems.append(f"{task}: trace {record.trace_key} does not apply: {error}")

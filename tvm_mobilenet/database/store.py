@@ -259,12 +259,12 @@ class Records:
         workload = self.find(mod)
         ranked = [] if workload is None else self.ranked(workload)
         check_balance = None
+        tvm_target = None if self.target is None else Target(dict(self.target.target))
         if ranked and self.target is not None and not self._same_cores(self.target):
-            tvm_target = Target(dict(self.target.target))
             check_balance = KernelSpace(func, tvm_target).check_balance
         for record in ranked:
             with contextlib.suppress(Rejected):
-                schedule = replay(mod, record.trace_json)
+                schedule = replay(mod, record.trace_json, tvm_target)
                 if check_balance is not None:
                     check_balance(schedule)
                 return schedule, record.info

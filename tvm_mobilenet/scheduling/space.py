@@ -162,7 +162,7 @@ class KernelSpace:
 
     def replay(self, trace_json: str) -> Candidate:
         """The candidate of a record's trace; Rejected where it does not apply to this kernel."""
-        schedule = replay(self.mod, trace_json)
+        schedule = replay(self.mod, trace_json, self._target)
         self.check_balance(schedule)
         return Candidate(trace_point(trace_json), (), schedule)
 
@@ -193,10 +193,13 @@ def workload_module(func: tirx.PrimFunc) -> tvm.IRModule:
     return tvm.IRModule({"main": func})
 
 
-def replay(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
-    """A schedule of ``mod`` by a trace in JSON. Raises RuleFailed where it does not apply."""
+def replay(mod: tvm.IRModule, trace_json: str, target: Target | None) -> s_tir.Schedule:
+    """A schedule of ``mod`` by a trace in JSON, for code for ``target``, None for no code.
+
+    Raises RuleFailed where it does not apply.
+    """
     try:
-        return apply_trace(mod, trace_json)
+        return apply_trace(mod, trace_json, target)
     except Exception as error:  # as in KernelSpace.instantiate
         raise RuleFailed(last_line(error)) from error
 

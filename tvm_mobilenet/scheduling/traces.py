@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import tvm
     from tvm import s_tir
+    from tvm.target import Target
 
 Option = int | tuple[int, ...]
 """A decision: the index of a category, or the factors of a perfect tile."""
@@ -19,7 +20,7 @@ Option = int | tuple[int, ...]
 Point = tuple[Option, ...]
 """One decision for each ``sample_*`` call, in the order the rule makes them."""
 
-TENSORIZE = '"Tensorize"'  # the instruction in a trace
+TENSOR_CORES = '"tvm_mobilenet.mma_'  # how the names of intrinsics in a trace begin
 
 
 def canonical_json(value: Any) -> str:
@@ -51,17 +52,21 @@ def check_trace(trace: Any) -> None:
             raise ValueError(f"a decision for instruction {decision[0]!r} of {len(places)}")
 
 
-def apply_trace(mod: tvm.IRModule, trace_json: str) -> s_tir.Schedule:
-    """A schedule of ``mod`` by a trace in JSON.
+def apply_trace(mod: tvm.IRModule, trace_json: str, target: Target | None) -> s_tir.Schedule:
+    """A schedule of ``mod`` by a trace in JSON, of which code can be made for ``target``.
 
+    None is for what is not compiled.
     Raises ValueError for what is no trace, and TVM's own errors where it does not apply.
     """
     from tvm import s_tir
 
     from schedules.cuda import mma_intrinsics
+    from schedules.x86 import dot_products
 
-    if TENSORIZE in trace_json:
-        mma_intrinsics.register()  # the rule that does may not have run in this process
+    # the rules that do may not have run in this process
+    if TENSOR_CORES in trace_json:
+        mma_intrinsics.register()
+    dot_products.register_named(trace_json, target)
     trace = json.loads(trace_json)
     check_trace(trace)
     schedule = s_tir.Schedule(mod)

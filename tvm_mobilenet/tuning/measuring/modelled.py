@@ -95,7 +95,7 @@ class ModelMeasurer:
         return replace(checked, seconds=found, spread=0.0, cut=False)
 
     def _seconds(self, mod: tvm.IRModule, trace_json: str) -> float | str:
-        scheduled = replay(mod, trace_json).mod
+        scheduled = replay(mod, trace_json, self._target).mod
         settings = self._settings
         try:
             return estimate(

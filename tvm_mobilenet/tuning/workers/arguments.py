@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ from tvm_mobilenet.tuning.workers.messages import Argument, RunTask
 
 if TYPE_CHECKING:
     import tvm
+    from tvm import tirx
 
 L2_OF_CORE = "/sys/devices/system/cpu/cpu{}/cache/index2/size"
 L2_DEFAULT = 2 << 20  # bytes, where the system does not tell
@@ -34,6 +36,7 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, lambda one: written.append(one.buffer)))
     named = func.attrs.get("constant_params") if func.attrs else None
     limits = func.attrs.get("integer_limits") if func.attrs else None
+    scales = scales_of(func)
     arguments = []
     for place, param in enumerate(func.params):
         constant = place > 0 if named is None else place in [int(one) for one in named]
@@ -41,9 +44,36 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
         if any(buffer.same_as(param) for buffer in written):
             role = "output"
         shape = tuple(int(dim) for dim in param.shape)
-        limit = {} if limits is None else {"limit": int(limits[place])}
-        arguments.append(Argument(shape, str(param.dtype), role, **limit))
+        more = {} if limits is None else {"limit": int(limits[place])}
+        more["scales"] = next((n for one, n in scales if one.same_as(param)), 0)
+        arguments.append(Argument(shape, str(param.dtype), role, **more))
     return tuple(arguments)
+
+
+def scales_of(func: tirx.PrimFunc) -> list[tuple[tirx.Buffer, int]]:
+    """The buffers by which sums of integers are multiplied, and how many products each sum has."""
+    import tvm_ffi
+    from tvm import ir, s_tir, tirx
+
+    sums: list[tuple[Any, int]] = []
+    found: list[tuple[Any, int]] = []
+
+    def collect(block: s_tir.SBlock) -> None:
+        summed = [one for one in block.iter_vars if one.iter_type == tirx.IterVar.CommReduce]
+        store = block.body
+        if summed and isinstance(store, tirx.BufferStore) and store.buffer.dtype == "int32":
+            sums.append((store.buffer, math.prod(int(one.dom.extent) for one in summed)))
+
+    def visit(product: tirx.Mul) -> None:
+        number, scale = product.a, product.b
+        if not isinstance(number, tirx.Cast) or not isinstance(scale, ir.TensorLoad):
+            return
+        source = getattr(number.value, "source", None)
+        found.extend((scale.source, n) for one, n in sums if one.same_as(source))
+
+    tvm_ffi.structural_walk(func.body, (s_tir.SBlock, collect))
+    tvm_ffi.structural_walk(func.body, (tirx.Mul, visit))
+    return found
 
 
 class Arguments:
@@ -57,7 +87,8 @@ class Arguments:
         from tvm_mobilenet import tvm_runtime
         from tvm_mobilenet.runtime import arena
 
-        arguments, values = task.arguments, case.load(task.case)
+        arguments, right = task.arguments, case.load(task.case)
+        values = case.typed(right, arguments)
         copies = copies_of(values, arguments, l2_bytes()) if cold else 1
         order = [
             (place, copy)
@@ -77,7 +108,7 @@ class Arguments:
             self._guards[-1][:] = GUARD_BYTE
         written = [place for place, one in enumerate(arguments) if one.role == "output"]
         self._outputs = [views[place, 0] for place in written]
-        self._expected = [values[place] for place in written]
+        self._expected = [right[place] for place in written]
         from_dlpack = tvm_runtime.ffi().from_dlpack
         tensors = {key: from_dlpack(view) for key, view in views.items()}
         self.rotation = [

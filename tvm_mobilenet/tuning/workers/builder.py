@@ -58,7 +58,7 @@ class Builder:
         return Done(message.job, time.perf_counter() - start, resident_bytes(), cause, detail)  # type: ignore[arg-type]
 
     def _compile(self, job: Build) -> None:
-        mod = self._replay(self._workloads[job.task], job.trace_json).mod
+        mod = self._replay(self._workloads[job.task], job.trace_json, self._target).mod
         module = self._build(mod, self._target)
         # what export_library does, about 10 ms of its own left out
         compiled = f"{job.library}.o"

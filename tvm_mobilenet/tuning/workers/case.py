@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from tvm import tirx
 
 INDEPENDENT, UNSCHEDULED = "numpy", "unscheduled"
+BYTES = ("int8", "uint8")
+# how far a value may be from the integer that a kernel makes of it: where it lies just between two,
+# its own rounding errors say which
+MOST_APART = 0.51
+# of integers made by two kernels, how many are next to each other for that reason
+NEXT_INTEGER = 1 / 100
+# by channel, from the least to the greatest, of sums of products of random bytes as real values
+LEAST_SPREAD, GREATEST_SPREAD = 0.5, 64.0
+BYTE_PRODUCT = 147 * 74  # the usual size of a product of a random uint8 and a random int8
 
 
 def make(
@@ -39,8 +48,8 @@ def fill(
 ) -> str:
     """Put the outputs in their places among ``values``; returns where they come from.
 
-    By NumPy, from the layer's meaning, as ``reference`` does it; ``run``, the unscheduled kernel,
-    computes them in place for a kernel that has no such reference.
+    By NumPy, from the layer's meaning, as ``reference`` does it, bytes unrounded; ``run``, the
+    unscheduled kernel, computes them in place for a kernel that has no such reference.
     """
     from tvm_mobilenet.tuning.workers.reference import NoReference
 
@@ -88,12 +97,41 @@ def wrong(
 
     worst = 0.0
     for output, right in zip(outputs, expected, strict=True):
+        if output.dtype in BYTES:
+            if reason := wrong_integers(output, right):
+                return reason, 0.0
+            continue
         if not np.isfinite(output).all():
             return "an output is left unwritten or not finite", 0.0
         worst = max(worst, relative_error(output, right))
     if not worst <= tolerance:
         return f"relative error {worst:.1e}, at most {tolerance:.0e}", worst
     return "", worst
+
+
+def wrong_integers(output: NDArray[Any], right: NDArray[Any]) -> str:
+    """What is wrong with bytes (empty: nothing), given what they are to be the next integers of.
+
+    Where that is integers too, which another kernel made, few may differ, by one.
+    """
+    import numpy as np
+
+    apart = np.abs(output.astype(np.float64) - right)
+    farthest = apart.max(initial=0)
+    if right.dtype.kind == "f":
+        most = MOST_APART
+    else:
+        most = 1.0
+        others, allowed = int(np.count_nonzero(apart)), max(1, int(NEXT_INTEGER * apart.size))
+        if farthest <= most and others > allowed:
+            return f"{others} of {apart.size} integers are 1 from the right one, at most {allowed}"
+    return "" if farthest <= most else f"an integer {farthest:.2f} apart, at most {most:.2f}"
+
+
+def typed(values: Sequence[NDArray[Any]], arguments: Sequence[Argument]) -> list[NDArray[Any]]:
+    """The values as the arguments' types have them."""
+    pairs = zip(values, arguments, strict=True)
+    return [value.astype(one.dtype, copy=False) for value, one in pairs]
 
 
 def poison(dtype: str) -> float:
@@ -107,7 +145,13 @@ def _random(rng: Any, argument: Argument) -> NDArray[Any]:
     import numpy as np
 
     values: NDArray[Any]
-    if np.dtype(argument.dtype).kind == "f":
+    if argument.scales:
+        spread = rng.uniform(np.log(LEAST_SPREAD), np.log(GREATEST_SPREAD), argument.shape)
+        values = np.exp(spread) / (BYTE_PRODUCT * np.sqrt(argument.scales))
+    elif argument.dtype in BYTES:
+        info = np.iinfo(argument.dtype)
+        values = rng.integers(info.min, info.max + 1, argument.shape)
+    elif np.dtype(argument.dtype).kind == "f":
         values = rng.standard_normal(argument.shape, dtype=np.float32)
     else:
         values = rng.integers(0, argument.limit, argument.shape)

@@ -253,7 +253,8 @@ class DeviceWorker:
         """Send the case once; more copies of the weights are made on the device."""
         import numpy as np
 
-        values = case.load(task.case)
+        right = case.load(task.case)
+        values = case.typed(right, task.arguments)
         copies = 1
         if self._settings.cold:
             copies = min(MAX_COPIES, copies_of(values, task.arguments, self._l2))
@@ -271,7 +272,7 @@ class DeviceWorker:
                 self._tensor(np.full_like(values[place], case.poison(str(values[place].dtype))))
                 for place in places
             ],
-            expected=[values[place] for place in places],
+            expected=[right[place] for place in places],
         )
 
     def _tensor(self, value: Any) -> Any:

@@ -52,7 +52,7 @@ class GpuBuilder(Builder):
         )
 
         mod = self._workloads[job.task]
-        scheduled = self._replay(mod, job.trace_json).mod
+        scheduled = self._replay(mod, job.trace_json, self._target).mod
         arguments = arguments_of(mod)
         offsets, size = pack(arguments)
         places = tuple(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+import tvm
 from numpy.typing import NDArray
 from tvm import ir, s_tir, tirx
 
@@ -18,6 +20,8 @@ Array = NDArray[Any]
 BINARY: dict[type, Callable[[Any, Any], Any]] = {
     tirx.Add: np.add,
     tirx.And: np.logical_and,
+    tirx.BitwiseAnd: np.bitwise_and,
+    tirx.BitwiseOr: np.bitwise_or,
     tirx.Div: np.divide,
     tirx.EQ: np.equal,
     tirx.FloorDiv: np.floor_divide,
@@ -25,20 +29,25 @@ BINARY: dict[type, Callable[[Any, Any], Any]] = {
     tirx.GE: np.greater_equal,
     tirx.GT: np.greater,
     tirx.LE: np.less_equal,
+    tirx.LShift: np.left_shift,
     tirx.LT: np.less,
     tirx.Max: np.maximum,
     tirx.Min: np.minimum,
     tirx.Mul: np.multiply,
     tirx.Or: np.logical_or,
+    tirx.RShift: np.right_shift,
     tirx.Sub: np.subtract,
 }
+LRINT = "llvm.lrint"  # the integer next to it, ties to even
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tirx.erf": np.vectorize(math.erf, otypes=[np.float64]),
     "tirx.exp": np.exp,
     "tirx.sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tirx.sqrt": np.sqrt,
     "tirx.tanh": np.tanh,
+    LRINT: np.rint,
 }
+LLVM = "tirx.call_llvm_pure_intrin"
 
 
 class UnknownExpressionError(ValueError):
@@ -50,6 +59,7 @@ def write_block(
 ) -> None:
     """Do what ``block`` does to ``result``, with what the ``buffers`` hold.
 
+    What is rounded last, into a byte, is left unrounded.
     Raises UnknownExpressionError for a block that is not made of such expressions.
     """
     places = iterations(block)
@@ -59,7 +69,13 @@ def write_block(
         if not isinstance(store, tirx.BufferStore):
             raise UnknownExpressionError(f"expected a store, got {type(store).__name__}")
         indices = np.broadcast_arrays(*places, *(reader.value(index) for index in store.indices))
-        result[tuple(indices[len(places) :])] = reader.value(store.value)
+        result[tuple(indices[len(places) :])] = reader.stored(store.value)
+
+
+def each_element(expression: Any, array: Array) -> Array:
+    """An expression of one tensor's element, for every element of ``array``, that tensor."""
+    value: Array = _Elements(array).value(expression)
+    return value
 
 
 def index_values(block: s_tir.SBlock, index: Any) -> Array:
@@ -87,12 +103,14 @@ class _Reader:
         self.buffers = buffers
 
     def value(self, node: Any) -> Any:
-        if isinstance(node, tirx.IntImm | tirx.FloatImm):
+        if isinstance(node, tirx.IntImm):
             return node.value
+        if isinstance(node, tirx.FloatImm):
+            return rounded(node.value, str(node.ty.dtype))
         if isinstance(node, tirx.Var):
             return self.variables[node]
         if isinstance(node, tirx.Cast):
-            return self.value(node.value)
+            return converted(self.value(node.value), str(node.ty.dtype))
         if isinstance(node, ir.TensorLoad):
             return self.load(node)
         if isinstance(node, tirx.Select):
@@ -103,9 +121,28 @@ class _Reader:
             return BINARY[type(node)](self.value(node.a), self.value(node.b))
         raise UnknownExpressionError(f"expected arithmetic, got {type(node).__name__}")
 
+    def stored(self, node: Any) -> Any:
+        """What is stored, unrounded where that is a byte."""
+        if isinstance(node, tirx.Cast) and str(node.ty.dtype) == "uint8":
+            limited = node.value
+            while isinstance(limited, tirx.Max | tirx.Min):
+                limited = limited.a
+            if is_rounding(limited):
+                return self.unrounded(node.value)
+        return self.value(node)
+
+    def unrounded(self, node: Any) -> Any:
+        """The value that is rounded, within the limits that are put to the integer."""
+        if is_rounding(node):
+            return self.value(node.args[1])
+        return BINARY[type(node)](self.unrounded(node.a), self.value(node.b))
+
     def call(self, node: ir.Call) -> Any:
         name = str(getattr(node.op, "name", ""))
-        args = [self.value(arg) for arg in node.args]
+        given = list(node.args)
+        if name == LLVM:
+            name = llvm_name(given.pop(0).value)
+        args = [self.value(arg) for arg in given]
         if name == "prim.if_then_else":
             return np.where(*args)
         if name not in FUNCTIONS:
@@ -123,3 +160,38 @@ class _Reader:
         ]
         value: Array = array[tuple(np.broadcast_arrays(*limited))]
         return value
+
+
+class _Elements(_Reader):
+    """Every load is of one and the same array, all of it."""
+
+    def __init__(self, array: Array) -> None:
+        self.variables = {}
+        self.array = array
+
+    def load(self, node: ir.TensorLoad) -> Array:
+        return self.array
+
+
+def is_rounding(node: Any) -> bool:
+    """Whether it makes the next integer of its argument."""
+    if not isinstance(node, ir.Call) or str(getattr(node.op, "name", "")) != LLVM:
+        return False
+    return llvm_name(node.args[0].value) == LRINT
+
+
+def rounded(number: float, dtype: str) -> float:
+    """What a constant of the kernel is in its own type."""
+    return float(np.float32(number)) if dtype == "float32" else number
+
+
+def converted(value: Any, dtype: str) -> Any:
+    """A cast, of which integers alone make another number, the one towards zero."""
+    integer = dtype.startswith(("int", "uint"))
+    return np.trunc(value).astype(np.int64) if integer else value
+
+
+@cache
+def llvm_name(intrinsic: int) -> str:
+    """Of an intrinsic that LLVM has by this number."""
+    return str(tvm.get_global_func("target.llvm_get_intrinsic_name")(intrinsic))

@@ -22,12 +22,19 @@ Cause = Literal[
 
 @dataclass(frozen=True)
 class Argument:
-    """A kernel's parameter. A constant is a weight: in a network it comes from beyond L2."""
+    """A kernel's parameter. A constant is a weight: in a network it comes from beyond L2.
+
+    ``scales`` says of how many products of bytes the sums are that it makes real numbers of, 0 for
+    any other parameter.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     role: Role
-    limit: int = 100  # of an integer's random values, which may be indices
+    limit: int = (
+        100  # of an integer's random values, which may be indices; bytes have all of theirs
+    )
+    scales: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tvm import ir, s_tir, sym, tirx
 
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR
-from tvm_mobilenet.tuning.workers.interpreter import index_values, write_block
+from tvm_mobilenet.tuning.workers.interpreter import each_element, index_values, write_block
 
 Array = NDArray[Any]
 # Places of the loops over rows, and of those over columns: one each, or over tiles and inside one.
@@ -38,6 +38,7 @@ class NoReference(Exception):
 def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array:
     """What ``func`` must write, like ``result``, given its inputs in their order.
 
+    For bytes it is float64: the values that those are to be the next integers of.
     Raises NoReference for a kernel of another kind or another form.
     """
     kernel = KernelForm(func, inputs)
@@ -50,7 +51,7 @@ def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array
         raise NoReference(f"{kernel.rule} in a form the reference does not know") from error
     if value.shape != result.shape:
         raise NoReference(f"{kernel.rule} in a form the reference does not know")
-    return value.astype(result.dtype)
+    return value if result.dtype.itemsize == 1 else value.astype(result.dtype)
 
 
 # ---- the layers
@@ -168,20 +169,12 @@ def stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> A
 
 
 def global_avg_pool2d(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
-    """Mean over the image: blocked → (N, C)."""
-    image = channels_last(data)
-    rows, columns = kernel.extents("sum")[3:]
+    """Mean over the image: blocked → (N, C), or blocked of one pixel; of integers' real values."""
+    image = channels_last(kernel.summand("sum", data))
+    batch, blocks, v, rows, columns = kernel.extents("sum")
     top, left = kernel.origin("sum", (3, 4))
-    inside = image[:, top : top + rows, left : left + columns, : shape[1]]
-    mean: Array = inside.mean((1, 2))
-    return mean
-
-
-def blocked_avg_pool2d(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
-    """Mean over the image: blocked → blocked, of one pixel."""
-    lanes = data.shape[-1] * (data.shape[2] if rows_outermost(data.shape) else data.shape[1])
-    mean = global_avg_pool2d(kernel, (shape[0], lanes), data)
-    return blocked(mean[:, None, None], shape)
+    inside = image[:, top : top + rows, left : left + columns]
+    return kernel.write("sum", inside.sum((1, 2)).reshape(batch, blocks, v), shape)
 
 
 def dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
@@ -191,22 +184,68 @@ def dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     return kernel.write("dense", (data @ matrix).reshape(len(data), -1, weight.shape[-1]), shape)
 
 
+def quantized_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """As conv2d: weights (O/v/panel, kh, kw, steps, panel, v, 4), by fours of input channels."""
+    data, weight, *_ = inputs
+    panels, kernel_h, kernel_w, steps, panel, v, dot = weight.shape
+    by_channel = weight.transpose(0, 1, 2, 3, 6, 4, 5)
+    plain = by_channel.reshape(panels, kernel_h, kernel_w, steps * dot, panel, v)
+    return conv2d(kernel, shape, data, plain)
+
+
+def quantized_depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """Depthwise: weights (C/v, kh, outputs, dwords, v, 4), by fours of pixels.
+
+    So many neighbouring outputs read the same pixels, each with weights of its own.
+    """
+    data, weight, *_ = inputs
+    _, kernel_h, outputs, dwords, _, dot = weight.shape
+    width = dwords * dot
+    filters = weight.transpose(1, 3, 5, 2, 0, 4).reshape(kernel_h, width, outputs, -1)
+    summed = 0
+    for kh, kw, tap in kernel.taps(channels_last(data), (kernel_h, width)):
+        batch, rows, columns, channels = tap.shape
+        groups = tap.reshape(batch, rows, columns // outputs, outputs, channels)
+        summed = summed + groups * filters[kh, kw]
+    return kernel.finish(np.asarray(summed).reshape(batch, rows, columns, channels), shape)
+
+
+def quantized_stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """Convolution of a plain image, whose pixels become four bytes: weights (O/v, kh, kw, v, 4)."""
+    _, weight, *_ = inputs
+    _, kernel_h, kernel_w, _, dot = weight.shape
+    pixels = kernel.pixels().astype(np.int64)
+    image = np.stack([pixels >> 8 * byte & 255 for byte in range(dot)], axis=-1).astype(np.float64)
+    filters = weight.transpose(1, 2, 4, 0, 3).reshape(kernel_h, kernel_w, dot, -1)
+    taps = kernel.taps(image, (kernel_h, kernel_w))
+    return kernel.finish(sum(tap @ filters[kh, kw] for kh, kw, tap in taps), shape)
+
+
+def quantized_dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """Fully connected: weights (O/v/panel, steps, panel, v, 4), by fours of features."""
+    data, weight, *_ = inputs
+    panels, steps, panel, v, dot = weight.shape
+    plain = weight.transpose(0, 1, 4, 2, 3).reshape(panels, steps * dot, panel, v)
+    return dense(kernel, shape, data, plain)
+
+
 def element_by_element(kernel: KernelForm, shape: tuple[int, ...], *_: Array) -> Array:
     """No sums: arithmetic, pooling over windows, resizing, channels that change their place."""
     result = np.zeros(shape)
     for block in kernel.blocks.values():
-        if block.iter_vars and not block.name_hint.startswith("halo"):
+        if block.iter_vars:
             write_block(block, kernel.buffers, result)
     return result
 
 
 def layout(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
-    """Between (N, C, H, W) and blocked: pack with a halo of zeros, or unpack."""
+    """Between (N, C, H, W) and blocked: pack with a halo of what is zero, or unpack."""
     if data.ndim == 5:
         top, left = kernel.origin("unpack", (2, 3))
         image = channels_last(data)[:, top : top + shape[2], left : left + shape[3], : shape[1]]
         return image.transpose(0, 3, 1, 2)
-    result = np.zeros(shape)
+    *_, zero = kernel.blocks["pack"].body.value.args
+    result = np.full(shape, float(zero.value))
     _, channels, height, width = data.shape
     top, left = (-one for one in kernel.origin("pack", IMAGE_AXES))
     pixels = channels_last(result)
@@ -221,7 +260,7 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "depthwise_operands": depthwise_operands,
     "elementwise": element_by_element,
     "move_channels": element_by_element,
-    "blocked_avg_pool2d": blocked_avg_pool2d,
+    "blocked_avg_pool2d": global_avg_pool2d,
     "strassen_conv2d": strassen_conv2d,
     "separable_conv2d": separable_conv2d,
     "winograd_conv2d": winograd_conv2d,
@@ -229,6 +268,10 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "stem_conv2d": stem_conv2d,
     "global_avg_pool2d": global_avg_pool2d,
     "dense": dense,
+    "quantized_conv2d": quantized_conv2d,
+    "quantized_dense": quantized_dense,
+    "quantized_depthwise_conv2d": quantized_depthwise_conv2d,
+    "quantized_stem_conv2d": quantized_stem_conv2d,
     "layout": layout,
 }
 
@@ -259,7 +302,7 @@ class KernelForm:
 
     def __init__(self, func: tirx.PrimFunc, inputs: Sequence[Array] = ()) -> None:
         self._params = list(func.params)
-        self.inputs = [one.astype(np.float64) if one.dtype == np.float32 else one for one in inputs]
+        self.inputs = [one.astype(np.float64) if is_value(one) else one for one in inputs]
         self.buffers = list(zip(self._params, self.inputs, strict=False))
         self.blocks: dict[str, s_tir.SBlock] = {}
         self.rule = ""
@@ -326,7 +369,7 @@ class KernelForm:
         place = 2 if rows_outermost(tuple(map(int, source.shape))) else 1
         channel = indices[place] * vector + indices[-1]
         values: Array = index_values(block, channel)
-        firsts: list[int] = values.reshape(*values.shape[:2], -1)[0, :, 0].tolist()
+        firsts: list[int] = values.transpose()[(0,) * (values.ndim - 2)][:, 0].tolist()
         return firsts
 
     def finish(self, summed: Array, shape: tuple[int, ...]) -> Array:
@@ -340,10 +383,26 @@ class KernelForm:
 
     def write(self, block: str, sums: Array, shape: tuple[int, ...]) -> Array:
         """What the epilogue makes of the sums of ``block``, as that block has them."""
-        result = np.zeros(shape)
         buffers = [*self.buffers, (self.blocks[block].body.buffer, sums)]
-        write_block(self.blocks["epilogue"], buffers, result)
+        halo = [name for name in self.blocks if name.startswith("halo")]
+        return self.written(["epilogue", *halo], buffers, shape)
+
+    def pixels(self) -> Array:
+        """What a stem makes of its image before it is summed, padded."""
+        return self.written(["pad"], self.buffers, tuple(self.extents("pad")))
+
+    def written(
+        self, blocks: Sequence[str], buffers: list[tuple[Any, Array]], shape: tuple[int, ...]
+    ) -> Array:
+        """What blocks write into a tensor of this shape."""
+        result = np.zeros(shape)
+        for name in blocks:
+            write_block(self.blocks[name], buffers, result)
         return result
+
+    def summand(self, block: str, data: Array) -> Array:
+        """What a block sums of each element of ``data``."""
+        return each_element(self.blocks[block].body.value.b, data)
 
     def clamp(self, value: Array, epilogue: str = "epilogue") -> Array:
         """The activation of a layer that another reads: what its value is limited to.
@@ -394,7 +453,7 @@ class KernelForm:
     def _image_indices(self, axes: Sequence[tuple[int, ...]], name: str) -> list[Any]:
         """The row and the column that a block reads, of the data or of its padded copy."""
         block = self.blocks[name]
-        variables = [block.iter_vars[group[-1]].var for group in axes]
+        variables = [block.iter_vars[place].var for group in axes for place in group]
         others = [*self._params[1:], block.body.buffer]
         for source, indices in self._loads(name):
             if not any(source.same_as(one) for one in others):
@@ -415,6 +474,11 @@ class KernelForm:
 def is_sum(axis: tirx.IterVar) -> bool:
     """Whether a block sums over it."""
     return bool(axis.iter_type == REDUCTION)
+
+
+def is_value(array: Array) -> bool:
+    """Whether it holds values that are computed with, not places of such."""
+    return array.dtype == np.float32 or array.dtype.itemsize == 1
 
 
 def _depends(index: Any, variable: Any) -> bool:
