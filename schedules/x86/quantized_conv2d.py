@@ -27,8 +27,10 @@ from schedules.x86.pointwise_conv2d import (
     MAX_TILE_WIDTH,
     default_tile,
 )
+from schedules.x86.registers import has_avx512
 
 BYTES = 4
+STORED_TOGETHER = 4  # pixels
 MAX_REDUCTION_UNROLL = 8
 LARGE_TILE = 16  # vectors of sums
 
@@ -42,6 +44,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 1. The default decision, by the model
     widths = [d for d in divisors(width) if d <= MAX_TILE_WIDTH]
+    if has_avx512():  # four pixels' bytes are stored together (compiler/cpu/packed_stores.py)
+        widths = [d for d in widths if d % STORED_TOGETHER == 0] or widths
     tile_h, tile_w, vectors = default_tile(lanes, height, widths, blocks)
     panels, rows = blocks // vectors, height // tile_h
     weights_outweigh_image = blocks * lanes > height * width

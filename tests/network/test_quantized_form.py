@@ -150,7 +150,7 @@ def test_integers_that_are_given_out_keep_their_type() -> None:
 
 
 def test_channels_are_shuffled_as_integers(rng: np.random.Generator) -> None:
-    """Half of them, joined with the other half and shuffled, each step between a pair of its own."""
+    """One half joined with the other and shuffled, each step between a pair of its own."""
     net = QuantizedNetwork((1, 8, 4, 4))
     x = net.start()
     (zero,) = {net.nodes[0].input[2]}

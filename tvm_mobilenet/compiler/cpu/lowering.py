@@ -18,6 +18,7 @@ from tvm import s_tir, tirx
 from tvm.runtime import DataType
 from tvm.target import Target
 
+from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
 from tvm_mobilenet.compiler.cpu.vector_functions import vector_functions
@@ -44,6 +45,7 @@ CPU_PASSES = [
     tirx.transform.StorageRewrite(),
     s_tir.transform.HoistIfThenElse(),
     tirx.transform.UnrollLoop(),
+    pack_stores,
     s_tir.transform.RenormalizeSplitPattern(),
     tirx.transform.StmtSimplify(),
     tirx.transform.RemoveNoOp(),

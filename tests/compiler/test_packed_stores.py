@@ -1,0 +1,52 @@
+"""Bytes of neighbouring pixels in one store: the same bytes, whatever was rounded."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tvm
+
+from tvm_mobilenet.compiler.cpu.lowering import lower, lower_module
+from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.kernels.cpu.elementwise import copy, with_epilogue
+from tvm_mobilenet.kernels.cpu.expressions import SELF, apply
+from tvm_mobilenet.kernels.cpu.layout import Blocked
+from tvm_mobilenet.scheduling.rules import default_schedule
+
+# 7 columns: one store of four pixels, and three of one
+X = Blocked(1, 32, 3, 7, 16)
+# past both ends of a byte, of a 16-bit integer and of an int32; ties; not a round number of them
+VALUES = [-3e9, -40000.0, -1.0, -0.5, 0.5, 1.5, 2.5, 127.49, 254.5, 255.5, 256.0, 32768.5, 70000.0]
+
+
+def rounded(operator: str, name: str) -> tvm.IRModule:
+    func = with_epilogue(copy(X, X), apply(operator, SELF))
+    scheduled = default_schedule(
+        func.with_attr("global_symbol", "main"), target.resolve(name).tvm_target()
+    )
+    return scheduled.mod
+
+
+@pytest.mark.parametrize("operator", ["saturate_uint8", "saturate_int_uint8"])
+@pytest.mark.skipif("avx512bw" not in cpu.host_features(), reason="AVX-512 is what packs")
+def test_the_same_bytes(operator: str, rng: np.random.Generator) -> None:
+    spec = target.resolve("x86-znver4")
+    if spec.missing_features(cpu.host_features()):
+        spec = dataclasses.replace(target.resolve("x86-skylake-avx512"))
+    function = lower(rounded(operator, spec.name), spec.tvm_target())["main"]
+    x = rng.choice(np.array(VALUES[1:], np.float32), X.shape)
+    if operator == "saturate_uint8":
+        x[0, 0, 0, 0, :2] = VALUES[0], -VALUES[0]  # which no int32 holds
+    result = tvm.runtime.tensor(np.full(X.shape, 77, np.uint8))
+    function(tvm.runtime.tensor(x), result)
+    np.testing.assert_array_equal(result.numpy(), np.clip(np.rint(x), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "packs"), [("x86-znver4", True), ("x86-skylake-avx512", True), ("x86-64-v3", False)]
+)
+def test_where_there_are_instructions_for_it(name: str, packs: bool) -> None:
+    lowered = lower_module(rounded("saturate_int_uint8", name), target.resolve(name).tvm_target())
+    assert ("packuswb" in lowered.script()) == packs
