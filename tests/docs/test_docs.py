@@ -27,6 +27,7 @@ NOT_RUN = {
     "docs/c-library.md": 1,
     "docs/cli.md": 1,
     "docs/cuda.md": 1,
+    "docs/formats.md": 1,
     "docs/measuring.md": 1,
     "docs/performance.md": 7,
     "docs/raspberry-pi.md": 4,  # tests/docs/test_raspberry_pi.py
