@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tvm_mobilenet import bench, models
 from tvm_mobilenet.api import build_bundle
-from tvm_mobilenet.benchmark.profile.layers import Peaks, profile
+from tvm_mobilenet.benchmark.profile.layers import LayerTime, Peaks, Profile, profile
 from tvm_mobilenet.benchmark.profile.local import LocalNetwork
+from tvm_mobilenet.bundle import Layer
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
+from tvm_mobilenet.reporting.profile import print_profile
 from tvm_mobilenet.runtime.session import load
 
 
@@ -67,6 +70,21 @@ def test_command_prints_each_layer(bundle: Path, capsys: pytest.CaptureFixture[s
         for layer in session.manifest.layers:
             assert layer.workload in printed
     assert "times the floor" in printed
+
+
+def test_integers_are_not_held_against_the_peak_of_fmas(capsys: pytest.CaptureFixture[str]) -> None:
+    layers = [
+        LayerTime(Layer("0", "quantized_dense_16_10", tuned=False, flops=320, nbytes=64), 1e-6),
+        LayerTime(Layer("1", "pooling", tuned=False, flops=1000, nbytes=64), 1e-6),
+    ]
+    result = Profile(tuple(layers), 2e-6, Peaks(2e9, 4e9), 1)
+    print_profile(Console(), "mixed", result)
+    printed = capsys.readouterr().out
+    dense, pooling = (line for line in printed.splitlines() if "default" in line)
+    assert dense.split()[-3:] == ["-", "-", "default"]
+    assert pooling.split()[-3:] == ["50%", "arithmetic", "default"]
+    assert "times the floor" not in printed
+    assert result.floor_s is None
 
 
 def test_command_writes_what_it_measured(bundle: Path, tmp_path: Path) -> None:

@@ -211,18 +211,19 @@ def over_bytes(kind: str, lanes: int = 16) -> Case:
     if kind == "dense":
         dense = Dense((1024, 1000), 1024 // lanes, 8, lanes)
         return QuantizedDense(dense)
-    channels, size, more = {
-        "conv2d": ((512, 512), (14, 14), {"panel": 2, "halo": odd_kernels.RING}),
-        "depthwise": ((512, 512), (14, 14), {"kernel": (3, 3), "padding": odd_kernels.SAME}),
-        "stem": (
-            (3, 32),
-            (224, 224),
-            {"kernel": (3, 3), "stride": (2, 2), "padding": odd_kernels.SAME},
+    real = {
+        "conv2d": Convolution("conv2d", (512, 512), (14, 14), halo=odd_kernels.RING, panel=2),
+        "depthwise": Convolution(
+            "depthwise", (512, 512), (14, 14), kernel=(3, 3), padding=odd_kernels.SAME
         ),
-    }[kind.partition("-")[0]]
-    if kind == "depthwise-s2":
-        size, more = (28, 28), {**more, "stride": (2, 2)}
-    real = Convolution(kind.partition("-")[0], channels, size, (lanes, lanes), **more)
+        "depthwise-s2": Convolution(
+            "depthwise", (512, 512), (28, 28), (16, 16), (3, 3), (2, 2), odd_kernels.SAME
+        ),
+        "stem": Convolution(
+            "stem", (3, 32), (224, 224), (16, 16), (3, 3), (2, 2), odd_kernels.SAME
+        ),
+    }[kind]
+    real = dataclasses.replace(real, vectors=(lanes, lanes))
     return QuantizedConvolution(real, odd_kernels.AS_BYTE)
 
 

@@ -9,14 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import tuning_kernels
+from support.kernel_cases import Dense
+from support.quantized_cases import QuantizedDense
 from support.tuning_kernels import SPEC, matmul
 from tvm import s_tir
 
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.scheduling.rules import NoRule
 from tvm_mobilenet.scheduling.space import (
     KernelSpace,
     Rejected,
     factorizations,
+    replay,
+    workload_module,
 )
 from tvm_mobilenet.scheduling.traces import trace_point
 from tvm_mobilenet.tuning.search.strategy import CostModel, Search
@@ -123,3 +128,14 @@ def test_known_schedules_are_not_proposed_and_seeds_come_first(space: KernelSpac
         proposed |= {one.key for one in batch}
     assert not proposed & {one.key for one in known}
     assert len(proposed) == space.size - 10
+
+
+def test_a_trace_of_dot_products_is_a_schedule_for_every_target() -> None:
+    """Each target's own instructions, whatever the target was whose search found the trace."""
+    func = QuantizedDense(Dense((32, 32), 2)).func()
+    found, *others = (target.resolve(name).tvm_target() for name in ("x86-znver4", "x86-64-v3"))
+    trace = KernelSpace(func, found).default.trace_json
+    for one, instruction in [(others[0], "pmadd"), (None, "int32x16"), (found, "vpdpbusd")]:
+        script = replay(workload_module(func), trace, one).mod.script()
+        assert instruction in script
+        assert ("vpdpbusd" in script) == (one is found)

@@ -139,11 +139,11 @@ class QuantizedNetwork:
 def small_network(batch: int = 1) -> onnx.ModelProto:
     """A stem, a block with a residual and a head, for images of 32x32."""
     net = QuantizedNetwork((batch, 3, 32, 32))
-    ring = {"pads": [1, 1, 1, 1]}
-    stem = net.convolution(net.start(), 16, (3, 3), strides=[2, 2], **ring)
+    ring = [1, 1, 1, 1]
+    stem = net.convolution(net.start(), 16, (3, 3), strides=[2, 2], pads=ring)
     x = net.quantized(net.node("Relu", [stem]), 0.01, 0)
     y = net.quantized(net.node("HardSwish", [net.convolution(x, 32)]), 0.01)
-    y = net.quantized(net.convolution(y, 32, (3, 3), group=32, **ring), 0.01)
+    y = net.quantized(net.convolution(y, 32, (3, 3), group=32, pads=ring), 0.01)
     x = net.quantized(net.node("Add", [net.convolution(y, 16), x]), 0.0117)
     x = net.quantized(net.node("GlobalAveragePool", [x]), 0.0051)
     return net.model(net.dense(net.node("Flatten", [x]), 10))

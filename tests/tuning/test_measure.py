@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import tuning_kernels
+from support import odd_kernels, tuning_kernels
+from support.kernel_cases import Convolution
+from support.quantized_cases import QuantizedConvolution
 from support.tuning_kernels import FAULTS, SETTINGS, SPEC, matmul
 
 from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.cores import share_cores
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
@@ -106,6 +109,20 @@ def test_a_final_batch_measures_all_its_jobs(measurer: LocalMeasurer, space: Ker
 def test_libraries_do_not_pile_up(measurer: LocalMeasurer) -> None:
     left = {path.name for path in measurer.folder.rglob("*.so")}
     assert len(left) <= 1, "the sentinel"
+
+
+def test_kernels_over_bytes(measurer: LocalMeasurer) -> None:
+    """Their traces replay where no rule has run, for a CPU without their instructions too."""
+    spec = target.resolve("x86-znver4")
+    v = spec.vector_width
+    real = Convolution("depthwise", (v, v), (6, 8), (v, v), (3, 3), padding=odd_kernels.SAME)
+    case = QuantizedConvolution(real, odd_kernels.AS_BYTE)
+    space = KernelSpace(case.func(), spec.tvm_target())
+    measurer.add_task(1, space.mod)
+    jobs = [Job(space.at(point).trace_json, "") for point in list(space.points())[:3]]
+    measurer.submit(Batch(1, jobs))
+    (result,) = results(measurer)
+    assert [(one.cause, one.detail) for one in result.outcomes] == [(None, "")] * 3
 
 
 def test_a_worker_that_cannot_start_ends_the_run(space: KernelSpace) -> None:

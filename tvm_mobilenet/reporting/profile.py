@@ -20,15 +20,16 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
         table.add_column(heading, justify="left" if words else "right", no_wrap=True)
     for one in result.layers:
         arithmetic, memory = peaks.arithmetic_s(one.layer), peaks.memory_s(one.layer)
-        bound = max(arithmetic, memory) / result.threads
+        share = max(arithmetic, memory) / result.threads / one.seconds
+        limit = "arithmetic" if arithmetic >= memory else "memory"
         table.add_row(
             one.layer.workload,
             f"{one.seconds * 1e6:.1f}",
             f"{one.seconds / total:.1%}",
             f"{one.layer.flops / one.seconds / 1e9:.1f}",
             f"{one.layer.nbytes / one.seconds / 1e9:.1f}",
-            f"{bound / one.seconds:.0%}",
-            "arithmetic" if arithmetic >= memory else "memory",
+            "-" if one.over_integers else f"{share:.0%}",
+            "-" if one.over_integers else limit,
             "tuned" if one.layer.tuned else "default",
         )
     # never narrower than its cells: a cut-off kernel name says nothing
@@ -37,9 +38,17 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
     console.print(
         f"layers {total * 1e3:.3f} ms, infer {result.network_s * 1e3:.3f} ms; one core: "
         f"{peaks.flops_per_s / 1e9:.0f} GFLOP/s in registers, {peaks.bytes_per_s / 1e9:.0f} GB/s "
-        f"reading these weights\nFMA floor {result.floor_s * 1e3:.3f} ms on {result.threads} "
-        f"thread{'s' if result.threads > 1 else ''}: infer takes "
-        f"{result.network_s / result.floor_s:.2f} times the floor",
+        f"reading these weights\n{floor_line(result)}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def floor_line(result: Profile) -> str:
+    """The network against its floor, or why it has none."""
+    floor_s = result.floor_s
+    if floor_s is None:
+        return "no floor: FMAs say nothing of kernels over integers"
+    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    times = result.network_s / floor_s
+    return f"FMA floor {floor_s * 1e3:.3f} ms on {threads}: infer takes {times:.2f} times the floor"

@@ -17,6 +17,7 @@ from tvm_mobilenet.provenance import Machine, head
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Layer, Manifest
 
+OVER_INTEGERS = "quantized_"  # how such kernels are called
 TURN = 10  # inferences between two looks at the peaks
 
 
@@ -39,6 +40,11 @@ class LayerTime:
     layer: Layer
     seconds: float
 
+    @property
+    def over_integers(self) -> bool:
+        """Whether its sums are of integers, for which FMAs say nothing."""
+        return self.layer.workload.startswith(OVER_INTEGERS)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -50,8 +56,10 @@ class Profile:
     threads: int
 
     @property
-    def floor_s(self) -> float:
-        """All the network's arithmetic at the FMA peak of the threads."""
+    def floor_s(self) -> float | None:
+        """All the network's arithmetic at the FMA peak of the threads; None where some is other."""
+        if any(one.over_integers for one in self.layers):
+            return None
         flops = sum(one.layer.flops for one in self.layers)
         return flops / self.peaks.flops_per_s / self.threads
 
@@ -124,7 +132,7 @@ def to_json(
             "title": title,
             "threads": one.threads,
             "network_ms": one.network_s * 1e3,
-            "floor_ms": one.floor_s * 1e3,
+            "floor_ms": None if one.floor_s is None else one.floor_s * 1e3,
             "core": dataclasses.asdict(one.peaks),
             "layers": [
                 {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
