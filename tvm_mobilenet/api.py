@@ -153,15 +153,11 @@ def picture_reader(source: Source) -> Callable[[Path], Array]:
 
     It raises BadInput for a network that takes none, or whose normalisation is not known.
     """
-    from tvm_mobilenet.runtime import image
+    from tvm_mobilenet.runtime.image import read_sample
 
     def read(path: Path) -> Array:
         (one,) = inputs_of(source)
-        picture: Array = image.read(
-            path, replace(one, shape=(1, *one.shape[1:])), flag="--calibrate"
-        )
-        sample: Array = picture[0]
-        return sample
+        return read_sample(path, one)
 
     return read
 

@@ -52,6 +52,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--onnx", type=Path, metavar="FILE", help="the network of a bundle compiled from ONNX")
     what = "the weights of a bundle compiled with --weights"
     add("--weights", type=Path, metavar="FILE", help=what)
+    what = "samples that the peers of an int8 bundle are quantized with, as of `compile`"
+    add("--calibrate", type=Path, metavar="SAMPLES", help=what)
     add("--min-time", type=cli.duration, default=3.0, metavar="S", help="per engine (default: 3s)")
     add("--min-runs", type=cli.positive_int, default=100, metavar="N", help="(default: 100)")
     what = (
@@ -97,6 +99,7 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
         plan=make_plan(args.min_runs, args.min_time, args.patience),
         onnx=args.onnx,
         weights=args.weights,
+        calibrate=args.calibrate,
         sweep=args.sweep
         and Sweep(
             args.target,

@@ -15,6 +15,7 @@ import numpy as np
 
 from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
+from tvm_mobilenet.benchmark.engines.int8_peers import quantized_for_peers
 from tvm_mobilenet.benchmark.engines.networks import (
     Network,
     from_config,
@@ -22,6 +23,7 @@ from tvm_mobilenet.benchmark.engines.networks import (
     with_fixed_sizes,
 )
 from tvm_mobilenet.benchmark.engines.quantized import quantize
+from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.bundle.manifest import Manifest
@@ -41,10 +43,14 @@ PEERS_PRECISION = "fp32"
 
 @dataclass(frozen=True)
 class Files:
-    """What a bundle's network is from: an ONNX file, or one of weights; None where not given."""
+    """What a bundle's network is from: an ONNX file, or one of weights; None where not given.
+
+    ``calibrate`` are the samples that the peers of an int8 bundle are quantized with.
+    """
 
     onnx: Path | None = None
     weights: Path | None = None
+    calibrate: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -123,12 +129,24 @@ def _open(path: Path, files: Files, architecture: str | None) -> _Opened:
     return opened
 
 
+def _check_calibrated(opened: _Opened, against: Sequence[str], files: Files) -> None:
+    """Raise BadInput where the peers cannot have the network of float in int8 too."""
+    if against and files.calibrate is None:
+        raise BadInput(
+            f"{opened.path}: its precision is int8; give the --calibrate SAMPLES that the peers' "
+            "network is quantized with, or bench it by itself, with --against none"
+        )
+
+
 def _check_precision(opened: _Opened, against: Sequence[str], files: Files) -> None:
     precision = opened.manifest.precision
     if precision not in TOLERANCES:
         raise BadInput(
             f"{opened.path}: its precision is {precision}; bench knows {', '.join(TOLERANCES)}"
         )
+    if opened.manifest.quantization is not None:
+        _check_calibrated(opened, against, files)
+        return
     if precision == "int8" and files.onnx is not None:
         return  # which the peers compute in int8 as well
     if precision != PEERS_PRECISION and against:
@@ -180,7 +198,44 @@ def _case(
     else:
         network = of_model(config, first.batch, precision, against, scratch, files.weights)
     ours = [bundle_candidate(opened.path, name, architecture) for opened, name in _named(group)]
+    if first.manifest.quantization is not None:
+        case = Case(network, tuple(ours))
+        return _quantized_one_by_one(first, case, files, against, scratch, architecture)
     return Case(network, (*ours, *peer_candidates(against, network, architecture)))
+
+
+def _quantized_one_by_one(
+    first: _Opened,
+    case: Case,
+    files: Files,
+    against: Sequence[str],
+    scratch: Path,
+    architecture: str | None,
+) -> Case:
+    """The ``case`` of bundles that ``compile`` quantized: peers have an int8 network of their own.
+
+    Each bundle is right as its own sample says, the peers as their file.
+    """
+    network = dataclasses.replace(
+        case.network, inputs=first.samples, expected=first.expected, reference="expected_output"
+    )
+    candidates = []
+    for one in case.candidates:
+        assert one.bundle is not None
+        with open_bundle(one.bundle, architecture) as bundle:
+            known = Right(bundle.expected_outputs(), bundle.tolerance())
+        candidates.append(dataclasses.replace(one, right=known))
+    right: Right | None = None
+    if network.onnx is not None and files.calibrate is not None and against:
+        made = quantized_for_peers(
+            network.onnx, files.calibrate, first.manifest.inputs, first.samples, scratch
+        )
+        network, right = dataclasses.replace(network, onnx=made.path), made.right
+    for one in peer_candidates(against, network, architecture):
+        computes = one.entry.needs == "onnx"
+        absent = None if computes else "computes in fp32, which is no peer of int8"
+        candidates.append(dataclasses.replace(one, right=right, absent=absent))
+    return Case(network, tuple(candidates))
 
 
 def _config(opened: _Opened) -> models.Config | None:

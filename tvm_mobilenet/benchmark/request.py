@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class BenchRequest:
     """What is measured: ``bundles``, or a ``sweep`` of bundles compiled for it, beside ``against``.
 
-    ``onnx`` or ``weights`` is the file that the bundles' network is from. Each of ``threads`` is
+    ``onnx`` or ``weights`` is the file that the bundles' network is from, ``calibrate`` the samples
+    that peers are quantized with beside bundles in int8. Each of ``threads`` is
     measured by itself; ``precision`` is what was asked for of a sweep. It happens on this machine,
     on a device that ``tracker`` has under ``key``
     (None: that of the target's file), or with ``count_instructions`` on an emulated core. With
@@ -33,6 +34,7 @@ class BenchRequest:
     plan: Plan = field(default_factory=Plan)
     onnx: Path | None = None
     weights: Path | None = None
+    calibrate: Path | None = None
     sweep: Sweep | None = None
     precision: str | None = None
     profile: bool = False
@@ -64,6 +66,8 @@ class BenchRequest:
             raise BadInput(f"--onnx {self.onnx}: no such file")
         if self.weights is not None and not self.weights.is_file():
             raise BadInput(f"--weights {self.weights}: no such file")
+        if self.calibrate is not None and not self.calibrate.exists():
+            raise BadInput(f"--calibrate {self.calibrate}: no such file")
         if self.json is not None and not is_writable(self.json):
             raise BadInput(f"--json {self.json}: not a file that can be written")
 

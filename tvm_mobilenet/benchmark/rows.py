@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tvm_mobilenet.benchmark.engines import OURS, EngineEntry
 from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import How
 from tvm_mobilenet.results.schema import ResultRow
@@ -21,7 +22,8 @@ class Candidate:
     """One engine that takes part. ``name`` is what its row is called.
 
     ``accuracy`` is what its bundle says was measured. ``absent`` says why it cannot take part,
-    where that is known beforehand.
+    where that is known beforehand. ``right`` is what is right for it where that is not what is
+    right for all, as of networks that were quantized one by one.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Candidate:
     artifact_mb: float | None = None
     accuracy: Accuracy | None = None
     absent: str | None = None
+    right: Right | None = None
 
     @property
     def ours(self) -> bool:

@@ -61,7 +61,7 @@ def open_cases(
         return request.sweep.cases(request.against, scratch, progress, architecture)
     return cases.from_bundles(
         request.bundles,
-        cases.Files(request.onnx, request.weights),
+        cases.Files(request.onnx, request.weights, request.calibrate),
         request.against,
         scratch,
         architecture,

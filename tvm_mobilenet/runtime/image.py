@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,13 @@ def read(
     if expected.layout == "NCHW":
         values = values.transpose(2, 0, 1)
     return as_type(np.ascontiguousarray(values[np.newaxis]), expected.dtype)
+
+
+def read_sample(path: Path, expected: TensorInfo) -> NDArray[Any]:
+    """A picture to calibrate with: ``read`` for an input of any batch, without the batch."""
+    one = replace(expected, shape=(1, *expected.shape[1:]))
+    sample: NDArray[Any] = read(path, one, flag="--calibrate")[0]
+    return sample
 
 
 def normalise(

@@ -7,7 +7,7 @@ of a sweep have random weights: that says nothing about accuracy, and latency do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 SAMPLES, SAMPLE_SEED = 8, 0
 
 
-def quantize(path: Path, output: Path) -> None:
-    """Write the float ONNX file ``path`` as QDQ: uint8 activations, int8 weights by channel."""
+def quantize(path: Path, output: Path, given: Iterable[dict[str, Array]] | None = None) -> None:
+    """Write the float ONNX file ``path`` as QDQ: uint8 activations, int8 weights by channel.
+
+    ``given`` are batches of its inputs by name, random ones where that is None.
+    """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
     class Samples(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.left = samples(path)
+            self.left = samples(path) if given is None else iter(given)
 
         def get_next(self) -> dict[str, Array] | None:
             return next(self.left, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.compiler.precision import TOLERANCES
@@ -10,6 +11,14 @@ from tvm_mobilenet.numerics import difference, largest
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
+
+
+@dataclass(frozen=True)
+class Right:
+    """Outputs that are right, and the relative error within which others are right as well."""
+
+    outputs: tuple[Array, ...]
+    tolerance: float
 
 
 class WrongResult(Exception):

@@ -129,7 +129,7 @@ class SideBySide:
         attempt.load_ms = engine.load_ms
         self.progress.step(name, "first run")
         attempt.first_run_ms, outputs = engine.first_run(self.network.inputs)
-        attempt.max_abs_diff = self._verify(outputs)
+        attempt.max_abs_diff = self._verify(attempt.candidate, outputs)
         self.progress.step(name, "warming up")
         attempt.timed = Timed(engine)
         warm_up(attempt.timed, attempt.first_run_ms, self.plan)
@@ -191,12 +191,14 @@ class SideBySide:
         if attempt.reason is not None or attempt.engine is None or attempt.timed is None:
             return
         with _reason_of_failure(attempt):
-            self._verify(attempt.engine.outputs())
+            self._verify(attempt.candidate, attempt.engine.outputs())
             attempt.peak_rss_mb = attempt.engine.peak_rss_mb()
             attempt.samples_ms = attempt.timed.samples_ms
 
-    def _verify(self, outputs: Sequence[Array]) -> float:
-        network = self.network
+    def _verify(self, candidate: Candidate, outputs: Sequence[Array]) -> float:
+        network, right = self.network, candidate.right
+        if right is not None:
+            return verify.check(outputs, right.outputs, network.precision, right.tolerance)
         return verify.check(outputs, network.expected, network.precision, network.tolerance)
 
 
