@@ -68,6 +68,7 @@ LONG_FILES = (
     "test_engines.py",
     "test_published_networks.py",
     "test_legalize.py",
+    "test_quantized_networks.py",
     "test_arm_tuning.py",
     "test_trained.py",
     "test_cuda_compile.py",

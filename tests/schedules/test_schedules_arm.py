@@ -8,8 +8,9 @@ floats as well; that aarch64 code computes the same is asked on the emulated dev
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from schedules.arm_cpu import cores
 from schedules.facts import FACTS
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN, WINOGRAD
+from tvm_mobilenet.compiler.graph.legalize_quantized import QUANTIZED
 from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.core_model.loops import Loop
 from tvm_mobilenet.hardware import target
@@ -55,7 +57,12 @@ HOST = {
 KERNELS = network_kernels.distinct()
 LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
 FUSED_BLOCKS = network_kernels.fused_blocks(VECTOR_WIDTH)
+FUSED_OF_LARGEST = network_kernels.fused_blocks(VECTOR_WIDTH, (config_from("mobilenet_v1"),))
+# kernels over integers are x86's alone so far
+REAL = [case for case in odd_kernels.CASES if case not in odd_kernels.QUANTIZED]
+ODD = [*REAL, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPPING]
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
+ODD_SHARES = 2  # one in so many kernels of odd shape, at both
 BLOCK_SHARES = 8  # and one in so many blocks, at its default
 # A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
@@ -93,16 +100,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.function is test_fused_blocks_of_the_networks:
         share_of_blocks = FUSED_BLOCKS[metafunc.config.option.seed % BLOCK_SHARES :: BLOCK_SHARES]
         metafunc.parametrize("case", share_of_blocks, ids=lambda case: case.id)
+    if metafunc.function is test_odd_shapes:
+        odd = ODD[metafunc.config.option.seed % ODD_SHARES :: ODD_SHARES]
+        metafunc.parametrize("case", odd, ids=lambda case: case.id)
     if metafunc.function in HOT:
-        some = on_two_cores(HOT[metafunc.function], metafunc.config.option.seed)
-        metafunc.parametrize(("name", "machine"), some)
+        argument, some = HOT[metafunc.function]
+        on_cores = on_two_cores(some, metafunc.config.option.seed)
+        metafunc.parametrize(
+            (argument, "machine"), on_cores, ids=lambda one: getattr(one, "id", one)
+        )
 
 
-def on_two_cores(names: list[str], seed: int) -> list[tuple[str, str]]:
+def on_two_cores(kernels: Sequence[Any], seed: int) -> list[tuple[Any, str]]:
     """Each kernel with one of the smaller cores and one of the larger; which, takes turns."""
     return [
-        (name, pair[place % 2])
-        for place, name in enumerate(names, seed)
+        (kernel, pair[place % 2])
+        for place, kernel in enumerate(kernels, seed)
         for pair in (TARGETS[:2], TARGETS[2:])
     ]
 
@@ -119,11 +132,6 @@ def test_fused_blocks_of_the_networks(case: Case, rng: np.random.Generator) -> N
     case.check(run_here(by_default(case.func(), Target(HOST))), rng)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [*odd_kernels.CASES, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPPING],
-    ids=lambda case: case.id,
-)
 def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
     check_decisions(case, rng)
 
@@ -169,7 +177,8 @@ GOLDEN_OF_NETWORK = {
 
 
 def test_every_rule_of_x86_has_its_arm_one() -> None:
-    assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - STRASSEN - WINOGRAD | {FUSED}
+    only_x86 = STRASSEN | WINOGRAD | QUANTIZED
+    assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - only_x86 | {FUSED}
     assert sorted([*GOLDEN, *GOLDEN_OF_NETWORK]) == sorted(RULES["arm_cpu"])
 
 
@@ -243,19 +252,9 @@ def test_depthwise_hot_loops(name: str, machine: str) -> None:
     assert loop.instructions_per_fma < 2.3
 
 
-# A run takes them on two of the cores each.
-HOT = {test_pointwise_hot_loops: POINTWISE, test_depthwise_hot_loops: DEPTHWISE}
-
-
 FUSED_SPILLS = {"arm-rpi3": 0.1}  # the same, where the outputs go into tiles
 
 
-@pytest.mark.parametrize("machine", TARGETS)
-@pytest.mark.parametrize(
-    "block",
-    network_kernels.fused_blocks(VECTOR_WIDTH, (config_from("mobilenet_v1"),)),
-    ids=lambda block: block.id,
-)
 def test_hot_loops_of_a_fused_block(block: Separable, machine: str) -> None:
     spec = target.resolve(machine)
     mod = by_default(block.func(), spec.tvm_target())
@@ -272,6 +271,14 @@ def test_hot_loops_of_a_fused_block(block: Separable, machine: str) -> None:
         allowed = FUSED_SPILLS.get(machine, 0) * len(loop.instructions)
         assert len(loop.stack_accesses) <= allowed
         assert loop.instructions_per_fma < 2.4
+
+
+# By name of the argument; a run takes each on two of the cores.
+HOT: dict[Any, tuple[str, Sequence[Any]]] = {
+    test_pointwise_hot_loops: ("name", POINTWISE),
+    test_depthwise_hot_loops: ("name", DEPTHWISE),
+    test_hot_loops_of_a_fused_block: ("block", FUSED_OF_LARGEST),
+}
 
 
 @pytest.mark.parametrize("machine", TARGETS)
