@@ -103,6 +103,30 @@ def test_a_float_network_becomes_an_int8_bundle(
     assert [one.workload for one in again.layers] == [one.workload for one in manifest.layers]
 
 
+def test_layers_that_hurt_are_compiled_in_fp32(
+    capsys: Capture, samples: NDArray[np.float32]
+) -> None:
+    """Of maps the loss is the relative error: some layers stay in float between those in int8."""
+    model = onnx.load("network.onnx")
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("a4", 1, [1, 32, 2, 2]))
+    onnx.save_model(model, "maps.onnx")
+    arguments = ("--onnx", "maps.onnx", *INT8, "--calibrate", "samples.npy", "--max-loss", "0.8%")
+    status, out, err = command(capsys, *arguments, "-o", "b")
+    assert status == 0, err
+    with tvm_mobilenet.load("b") as session:
+        manifest = session.manifest
+        exact = onnxruntime.InferenceSession("maps.onnx").run(None, {"x": samples[:1]})[0]
+        found = np.asarray(session.run(samples[:1]))
+    assert manifest.quantization is not None and manifest.quantization.top1 is None
+    kept = manifest.quantization.float_layers
+    assert f"in fp32 for --max-loss: {', '.join(kept)}" in out
+    assert 1 <= len(kept) < 5 and manifest.quantization.error <= 0.008
+    kernels = [one.workload for one in manifest.layers if "conv2d" in one.workload]
+    assert 5 - len(kept) == sum(one.startswith("quantized") for one in kernels)
+    assert np.linalg.norm(found - exact) <= 0.012 * np.linalg.norm(exact)
+
+
 def test_pictures_go_through_the_networks_own_preparation(tmp_path: Path) -> None:
     """A folder of pictures is what a .npy of the prepared pictures is."""
     rng = np.random.default_rng(1)
