@@ -51,10 +51,15 @@ def dwords(lanes: int) -> str:
     return register("dwords", lanes, Target.current(allow_none=True))
 
 
-def register_named(text: str, target: Target | None) -> None:
-    """Make those intrinsics known, for ``target``, whose names are in ``text``, a trace."""
-    for operand, lanes in set(NAME.findall(text)):
+def register_named(text: str, target: Target | None) -> bool:
+    """Make those intrinsics known, for ``target``, whose names are in ``text``, a trace.
+
+    Whether there are any.
+    """
+    named = set(NAME.findall(text))
+    for operand, lanes in named:
         register(operand, int(lanes), target)
+    return bool(named)
 
 
 def register(operand: str, lanes: int, target: Target | None) -> str:

@@ -20,10 +20,11 @@ from schedules.primitives import (
     zero_halo,
 )
 from schedules.x86 import dot_products
-from schedules.x86.registers import RegisterFile, best_gemm_tile
 
 MAX_TILE_WIDTH = 28
 MAX_TILE_VECTORS = 8
+MOST_SUMS = 8  # vectors of a tile by default
+FEW_SUMS = 4  # of a tile of more than one block
 DEFAULT_BAND = 4  # output rows
 
 
@@ -34,13 +35,10 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     lanes, blocks = extent(sch, c), extent(sch, o)
     height, width = extent(sch, h), extent(sch, w)
 
-    # Step 1. Bands of rows, tiles of columns by all the vectors that fit
-    _, tile_w, vectors = best_gemm_tile(
-        RegisterFile(lanes),
-        [1],
-        [d for d in divisors(width) if d <= MAX_TILE_WIDTH],
-        [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
-    )
+    # Step 1. Bands of rows, tiles of few columns: all the taps of a tile are in one piece of code,
+    # and of a larger one LLVM keeps more pixels for the next taps than there are registers
+    tile_w = max(d for d in divisors(width) if d <= MOST_SUMS)
+    vectors = max(d for d in divisors(blocks) if d == 1 or d * tile_w <= FEW_SUMS)
     band = max(d for d in divisors(height) if d <= DEFAULT_BAND)
     o0, oi = sch.split(
         o, sch.sample_perfect_tile(o, 2, MAX_TILE_VECTORS, [blocks // vectors, vectors])

@@ -74,7 +74,7 @@ def test_command_prints_each_layer(bundle: Path, capsys: pytest.CaptureFixture[s
 
 def test_integers_are_not_held_against_the_peak_of_fmas(capsys: pytest.CaptureFixture[str]) -> None:
     layers = [
-        LayerTime(Layer("0", "quantized_dense_16_10", tuned=False, flops=320, nbytes=64), 1e-6),
+        LayerTime(Layer("0", f"quantized_{40 * 'x'}", tuned=False, flops=320, nbytes=64), 1e-6),
         LayerTime(Layer("1", "pooling", tuned=False, flops=1000, nbytes=64), 1e-6),
     ]
     result = Profile(tuple(layers), 2e-6, Peaks(2e9, 4e9), 1)
@@ -83,6 +83,7 @@ def test_integers_are_not_held_against_the_peak_of_fmas(capsys: pytest.CaptureFi
     dense, pooling = (line for line in printed.splitlines() if "default" in line)
     assert dense.split()[-3:] == ["-", "-", "default"]
     assert pooling.split()[-3:] == ["50%", "arithmetic", "default"]
+    assert "of its bound" in printed and "…" not in printed, "wide enough for all cells"
     assert "times the floor" not in printed
     assert result.floor_s is None
 

@@ -190,6 +190,7 @@ def test_reads_x86_operands() -> None:
     ("text", "unit", "reads", "read", "stored"),
     [
         ("vpdpbusd (%rdi), %zmm1, %zmm0", "fma", {"rdi", "v1", "v0"}, 64, 0),
+        ("{vex} vpdpbusd %ymm2, %ymm1, %ymm0", "fma", {"v2", "v1", "v0"}, 0, 0),
         ("vpmaddwd %ymm2, %ymm1, %ymm0", "vector", {"v1", "v2"}, 0, 0),
         ("vpermb %zmm2, %zmm1, %zmm0", "vector", {"v1", "v2"}, 0, 0),
         ("vpermd (%rdi), %ymm1, %ymm0", "vector", {"rdi", "v1"}, 32, 0),

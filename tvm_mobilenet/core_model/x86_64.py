@@ -59,13 +59,14 @@ CONDITION_NAMES = {
     "ge": "ge", "nl": "ge", "b": "b", "c": "b", "ae": "ae", "nc": "ae", "nb": "ae", "be": "be",
     "a": "a", "s": "s", "ns": "ns",
 }  # fmt: skip
+PREFIX = re.compile(r"^(?:rep |lock |\{vex\} )")
 BROADCAST = re.compile(r"\{1to\d+\}")
 MASKED = re.compile(r"\{%(k[1-7])\}")
 
 
 def decode(text: str) -> Operation:
     """The operation of one instruction. Raises Unmodelled for one that is not known."""
-    mnemonic, arguments = operands(text.removeprefix("rep ").removeprefix("lock "))
+    mnemonic, arguments = operands(PREFIX.sub("", text))
     if mnemonic.startswith(("v", "k", "prefetch")) or any(_is_vector(one) for one in arguments):
         return _vector(text, mnemonic, arguments)
     control = _control(text, mnemonic, arguments)

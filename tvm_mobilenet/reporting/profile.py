@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from tvm_mobilenet.benchmark.profile.layers import Profile
 
 TABLE_WIDTH = 112
+WIDEST = 1000
 
 
 def print_profile(console: Console, title: str, result: Profile) -> None:
@@ -33,7 +35,8 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
             "tuned" if one.layer.tuned else "default",
         )
     # never narrower than its cells: a cut-off kernel name says nothing
-    console.width = max(console.width, TABLE_WIDTH)
+    whole = Measurement.get(console, console.options.update(max_width=WIDEST), table)
+    console.width = max(console.width, TABLE_WIDTH, whole.maximum)
     console.print(table)
     console.print(
         f"layers {total * 1e3:.3f} ms, infer {result.network_s * 1e3:.3f} ms; one core: "

@@ -20,7 +20,7 @@ Option = int | tuple[int, ...]
 Point = tuple[Option, ...]
 """One decision for each ``sample_*`` call, in the order the rule makes them."""
 
-TENSOR_CORES = '"tvm_mobilenet.mma_'  # how the names of intrinsics in a trace begin
+TENSORIZE = '"Tensorize"'  # the instruction in a trace
 
 
 def canonical_json(value: Any) -> str:
@@ -64,9 +64,8 @@ def apply_trace(mod: tvm.IRModule, trace_json: str, target: Target | None) -> s_
     from schedules.x86 import dot_products
 
     # the rules that do may not have run in this process
-    if TENSOR_CORES in trace_json:
+    if TENSORIZE in trace_json and not dot_products.register_named(trace_json, target):
         mma_intrinsics.register()
-    dot_products.register_named(trace_json, target)
     trace = json.loads(trace_json)
     check_trace(trace)
     schedule = s_tir.Schedule(mod)

@@ -48,6 +48,7 @@ def quantized_conv2d(
     group_blocks = out.blocks // groups
     tile = (out.batch, out.blocks, out.height, out.width, v)
     top, left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, x.channels // groups)
     write_halo = halo_writer(out)
 
     def source(block: Expr, k: Expr, i: Expr) -> Expr:
@@ -63,7 +64,7 @@ def quantized_conv2d(
         bias: T.Buffer((out.blocks, v), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
-        T.func_attr({"tirx.noalias": True})
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
         acc = T.sblock_alloc_buffer(tile, SUMS)
         write_halo(result)
         for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, steps, BYTES):
@@ -131,6 +132,7 @@ def quantized_depthwise_conv2d(
     outputs, dwords = taps.outputs, taps.dwords
     tile = (out.batch, out.blocks, out.height, out.width // outputs, outputs, v)
     top, left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, 1)
     write_halo = halo_writer(out)
 
     @T.prim_func(s_tir=True)
@@ -141,7 +143,7 @@ def quantized_depthwise_conv2d(
         bias: T.Buffer((out.blocks, v), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
-        T.func_attr({"tirx.noalias": True})
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
         acc = T.sblock_alloc_buffer(tile, SUMS)
         write_halo(result)
         for n, o, h, w, p, c, kh, k, i in T.grid(*tile, kernel_h, dwords, BYTES):
@@ -200,6 +202,7 @@ def quantized_stem_conv2d(
     v = out.vector
     tile = (out.batch, out.blocks, out.height, out.width, v)
     out_top, out_left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, channels_in)
     write_halo = halo_writer(out)
     padded = (batch, top + height + bottom, left + width + right)
     inverse, zero = 1 / quantization.scale, quantization.zero_point
@@ -219,7 +222,7 @@ def quantized_stem_conv2d(
         bias: T.Buffer((out.blocks, v), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
-        T.func_attr({"tirx.noalias": True})
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
         rows = T.sblock_alloc_buffer(padded, SUMS)
         acc = T.sblock_alloc_buffer(tile, SUMS)
         write_halo(result)
@@ -268,6 +271,7 @@ def quantized_dense(
     """
     features_in, features_out = features
     steps = dot_steps(features_in)
+    operations = 2 * rows * features_in * features_out
 
     @T.prim_func(s_tir=True)
     def main(
@@ -277,7 +281,7 @@ def quantized_dense(
         bias: T.Buffer((features_out,), DTYPE),
         result: T.Buffer((rows, features_out), DTYPE),
     ) -> None:
-        T.func_attr({"tirx.noalias": True})
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
         acc = T.sblock_alloc_buffer((rows, blocks, v), SUMS)
         for n, o, c, k, i in T.grid(rows, blocks, v, steps, BYTES):
             with T.sblock("dense"):
@@ -296,6 +300,13 @@ def quantized_dense(
                 )
 
     return main
+
+
+def operations_of(out: Blocked, window: Window, channels: int) -> int:
+    """Of a convolution's sums, each over ``channels``: none for the bytes that fill up a step."""
+    kernel_h, kernel_w = window.kernel
+    results = out.batch * out.channels * out.height * out.width
+    return 2 * results * kernel_h * kernel_w * channels
 
 
 def dot_steps(channels: int) -> int:
