@@ -175,3 +175,16 @@ def test_channels_are_shuffled_as_integers(rng: np.random.Generator) -> None:
     kinds = Counter(node.op_type for node in model.graph.node)
     assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == 1
     np.testing.assert_array_equal(onnx_export.evaluate(model, x_values), right)
+
+
+def test_scales_are_nudged_where_they_quantize() -> None:
+    net = QuantizedNetwork((1, 8, 4, 4))
+    model = net.model(net.convolution(net.start(), 4))
+    nudged = quantized_form.nudged(model, 0.5)
+    constants = {one.name: numpy_helper.to_array(one) for one in nudged.graph.initializer}
+    pairs = [
+        node for node in nudged.graph.node if node.input[0] in ("x", nudged.graph.node[0].output[0])
+    ]
+    quantize, dequantize = (constants[node.input[1]] for node in pairs)
+    np.testing.assert_allclose(quantize, 1.5 * dequantize, rtol=1e-6)
+    assert model.graph.node[0].input[1] == model.graph.node[1].input[1]

@@ -22,13 +22,13 @@ TOLERANCES: dict[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "int8"
 
 # Of a network that comes quantized: its reference rounds as the file says in float32, as integer
 # kernels do not in one of some thousand results, and a network amplifies what differs. Twice what
-# the reference's own integer kernels differ by is right, and this in any case.
+# the reference's own ways to compute it differ by is right, and this in any case.
 QUANTIZED_TOLERANCE = 1e-2
 QUANTIZED_SPREAD = 2.0
 
 
 def tolerance_of_quantized(rounding: float) -> float:
-    """Where the reference's two ways of computing a network lie ``rounding`` apart."""
+    """Where the reference's own ways to compute a network lie ``rounding`` apart."""
     return max(QUANTIZED_TOLERANCE, QUANTIZED_SPREAD * rounding)
 
 

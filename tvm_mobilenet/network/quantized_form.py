@@ -49,6 +49,22 @@ def to_one_form(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
+def nudged(model: onnx.ModelProto, by: float) -> onnx.ModelProto:
+    """The network with every scale that activations are quantized with 1 + ``by`` times as large.
+
+    They are dequantized as before: only what lies next to the middle of two integers changes.
+    """
+    copy = type(model)()
+    copy.CopyFrom(model)
+    to_one_form(copy)
+    for node in copy.graph.node:
+        scale = _value(copy, node.input[1]) if node.op_type == QUANTIZE else None
+        if scale is not None:
+            moved = (scale * (1 + by)).astype(scale.dtype)
+            node.input[1] = _constant(copy, f"{node.output[0]}_nudged", moved)
+    return copy
+
+
 def _make_unsigned(model: onnx.ModelProto, constants: set[str]) -> None:
     """Activations that are int8 as uint8: a zero point 128 higher says the same values."""
     graph = model.graph
