@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from support.pages import REPOSITORY, read
@@ -28,10 +28,22 @@ class Cell:
     ratio: float
 
 
+Cells: TypeAlias = dict[tuple[int, float, int], Cell]
+
+
 @pytest.fixture(scope="module")
-def sweep() -> dict[tuple[int, float, int], Cell]:
+def sweep() -> Cells:
+    return cells_of("x86-znver5-sweep")
+
+
+@pytest.fixture(scope="module")
+def int8_sweep() -> Cells:
+    return cells_of("x86-znver4-int8-sweep")
+
+
+def cells_of(results: str) -> Cells:
     rows: dict[tuple[int, float, int], dict[str, schema.ResultRow]] = {}
-    for row in schema.load(RESULTS / "x86-znver5-sweep.json").results:
+    for row in schema.load(RESULTS / f"{results}.json").results:
         assert row.alpha is not None
         rows.setdefault((row.threads, row.alpha, row.resolution), {})[row.engine] = row
     return {key: cell_of(engines) for key, engines in rows.items()}
@@ -56,7 +68,7 @@ def ms(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def test_readmes_table_is_the_sweep(sweep: dict[tuple[int, float, int], Cell]) -> None:
+def test_readmes_table_is_the_sweep(sweep: Cells) -> None:
     rows = re.findall(r"^\| ([\d.]+)-(\d+)[^|]*\| (.*) \|$", read("README.md"), re.MULTILINE)
     assert len(rows) == 6
     for alpha, resolution, cells in rows:
@@ -68,33 +80,52 @@ def test_readmes_table_is_the_sweep(sweep: dict[tuple[int, float, int], Cell]) -
         assert cells.split(" | ") == expected
 
 
-def test_readmes_worst_row_is_the_worst(sweep: dict[tuple[int, float, int], Cell]) -> None:
+def test_readmes_worst_row_is_the_worst(sweep: Cells) -> None:
     for threads in (1, 2):
         ratios = {key[1:]: cell.ratio for key, cell in sweep.items() if key[0] == threads}
         assert min(ratios, key=lambda key: ratios[key]) == (0.5, 224)
     assert "| 0.5-224 (the worst) |" in read("README.md")
 
 
-def test_performances_tables_are_the_sweep(sweep: dict[tuple[int, float, int], Cell]) -> None:
-    letters = {"onnxruntime": "O", "openvino": "V", "litert": "L", "torch-compile": "T"}
+def test_performances_tables_are_the_sweeps(sweep: Cells, int8_sweep: Cells) -> None:
     page = read("docs/performance.md")
-    for threads in (1, 2):
-        for alpha in ALPHAS:
-            cells = [sweep[threads, alpha, resolution] for resolution in RESOLUTIONS]
-            row = " | ".join(
-                f"{ms(one.ours_ms)} / {ms(one.peer_ms)} {letters[one.peer]} ({one.ratio:.2f}x)"
-                for one in cells
-            )
-            assert f"| {alpha:g} | {row} |" in page
+    for one in (sweep, int8_sweep):
+        for threads in (1, 2):
+            for line in lines_of(one, threads):
+                assert line in page
 
 
-def test_the_geometric_means_are_the_sweeps(sweep: dict[tuple[int, float, int], Cell]) -> None:
-    means = {
+def lines_of(sweep: Cells, threads: int) -> Iterator[str]:
+    """Of the table for so many threads."""
+    letters = {"onnxruntime": "O", "openvino": "V", "litert": "L", "torch-compile": "T"}
+    for alpha in ALPHAS:
+        cells = [sweep[threads, alpha, resolution] for resolution in RESOLUTIONS]
+        row = " | ".join(
+            f"{ms(one.ours_ms)} / {ms(one.peer_ms)} {letters[one.peer]} ({one.ratio:.2f}x)"
+            for one in cells
+        )
+        yield f"| {alpha:g} | {row} |"
+
+
+def means_of(sweep: Cells) -> dict[int, float]:
+    """The geometric mean of the ratios, by threads."""
+    return {
         threads: statistics.geometric_mean(
             [c.ratio for key, c in sweep.items() if key[0] == threads]
         )
         for threads in (1, 2)
     }
+
+
+def test_the_geometric_means_are_those_of_int8(int8_sweep: Cells) -> None:
+    means, page = means_of(int8_sweep), read("docs/performance.md")
+    _, section = page.split("## int8\n")
+    assert f"One thread: geometric mean **{means[1]:.2f}x**" in section
+    assert f"Two threads: geometric mean **{means[2]:.2f}x**" in section
+
+
+def test_the_geometric_means_are_the_sweeps(sweep: Cells) -> None:
+    means = means_of(sweep)
     said = f"the geometric mean is {means[1]:.2f}x on one thread and {means[2]:.2f}x on two"
     assert said in " ".join(read("README.md").split())
     page = read("docs/performance.md")
