@@ -21,10 +21,10 @@ from schedules.primitives import (
 )
 from schedules.x86 import dot_products
 from schedules.x86.pointwise_conv2d import (
-    BAND_BYTES,
     MAX_TILE_HEIGHT,
     MAX_TILE_VECTORS,
     MAX_TILE_WIDTH,
+    band_counts,
     default_tile,
 )
 from schedules.x86.registers import has_avx512
@@ -53,10 +53,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         bands = rows
         o_default = [panels, 1, vectors]
     else:
-        row_bytes = tile_h * width * steps * BYTES
-        bands = most_even(
-            [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]
-        )
+        bands = most_even(band_counts(rows, tile_h * width * steps * BYTES))
         o_default = [1, panels, vectors]
     h_default = [bands, rows // bands, tile_h]
 

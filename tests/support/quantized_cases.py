@@ -37,7 +37,7 @@ from tvm_mobilenet.kernels.cpu.elementwise import (
 from tvm_mobilenet.kernels.cpu.expressions import (
     SELF,
     Expression,
-    Quantization,
+    QuantizationParameters,
     dequantize,
     is_quantized,
     quantize,
@@ -63,8 +63,8 @@ from tvm_mobilenet.kernels.cpu.weights import (
 Bytes = NDArray[np.uint8]
 AnyArray = NDArray[Any]
 FILL = 93  # what stands for zero
-IMAGE = Quantization(0.025, 120)  # of a stem's image
-RESULT = Quantization(0.03, 131)
+IMAGE = QuantizationParameters(0.025, 120)  # of a stem's image
+RESULT = QuantizationParameters(0.03, 131)
 SPREAD = 2.0  # the usual size of a sum as a real value
 DIFFERENT = 0.01  # of quantized results: the next integer, where a value lies between two
 BEFORE = (0x5A, 0xA5)  # what a result holds before a kernel writes it

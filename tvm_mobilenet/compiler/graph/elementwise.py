@@ -42,7 +42,7 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     SELF,
     Expression,
     Input,
-    Quantization,
+    QuantizationParameters,
     apply,
 )
 
@@ -142,7 +142,9 @@ def arithmetic(
     return None if expression is None else joined(result, expression, operands)
 
 
-def between_integers(value: Call, result: Var, quantization: Quantization) -> Elementwise | None:
+def between_integers(
+    value: Call, result: Var, quantization: QuantizationParameters
+) -> Elementwise | None:
     """The operator that makes integers of real values, or those of integers."""
     source = value.args[0]
     if not isinstance(source, Var) or len(result.ty.shape) not in (2, 4):
@@ -188,7 +190,7 @@ def joined(result: Var, expression: Expression, operands: Sequence[Operand]) -> 
     return Elementwise(result, simplified, tuple(kept))
 
 
-def dequantization(layer: Layer) -> tuple[Var, Quantization] | None:
+def dequantization(layer: Layer) -> tuple[Var, QuantizationParameters] | None:
     """The integers that a layer gives nothing but the real values of."""
     if not isinstance(layer, Elementwise):
         return None

@@ -8,16 +8,12 @@ matrix product of those and of a dequantized tensor is a layer over the integers
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tvm
 from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Call, Constant, Expr, Var
-
-if TYPE_CHECKING:
-    pass
 
 Array = NDArray[np.float32]
 KEPT = "tvm_mobilenet.dequantize"  # a call that nothing folds

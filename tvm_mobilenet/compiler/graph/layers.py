@@ -19,7 +19,7 @@ from tvm.ir import Call, Constant, Expr, Var
 
 from tvm_mobilenet.compiler.graph.integers import Integers, KnownValues
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.kernels.cpu.expressions import SELF, Expression, Quantization
+from tvm_mobilenet.kernels.cpu.expressions import SELF, Expression, QuantizationParameters
 
 Array = NDArray[np.float32]
 # what elementwise arithmetic reads: a tensor, or a constant for each channel
@@ -77,7 +77,7 @@ class QuantizedConvolution:
     """
 
     source: Var
-    quantization: Quantization
+    quantization: QuantizationParameters
     result: Var
     weight: NDArray[np.int8]
     scale: Array
@@ -124,7 +124,7 @@ class QuantizedDense:
     """
 
     source: Var
-    quantization: Quantization
+    quantization: QuantizationParameters
     result: Var
     weight: NDArray[np.int8]
     scale: Array

@@ -27,7 +27,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     tensors,
 )
 from tvm_mobilenet.compiler.graph.quantized import requantized
-from tvm_mobilenet.kernels.cpu.expressions import SELF, Quantization, quantize
+from tvm_mobilenet.kernels.cpu.expressions import SELF, QuantizationParameters, quantize
 from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
     columns_read,
@@ -64,7 +64,7 @@ QUANTIZED = frozenset(
 
 def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
     """Emit the kernel with its scale, bias and epilogue."""
-    layer = requantized(layer)  # type: ignore[assignment]
+    layer = requantized(layer)
     if layer.source in to.images:
         func, name, args, out = stem(to, layer)
     elif layer.depthwise:
@@ -121,7 +121,7 @@ def dense_convolution(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
 
 def quantized_matrix_product(to: Legalizer, layer: QuantizedDense) -> None:
     """Emit the kernel of a fully connected layer."""
-    layer = requantized(layer)  # type: ignore[assignment]
+    layer = requantized(layer)
     v = to.vector_width
     features_in, features_out = layer.weight.shape
     panel, blocks = dense_blocks(features_out, v, full_panels=not to.small_weights)
@@ -196,7 +196,7 @@ def take_images(
 
 def take_integer_sources(
     layers: list[Layer], function: relax.Function
-) -> tuple[list[Layer], dict[Var, tuple[Var, Quantization]]]:
+) -> tuple[list[Layer], dict[Var, tuple[Var, QuantizationParameters]]]:
     """The layers without what only dequantizes for kernels that can do so as they read.
 
     And the integers and what they stand for, for each tensor that such a layer makes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +29,21 @@ from tvm_mobilenet.compiler.graph.layers import (
     variables,
 )
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
-from tvm_mobilenet.kernels.cpu.expressions import SELF, Apply, Expression, Quantization, apply
+from tvm_mobilenet.kernels.cpu.expressions import (
+    SELF,
+    Apply,
+    Expression,
+    QuantizationParameters,
+    apply,
+)
 from tvm_mobilenet.kernels.cpu.quantized import BYTES
 
+OverIntegers = TypeVar("OverIntegers", QuantizedConvolution, QuantizedDense)
 HIGHEST = 255
 INT32 = 2.0**31
 
 
-def quantization_of(value: Expr) -> Quantization | None:
+def quantization_of(value: Expr) -> QuantizationParameters | None:
     """Of a call that quantizes to, or dequantizes, uint8 by one scale for all of the tensor."""
     if not is_call(value, "relax.quantize") and not is_call(value, "relax.dequantize"):
         return None
@@ -45,10 +53,10 @@ def quantization_of(value: Expr) -> Quantization | None:
     scales, zeros = scale.value.numpy(), zero_point.value.numpy()
     if scales.size != 1 or zeros.size != 1 or zeros.dtype != np.uint8:
         return None
-    return Quantization(float(scales.reshape(())), int(zeros.reshape(())))
+    return QuantizationParameters(float(scales.reshape(())), int(zeros.reshape(())))
 
 
-def dequantized(layer: Layer) -> tuple[Var, Quantization] | None:
+def dequantized(layer: Layer) -> tuple[Var, QuantizationParameters] | None:
     """The integers that the layer makes real values of."""
     if not isinstance(layer, Other) or not is_call(layer.value, "relax.dequantize"):
         return None
@@ -75,7 +83,7 @@ def take_quantized(layers: Sequence[Layer], results: Expr) -> list[Layer]:
 
 
 def over_integers(
-    layer: Convolution | Dense, source: Var, quantization: Quantization
+    layer: Convolution | Dense, source: Var, quantization: QuantizationParameters
 ) -> QuantizedConvolution | QuantizedDense | None:
     """The layer, over the integers ``source`` that it dequantizes; None where no kernel does."""
     integers = layer.integers
@@ -139,7 +147,7 @@ def channel_scales(integers: Integers, axis: int) -> Array | None:
 
 
 def corrected(
-    sums: NDArray[np.int64], scale: Array, bias: Array, quantization: Quantization
+    sums: NDArray[np.int64], scale: Array, bias: Array, quantization: QuantizationParameters
 ) -> tuple[Array, Array]:
     """What a sum of products is multiplied by, and the bias with the zero point's share in it."""
     scales = scale.astype(np.float64) * quantization.scale
@@ -147,9 +155,7 @@ def corrected(
     return scales.astype(np.float32), biases.astype(np.float32)
 
 
-def requantized(
-    layer: QuantizedConvolution | QuantizedDense,
-) -> QuantizedConvolution | QuantizedDense:
+def requantized(layer: OverIntegers) -> OverIntegers:
     """The layer with its result's scale and zero point in its own, where it ends in that."""
     factor, shift = scaling_of(layer.epilogue.expression)
     if layer.epilogue.operands or factor is None or shift is None:

@@ -11,7 +11,12 @@ from tvm.ir import Expr, Range, TensorLoad, TensorRegion
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
-from tvm_mobilenet.kernels.cpu.expressions import Expression, Quantization, is_quantized, lower
+from tvm_mobilenet.kernels.cpu.expressions import (
+    Expression,
+    QuantizationParameters,
+    is_quantized,
+    lower,
+)
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 
@@ -124,7 +129,7 @@ def halo_of(block: s_tir.SBlock, old: tirx.Buffer, result: tirx.Buffer, fill: in
 
 
 def read_integers(
-    func: tirx.PrimFunc, quantization: Quantization | None = None, place: int = 0
+    func: tirx.PrimFunc, quantization: QuantizationParameters | None = None, place: int = 0
 ) -> tirx.PrimFunc:
     """``func`` with a uint8 tensor as its parameter at ``place``, of which it takes real values.
 

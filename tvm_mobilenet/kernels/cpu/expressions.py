@@ -56,7 +56,7 @@ def saturate_int_uint8(value: Expr) -> Expr:
 
 
 @dataclass(frozen=True)
-class Quantization:
+class QuantizationParameters:
     """A tensor's real values are (integer - zero_point) * scale."""
 
     scale: float
@@ -117,13 +117,13 @@ def gelu(x: Expression) -> Expression:
     return apply("multiply", apply("multiply", x, 0.5), below)
 
 
-def dequantize(x: Expression, quantization: Quantization) -> Expression:
+def dequantize(x: Expression, quantization: QuantizationParameters) -> Expression:
     """The real value of an integer."""
     above_zero = apply("subtract", x, float(quantization.zero_point))
     return apply("multiply", above_zero, quantization.scale)
 
 
-def quantize(x: Expression, quantization: Quantization) -> Expression:
+def quantize(x: Expression, quantization: QuantizationParameters) -> Expression:
     """The uint8 that stands for a real value."""
     scaled = apply("multiply", x, 1 / quantization.scale)
     return apply("saturate_uint8", apply("add", scaled, float(quantization.zero_point)))
@@ -134,11 +134,11 @@ def is_quantized(expression: Expression) -> bool:
     return isinstance(expression, Apply) and expression.operator.startswith("saturate_")
 
 
-def dequantization(expression: Expression) -> Quantization | None:
+def dequantization(expression: Expression) -> QuantizationParameters | None:
     """Of what stands for an integer's real value and no more; None for anything else."""
     match expression:
         case Apply("multiply", (Apply("subtract", (own, float(zero))), float(scale))):
-            return Quantization(scale, int(zero)) if own == SELF else None
+            return QuantizationParameters(scale, int(zero)) if own == SELF else None
     return None
 
 

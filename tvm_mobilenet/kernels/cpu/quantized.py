@@ -20,7 +20,7 @@ from tvm.script import tirx as T
 
 from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
-from tvm_mobilenet.kernels.cpu.expressions import Quantization, saturate_uint8
+from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate_uint8
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 
@@ -188,7 +188,7 @@ def quantized_stem_conv2d(
     padding: tuple[int, int, int, int],
     out: Blocked,
     window: Window,
-    quantization: Quantization,
+    quantization: QuantizationParameters,
     activation: Activation,
 ) -> tirx.PrimFunc:
     """The first convolution: reads the plain float32 image and quantizes it, a pixel's channels,
