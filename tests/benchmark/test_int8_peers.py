@@ -86,7 +86,7 @@ def test_no_peer_in_fp32_stands_beside_int8(
     (ours,) = alone.candidates
     assert ours.right is not None
     right = replace(ours.right, tolerance=0.02)
-    made = PeersFile(folder / "made.onnx", right)
+    made = PeersFile(folder / "made.onnx", right, right.outputs, ())
     (folder / "made.onnx").write_bytes(b"")
     asked: list[tuple[Any, ...]] = []
 

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from tvm_mobilenet import models, processes
-from tvm_mobilenet.benchmark.engines import ENGINES, OURS
-from tvm_mobilenet.benchmark.engines.int8_peers import quantized_for_peers
+from tvm_mobilenet.benchmark.engines import ENGINES, OURS, tflite_file
+from tvm_mobilenet.benchmark.engines.int8_peers import quantized_for_peers, with_tflite
 from tvm_mobilenet.benchmark.engines.networks import (
     Network,
     from_config,
     from_onnx,
     with_fixed_sizes,
 )
-from tvm_mobilenet.benchmark.engines.quantized import quantize
+from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable
+from tvm_mobilenet.benchmark.engines.quantized import quantize, samples
 from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
@@ -230,11 +231,14 @@ def _quantized_one_by_one(
         made = quantized_for_peers(
             network.onnx, files.calibrate, first.manifest.inputs, first.samples, scratch
         )
-        network, right = dataclasses.replace(network, onnx=made.path), made.right
+        right = made.right
+        quantized = dataclasses.replace(network, onnx=made.path, expected=right.outputs)
+        tflite = with_tflite(quantized, made.exact, made.batches, scratch / "int8.tflite")
+        network = dataclasses.replace(tflite, expected=network.expected)
     for one in peer_candidates(against, network, architecture):
-        computes = one.entry.needs == "onnx"
-        absent = None if computes else "computes in fp32, which is no peer of int8"
-        candidates.append(dataclasses.replace(one, right=right, absent=absent))
+        if one.entry.needs == "config":
+            one = dataclasses.replace(one, absent="computes in fp32, which is no peer of int8")
+        candidates.append(dataclasses.replace(one, right=one.right or right))
     return Case(network, tuple(candidates))
 
 
@@ -263,21 +267,35 @@ def of_model(
     scratch: Path,
     weights: Path | None = None,
 ) -> Network:
-    """One of our models, exported to ``scratch`` where an engine among ``against`` wants ONNX."""
-    wants_onnx = any(ENGINES[name].needs == "onnx" for name in against)
+    """One of our models, in ``scratch`` in the forms that the engines ``against`` want."""
+    wanted = {ENGINES[name].needs for name in against}
     path = scratch / f"{models.name_of(config)}-{models.variant_of(config)}-{batch}.onnx"
-    network = from_config(config, batch, precision, path if wants_onnx else None, weights)
-    return dataclasses.replace(network, model=model_name(config))
+    network = from_config(config, batch, precision, path if "onnx" in wanted else None, weights)
+    network = dataclasses.replace(network, model=model_name(config))
+    if "tflite" not in wanted:
+        return network
+    tflite = path.with_suffix(".tflite")
+    try:
+        tflite_file.convert(config, network.inputs[0].shape, tflite, weights)
+    except EngineUnavailable as error:
+        return dataclasses.replace(network, lacks={"tflite": str(error)})
+    return dataclasses.replace(network, tflite=tflite)
 
 
-def quantized(config: models.Config, batch: int, scratch: Path) -> Network:
-    """One of our models in int8, as a QDQ file in ``scratch``."""
-    network = of_model(config, batch, "fp32", ("onnxruntime",), scratch)
+def quantized(config: models.Config, batch: int, against: Sequence[str], scratch: Path) -> Network:
+    """One of our models in int8: as a QDQ file in ``scratch``, and for LiteRT as its own."""
+    network = of_model(config, batch, "fp32", ("onnxruntime", *against), scratch)
     assert network.onnx is not None
     path = network.onnx.with_suffix(".int8.onnx")
     processes.call(quantize, network.onnx, path)
-    in_int8 = from_onnx(path, network.model, network.inputs, (), "int8", network.resolution)
-    return dataclasses.replace(in_int8, alpha=network.alpha)
+    in_int8 = dataclasses.replace(
+        from_onnx(path, network.model, network.inputs, (), "int8", network.resolution),
+        alpha=network.alpha,
+        tflite=network.tflite,
+        lacks=network.lacks,
+    )
+    batches = [next(iter(one.values())) for one in samples(network.onnx)]
+    return with_tflite(in_int8, network.expected, batches, path.with_suffix(".tflite"))
 
 
 def model_name(config: models.Config) -> str:
@@ -305,13 +323,16 @@ def peer_candidates(
     names: Sequence[str], network: Network, architecture: str | None = None
 ) -> list[Candidate]:
     """The peers as ones that take part; their target is the device's or this architecture."""
-    onnx_mb = None if network.onnx is None else _size_mb(network.onnx)
+    forms = {"onnx": network.onnx, "tflite": network.tflite}
+    sizes = {form: _size_mb(path) for form, path in forms.items() if path is not None}
     return [
         Candidate(
             name=name,
             entry=ENGINES[name],
             target=architecture or platform.machine(),
-            artifact_mb=onnx_mb if ENGINES[name].needs == "onnx" else None,
+            artifact_mb=sizes.get(ENGINES[name].needs),
+            absent=network.lacks.get(ENGINES[name].needs),
+            right=network.rights.get(ENGINES[name].needs),
         )
         for name in names
     ]

@@ -76,7 +76,7 @@ class Sweep:
             progress.heading(f"{name} {variant}: compiling")
             bundle = scratch / f"{name}-{variant}.tar"
             if self.precision == "int8":
-                network = cases.quantized(config, self.batch, scratch)
+                network = cases.quantized(config, self.batch, against, scratch)
                 assert network.onnx is not None
                 ours = self.compile(network.onnx, bundle, architecture)
             else:

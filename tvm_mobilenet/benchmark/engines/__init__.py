@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Need = Literal["bundle", "config", "onnx"]
+Need = Literal["bundle", "config", "onnx", "tflite"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ ENGINES: dict[str, EngineEntry] = {
     ),
     "litert": EngineEntry(
         "tvm_mobilenet.benchmark.engines.litert:LiteRt",
-        needs="config",
+        needs="tflite",
         requires="litert_torch",
         # no extra of ours: its converter asks for an older typing_extensions than TVM's runtime
         install="pip install ai-edge-litert litert-torch && pip install 'typing-extensions>=4.13'",

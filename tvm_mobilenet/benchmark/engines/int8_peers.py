@@ -7,7 +7,8 @@ samples: that is what whoever quantizes for them has, and rounds where they fuse
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tvm_mobilenet import processes
+from tvm_mobilenet.benchmark.engines import tflite_file
+from tvm_mobilenet.benchmark.engines.networks import Network
+from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable
 from tvm_mobilenet.benchmark.engines.quantized import quantize
 from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.bundle import TensorInfo
@@ -23,13 +27,22 @@ from tvm_mobilenet.numerics import relative_error
 
 Array = NDArray[Any]
 
+# how much more than ONNX Runtime's quantizer another one may lose and still be right
+LOOSER = 2.0
+
 
 @dataclass(frozen=True)
 class PeersFile:
-    """A QDQ file, and what is right for engines that load it."""
+    """A QDQ file, and what is right for engines that load it.
+
+    ``exact`` are the outputs of the network in float, ``batches`` the values of its first input
+    that it was calibrated with.
+    """
 
     path: Path
     right: Right
+    exact: tuple[Array, ...]
+    batches: tuple[Array, ...]
 
 
 def quantized_for_peers(
@@ -59,16 +72,38 @@ def _quantize(
 
     exact = onnx_export.evaluator(onnx_export.load(path)).run(*values)
     made = scratch / f"{path.stem}-int8.onnx"
-    quantize(path, made, _batches(path, samples, inputs))
+    batches = list(_batches(path, samples, inputs))
+    quantize(path, made, batches)
     model = onnx_export.load(made)
     right = onnx_export.evaluator(model, optimized=False).run(*values)
     rounding = _largest(onnx_export.evaluator(model).run(*values), right)
     # an engine may round elsewhere: no farther off than quantizing itself goes
     tolerance = max(tolerance_of_quantized(rounding), _largest(right, exact))
-    return PeersFile(made, Right(tuple(right), tolerance))
+    firsts = tuple(next(iter(one.values())) for one in batches)
+    return PeersFile(made, Right(tuple(right), tolerance), tuple(exact), firsts)
 
 
-def _largest(outputs: list[Array], others: list[Array]) -> float:
+def with_tflite(
+    network: Network, exact: Sequence[Array], batches: Sequence[Array], output: Path
+) -> Network:
+    """``network``, in int8 as ``expected`` says, with LiteRT's file quantized to ``output``.
+
+    Its ``tflite`` is in fp32. LiteRT's quantizer chooses ranges of its own, so that what is right
+    is what lies as near to ``exact``, the outputs in float.
+    """
+    if network.tflite is None:
+        return network
+    try:
+        tflite_file.quantize(network.tflite, output, batches)
+    except EngineUnavailable as error:
+        return dataclasses.replace(network, tflite=None, lacks={"tflite": str(error)})
+    lost = _largest(network.expected, exact)
+    return dataclasses.replace(
+        network, tflite=output, rights={"tflite": Right(tuple(exact), LOOSER * lost)}
+    )
+
+
+def _largest(outputs: Sequence[Array], others: Sequence[Array]) -> float:
     return max(relative_error(a, b) for a, b in zip(outputs, others, strict=True))
 
 

@@ -6,8 +6,8 @@ benchmark's own process stays small and quiet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES
+from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ class Network:
     """One network with one batch size. ``inputs`` are in the order of its file, (N, C, H, W) of
     float32 for one of ours.
 
-    ``config`` and ``onnx`` are the forms that engines load (None where there is no such form),
-    ``expected`` the outputs of ``reference`` for ``input``. ``weights`` is the file that ``config``
-    has its weights from, None for random ones. ``alpha`` is None for a network of one width and for
-    an ONNX file. ``tolerance`` is how far from ``expected`` is right, None for what the precision
-    says.
+    ``config``, ``onnx`` and ``tflite`` are the forms that engines load (None where there is no such
+    form; ``lacks`` says of a form why, where that is known), ``expected`` the outputs of
+    ``reference`` for ``inputs``; ``rights`` says what is right of a form that is a network of its
+    own. ``weights`` is the file that ``config`` has its weights from, None for random ones.
+    ``alpha`` is None for a network of one width and for an ONNX file. ``tolerance`` is how far from
+    ``expected`` is right, None for what the precision says.
     """
 
     model: str
@@ -47,6 +49,9 @@ class Network:
     reference: str
     weights: Path | None = None
     tolerance: float | None = None
+    tflite: Path | None = None
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    rights: Mapping[str, Right] = field(default_factory=dict)
 
 
 def from_config(

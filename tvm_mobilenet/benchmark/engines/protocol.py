@@ -26,9 +26,9 @@ class Job:
     """The network in the forms that engines load, and the threads they may use.
 
     ``bundle`` is a bundle's path, ``config`` the fields of a ``models.Config``, ``onnx`` an ONNX
-    file with the same weights, ``weights`` the file that ``config`` has its weights from, None for
-    random ones. A form that does not exist for this network is None. ``precision`` is that of the
-    network; those of int8 are in ``onnx``, as QDQ.
+    file with the same weights, ``tflite`` such a file of LiteRT's, ``weights`` the file that
+    ``config`` has its weights from, None for random ones. A form that does not exist for this
+    network is None. ``precision`` is that of the network; in int8, ``onnx`` and ``tflite`` are.
     """
 
     threads: int
@@ -37,6 +37,7 @@ class Job:
     onnx: Path | None = None
     weights: Path | None = None
     precision: str = "fp32"
+    tflite: Path | None = None
 
 
 class Engine(Protocol):

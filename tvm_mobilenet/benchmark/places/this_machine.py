@@ -70,6 +70,7 @@ class ProcessOpener:
             network.onnx,
             network.weights,
             network.precision,
+            network.tflite,
         )
         reason = candidate.entry.missing() or _explain_lack(candidate, job)
         if reason is not None:
@@ -114,6 +115,8 @@ def _explain_lack(candidate: Candidate, job: Job) -> str | None:
         return None
     if candidate.entry.needs == "onnx":
         return "there is no ONNX file of this network: pass --onnx FILE, or its --weights FILE"
+    if candidate.entry.needs == "tflite":
+        return "LiteRT's file is converted from one of our models: pass the bundle of one"
     return (
         "PyTorch needs one of our models, and this bundle was compiled from an ONNX file, or from "
         "one of weights: pass --weights FILE"
