@@ -45,6 +45,7 @@ TORCHVISION: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("mnasnet1_0", "mnasnet1_0", {}),
     ("shufflenet_v2_x1_0", "shufflenet_v2_x1_0", {}),
     ("resnet18", "resnet18", {}),
+    ("efficientnet_b0", "efficientnet_b0", {}),
 )
 TIMM: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("mobilenetv1_100", "mobilenet_v1", {}),
@@ -55,6 +56,7 @@ TIMM: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("efficientnet_lite0", "efficientnet_lite0", {}),
     ("mobileone_s0", "mobileone_s0", {}),
     ("lcnet_100", "lcnet_100", {}),
+    ("mnasnet_100", "mnasnet1_0", {}),
 )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support import reference_networks
+from support.efficient_networks import OTHERS
 from support.torch_networks import TimmV1, TimmV2, TorchvisionV2
 from torch import nn
 
@@ -58,6 +59,18 @@ def test_names_of_other_libraries(case: str, tmp_path: Path) -> None:
     read = check(tmp_path / "w.pth", network, name)
     assert read.source == source
     assert (read.config.alpha, read.config.num_classes) == (width, 7)
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_names_of_the_other_library(case: str, tmp_path: Path) -> None:
+    """Of networks of one width, whose own names here are those of timm or of torchvision."""
+    kind, name, source = OTHERS[case]
+    network = trained(kind(7))
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    read = check(tmp_path / "w.pth", network, name)
+    assert (read.source, read.config.num_classes) == (source, 7)
+    # torchvision evaluates B0 with bicubic pictures too
+    assert read.recipe.resizing == Resizing(73, "cover", "bicubic")
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1_tensorflow", "mobilenet_v3_small", "lcnet_100"])

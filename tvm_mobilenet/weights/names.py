@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from tvm_mobilenet.models import mobilenet_v2, mobilenet_v3, stages
+from tvm_mobilenet.models import efficientnet, mnasnet, mobilenet_v2, mobilenet_v3, stages
 from tvm_mobilenet.models.network_config import NetworkConfig
 from tvm_mobilenet.models.stages import MobileNetConfig
 
@@ -106,6 +106,33 @@ def timm_v3(config: NetworkConfig) -> Iterator[str]:
             yield from _timm_inverted(prefix, squeeze=block.squeeze)
     yield from (f"blocks.{stage + 1}.0.conv", f"blocks.{stage + 1}.0.bn1")
     yield from ("conv_head", "classifier")
+
+
+def timm_mnasnet(config: NetworkConfig) -> Iterator[str]:
+    """timm's ``mnasnet_100``."""
+    del config
+    yield from ("conv_stem", "bn1", *_timm_separable("blocks.0.0"))
+    for number, stage in enumerate(mnasnet.STAGES, start=1):
+        for repeat in range(stage.repeats):
+            yield from _timm_inverted(f"blocks.{number}.{repeat}", squeeze=False)
+    yield from ("conv_head", "bn2", "classifier")
+
+
+def torchvision_b0(config: NetworkConfig) -> Iterator[str]:
+    """torchvision's ``efficientnet_b0``: the members of a block are numbered."""
+    del config
+    yield from ("features.0.0", "features.0.1")
+    for number, stage in enumerate(efficientnet.STAGES, start=1):
+        for repeat in range(stage.repeats):
+            members = iter(range(4))
+            prefix = f"features.{number}.{repeat}.block"
+            for _ in ("expand", "depthwise")[0 if stage.expansion > 1 else 1 :]:
+                member = f"{prefix}.{next(members)}"
+                yield from (f"{member}.0", f"{member}.1")
+            gate, last = f"{prefix}.{next(members)}", f"{prefix}.{next(members)}"
+            yield from (f"{gate}.fc1", f"{gate}.fc2", f"{last}.0", f"{last}.1")
+    after = len(efficientnet.STAGES) + 1
+    yield from (f"features.{after}.0", f"features.{after}.1", "classifier.1")
 
 
 def _timm_separable(prefix: str) -> Iterator[str]:

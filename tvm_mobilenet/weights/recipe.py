@@ -28,6 +28,8 @@ TIMM_CROPS = {
     "efficientnet_lite4": 0.922,
 }
 TIMM_BILINEAR = ("mobileone_s0",)
+# torchvision's one network here that is not evaluated on bilinear pictures
+BICUBIC = ((TORCHVISION, "efficientnet_b0"),)
 # timm's MobileNetV1 is trained on pixels to -1 ... 1
 TIMM_HALF = Normalisation(PIXEL_SCALE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -51,7 +53,8 @@ def recipe_of(source: str, config: Config, said: Mapping[str, Any]) -> Recipe:
     if source == TIMM:
         return _timm(model, side, said)
     # torchvision's 256 for 224; and of our own names nobody says more than what is usual
-    usual = Resizing(size_for(side, side, CROP_FRACTION))
+    kind: Any = "bicubic" if (source, model) in BICUBIC else "bilinear"
+    usual = Resizing(size_for(side, side, CROP_FRACTION), interpolation=kind)
     return Recipe(normalisation_of(config), usual)
 
 

@@ -153,6 +153,10 @@ def sources_of(model: str) -> list[SourceProgram]:
         # torchvision's epsilon, 1e-3, is the network's own; timm's other widths have other channels
         implied = {"batch_norm_epsilon": 1e-5, "alpha": 1.0}
         found.append(SourceProgram(TIMM, "torch", names.timm_v3, implied))
+    elif model == "mnasnet1_0":
+        found.append(SourceProgram(TIMM, "torch", names.timm_mnasnet))
+    elif model == "efficientnet_b0":
+        found.append(SourceProgram(TORCHVISION, "torch", names.torchvision_b0))
     return found
 
 
