@@ -21,7 +21,9 @@ from tvm_mobilenet.numerics import ABSOLUTE_FLOOR, difference
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tvm_mobilenet.bundle.manifest import Manifest
+    from tvm_mobilenet.bundle.manifest import Manifest, TensorInfo
+    from tvm_mobilenet.models.resizing import ResizingFlags
+    from tvm_mobilenet.runtime.resize import Part
     from tvm_mobilenet.runtime.session import Session
 
     Arrays = tuple[NDArray[Any], ...]
@@ -102,7 +104,8 @@ def _run(args: argparse.Namespace) -> int:
         if args.output:
             write_output(args.output, outputs, results)
         if top:
-            for line in _top_lines(top, session.manifest, results, labels):
+            part = _part_seen(session.manifest.inputs[0], args.input, resizing)
+            for line in _top_lines(top, session.manifest, results, labels, part):
                 print(line)
             if session.manifest.weights == "random":
                 print("the network's weights are random: its classes mean nothing")
@@ -110,9 +113,12 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _top_lines(
-    count: int, manifest: Manifest, results: Arrays, labels: Sequence[str] | None
+    count: int, manifest: Manifest, results: Arrays, labels: Sequence[str] | None, part: Part
 ) -> Iterator[str]:
-    """The best classes, or boxes, as lines; named by ``labels``, else as the bundle has them."""
+    """The best classes, or boxes, as lines; named by ``labels``, else as the bundle has them.
+
+    Boxes are in the pixels of a picture that the input shows this ``part`` of.
+    """
     from tvm_mobilenet.runtime import classes, detection
 
     place = classes.output_of_classes(manifest.head, [one.shape for one in manifest.outputs])
@@ -121,8 +127,20 @@ def _top_lines(
     names = info.labels if labels is None else labels
     if manifest.head == "ssd":
         boxes, scores = results
-        return detection.lines_of(count, boxes, scores, names, manifest.inputs[0])
+        return detection.lines_of(count, boxes, scores, names, part)
     return classes.top_classes(count, results[place], info.scores, names)
+
+
+def _part_seen(expected: TensorInfo, path: Path | None, resizing: ResizingFlags) -> Part:
+    """What the input shows: a part of the picture in ``path``, or of no picture all of itself."""
+    from tvm_mobilenet.runtime import image
+    from tvm_mobilenet.runtime.inputs import is_array
+    from tvm_mobilenet.runtime.resize import Part
+
+    if path is not None and not is_array(path):
+        return image.part_of(path, expected, resizing)
+    sizes = dict(zip(expected.layout, expected.shape, strict=True))
+    return Part(0, 0, sizes.get("W", 1), sizes.get("H", 1))
 
 
 def _as_tuple(result: Any) -> Arrays:

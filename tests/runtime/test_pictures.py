@@ -165,3 +165,37 @@ def test_flags_stand_over_what_the_bundle_says() -> None:
 def test_flags_that_cannot_be(flags: ResizingFlags, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         flags.over(None, 64, 64)
+
+
+@pytest.mark.parametrize("size", [(200, 150), (151, 233), (90, 61)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        Resizing(64, "stretch"),
+        Resizing(73),
+        Resizing(80, "stretch", "bilinear", 0.875),
+    ],
+    ids=str,
+)
+def test_the_part_that_is_seen(size: tuple[int, int], how: Resizing, tmp_path: Path) -> None:
+    """A picture whose red is the column and whose green is the row says where pixels are from."""
+    width, height = size
+    rows, columns = np.mgrid[0:height, 0:width]
+    where = np.stack([columns, rows, rows * 0], axis=-1).astype(np.uint8)
+    Image.fromarray(where).save(tmp_path / "where.png")
+    info = bundle.TensorInfo(
+        "input", (1, 64, 64, 3), "float32", "NHWC", PIXELS, "rgb", resizing=how
+    )
+    seen = image.read(tmp_path / "where.png", info)[0]
+    part = image.part_of(tmp_path / "where.png", info)
+    middles = (np.arange(64) + 0.5) / 64
+    for axis, (begin, length) in enumerate([(part.left, part.width), (part.top, part.height)]):
+        along = seen[32, :, 0] if axis == 0 else seen[:, 32, 1]
+        found = along[8:-8] + 0.5  # borders are averages of less
+        assert np.abs(found - (begin + middles * length)[8:-8]).max() < 0.8
+
+
+def test_a_detector_sees_the_whole_picture() -> None:
+    how = models.resizing_of(models.config_from("mobilenet_v1", 0.25, head="ssd"))
+    assert how == Resizing(300, "stretch")
+    assert models.resizing_of(models.config_from("mobilenet_v1")) is None

@@ -12,6 +12,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import heads
 from tvm_mobilenet.models.network_config import NetworkConfig
 from tvm_mobilenet.models.normalisation import IMAGENET, SYMMETRIC, Normalisation
+from tvm_mobilenet.models.resizing import Resizing
 from tvm_mobilenet.models.stages import MobileNetConfig
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "network_of",
     "normalisation_of",
     "options_of",
+    "resizing_of",
     "variant_of",
     "width_of",
 ]
@@ -217,6 +219,14 @@ def options_of(config: Config) -> dict[str, Any]:
 def normalisation_of(config: Config) -> Normalisation:
     """What the framework whose padding ``config`` has makes of the pixels it trains on."""
     return SYMMETRIC if config.padding == "tensorflow" else IMAGENET
+
+
+def resizing_of(config: Config) -> Resizing | None:
+    """How a picture gets the size of the network's input, None where that is not known.
+
+    A detector sees the picture as a whole, as SSD's do.
+    """
+    return Resizing(config.resolution, "stretch") if config.head == "ssd" else None
 
 
 def network_of(config: Config) -> nn.Module:

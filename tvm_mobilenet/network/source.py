@@ -266,6 +266,7 @@ def from_config(
         (InputTensor(onnx_export.INPUT_NAME, shape),),
         network.run,
         normalisation=models.normalisation_of(config),
+        resizing=models.resizing_of(config),
         weights="random",
         head=config.head,
         outputs=outputs_of(config.head, config.feature_strides),

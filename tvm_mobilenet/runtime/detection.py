@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.bundle.manifest import TensorInfo
+from tvm_mobilenet.runtime.resize import Part
 
 BACKGROUND = 0  # the class of what is no object
 # as in torchvision's SSD
@@ -82,14 +82,15 @@ def lines_of(
     boxes: Array,
     scores: Array,
     names: Sequence[str],
-    image: TensorInfo,
+    part: Part,
 ) -> Iterator[str]:
-    """One line an object: class, probability, box in the input's pixels, name.
+    """One line an object: class, probability, box in pixels, name.
 
-    ``boxes`` are (N, P, 4), ``scores`` (N, P, classes); a blank line comes between images.
+    ``boxes`` are (N, P, 4), ``scores`` (N, P, classes), ``part`` what the input shows of a picture,
+    in whose pixels boxes are told; a blank line comes between images.
     """
-    size = dict(zip(image.layout, image.shape, strict=True))
-    pixels = np.array([size["W"], size["H"]] * 2)
+    origin = np.array([part.left, part.top] * 2)
+    sides = np.array([part.width, part.height] * 2)
     for number in range(len(boxes)):
         if number:
             yield ""
@@ -97,7 +98,7 @@ def lines_of(
         if not found:
             yield f"nothing of a probability of {LEAST_SCORE:.0%} or more"
         for one in found:
-            box = "  ".join(f"{value:5.1f}" for value in np.array(one.box) * pixels)
+            box = "  ".join(f"{value:5.1f}" for value in origin + np.array(one.box) * sides)
             name = f"  {names[one.label]}" if names else ""
             yield f"{one.label:5d}  {one.score:>7.2%}  {box}{name}"
 

@@ -14,7 +14,7 @@ from tvm_mobilenet.bundle.manifest import TensorInfo
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.normalisation import PIXEL_SCALE, Normalisation, of_flags
 from tvm_mobilenet.models.resizing import ResizingFlags
-from tvm_mobilenet.runtime.resize import resize
+from tvm_mobilenet.runtime.resize import Part, part_seen, resize
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,6 +84,13 @@ def read(
     if expected.layout == "NCHW":
         values = values.transpose(2, 0, 1)
     return as_type(np.ascontiguousarray(values[np.newaxis]), expected.dtype)
+
+
+def part_of(path: Path, expected: TensorInfo, resizing: ResizingFlags = AS_THE_BUNDLE_SAYS) -> Part:
+    """The part of the picture in ``path`` that ``read`` makes the input ``expected`` of."""
+    sizes = dict(zip(expected.layout, expected.shape, strict=True))
+    how = resizing.over(expected.resizing, sizes["H"], sizes["W"])
+    return part_seen(_open(path, "--input").size, how, sizes["H"], sizes["W"])
 
 
 def read_sample(path: Path, expected: TensorInfo) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,34 +22,62 @@ def resize(picture: Image, how: Resizing, height: int, width: int) -> Pixels:
     Whole numbers as Pillow rounds them, but for the interpolation ``tensorflow``, which rounds
     nothing.
     """
-    picture = _cut(picture, how.cut)
-    rows, columns = _resized(picture, how, height, width)
+    picture = picture.crop(_cut(picture.size, how.cut))
+    rows, columns = _resized(picture.size, how, height, width)
     if how.interpolation == "tensorflow":
         pixels: Pixels = _like_tensorflow(np.asarray(picture, np.float32), rows, columns)
     else:
         pixels = np.asarray(picture.resize((columns, rows), _filter(how)), np.uint8)
-    # as torchvision rounds: half a pixel to the even side
-    top, left = round((rows - height) / 2), round((columns - width) / 2)
+    top, left = _middle(rows, height), _middle(columns, width)
     return pixels[top : top + height, left : left + width]
 
 
-def _cut(picture: Image, share: float) -> Image:
-    """The middle, as ``tf.image.central_crop`` finds it."""
-    left = int((picture.width - picture.width * share) / 2)
-    top = int((picture.height - picture.height * share) / 2)
-    return picture.crop((left, top, picture.width - left, picture.height - top))
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of a picture, in its pixels."""
+
+    left: float
+    top: float
+    width: float
+    height: float
 
 
-def _resized(picture: Image, how: Resizing, height: int, width: int) -> tuple[int, int]:
+def part_seen(size: tuple[int, int], how: Resizing, height: int, width: int) -> Part:
+    """Which part of a picture of ``size`` (width, height) the H x W pixels of the input show."""
+    left, top, right, bottom = _cut(size, how.cut)
+    rows, columns = _resized((right - left, bottom - top), how, height, width)
+    across, down = (right - left) / columns, (bottom - top) / rows
+    return Part(
+        left + across * _middle(columns, width),
+        top + down * _middle(rows, height),
+        across * width,
+        down * height,
+    )
+
+
+def _middle(have: int, take: int) -> int:
+    """Where so many in the middle begin; as torchvision rounds: half a pixel to the even side."""
+    return round((have - take) / 2)
+
+
+def _cut(size: tuple[int, int], share: float) -> tuple[int, int, int, int]:
+    """The left, top, right and bottom of the middle, as ``tf.image.central_crop`` finds it."""
+    width, height = size
+    left, top = int((width - width * share) / 2), int((height - height * share) / 2)
+    return left, top, width - left, height - top
+
+
+def _resized(size: tuple[int, int], how: Resizing, height: int, width: int) -> tuple[int, int]:
     """The rows and columns to resize to, at least height and width."""
+    have_width, have_height = size
     least = min(height, width)
     rows, columns = round(how.size * height / least), round(how.size * width / least)
     if how.fit == "stretch":
         return rows, columns
     # torchvision rounds the longer side down
-    if rows * picture.width >= columns * picture.height:
-        return rows, int(rows * picture.width / picture.height)
-    return int(columns * picture.height / picture.width), columns
+    if rows * have_width >= columns * have_height:
+        return rows, int(rows * have_width / have_height)
+    return int(columns * have_height / have_width), columns
 
 
 def _filter(how: Resizing) -> int:
