@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import re
 import tarfile
 from pathlib import Path
@@ -83,16 +81,11 @@ def is_bundle(path: str | Path) -> bool:
 
 
 def sha256_of(file: Path) -> str:
-    with io.FileIO(file) as stream:
-        return sha256_in(stream)
-
-
-def sha256_in(stream: io.FileIO) -> str:
-    """Of an open file, from its beginning, without moving its place: a forked child shares that."""
-    digest, place = hashlib.sha256(), 0
-    while part := os.pread(stream.fileno(), READ_BYTES, place):
-        digest.update(part)
-        place += len(part)
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(READ_BYTES))
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

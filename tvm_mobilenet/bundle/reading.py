@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import shutil
 import tarfile
-import threading
 import weakref
 from collections.abc import Collection
 from pathlib import Path
@@ -30,13 +28,14 @@ from tvm_mobilenet.bundle.layout import (
     expected_output_name,
     required_files,
     sample_input_name,
-    sha256_in,
+    sha256_of,
 )
 from tvm_mobilenet.bundle.manifest import Manifest, ManifestError, TensorInfo, from_json
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
 
 ANY_ARCHITECTURE = "any"
+CHECKS_WEIGHTS = "static"  # the executor whose libraries know their weights
 NEEDS_TVM = "vm"  # the executor whose libraries call TVM's runtime
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -51,7 +50,6 @@ class Bundle:
         self.folder = folder
         self.manifest = manifest
         self._remove = None
-        self._checking: _Check | None = None
         if temporary is not None:
             self._remove = weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
 
@@ -95,25 +93,8 @@ class Bundle:
             raise BadInput(f"{self.path}: tolerance: expected a positive number, got {text[:40]!r}")
         return value
 
-    def check_parameters_later(self) -> None:
-        """Begin to check the weights, in a thread of its own; ``wait_until_checked`` ends it."""
-        self._checking = _Check(self)
-        self._checking.start()
-
-    def wait_until_checked(self) -> None:
-        """Raise BadInput, every time, where the weights are not those that were compiled."""
-        fault = None if self._checking is None else self._checking.fault()
-        if fault is not None:
-            raise fault
-
-    def end_check(self) -> None:
-        """Wait for the check of the weights, where one is going on, whatever it finds."""
-        if self._checking is not None:
-            self._checking.join()
-
     def close(self) -> None:
         """Remove what a .tar was unpacked into."""
-        self.end_check()  # which reads what is removed
         if self._remove is not None:
             self._remove()
 
@@ -136,39 +117,12 @@ class Bundle:
         return array
 
 
-class _Check(threading.Thread):
-    """The check of a bundle's weights: of the file that is there now, whatever becomes of it."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        """Raises BadInput where there is no such file."""
-        super().__init__(daemon=True)
-        self._path, self._manifest = bundle.path, bundle.manifest
-        self._stream = _opened(bundle.path, bundle.folder, PARAMETERS)
-        self._found: BaseException | None = None
-        self._done = False
-
-    def run(self) -> None:
-        try:
-            with self._stream:
-                _check_hash(self._path, self._manifest, PARAMETERS, self._stream)
-        except BaseException as error:  # for the thread that waits
-            self._found = error
-        self._done = True
-
-    def fault(self) -> BaseException | None:
-        """What is wrong with the weights, once that is known."""
-        self.join()
-        if not self._done:  # forked meanwhile: the thread stayed with the parent
-            self.run()
-        return self._found
-
-
 def open_bundle(
     path: str | Path,
     for_architecture: str | None = None,
     *,
-    parameters_later: bool = False,
     verify_key: str | Path | None = None,
+    to_load: bool = False,
 ) -> Bundle:
     """Open the bundle at ``path``, a directory or a .tar, after every check.
 
@@ -177,8 +131,8 @@ def open_bundle(
     needs that, every file there and unchanged. Nothing in it has run by then. Raises BadInput, one
     line, where a check fails.
 
-    With ``parameters_later`` the hash of the weights, which are most of it, is still being
-    computed: the caller must ``wait_until_checked`` before it gives out what is computed from them.
+    One that is opened ``to_load`` its library leaves the weights, which are most of it, to the hash
+    that the library knows them by; that is no seal, so with a key their SHA-256 is compared too.
 
     A bundle that is to run on another machine, such as a device that it will be sent to, is opened
     ``for_architecture`` (``aarch64``, or ANY_ARCHITECTURE): of the machine's checks that is then
@@ -198,10 +152,8 @@ def open_bundle(
         elif for_architecture != ANY_ARCHITECTURE:
             _check_architecture(path, manifest, for_architecture, "expected")
         bundle = Bundle(path, folder, manifest, temporary)
-        later = parameters_later and PARAMETERS in manifest.files
-        if later:
-            bundle.check_parameters_later()
-        _check_files(path, folder, manifest, left_out=(PARAMETERS,) if later else ())
+        by_library = to_load and verify_key is None and manifest.executor == CHECKS_WEIGHTS
+        _check_files(path, folder, manifest, left_out=(PARAMETERS,) if by_library else ())
         on_error.pop_all()
     return bundle
 
@@ -331,23 +283,11 @@ def _check_files(
 
 
 def _check_file(path: Path, folder: Path, manifest: Manifest, name: str) -> None:
-    with _opened(path, folder, name) as stream:
-        _check_hash(path, manifest, name, stream)
-
-
-def _opened(path: Path, folder: Path, name: str) -> io.FileIO:
-    try:
-        return io.FileIO(folder / name)
-    except FileNotFoundError:
-        raise BadInput(f"{path}: {name} is missing; copy the bundle again, or compile it") from None
-    except OSError as error:
-        raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
-
-
-def _check_hash(path: Path, manifest: Manifest, name: str, stream: io.FileIO) -> None:
     expected = manifest.files[name]
     try:
-        got = sha256_in(stream)
+        got = sha256_of(folder / name)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: {name} is missing; copy the bundle again, or compile it") from None
     except OSError as error:
         raise BadInput(f"{path}: {name} cannot be read: {error.strerror}") from error
     if got != expected:

@@ -53,9 +53,9 @@ class InfoHead(ctypes.Structure):
 class Context:
     """A network's context: its library, weights and workspace. Close it.
 
-    The weights are copied to large pages, which makes runs faster by 2 % than the file's own, while
-    another thread still computes their hash; the workspace is memory of this process, so that
-    arrays over it stay valid after ``close``.
+    The weights are copied to large pages, which makes runs faster by 2 % than the file's own, and
+    hashed on the way; the workspace is memory of this process, so that arrays over it stay valid
+    after ``close``.
     """
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
@@ -149,6 +149,8 @@ class Context:
         if status == OK:
             return
         line = f"{self._bundle.path}: {self._last_error()}"
+        if status == BAD_WEIGHTS:
+            line += "; copy the bundle again, or compile it"
         raise BadInput(line) if status in USERS_FAULT else RunFailed(line)
 
     def _last_error(self) -> str:

@@ -39,9 +39,6 @@ EXECUTORS: dict[str, Callable[[Bundle, int], Executor]] = {
     "cuda": CudaExecutor,
 }
 
-
-CHECKS_ITSELF = "static"  # the executor whose library checks the weights as well
-
 # all that are open: a forked child gets new locks, since who holds the old ones is not there
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -81,16 +78,13 @@ class Session:
         self.outputs = executor.outputs
         self._forms = [(one.shape, one.dtype) for one in self.inputs]
         self._infer: Callable[[], object] | None = executor.infer
-        self._checked = False
         self._one_at_a_time = threading.Lock()
         _sessions.add(self)
 
     @property
     def executor(self) -> Executor:
-        """Who runs the network, for those that measure it. Raises RunFailed where closed, BadInput
-        where the weights are not those that were compiled."""
+        """Who runs the network, for those that measure it. Raises RunFailed where closed."""
         self._check_open()
-        self.wait_until_checked()
         assert self._executor is not None
         return self._executor
 
@@ -123,10 +117,7 @@ class Session:
         return results if len(results) > 1 else results[0]
 
     def infer_in_place(self) -> None:
-        """Run on what ``inputs`` hold and leave the result in ``outputs``.
-
-        Raises BadInput, and leaves zeros, where the weights are not those that were compiled.
-        """
+        """Run on what ``inputs`` hold and leave the result in ``outputs``."""
         infer = self._check_open()
         try:
             infer()
@@ -134,21 +125,6 @@ class Session:
             raise
         except Exception as error:  # whatever the compiled code or TVM raised
             raise RunFailed(f"{self.bundle.path}: infer failed: {last_line(error)}") from error
-        if not self._checked:
-            self.wait_until_checked()
-
-    def wait_until_checked(self) -> None:
-        """End the check of the weights, which goes on beside what comes before the first answer.
-
-        Raises BadInput, every time, where they are not those that were compiled.
-        """
-        try:
-            self.bundle.wait_until_checked()
-        except BadInput:
-            for output in self.outputs:
-                output.fill(0)
-            raise
-        self._checked = True
 
     def close(self) -> None:
         """Let go of library, memory and threads. Arrays that ``run`` returned stay valid."""
@@ -183,24 +159,15 @@ def load(path: str | Path, threads: int = 1, verify_key: str | Path | None = Non
     quota. Raises BadInput for a bundle that is damaged or for another machine, and for more threads
     than this process may use CPUs; RunFailed where the library does not load.
 
-    Where a run leaves a CPU idle, the SHA-256 of the weights is still being computed when this
-    returns, and no answer is given out before it is known to be right. (The library has checked
-    them by a hash of its own, which tells damage but not malice.)
+    The library tells damaged weights and another network's by a hash of its own, which is no seal;
+    with a key their SHA-256 is checked as well.
     """
-    bundle = open_bundle(path, parameters_later=True, verify_key=verify_key)
-    session = None
+    bundle = open_bundle(path, verify_key=verify_key, to_load=True)
     try:
-        session = Session(bundle, threads)
-        # the first run hides what is left of the check only on a CPU that it does not need itself
-        spare = session.threads < len(thread_pool.available_cpus())
-        if bundle.manifest.executor != CHECKS_ITSELF or not spare:
-            session.wait_until_checked()
+        return Session(bundle, threads)
     except BaseException:
-        if session is not None:
-            session.close()
         bundle.close()
         raise
-    return session
 
 
 def mismatch(x: object, expected: TensorInfo) -> str:
