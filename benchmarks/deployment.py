@@ -1,6 +1,10 @@
-"""What a bundle costs a program beside its latency: against ONNX Runtime, in fresh processes.
+"""What a bundle costs a program beside its latency: against other runtimes, in fresh processes.
 
-    python benchmarks/deployment.py BUNDLE ONNX [--threads 2] [--soak BUNDLE] [--json FILE]
+    python benchmarks/deployment.py BUNDLE ONNX [--tflite FILE] [--ncnn FOLDER] [--threads 2]
+                                    [--soak BUNDLE] [--json FILE]
+
+LiteRT's file is what ``litert_torch.convert`` exports, ncnn's folder holds ``network.param`` and
+``network.bin`` as ``pnnx network.onnx fp16=0`` writes them (``ncnnparam=``, ``ncnnbin=``).
 
 For each engine: bytes on disk, the time from opening to the first answer (the module is imported
 already; the median over --starts processes), resident memory after ten runs, the CPU time of an
@@ -67,6 +71,39 @@ info = session.get_inputs()[0]
 x = np.zeros(info.shape, np.float32)
 session.run(None, {info.name: x})
 """
+LITERT = """
+from ai_edge_litert.interpreter import Interpreter
+before = rss()
+begin = time.perf_counter()
+session = Interpreter(path, num_threads=threads)
+session.allocate_tensors()
+loaded = time.perf_counter()
+(given,), (result,) = session.get_input_details(), session.get_output_details()
+x = np.zeros(given["shape"], np.float32)
+def infer():
+    session.set_tensor(given["index"], x)
+    session.invoke()
+    return session.get_tensor(result["index"])
+infer()
+"""
+NCNN = """
+import ncnn
+before = rss()
+begin = time.perf_counter()
+session = ncnn.Net()
+session.opt.num_threads = threads
+assert session.load_param(path + "/network.param") == 0
+assert session.load_model(path + "/network.bin") == 0
+loaded = time.perf_counter()
+x = ncnn.Mat(np.zeros((3, 224, 224), np.float32))
+def infer():
+    run = session.create_extractor()
+    assert run.input("in0", x) == 0
+    status, result = run.extract("out0")
+    assert status == 0
+    return np.array(result)
+infer()
+"""
 TAIL = """
 first = time.perf_counter()
 def run():
@@ -125,8 +162,13 @@ for one in crowd: one.join()
 assert not wrong, wrong
 print(json.dumps({"runs_a_second": sum(done) / SECONDS}))
 """
-ONE_RUN = {"tvm-mobilenet": "session.run(x)", "onnxruntime": "session.run(None, {info.name: x})"}
-OPENING = {"tvm-mobilenet": OURS, "onnxruntime": ONNX_RUNTIME}
+# of each engine what opens it, and one run
+PROGRAMS = {
+    "tvm-mobilenet": (OURS, "session.run(x)"),
+    "onnxruntime": (ONNX_RUNTIME, "session.run(None, {info.name: x})"),
+    "litert": (LITERT, "infer()"),
+    "ncnn": (NCNN, "infer()"),
+}
 CROWD_SIZE = 8
 
 
@@ -134,6 +176,8 @@ def main() -> int:
     parser = cli.make_parser("deployment", "What a bundle costs a program beside its latency.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("onnx", type=Path)
+    parser.add_argument("--tflite", type=Path, metavar="FILE")
+    parser.add_argument("--ncnn", type=Path, metavar="FOLDER")
     parser.add_argument("--threads", type=cli.positive_int, default=2)
     parser.add_argument("--starts", type=cli.positive_int, default=STARTS)
     parser.add_argument("--soak", type=Path, metavar="BUNDLE")
@@ -143,9 +187,11 @@ def main() -> int:
 
 
 def report(args: argparse.Namespace) -> int:
+    paths = dict(zip(PROGRAMS, (args.bundle, args.onnx, args.tflite, args.ncnn), strict=True))
     rows = {
         name: measure(name, path, args.threads, args.starts)
-        for name, path in (("tvm-mobilenet", args.bundle), ("onnxruntime", args.onnx))
+        for name, path in paths.items()
+        if path is not None
     }
     for name, row in rows.items():
         print(name, *(f"{key} {value:.3f}" for key, value in row.items()), sep="\n  ")
@@ -160,7 +206,7 @@ def report(args: argparse.Namespace) -> int:
     crowd = {"threads_a_second": together, "processes_a_second": apart}
     print(f"{CROWD_SIZE} sessions:", crowd)
     if args.json:
-        what = "what a bundle and ONNX Runtime cost a program beside their latency"
+        what = "what a bundle and other runtimes cost a program beside their latency"
         provenance.write_results(
             args.json, {"what": what, "engines": rows, **create, "soak": soak, "crowd": crowd}
         )
@@ -169,15 +215,18 @@ def report(args: argparse.Namespace) -> int:
 
 def measure(name: str, path: Path, threads: int, starts: int) -> dict[str, float]:
     """Medians over ``starts`` fresh processes; what takes seconds is measured in the last."""
-    program = HEAD + OPENING[name] + TAIL.replace("RUN", ONE_RUN[name])
+    opening, one_run = PROGRAMS[name]
+    program = HEAD + opening + TAIL.replace("RUN", one_run)
     found = [run_python(program, path, threads, last) for last in [0] * (starts - 1) + [1]]
     medians = {key: statistics.median(one[key] for one in found) for key in found[0]}
     return {"disk_mb": size_mb(path), **found[-1], **medians}
 
 
 def size_mb(path: Path) -> float:
-    """Of a bundle, what a program ships: the library and the weights."""
-    files = [path / "model.so", path / "parameters.bin"] if path.is_dir() else [path]
+    """Of a bundle, what a program ships: the library and the weights; of others, all there is."""
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    if (path / "model.so").is_file():
+        files = [path / "model.so", path / "parameters.bin"]
     return sum(file.stat().st_size for file in files) / 1e6
 
 
