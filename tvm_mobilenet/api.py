@@ -172,7 +172,7 @@ def build_bundle(
 ) -> Built:
     """Compile ``source`` into the bundle ``output``; ``dump`` gets the module after each phase.
 
-    ``package`` is how the C library of a static executor's bundle is made.
+    ``package`` is how the C library of a bundle without a virtual machine is made.
 
     Raises BadInput for a path or network that cannot be used and RunFailed where the compiled
     network does not agree with its reference: then no bundle is left behind.
@@ -180,7 +180,6 @@ def build_bundle(
     import numpy as np
 
     from tvm_mobilenet import bundle
-    from tvm_mobilenet.compiler.cpu.native_code import NativeCode
     from tvm_mobilenet.compiler.dump import NO_DUMP
     from tvm_mobilenet.compiler.linking import link
     from tvm_mobilenet.compiler.precision import TOLERANCES, tolerance_of_quantized
@@ -207,10 +206,10 @@ def build_bundle(
     with files.temporary_folder() as folder:
         library = folder / bundle.LIBRARY
         texts: dict[str, bytes] = {}
-        if isinstance(compiled.code, NativeCode):
-            manifest, texts = build_library(compiled, manifest, options.spec, library, package)
-        else:
+        if manifest.executor == "vm":
             link(compiled.code, library, options.spec)
+        else:
+            manifest, texts = build_library(compiled, manifest, options.spec, library, package)
         manifest = bundle.write(
             output,
             manifest,
@@ -243,17 +242,22 @@ def build_library(
     Raises BadInput for a network that none can be made of, RunFailed where linking fails.
     """
     from tvm_mobilenet.compiler.cpu.native_code import NativeCode
+    from tvm_mobilenet.compiler.cuda.library import GpuCode
     from tvm_mobilenet.library import options as library_options
     from tvm_mobilenet.library.description import Network
+    from tvm_mobilenet.library.gpu_package import write_gpu_package
     from tvm_mobilenet.library.package import write_package
 
     code = compiled.code
-    assert isinstance(code, NativeCode)
     package = package or library_options.DEFAULT
     manifest = replace(
         manifest, name=package.name or manifest.name, embedded_weights=package.embed_weights
     )
     weights = bytes(compiled.program.parameters)
+    if isinstance(code, GpuCode):
+        network = Network(manifest, weights, scratch_bytes=0, most_threads=1)
+        return manifest, write_gpu_package(network, code, library, spec)
+    assert isinstance(code, NativeCode)
     network = Network(manifest, weights, code.scratch_bytes, max(spec.num_cores, 1))
     objects = code.write_objects(library.parent)
     return manifest, write_package(network, objects, library, spec, static=package.static)

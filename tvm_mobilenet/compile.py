@@ -185,10 +185,15 @@ def check_package(package: LibraryOptions, options: CompileOptions) -> None:
     """Raise BadInput for flags of a C library where the bundle is none."""
     from tvm_mobilenet.library.options import DEFAULT
 
-    if package != DEFAULT and (options.spec.gpu is not None or options.executor != "static"):
+    if package != DEFAULT and options.executor != "static":
         raise BadInput(
-            "--name, --embed-weights and --static are for the C library of a CPU's bundle; leave "
-            "them out for a GPU and for --executor vm"
+            "--name, --embed-weights and --static are for a C library; leave them out for "
+            "--executor vm"
+        )
+    if options.spec.gpu is not None and (package.embed_weights or package.static):
+        raise BadInput(
+            "--embed-weights and --static are for the C library of a CPU's bundle; leave them out "
+            "for a GPU"
         )
 
 

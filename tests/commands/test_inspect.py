@@ -45,9 +45,9 @@ def test_a_bundle_that_is_damaged(capsys: Capture, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--executor", "vm", "--static"], "for the C library of a CPU's bundle; leave them out"),
+        (["--executor", "vm", "--static"], "for a C library; leave them out for --executor vm"),
         (
-            ["--target", "cuda", "--name", "x"],
+            ["--target", "cuda", "--static"],
             "for the C library of a CPU's bundle; leave them out",
         ),
         (["--name", "Not-C"], "--name Not-C: expected a lower-case C identifier"),

@@ -12,6 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import tiny_bundle
+from support.c_programs import (
+    EXAMPLES,
+    FAULTS,
+    WARNINGS,
+    check_faults,
+    damaged,
+    output_of,
+)
 
 from tvm_mobilenet import bundle, models
 from tvm_mobilenet.api import build_bundle
@@ -25,30 +33,13 @@ from tvm_mobilenet.network import source
 from tvm_mobilenet.runtime.session import load
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples" / "c"
-FAULTS = ROOT / "tests" / "support" / "faults.c"
 CROWD = ROOT / "tests" / "support" / "crowd.c"
 QUOTA = ROOT / "tests" / "support" / "quota.c"
-WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 EXPORTED = {
     "create", "default_threads", "destroy", "fma_peak", "info", "input", "last_error", "output",
     "pool_create", "pool_destroy", "pool_parallel", "profile", "run", "status_text", "stream_read",
     "threads", "weights_close", "weights_from_memory", "weights_open", "workspace_bytes",
 }  # fmt: skip
-
-
-def output_of(*command: str | Path, **environment: str) -> str:
-    """What a program prints that must succeed."""
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=os.environ | environment,
-    )
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -156,55 +147,6 @@ def test_it_needs_libc_alone_and_exports_its_header(classifier: Path) -> None:
     assert {name for name in EXPORTED if f"classifier_{name}(" in header} == EXPORTED
     undefined = output_of("nm", "--dynamic", "--undefined-only", library)
     assert "TVM" not in undefined
-
-
-FAULT_LINES = """\
-no file: 8: /nowhere/parameters.bin: No such file or directory
-a folder: 8: /: not a regular file
-truncated weights: 4: .*: expected \\d+ bytes of weights, got \\d+
-foreign weights: 4: .*: not the weights of classifier \\(hash .*\\)
-weights to NULL: 1: weights is NULL
-no memory of weights: 1: data is NULL
-create to NULL: 1: context is NULL
-no weights: 1: weights is NULL, and classifier holds none itself
-no options: 1: weights is NULL, and classifier holds none itself
-another version: 2: the options are of version 2, the library of 1
-another header: 2: the header is not that of this library of classifier; .*
-threads below zero: 1: threads: expected 0 to 1024, got -1
-threads of nobody: 1: parallel->run is NULL
-a small workspace: 5: expected a workspace of \\d+ bytes, got \\d+
-a misaligned workspace: 5: the workspace is not aligned to 64 bytes
-a workspace: 0: ok
-run without a context: 1: there is no such context
-run on NULL: 1: inputs\\[0\\] is NULL
-run to NULL: 1: outputs\\[0\\] is NULL
-run onto its input: 1: inputs\\[0\\] and outputs\\[0\\] overlap
-run on what is not aligned: 0: ok
-rounding mode kept: 1
-denormals kept: 1
-output number 7: 0
-threads that refuse: 1
-threads one by one: 1
-a context at work: 1 9
-a pool of its own: 1
-a pinned pool: 1
-"""
-
-
-def damaged(weights: Path, folder: Path) -> tuple[Path, Path]:
-    """The file cut short, and with one bit changed."""
-    data = bytearray(weights.read_bytes())
-    (folder / "short").write_bytes(data[:-1])
-    data[len(data) // 2] ^= 1
-    (folder / "foreign").write_bytes(data)
-    return folder / "short", folder / "foreign"
-
-
-def check_faults(printed: str) -> None:
-    lines, expected = printed.splitlines(), FAULT_LINES.splitlines()
-    assert len(lines) == len(expected)
-    for line, pattern in zip(lines, expected, strict=True):
-        assert re.fullmatch(pattern, line)
 
 
 @pytest.mark.parametrize("checker", ["alone", "valgrind"])

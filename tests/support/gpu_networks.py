@@ -156,26 +156,12 @@ def write_bundle(
     code: library.GpuCode, network: Network, folder: Path, precision: str, x: Array
 ) -> Path:
     """A bundle of the code, with ``x`` as its sample."""
-    layout = "NCHW"[: len(network.output_shape)]
     path, built = folder / "bundle", folder / "model.so"
     library.link(code, built, "test")
     expected = network.reference(x).astype(np.float32)
     bundle.write(
         path,
-        bundle.Manifest(
-            target=bundle.Target("test", "x86_64-linux-gnu", code.arch),
-            cpu_features=(),
-            tvm_version=tvm.__version__,
-            model=network.model,
-            inputs=(bundle.TensorInfo("input", network.input_shape, "float32", "NCHW"),),
-            outputs=(bundle.TensorInfo("output", network.output_shape, "float32", layout),),
-            precision=precision,
-            executor="cuda",
-            workspace_bytes=code.program.workspace_bytes,
-            layers=tuple(
-                bundle.Layer(step.kernel, step.kernel, tuned=False) for step in code.program.steps
-            ),
-        ),
+        manifest_of(code, network, precision),
         library=built,
         parameters=np.frombuffer(code.program.parameters, np.uint8),
         sample_inputs=[x],
@@ -184,6 +170,24 @@ def write_bundle(
         licenses="none",
     )
     return path
+
+
+def manifest_of(code: library.GpuCode, network: Network, precision: str) -> bundle.Manifest:
+    layout = "NCHW"[: len(network.output_shape)]
+    return bundle.Manifest(
+        target=bundle.Target("test", "x86_64-linux-gnu", code.arch),
+        cpu_features=(),
+        tvm_version=tvm.__version__,
+        model=network.model,
+        inputs=(bundle.TensorInfo("input", network.input_shape, "float32", "NCHW"),),
+        outputs=(bundle.TensorInfo("output", network.output_shape, "float32", layout),),
+        precision=precision,
+        executor="cuda",
+        workspace_bytes=code.program.workspace_bytes,
+        layers=tuple(
+            bundle.Layer(step.kernel, step.kernel, tuned=False) for step in code.program.steps
+        ),
+    )
 
 
 @contextmanager

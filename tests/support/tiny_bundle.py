@@ -17,6 +17,7 @@ from tvm_mobilenet.bundle.layout import shared_name
 from tvm_mobilenet.bundle.manifest import from_json, to_json
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.toolchain import compile_c
+from tvm_mobilenet.library.building import sources_of
 from tvm_mobilenet.library.description import NATIVE, Network, description_text
 from tvm_mobilenet.library.package import write_package
 
@@ -139,9 +140,10 @@ def network_of(about: bundle.Manifest) -> Network:
 
 def unpack_sources(source: str, about: bundle.Manifest, folder: Path) -> None:
     """The C that a library is made of: the network's, the runtime's, the description."""
-    for file in (*NATIVE.glob("*.c"), *NATIVE.glob("*.h")):
+    network = network_of(about)
+    for file in (*map(NATIVE.joinpath, sources_of(network)), *NATIVE.glob("*.h")):
         (folder / file.name).write_bytes(file.read_bytes())
-    (folder / "network.c").write_text(description_text(network_of(about)))
+    (folder / "network.c").write_text(description_text(network))
     (folder / "kernels.c").write_text(source)
 
 

@@ -1,4 +1,4 @@
-"""Code for TVM's virtual machine, or for a GPU → the shared library of a bundle."""
+"""Code for TVM's virtual machine → the shared library of a bundle."""
 
 from __future__ import annotations
 
@@ -11,26 +11,18 @@ from tvm_mobilenet.hardware.toolchain import link_command
 if TYPE_CHECKING:
     import tvm
 
-    from tvm_mobilenet.compiler.cuda.library import GpuCode
     from tvm_mobilenet.hardware.target import TargetSpec
 
 
-def link(code: tvm.runtime.Executable | GpuCode, library: Path, spec: TargetSpec) -> None:
-    """Write the shared library of a program for the virtual machine, or for a GPU.
+def link(code: tvm.runtime.Executable, library: Path, spec: TargetSpec) -> None:
+    """Write the shared library of a program for the virtual machine.
 
-    That of a static program on a CPU is made by ``library.building``. Raises BadInput without a
-    linker, RunFailed where linking fails.
+    Those of all others are made by ``library``. Raises BadInput without a linker, RunFailed where
+    linking fails.
     """
-    from tvm_mobilenet.compiler.cuda import library as gpu_library
-
-    command = link_command(spec)
-    if isinstance(code, gpu_library.GpuCode):
-        gpu_library.link(code, library, spec.name, command)
-        return
-
     from tvm.support import cc
 
-    compiler, *flags = command
+    compiler, *flags = link_command(spec)
     try:
         code.export_library(str(library), fcompile=cc.cross_compiler(compiler, flags))
     except RuntimeError as error:

@@ -20,7 +20,7 @@ from tvm_mobilenet.library.description import (
     description_text,
 )
 
-SOURCES = ("context.c", "pool.c", "weights.c", "memory.c", "cpu.c", "errors.c")
+SHARED = ("calls.c", "pool.c", "weights.c", "memory.c", "cpu.c", "errors.c")
 DESCRIPTION, PARAMETERS, SYMBOLS, MERGED = "description.c", "parameters.bin", "symbols", "network.o"
 COMPILE = (
     "-x",
@@ -133,12 +133,17 @@ def compile_runtime(network: Network, folder: Path, tools: Toolchain) -> list[st
         # copies, so that no path of this machine is on the command line
         if name.suffix in (".c", ".h"):
             (folder / name.name).write_bytes(name.read_bytes())
-    sources = (*SOURCES, DESCRIPTION)
+    sources = (*sources_of(network), DESCRIPTION)
     flags = (*COMPILE, f"-DTMN_NAME={network.name}", "-I.", "-c")
     # one by one: with several, g++ takes only the first for C
     with ThreadPoolExecutor(len(usable_cores())) as pool:
         list(pool.map(lambda source: tools.run(folder, *flags, source), sources))
     return [str(Path(source).with_suffix(".o")) for source in sources]
+
+
+def sources_of(network: Network) -> tuple[str, ...]:
+    """The runtime's own, in native/."""
+    return ("gpu.c" if network.gpu else "context.c", *SHARED)
 
 
 def link_flags(network: Network, folder: Path, tools: Toolchain) -> list[str]:

@@ -17,6 +17,13 @@ from tvm_mobilenet.library.weights_hash import weights_hash
 NATIVE = Path(__file__).resolve().parent / "native"
 ALIGNMENT = 64
 CONTEXT_BYTES, MOST_TENSORS = 1024, 64  # native/internal.h has the same numbers
+# where in header.h a GPU's differs
+NEEDS_OF_A_CPU = "It needs the C library and POSIX threads, and nothing else. In short:"
+NEEDS_OF_A_GPU = """\
+It runs on the first GPU that CUDA_VISIBLE_DEVICES leaves, and needs the C library and NVIDIA's
+   driver, which is looked up when a context is made. Weights and activations lie on the GPU, each
+   context's its own; the workspace holds the context alone; no threads are used. In short:"""
+MEASURING, END_OF_NAMES = "/* For measuring.", "#ifdef __cplusplus"
 DTYPE_NAMES = {name: f"TMN_{name.upper()}" for name in DTYPES}
 
 
@@ -38,8 +45,13 @@ class Network:
         return self.manifest.name
 
     @property
+    def gpu(self) -> bool:
+        """Whether it runs on one, where plan and scratch lie too."""
+        return self.manifest.target.gpu_arch is not None
+
+    @property
     def plan_bytes(self) -> int:
-        return self.manifest.workspace_bytes
+        return 0 if self.gpu else self.manifest.workspace_bytes
 
     @property
     def tensors(self) -> tuple[TensorInfo, ...]:
@@ -47,7 +59,12 @@ class Network:
 
     @property
     def workspace_bytes(self) -> int:
-        """For one thread: the plan, the context, its own inputs and outputs, and scratch."""
+        """For one thread: the plan, the context, its own inputs and outputs, and scratch.
+
+        Of a GPU's the context alone: the rest lies in memory that the driver gives.
+        """
+        if self.gpu:
+            return CONTEXT_BYTES
         sizes = [self.plan_bytes, *map(nbytes, self.tensors), self.scratch_bytes]
         return CONTEXT_BYTES + sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)
 
@@ -78,6 +95,10 @@ def header_text(network: Network) -> str:
         "TYPES": (NATIVE / "types.h").read_text(encoding="utf-8").rstrip(),
     }
     text = (NATIVE / "header.h").read_text(encoding="utf-8")
+    if network.gpu:
+        before, _, rest = text.partition(MEASURING)
+        text = before + rest[rest.index(END_OF_NAMES) :]
+        text = text.replace(NEEDS_OF_A_CPU, NEEDS_OF_A_GPU)
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return text
@@ -121,7 +142,7 @@ def description_text(network: Network) -> str:
     inputs, outputs = len(manifest.inputs), len(manifest.outputs)
     lines += ["static const tmn_tensor tensors[] = {"]
     lines += [f"    {tensor_entry(t, f't{i}')}," for i, t in enumerate(network.tensors)]
-    lines += ["};", "", *call_of_network(inputs, outputs), ""]
+    lines += ["};", "", *(() if network.gpu else call_of_network(inputs, outputs)), ""]
     lines += [
         "const tmn_network tmn_this_network = {",
         "    .info = {",
@@ -147,7 +168,7 @@ def description_text(network: Network) -> str:
         f"    .weights = {'tmn_embedded' if embed else 'NULL'},",
         f"    .plan_bytes = {network.plan_bytes},",
         f"    .scratch_bytes = {network.scratch_bytes},",
-        "    .run = run,",
+        f"    .run = {'NULL' if network.gpu else 'run'},",
         "};",
         "",
     ]

@@ -67,48 +67,10 @@ static size_t lay_out(context *made, unsigned char *begin, int32_t threads) {
     return at + aligned(network->scratch_bytes) * (size_t)threads;
 }
 
-static tmn_status check_options(const tmn_options *options) {
-    const tmn_info *info = &tmn_this_network.info;
-    if (options->version != TMN_VERSION)
-        return tmn_fail(TMN_BAD_VERSION, "the options are of version %u, the library of %d",
-                        (unsigned)options->version, TMN_VERSION);
-    if (options->signature != info->signature)
-        return tmn_fail(TMN_BAD_VERSION, "the header is not that of this library of %s; take the "
-                        "header and the library of one compilation", info->name);
-    int32_t threads = threads_of(options);
-    if (threads < 1 || threads > 1024)
-        return tmn_fail(TMN_BAD_ARGUMENT, "threads: expected 0 to 1024, got %d", (int)threads);
-    if (options->parallel && !options->parallel->run && threads > 1)
-        return tmn_fail(TMN_BAD_ARGUMENT, "parallel->run is NULL");
-    return TMN_OK;
-}
-
-static const tmn_options DEFAULTS = {.version = TMN_VERSION, .threads = 1, .spin_us = -1};
-
-static tmn_options options_of(const tmn_options *given) {
-    tmn_options options = given ? *given : DEFAULTS;
-    if (!given) options.signature = tmn_this_network.info.signature;
-    return options;
-}
-
-TMN_API const tmn_info *NAME(info)(void) { return &tmn_this_network.info; }
-
 TMN_API size_t NAME(workspace_bytes)(const tmn_options *given) {
-    tmn_options options = options_of(given);
-    if (check_options(&options) != TMN_OK) return 0;
+    tmn_options options = tmn_options_of(given);
+    if (tmn_check_options(&options) != TMN_OK) return 0;
     return lay_out(NULL, NULL, threads_of(&options));
-}
-
-static tmn_status check_weights(const tmn_weights *weights) {
-    const tmn_network *network = &tmn_this_network;
-    if (!weights && !network->weights)
-        return tmn_fail(TMN_BAD_ARGUMENT, "weights is NULL, and %s holds none itself",
-                        network->info.name);
-    if (weights && (weights->signature != network->info.signature ||
-                    weights->hash != network->info.weights_hash))
-        return tmn_fail(TMN_BAD_WEIGHTS, "these weights are another network's, not %s's",
-                        network->info.name);
-    return TMN_OK;
 }
 
 static tmn_status use_threads(context *made, const tmn_options *options, int32_t threads) {
@@ -125,24 +87,20 @@ static tmn_status use_threads(context *made, const tmn_options *options, int32_t
 }
 
 TMN_API tmn_status NAME(create)(const tmn_options *given, struct context **result) {
-    tmn_options options = options_of(given);
+    tmn_options options = tmn_options_of(given);
     if (!result) return tmn_fail(TMN_BAD_ARGUMENT, "context is NULL");
     *result = NULL;
-    tmn_status status = check_options(&options);
+    tmn_status status = tmn_check_options(&options);
     if (status == TMN_OK && !options.any_cpu) status = tmn_check_cpu();
-    if (status == TMN_OK) status = check_weights(options.weights);
+    if (status == TMN_OK) status = tmn_check_weights(options.weights);
     if (status != TMN_OK) return status;
 
     int32_t threads = threads_of(&options);
     size_t needed = lay_out(NULL, NULL, threads), mapped_bytes = 0;
     void *mapped = NULL;
     unsigned char *begin = options.workspace;
-    if (begin && (uintptr_t)begin % TMN_ALIGNMENT)
-        return tmn_fail(TMN_BAD_WORKSPACE, "the workspace is not aligned to %d bytes",
-                        TMN_ALIGNMENT);
-    if (begin && options.workspace_bytes < needed)
-        return tmn_fail(TMN_BAD_WORKSPACE, "expected a workspace of %zu bytes, got %zu", needed,
-                        options.workspace_bytes);
+    status = tmn_check_workspace(&options, needed);
+    if (status != TMN_OK) return status;
     if (!begin) begin = tmn_allocate(needed, &mapped, &mapped_bytes);
     if (!begin) return tmn_fail(TMN_NO_MEMORY, "no memory for a workspace of %zu bytes", needed);
 
@@ -320,29 +278,6 @@ static tmn_status infer(context *in, void *const *inputs, void *const *outputs, 
     return TMN_OK;
 }
 
-static int overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
-    uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
-    return x < y + b_bytes && y < x + a_bytes;
-}
-
-static tmn_status check_tensors(const void *const *inputs, void *const *outputs) {
-    const tmn_info *info = &tmn_this_network.info;
-    for (int32_t i = 0; inputs && i < info->input_count; i++)
-        if (!inputs[i]) return tmn_fail(TMN_BAD_ARGUMENT, "inputs[%d] is NULL", (int)i);
-    for (int32_t o = 0; outputs && o < info->output_count; o++) {
-        if (!outputs[o]) return tmn_fail(TMN_BAD_ARGUMENT, "outputs[%d] is NULL", (int)o);
-        for (int32_t i = 0; inputs && i < info->input_count; i++)
-            if (overlap(inputs[i], info->inputs[i].bytes, outputs[o], info->outputs[o].bytes))
-                return tmn_fail(TMN_BAD_ARGUMENT, "inputs[%d] and outputs[%d] overlap", (int)i,
-                                (int)o);
-        for (int32_t p = 0; p < o; p++)
-            if (overlap(outputs[p], info->outputs[p].bytes, outputs[o], info->outputs[o].bytes))
-                return tmn_fail(TMN_BAD_ARGUMENT, "outputs[%d] and outputs[%d] overlap", (int)p,
-                                (int)o);
-    }
-    return TMN_OK;
-}
-
 static tmn_status enter(struct context *in) {
     if (!in || in->magic != MAGIC) return tmn_fail(TMN_BAD_ARGUMENT, "there is no such context");
     if (atomic_exchange_explicit(&in->busy, 1, memory_order_acquire))
@@ -357,7 +292,7 @@ static void leave(struct context *in) {
 TMN_API tmn_status NAME(run)(struct context *in, const void *const *inputs, void *const *outputs) {
     const tmn_info *info = &tmn_this_network.info;
     void *given[TMN_MOST_TENSORS], *wanted[TMN_MOST_TENSORS];
-    tmn_status status = check_tensors(inputs, outputs);
+    tmn_status status = tmn_check_tensors(inputs, outputs);
     if (status == TMN_OK) status = enter(in);
     if (status != TMN_OK) return status;
     unsigned char *const *own = in->tensors;

@@ -30,6 +30,8 @@ TMN_API const char *NAME(status_text)(tmn_status status) {
         case TMN_NO_THREAD: return "the system starts no further thread";
         case TMN_NO_FILE: return "the file of weights cannot be read";
         case TMN_BUSY: return "the context is running in another thread";
+        case TMN_BAD_GPU: return "there is no NVIDIA driver, or no GPU that the code is for";
+        case TMN_FAILED: return "the GPU failed";
     }
     return "no status of this library";
 }

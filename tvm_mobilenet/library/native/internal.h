@@ -34,6 +34,7 @@ typedef struct tmn_network {
     const unsigned char *weights; /* embedded ones, or NULL */
     size_t plan_bytes;            /* what the kernels' tensors and counters take */
     size_t scratch_bytes;         /* what a thread's kernels ask for beside, at most */
+    /* NULL on a GPU, whose graph is the whole network */
     int (*run)(void *const *inputs, const void *weights, void *workspace, void *const *outputs,
                int64_t *stamps, int32_t stamped);
 } tmn_network;
@@ -52,6 +53,13 @@ struct tmn_weights {
 /* memory.c: zeroed memory on large pages where the system has some, every page of it there. */
 TMN_HIDDEN void *tmn_allocate(size_t bytes, void **mapped, size_t *mapped_bytes);
 TMN_HIDDEN void tmn_release(void *mapped, size_t mapped_bytes);
+
+/* calls.c: the options, or those of a caller who gives none; and whether what was given will do. */
+TMN_HIDDEN tmn_options tmn_options_of(const tmn_options *given);
+TMN_HIDDEN tmn_status tmn_check_options(const tmn_options *options);
+TMN_HIDDEN tmn_status tmn_check_weights(const tmn_weights *weights);
+TMN_HIDDEN tmn_status tmn_check_workspace(const tmn_options *options, size_t needed);
+TMN_HIDDEN tmn_status tmn_check_tensors(const void *const *inputs, void *const *outputs);
 
 /* weights.c */
 TMN_HIDDEN void tmn_weights_keep(const tmn_weights *weights);

@@ -15,7 +15,9 @@ typedef enum tmn_status {
     TMN_NO_MEMORY = 6,
     TMN_NO_THREAD = 7, /* the system starts no further thread */
     TMN_NO_FILE = 8,   /* the file of weights cannot be read */
-    TMN_BUSY = 9       /* the context is running in another thread */
+    TMN_BUSY = 9,      /* the context is running in another thread */
+    TMN_BAD_GPU = 10,  /* there is no NVIDIA driver, or no GPU that the code is for */
+    TMN_FAILED = 11    /* the GPU failed */
 } tmn_status;
 
 typedef enum tmn_dtype {
