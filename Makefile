@@ -23,7 +23,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m tvm_mobilenet.run build/demo/tuned --top 5
 	$(BIN)/python -m tvm_mobilenet.bench build/demo/tuned build/demo/untuned --threads 1,2 \
 		--against pytorch,torch-compile,onnxruntime,openvino --json build/demo/results.json
-	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.html
+	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json build/demo/records -o build/demo/report.html
 	$(BIN)/python -m tvm_mobilenet.report build/demo/results.json -o build/demo/report.md
 
 # The pages of docs/ as a site, in build/site. Reads nothing from the network.

@@ -11,6 +11,7 @@ from support.tuning_kernels import SPEC
 
 from tvm_mobilenet.database import meta
 from tvm_mobilenet.database.meta import LogTarget
+from tvm_mobilenet.database.meta_file import META
 from tvm_mobilenet.errors import BadInput
 
 GOOD: dict[str, Any] = meta.new({}, LogTarget.of(SPEC))
@@ -30,10 +31,10 @@ GOOD: dict[str, Any] = meta.new({}, LogTarget.of(SPEC))
     ids=["cut", "deep", "a list", "newer", "target", "no name", "runs"],
 )
 def test_a_departure_is_one_line(text: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / meta.META).write_text(text)
+    (tmp_path / META).write_text(text)
     with pytest.raises(BadInput, match=says) as caught:
         meta.read(tmp_path, None, required=True)
-    assert "\n" not in str(caught.value) and meta.META in str(caught.value)
+    assert "\n" not in str(caught.value) and META in str(caught.value)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from schedules.cpu.sharing import EVEN
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database.lookup import shipped_logs
-from tvm_mobilenet.database.meta import META
+from tvm_mobilenet.database.meta_file import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.scheduling.balance import imbalance

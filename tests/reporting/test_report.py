@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html.parser
 import importlib.util
 import json
@@ -82,7 +83,9 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         for name, value in attrs:
-            if name in ("src", "href", "xlink:href") and not (value or "").startswith("#"):
+            if name in ("src", "href", "xlink:href") and not (value or "").startswith(
+                ("#", "data:")
+            ):
                 self.outside.append(value or "")
 
 
@@ -93,10 +96,29 @@ def test_html_is_one_file_with_plots(file: Path, capsys: pytest.CaptureFixture[s
     text = Path("report.html").read_text()
     page = Page(text)
     assert page.outside == []
-    assert page.tags.count("svg") == 5  # the ratios, and two for each network
-    assert page.tags.count("table") == 5
-    assert "currentColor" in text and "#010203" not in text
+    # ratios and work over the two networks (one has a published accuracy), and two charts of each
+    assert page.tags.count("svg") == 6
+    assert page.tags.count("table") == 6
+    assert "currentColor" in text and "#0102" not in text
     assert "mobilenet_v1 0.25-128" in text
+
+
+def test_csv_has_a_line_for_every_row(file: Path) -> None:
+    assert run(file, "-o", "report.csv") == 0
+    with open("report.csv", newline="") as text:
+        lines = list(csv.DictReader(text))
+    assert [line["engine"] for line in lines] == [one.engine for one in RESULTS.results]
+    ours, pytorch, onnxruntime, openvino = lines[:4]
+    assert float(ours["p50_ms"]) == pytest.approx(9.0, rel=0.01)
+    assert pytorch["ours_is"] == "faster" and onnxruntime["ours_is"] == "slower"
+    assert openvino["status"] == "not run" and openvino["reason"].startswith("openvino is not")
+    assert float(pytorch["low"]) < float(pytorch["over_ours"]) < float(pytorch["high"])
+
+
+def test_a_spreadsheet_computes_nothing_of_a_file(file: Path) -> None:
+    schema.dump(results(row("=1+1", 9.0)), file)
+    run(file, "-o", "report.csv")
+    assert "'=1+1" in Path("report.csv").read_text()
 
 
 @needs_matplotlib
@@ -110,7 +132,8 @@ def test_html_is_the_same_every_time(file: Path) -> None:
 def test_text_from_a_file_stays_text(file: Path) -> None:
     schema.dump(results(row(HOSTILE, 9.0), row("b", None, reason=HOSTILE)), file)
     run(file, "-o", "report.html")
-    assert "script" not in Page(Path("report.html").read_text()).tags
+    text = Path("report.html").read_text()
+    assert Page(text).tags.count("script") == 1 and "alert(1)</script>" not in text  # our own
     run(file, "-o", "report.md")
     assert r"\<script\>alert(1)\</script\> \| a b \`c\`" in Path("report.md").read_text()
 
@@ -130,7 +153,10 @@ def test_reports_of_nothing_measured(file: Path) -> None:
     [
         (["none.json"], "error: none.json: cannot read it: No such file or directory\n"),
         (["bad.json"], "error: bad.json: results[0].batch: missing\n"),
-        (["results.json", "-o", "r.pdf"], "-o r.pdf: expected a name that ends in .html or .md"),
+        (
+            ["results.json", "-o", "r.pdf"],
+            "-o r.pdf: expected a name that ends in .html, .md, .csv",
+        ),
         (["results.json", "-o", "none/r.md"], "-o none/r.md: not a file in an existing directory"),
     ],
 )

@@ -19,7 +19,7 @@ from support import tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import tune
-from tvm_mobilenet.database.meta import META
+from tvm_mobilenet.database.meta_file import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target

@@ -18,7 +18,7 @@ from support.gpu_candidates import ARCH, SETTINGS, SPEC, Candidates, check, spac
 
 from tvm_mobilenet import tune
 from tvm_mobilenet.compiler.pipeline import Kernel
-from tvm_mobilenet.database.meta import META
+from tvm_mobilenet.database.meta_file import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import gpu

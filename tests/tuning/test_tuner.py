@@ -22,8 +22,7 @@ from support import foreign_onnx, tuning_kernels
 from support.tuning_kernels import SETTINGS, SPEC, Kernel, matmul
 
 from tvm_mobilenet import cli, tune
-from tvm_mobilenet.database import contents, lookup, store
-from tvm_mobilenet.database import meta as record_meta
+from tvm_mobilenet.database import contents, lookup, meta_file, store
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
@@ -328,7 +327,7 @@ def test_the_command(command: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     output = capsys.readouterr()
     assert "matmul_8x32x16: 6/30 tried, best " in output.err
     assert f"records written to {tmp_path / 'log'}" in output.out
-    meta = json.loads((tmp_path / "log" / record_meta.META).read_text())
+    meta = json.loads((tmp_path / "log" / meta_file.META).read_text())
     assert meta["target_name"] == SPEC.name and meta["runs"][0]["trials"] == 6
     assert meta["tvm_version"] and meta["cpu"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tvm_mobilenet.database.entries import Failed, Measured, Record
 from tvm_mobilenet.database.lines import Failure
-from tvm_mobilenet.database.meta import META, LogTarget, identity
+from tvm_mobilenet.database.meta import LogTarget, identity
+from tvm_mobilenet.database.meta_file import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput
 

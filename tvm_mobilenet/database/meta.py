@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import strict, tvm_runtime
+from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet.database import meta_file
+from tvm_mobilenet.database.meta_file import FORMAT_VERSION, META
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.files import replace
 from tvm_mobilenet.provenance import now
@@ -16,27 +18,8 @@ from tvm_mobilenet.provenance import now
 if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
 
-FORMAT_VERSION = 1
-
-META = "meta.json"
-
 # What makes a target another one for a record; the number of cores does not.
 TARGET_KEYS = ("kind", "mcpu", "mattr", "mtriple", "keys", "arch")
-
-
-@dataclass(frozen=True)
-class LogMeta:
-    """What the file holds; each of ``runs`` tells how a run of ``tune`` went."""
-
-    format_version: int
-    target_name: str
-    target: Mapping[str, Any]
-    device: str
-    cpu: str
-    tvm_version: str | None
-    created: str
-    updated: str
-    runs: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -63,21 +46,12 @@ def read(directory: Path, target: LogTarget | None, *, required: bool) -> dict[s
 
     Raises BadInput for a file that cannot be used, or of another target than ``target``.
     """
-    path = directory / META
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    found = meta_file.read(directory)
+    if found is None:
         if required:
-            raise BadInput(f"no tuning records in {directory}: {META} is missing") from None
+            raise BadInput(f"no tuning records in {directory}: {META} is missing")
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from None
-    try:
-        meta: dict[str, Any] = strict.parse_json(text)
-        strict.check_version(meta, FORMAT_VERSION)
-        strict.read(LogMeta, meta)
-    except strict.Unexpected as error:
-        raise BadInput(f"{path}: {error}") from None
+    meta: dict[str, Any] = dict(found)
     if target is not None and identity(meta["target"]) != identity(target.target):
         raise BadInput(
             f"{directory} holds records of target {meta.get('target_name')}, not {target.name}; "

@@ -42,7 +42,8 @@ from tvm_mobilenet.database.entries import (
     workload_line,
 )
 from tvm_mobilenet.database.lines import Failure, RecordInfo, line_key
-from tvm_mobilenet.database.meta import META, LogTarget
+from tvm_mobilenet.database.meta import LogTarget
+from tvm_mobilenet.database.meta_file import META
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.files import append_lines, hold_lock
 from tvm_mobilenet.provenance import now

@@ -31,7 +31,7 @@ def _file(source: str, results: Results) -> list[str]:
     parts = ["\n".join(f"- **{name}:** {_fact(name, value)}" for name, value in facts)]
     tables = comparisons(results)
     for summary in summaries(tables):
-        parts.append(f"## Summary, {text.threads_phrase(summary.threads)}")
+        parts.append(f"## Summary, {text.summary_title(summary)}")
         parts.append(_table(text.SUMMARY_HEADER, text.summary_cells(summary)))
         parts.append(_escape(text.summary_sentence(summary)))
     for table in tables:

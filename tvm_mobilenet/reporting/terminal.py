@@ -52,7 +52,7 @@ def print_counts(console: Console, table: CountTable) -> None:
 
 
 def print_summary(console: Console, summary: Summary) -> None:
-    title = f"fastest peer ÷ ours, {text.threads_phrase(summary.threads)}"
+    title = f"fastest peer ÷ ours, {text.summary_title(summary)}"
     _print_table(console, title, text.SUMMARY_HEADER, text.summary_cells(summary))
     console.print(text.summary_sentence(summary), markup=False, highlight=False, soft_wrap=True)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tvm_mobilenet.provenance import Device, Machine
 from tvm_mobilenet.results.counts import Counted, CountTable
+from tvm_mobilenet.results.profiles import Profiles
 from tvm_mobilenet.results.schema import ResultRow, Results
 from tvm_mobilenet.results.statistics import Ratio
 from tvm_mobilenet.results.tables import Comparison, Line, Summary, is_ours
 
+QUIET = "Nothing was found that disturbed the measurement."
 NONE = "–"  # noqa: RUF001  (a dash stands in a cell that has no figure)
 
 
@@ -36,6 +39,23 @@ def ratio(value: Ratio | None) -> str:
     if math.isinf(value.high):
         return f"{value.value:.2f} (too few runs)"
     return f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def name_of_row(row: ResultRow) -> str:
+    """The engine for a chart: ours by that word, several of ours by their names."""
+    if not is_ours(row):
+        return row.engine
+    of_several = row.engine.partition(":")[2]
+    return f"ours: {of_several}" if of_several else "ours"
+
+
+def short_networks(names: Sequence[str]) -> list[str]:
+    """Names for the axis of a chart: without what all of them share."""
+    if all(name.startswith("mobilenet_v1 ") for name in names):
+        return [name.removeprefix("mobilenet_v1 ") for name in names]
+    plain = [name.removesuffix(" 224").removesuffix(" 1.0-224") for name in names]
+    short = plain if len(set(plain)) == len(names) else list(names)
+    return [name.removeprefix("mobilenet_").replace("_full_conv", "_full conv") for name in short]
 
 
 def reference_name(table: Comparison) -> str:
@@ -182,11 +202,18 @@ def threads_phrase(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
 
+def summary_title(summary: Summary) -> str:
+    """What the networks of a summary share, as in ``fp32, 2 threads``."""
+    batch = "" if summary.batch == 1 else f", batch {summary.batch}"
+    how = "" if summary.how == "native" else f", {summary.how}"
+    return f"{summary.precision}, {threads_phrase(summary.threads)}{batch}{how}"
+
+
 def summary_sentence(summary: Summary) -> str:
     """The whole summary in one sentence."""
     verdicts = summary.verdicts
     return (
-        f"{len(summary.variants)} networks, {threads_phrase(summary.threads)}: "
+        f"{len(summary.variants)} networks, {summary_title(summary)}: "
         f"geometric mean of fastest peer ÷ ours {summary.geometric_mean:.3f}, "
         f"worst {summary.worst.ratio.value:.3f} ({summary.worst.name}); "
         f"faster on {verdicts['faster']}, slower on {verdicts['slower']}, "
@@ -232,3 +259,27 @@ def provenance(results: Results, source: str) -> list[tuple[str, str]]:
         ("Date", results.created or "not recorded"),
         ("Results", source),
     ]
+
+
+def profile_provenance(profiles: Profiles, source: str) -> list[tuple[str, str]]:
+    """The same of a file of profiles."""
+    return [
+        ("Machine", machine_line(profiles.machine)),
+        ("Versions", versions_line(profiles.machine)),
+        ("Command", profiles.command or "not recorded"),
+        ("Date", profiles.created or "not recorded"),
+        ("Profile", source),
+    ]
+
+
+def noise_sentence(notes: Sequence[str], rows: int) -> str:
+    """Many notes in one sentence: how many of the ``rows`` with a latency they are about."""
+    drifted = sum(" drifted by " in note for note in notes)
+    unsteady = sum(" was unsteady" in note for note in notes)
+    busy = "The machine was busy at the start. " if notes[0].startswith("The machine") else ""
+    return (
+        f"{busy}Of {rows} rows {unsteady} were unsteady (the middle half of the runs spans more "
+        f"than 10 % of the median) and {drifted} drifted by more than 5 % from their first to "
+        "their last quarter. Engines took turns, so what disturbed one disturbed the others; "
+        "intervals are wider for it."
+    )

@@ -124,7 +124,8 @@ def _check_latency(row: ResultRow) -> None:
         raise Unexpected("a latency must be greater than 0", ".samples_ms")
 
 
-def _results(document: Any) -> Results:
+def read(document: Any) -> Results:
+    """The content of a results file, parsed. Raises strict.Unexpected where it is none."""
     strict.check_version(document, FORMAT_VERSION)
     results = strict.read(Results, document)
     for place, row in enumerate(results.results):
@@ -141,20 +142,24 @@ def loads(text: str, source: str) -> Results:
     Raises BadInput that names ``source`` and the key where the text departs from the format.
     """
     try:
-        return _results(strict.parse_json(text))
+        return read(strict.parse_json(text))
     except Unexpected as error:
         raise BadInput(f"{source}: {error}") from None
 
 
 def load(path: Path) -> Results:
     """Read a results file; BadInput where it cannot be read or departs from the format."""
+    return loads(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; BadInput where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{path}: cannot read it: {error.strerror}") from None
     except UnicodeDecodeError:
         raise BadInput(f"{path}: not UTF-8 text") from None
-    return loads(text, str(path))
 
 
 def _row_document(row: ResultRow) -> dict[str, Any]:

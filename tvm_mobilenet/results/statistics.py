@@ -94,3 +94,17 @@ def compare(
 def geometric_mean(values: Sequence[float]) -> float:
     """Geometric mean of at least one positive value."""
     return float(np.exp(np.mean(np.log(np.asarray(values, dtype=np.float64)))))
+
+
+def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
+    """Geometric mean of at least one ratio, measured one after the other, with its interval.
+
+    In logarithms the half-widths of independent intervals add up by their squares.
+    """
+    value = geometric_mean([one.value for one in ratios])
+    if any(one.low <= 0 or np.isinf(one.high) for one in ratios):
+        return Ratio(value, 0.0, float("inf"))
+    below = [np.log(one.value / one.low) for one in ratios]
+    above = [np.log(one.high / one.value) for one in ratios]
+    low, high = (float(np.sqrt(np.sum(np.square(one))) / len(ratios)) for one in (below, above))
+    return Ratio(value, value * float(np.exp(-low)), value * float(np.exp(high)))

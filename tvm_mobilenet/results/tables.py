@@ -11,7 +11,7 @@ from tvm_mobilenet.results.statistics import (
     Ratio,
     block_medians,
     compare,
-    geometric_mean,
+    mean_ratio,
     relative_iqr,
 )
 
@@ -51,6 +51,15 @@ class Comparison:
     def threads(self) -> int:
         return self.lines[0].row.threads
 
+    def fastest_ours(self) -> ResultRow | None:
+        """The fastest bundle; None where none has a latency."""
+        ours = [
+            (latency.p50, place, line.row)
+            for place, line in enumerate(self.lines)
+            if is_ours(line.row) and (latency := line.row.latency_ms) is not None
+        ]
+        return min(ours)[2] if ours else None
+
     def fastest_peer(self) -> Line | None:
         """The fastest line that is not ours, if ours has a latency to compare it with."""
         if self.baseline is None or not is_ours(self.baseline):
@@ -76,19 +85,34 @@ class Variant:
 
 @dataclass(frozen=True)
 class Summary:
-    """All the networks measured with one thread count, beside each one's fastest peer."""
+    """The networks measured in one precision with one thread count, each beside its fastest peer.
+
+    Batch and how the times were obtained are the same for all of them too.
+    """
 
     threads: int
+    precision: str
     variants: tuple[Variant, ...] = field(default=())
+    batch: int = 1
+    how: str = "native"
+
+    @property
+    def ratio(self) -> Ratio:
+        """Geometric mean over the networks of (fastest peer ÷ ours), with its interval."""
+        return mean_ratio([variant.ratio for variant in self.variants])
 
     @property
     def geometric_mean(self) -> float:
         """Geometric mean over the networks of (fastest peer ÷ ours)."""
-        return geometric_mean([variant.ratio.value for variant in self.variants])
+        return self.ratio.value
 
     @property
     def worst(self) -> Variant:
         return min(self.variants, key=lambda variant: variant.ratio.value)
+
+    @property
+    def best(self) -> Variant:
+        return max(self.variants, key=lambda variant: variant.ratio.value)
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -164,15 +188,20 @@ def _ratio(row: ResultRow, baseline: ResultRow | None) -> Ratio | None:
 
 
 def summaries(tables: Iterable[Comparison]) -> list[Summary]:
-    """One summary for each thread count that has at least two networks with ours and a peer."""
-    by_threads: dict[int, list[Variant]] = {}
+    """A summary wherever at least two networks have ours and a peer, measured in one way.
+
+    What differs in precision, threads, batch or how it was measured is never in one mean.
+    """
+    found: dict[tuple[int, str, int, str], list[Variant]] = {}
     for table in tables:
         variant = _variant(table)
         if variant is not None:
-            by_threads.setdefault(table.threads, []).append(variant)
+            row = table.lines[0].row
+            key = (row.threads, row.precision, row.batch, row.how)
+            found.setdefault(key, []).append(variant)
     return [
-        Summary(threads, tuple(variants))
-        for threads, variants in sorted(by_threads.items())
+        Summary(threads, precision, tuple(variants), batch, how)
+        for (threads, precision, batch, how), variants in sorted(found.items())
         if len(variants) > 1
     ]
 

@@ -1,0 +1,105 @@
+"""The file that ``bench --profile --json`` writes, for those who show it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_mobilenet import strict
+from tvm_mobilenet.provenance import Machine
+from tvm_mobilenet.strict import Amount, Count
+
+FORMAT_VERSION = 1
+_OVER_INTEGERS = "quantized_"  # how kernels over integers are called
+
+
+@dataclass(frozen=True)
+class Core:
+    """One core's own bounds, measured in the same run: flop/s in registers, bytes/s of weights."""
+
+    flops_per_s: Amount
+    bytes_per_s: Amount
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """A layer: what the bundle's manifest says of it, and its time in ms within the network.
+
+    ``flops`` and ``nbytes`` are its floating-point operations and the bytes of its inputs, weights
+    and output; ``latency_us`` is its tuning record's, where it has one.
+    """
+
+    name: str
+    workload: str
+    tuned: bool
+    ms: Amount
+    latency_us: Amount | None = None
+    how: str | None = None
+    date: str | None = None
+    flops: int = 0
+    nbytes: int = 0
+    own: bool = True
+
+    @property
+    def kind(self) -> str:
+        """Its kernel without the sizes: ``pointwise_conv2d`` of ``pointwise_conv2d_7x7x512_64``."""
+        return re.split(r"_(?=\d)", self.workload)[0]
+
+    @property
+    def over_integers(self) -> bool:
+        return self.workload.startswith(_OVER_INTEGERS)
+
+    @property
+    def gflops(self) -> float:
+        return self.flops / self.ms / 1e6
+
+    @property
+    def intensity(self) -> float:
+        """FLOP for each byte that has to move."""
+        return self.flops / self.nbytes
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """The layers of one bundle on some threads. ``floor_ms`` is None with kernels over integers."""
+
+    title: str
+    threads: Count
+    network_ms: Amount
+    core: Core
+    layers: tuple[LayerProfile, ...]
+    floor_ms: Amount | None = None
+
+    def bound_ms(self, layer: LayerProfile) -> float:
+        """What a layer takes at least, by arithmetic or by memory."""
+        return max(self.arithmetic_ms(layer), self.memory_ms(layer))
+
+    def arithmetic_ms(self, layer: LayerProfile) -> float:
+        return layer.flops / self.core.flops_per_s / self.threads * 1e3
+
+    def memory_ms(self, layer: LayerProfile) -> float:
+        return layer.nbytes / self.core.bytes_per_s / self.threads * 1e3
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """A whole file of profiles."""
+
+    machine: Machine
+    profiles: tuple[Profiled, ...]
+    command: str | None = None
+    created: str | None = None
+    format_version: int = FORMAT_VERSION
+
+
+def read(document: Any) -> Profiles:
+    """The file's content, parsed. Raises strict.Unexpected where it departs from the format."""
+    strict.check_version(document, FORMAT_VERSION)
+    found = strict.read(Profiles, document)
+    for place, profile in enumerate(found.profiles):
+        for number, layer in enumerate(profile.layers):
+            if layer.ms <= 0:
+                where = (".profiles", f"[{place}]", ".layers", f"[{number}]", ".ms")
+                raise strict.Unexpected("a latency must be greater than 0", *where)
+    return found
