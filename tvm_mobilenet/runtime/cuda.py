@@ -86,7 +86,10 @@ class OpenLibrary:
         return samples
 
     def pinned(self, number: int, size: int) -> NDArray[np.uint8]:
-        """The host's memory of input (0) or output (1, 2, …): ``size`` bytes, until ``close``."""
+        """The host's memory of an input, or after them of an output, by its place in that order.
+
+        It has ``size`` bytes, until ``close``.
+        """
         address = self._library.tvm_mobilenet_buffer(self._session, number)
         block: NDArray[np.uint8] = np.ctypeslib.as_array(
             (ctypes.c_uint8 * size).from_address(address)
@@ -126,9 +129,10 @@ class CudaExecutor(OpenLibrary):
         self.parameters: NDArray[np.uint8] = np.fromfile(bundle.parameters, np.uint8)
         super().__init__(bundle.library, self.parameters, bundle.path)
         tensors = (*bundle.manifest.inputs, *bundle.manifest.outputs)
-        given, *results = (self._tensor(i, info) for i, info in enumerate(tensors))
-        self.inputs: tuple[NDArray[Any], ...] = (given,)  # the compiler makes none with several
-        self.outputs: tuple[NDArray[Any], ...] = tuple(results)
+        views = tuple(self._tensor(i, info) for i, info in enumerate(tensors))
+        inputs = len(bundle.manifest.inputs)
+        self.inputs: tuple[NDArray[Any], ...] = views[:inputs]
+        self.outputs: tuple[NDArray[Any], ...] = views[inputs:]
 
     def close(self) -> None:
         """Give the GPU's memory back; ``inputs`` and ``outputs`` are not to be touched after."""

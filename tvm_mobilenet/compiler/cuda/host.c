@@ -16,7 +16,7 @@
 
 enum { DONE = 0, FAILED = 1, WRONG_MACHINE = 2, NO_MEMORY = 3 };
 enum { MAX_ARGUMENTS = 8 };
-enum { PARAMETERS, WORKSPACE, INPUT, OUTPUTS }; /* buffers; outputs are OUTPUTS, OUTPUTS + 1, … */
+enum { PARAMETERS, WORKSPACE, INPUTS }; /* buffers; inputs are INPUTS, INPUTS + 1, …, then outputs */
 
 typedef struct {
   int buffer;
@@ -30,7 +30,7 @@ typedef struct {
   Argument arguments[MAX_ARGUMENTS];
 } Launch;
 
-#include "plan.h" /* ARCH_MAJOR, ARCH_MINOR, BUFFERS, buffer_bytes, LAUNCHES, launches */
+#include "plan.h" /* ARCH_MAJOR, ARCH_MINOR, BUFFERS, OUTPUTS, buffer_bytes, LAUNCHES, launches */
 
 /* kernels.fatbin: the architecture's machine code, and PTX for newer ones */
 __asm__(
@@ -109,7 +109,7 @@ typedef struct {
   Handle context, module, stream;
   Handle functions[LAUNCHES];
   Address memory, addresses[BUFFERS]; /* one allocation, the buffers in it */
-  void *pinned[BUFFERS];              /* input and outputs on the host */
+  void *pinned[BUFFERS];              /* inputs and outputs on the host */
   Handle kernels, whole;              /* graphs: the launches; and with the copies in and out */
   char *error;
   size_t error_size;
@@ -200,7 +200,7 @@ static int allocate(Session *s, const void *parameters) {
   for (int i = 0; i < BUFFERS; i++) {
     s->addresses[i] = next;
     next += aligned(buffer_bytes[i]);
-    if (i >= INPUT) TRY("no pinned memory", MemAllocHost(&s->pinned[i], buffer_bytes[i]));
+    if (i >= INPUTS) TRY("no pinned memory", MemAllocHost(&s->pinned[i], buffer_bytes[i]));
   }
   TRY("the weights do not reach the GPU",
       MemcpyHtoD(s->addresses[PARAMETERS], parameters, buffer_bytes[PARAMETERS]));
@@ -225,9 +225,9 @@ static int launch(Session *s, int index) {
 
 static int enqueue(Session *s, int copies) {
   int status = DONE;
-  if (copies)
-    TRY("copying the input", MemcpyHtoDAsync(s->addresses[INPUT], s->pinned[INPUT],
-                                             buffer_bytes[INPUT], s->stream));
+  for (int i = INPUTS; copies && i < OUTPUTS; i++)
+    TRY("copying an input",
+        MemcpyHtoDAsync(s->addresses[i], s->pinned[i], buffer_bytes[i], s->stream));
   for (int i = 0; i < LAUNCHES && status == DONE; i++) status = launch(s, i);
   if (status != DONE) return status;
   for (int i = OUTPUTS; copies && i < BUFFERS; i++)
@@ -307,8 +307,8 @@ int tvm_mobilenet_about(const char *driver, int device, char *text, size_t size)
   return status;
 }
 
-/* Pinned memory on the host: 0 is the input, 1, 2, … the outputs. */
-void *tvm_mobilenet_buffer(Session *s, int number) { return s->pinned[INPUT + number]; }
+/* Pinned memory on the host: of the inputs, then of the outputs. */
+void *tvm_mobilenet_buffer(Session *s, int number) { return s->pinned[INPUTS + number]; }
 
 /* One inference: the input to the GPU, the kernels, the outputs back, all in one graph. */
 int tvm_mobilenet_infer(Session *s, char *error, size_t error_size) {

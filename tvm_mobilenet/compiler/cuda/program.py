@@ -14,10 +14,10 @@ from tvm import tirx
 from tvm_mobilenet.compiler import memory_plan
 from tvm_mobilenet.compiler.cuda.lowering import DeviceKernel
 from tvm_mobilenet.compiler.memory_plan import KernelCall, nbytes, plan_memory
-from tvm_mobilenet.errors import BadInput
 
 ALIGNMENT = 256  # bytes: what cudaMalloc gives, and twice a 128-byte cache line
-PARAMETERS, WORKSPACE, INPUT, OUTPUTS = range(4)  # as host.c numbers the buffers
+# as host.c numbers the buffers: the inputs follow, then the outputs
+PARAMETERS, WORKSPACE, INPUTS = range(3)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Launch:
 class GpuProgram:
     """What a library for a GPU is made of.
 
-    ``functions`` are the scheduled kernels by name; ``buffer_bytes`` the sizes of all buffers.
+    ``functions`` are the scheduled kernels by name; ``buffer_bytes`` the sizes of all buffers, of
+    which so many are ``inputs``.
     """
 
     functions: dict[str, tirx.PrimFunc]
@@ -48,6 +49,7 @@ class GpuProgram:
     parameters: bytes
     buffer_bytes: tuple[int, ...]
     calls: tuple[KernelCall, ...]
+    inputs: int = 1
 
     @property
     def workspace_bytes(self) -> int:
@@ -57,16 +59,15 @@ class GpuProgram:
 def make_program(mod: tvm.IRModule) -> GpuProgram:
     """From a Relax module whose ``main`` is kernel calls and reshapes only.
 
-    Raises BadInput for one with an operator that has no kernel, or with several inputs.
+    Raises BadInput for one with an operator that has no kernel.
     """
     plan = plan_memory(mod, ALIGNMENT)
-    if len(plan.inputs) > 1:
-        raise BadInput(f"a GPU's bundle has one input, this network {len(plan.inputs)}")
+    inputs = map(memory_plan.input_buffer, range(len(plan.inputs)))
+    outputs = map(memory_plan.output, range(len(plan.outputs)))
     numbers = {
         memory_plan.PARAMETERS: PARAMETERS,
         memory_plan.WORKSPACE: WORKSPACE,
-        memory_plan.INPUT: INPUT,
-        **{memory_plan.output(index): OUTPUTS + index for index in range(len(plan.outputs))},
+        **{name: INPUTS + index for index, name in enumerate((*inputs, *outputs))},
     }
     steps = tuple(
         Launch(
@@ -86,6 +87,7 @@ def make_program(mod: tvm.IRModule) -> GpuProgram:
         plan.parameters,
         tuple(max(size, 1) for size in [len(plan.parameters), *sizes]),
         plan.calls,
+        len(plan.inputs),
     )
 
 
@@ -104,6 +106,7 @@ def plan_header(program: GpuProgram, kernels: dict[str, DeviceKernel], arch: str
         [
             f"enum {{ ARCH_MAJOR = {capability // 10}, ARCH_MINOR = {capability % 10} }};",
             f"enum {{ BUFFERS = {len(program.buffer_bytes)}, LAUNCHES = {len(program.steps)} }};",
+            f"enum {{ OUTPUTS = INPUTS + {program.inputs} }};",
             f"static const size_t buffer_bytes[BUFFERS] = {{{sizes}}};",
             "static const Launch launches[LAUNCHES] = {",
             *lines,

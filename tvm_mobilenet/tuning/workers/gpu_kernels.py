@@ -44,7 +44,7 @@ class GpuBuilder(Builder):
     def _compile(self, job: Build) -> None:
         from tvm_mobilenet.compiler.cuda import library
         from tvm_mobilenet.compiler.cuda.program import (
-            OUTPUTS,
+            INPUTS,
             PARAMETERS,
             GpuProgram,
             HostPlace,
@@ -56,7 +56,7 @@ class GpuBuilder(Builder):
         arguments = arguments_of(mod)
         offsets, size = pack(arguments)
         places = tuple(
-            HostPlace(OUTPUTS) if one.role == "output" else HostPlace(PARAMETERS, offset)
+            HostPlace(INPUTS + 1) if one.role == "output" else HostPlace(PARAMETERS, offset)
             for one, offset in zip(arguments, offsets, strict=True)
         )
         (output,) = (nbytes(one) for one in arguments if one.role == "output")
