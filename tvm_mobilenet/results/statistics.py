@@ -25,6 +25,8 @@ CONFIDENCE = 0.95
 # Two processes of the same engine differ by up to this much (placement of buffers and code), which
 # an interval taken within one pair of processes cannot know.
 MARGIN = 0.01
+# Runs at different times differ by more, with references that both had and without any.
+MARGIN_ACROSS, MARGIN_WITHOUT_REFERENCE = 0.015, 0.03
 P99_RUNS = 1000  # ten samples beyond the 99th percentile
 
 
@@ -39,9 +41,13 @@ class Ratio:
     @property
     def verdict(self) -> Verdict:
         """What ours is beside the engine: the interval has to clear 1 by ``MARGIN``."""
-        if self.low > 1 + MARGIN:
+        return self.verdict_beyond(MARGIN)
+
+    def verdict_beyond(self, margin: float) -> Verdict:
+        """What the divisor is beside the dividend, where the interval clears 1 by ``margin``."""
+        if self.low > 1 + margin:
             return "faster"
-        if self.high < 1 / (1 + MARGIN):
+        if self.high < 1 / (1 + margin):
             return "slower"
         return "no difference"
 
@@ -108,3 +114,38 @@ def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
     above = [np.log(one.high / one.value) for one in ratios]
     low, high = (float(np.sqrt(np.sum(np.square(one))) / len(ratios)) for one in (below, above))
     return Ratio(value, value * float(np.exp(-low)), value * float(np.exp(high)))
+
+
+def compare_across(
+    new_ms: Sequence[float],
+    old_ms: Sequence[float],
+    new_references: Sequence[Sequence[float]] = (),
+    old_references: Sequence[Sequence[float]] = (),
+    seed: int = 0,
+) -> Ratio:
+    """An engine's latency in one run ÷ that in another, with its interval.
+
+    The references are engines that are the same in both runs and took turns with it in each: what
+    made the machine faster or slower in between is divided out with them. Without references the
+    plain medians are compared.
+    """
+    drawn = np.random.default_rng(seed)
+    value, logs = 1.0, np.zeros(RESAMPLES)
+    for samples, references, sign in (
+        (new_ms, new_references, 1),
+        (old_ms, old_references, -1),
+    ):
+        blocks = min(BLOCKS, len(samples), *map(len, references))
+        ratios = np.log(block_medians(samples, blocks))
+        if references:
+            ratios -= np.mean([np.log(block_medians(one, blocks)) for one in references], axis=0)
+        value *= float(np.exp(sign * np.median(ratios)))
+        if blocks < MIN_BLOCKS:
+            logs = np.full(RESAMPLES, np.nan)
+        else:
+            picked = drawn.integers(blocks, size=(RESAMPLES, blocks))
+            logs = logs + sign * np.median(ratios[picked], axis=1)
+    if np.isnan(logs).any():
+        return Ratio(value, 0.0, float("inf"))
+    low, high = np.exp(np.quantile(logs, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+    return Ratio(value, float(low), float(high))

@@ -37,6 +37,7 @@ _VARIABLES = {
 WIDTH_IN = 4.9  # a phone's screen shows it whole, a wide one two of them side by side
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text
+    "date.converter": "concise",
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
