@@ -10,7 +10,6 @@ from tvm_mobilenet.reporting import change_words as text
 from tvm_mobilenet.reporting import markdown, terminal
 from tvm_mobilenet.results.changes import Change
 
-
 TABLE_WIDTH = 112
 
 
