@@ -29,6 +29,7 @@ demo: $(VENV)/ready
 # The pages of docs/ as a site, in build/site. Reads nothing from the network.
 docs: $(VENV)/ready
 	$(BIN)/python docs/import_graph.py --check
+	$(BIN)/python docs/results_tables.py --check
 	$(BIN)/mkdocs build --strict
 
 # An arm64 userland under QEMU, for the tests marked arm_emulator and `devices --emulate arm N`.

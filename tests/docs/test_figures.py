@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import pytest
 from support.pages import REPOSITORY, read
 
-from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
 from tvm_mobilenet.results import schema, statistics
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -36,11 +35,6 @@ def sweep() -> Cells:
     return cells_of("x86-znver5-sweep")
 
 
-@pytest.fixture(scope="module")
-def int8_sweep() -> Cells:
-    return cells_of("x86-znver4-int8-sweep")
-
-
 def cells_of(results: str) -> Cells:
     rows: dict[tuple[int, float, int], dict[str, schema.ResultRow]] = {}
     for row in schema.load(RESULTS / f"{results}.json").results:
@@ -62,51 +56,6 @@ def p50(row: schema.ResultRow) -> float:
     return row.latency_ms.p50
 
 
-def ms(value: float) -> str:
-    """Three significant digits."""
-    digits = 2 if value >= 1 else 3 if value >= 0.1 else 4
-    return f"{value:.{digits}f}"
-
-
-def test_readmes_table_is_the_sweep(sweep: Cells) -> None:
-    rows = re.findall(r"^\| ([\d.]+)-(\d+)[^|]*\| (.*) \|$", read("README.md"), re.MULTILINE)
-    assert len(rows) == 6
-    for alpha, resolution, cells in rows:
-        expected = []
-        for threads in (1, 2):
-            cell = sweep[threads, float(alpha), int(resolution)]
-            peer = f"{ms(cell.peer_ms)} ms ({ENGINES[cell.peer]})"
-            expected += [f"{ms(cell.ours_ms)} ms", peer, f"{cell.ratio:.2f}x"]
-        assert cells.split(" | ") == expected
-
-
-def test_readmes_worst_row_is_the_worst(sweep: Cells) -> None:
-    for threads in (1, 2):
-        ratios = {key[1:]: cell.ratio for key, cell in sweep.items() if key[0] == threads}
-        assert min(ratios, key=lambda key: ratios[key]) == (0.5, 224)
-    assert "| 0.5-224 (the worst) |" in read("README.md")
-
-
-def test_performances_tables_are_the_sweeps(sweep: Cells, int8_sweep: Cells) -> None:
-    page = read("docs/performance.md")
-    for one in (sweep, int8_sweep):
-        for threads in (1, 2):
-            for line in lines_of(one, threads):
-                assert line in page
-
-
-def lines_of(sweep: Cells, threads: int) -> Iterator[str]:
-    """Of the table for so many threads."""
-    letters = {"onnxruntime": "O", "openvino": "V", "litert": "L", "torch-compile": "T"}
-    for alpha in ALPHAS:
-        cells = [sweep[threads, alpha, resolution] for resolution in RESOLUTIONS]
-        row = " | ".join(
-            f"{ms(one.ours_ms)} / {ms(one.peer_ms)} {letters[one.peer]} ({one.ratio:.2f}x)"
-            for one in cells
-        )
-        yield f"| {alpha:g} | {row} |"
-
-
 def means_of(sweep: Cells) -> dict[int, float]:
     """The geometric mean of the ratios, by threads."""
     return {
@@ -117,34 +66,10 @@ def means_of(sweep: Cells) -> dict[int, float]:
     }
 
 
-def test_the_geometric_means_are_those_of_int8(int8_sweep: Cells) -> None:
-    means, page = means_of(int8_sweep), read("docs/performance.md")
-    _, section = page.split("## int8\n")
-    assert f"One thread: geometric mean **{means[1]:.2f}x**" in section
-    assert f"Two threads: geometric mean **{means[2]:.2f}x**" in section
-
-
 def test_the_geometric_means_are_the_sweeps(sweep: Cells) -> None:
     means = means_of(sweep)
     said = f"the geometric mean is {means[1]:.2f}x on one thread and {means[2]:.2f}x on two"
     assert said in " ".join(read("README.md").split())
-    page = read("docs/performance.md")
-    assert f"One thread: geometric mean **{means[1]:.2f}x**" in page
-    assert f"Two threads: geometric mean **{means[2]:.2f}x**" in page
-
-
-def test_arms_instructions_are_those_counted() -> None:
-    rows = schema.load(RESULTS / "arm-rpi4-instructions.json").results
-    counts = {(row.engine, row.alpha, row.resolution): row.instructions or 0 for row in rows}
-    page = read("docs/arm.md")
-    for alpha in ALPHAS:
-        cells = [
-            " / ".join(
-                f"{counts[name, alpha, size] / 1e6:.1f}" for name in ("bundle", "onnxruntime")
-            )
-            for size in RESOLUTIONS
-        ]
-        assert f"| {alpha:g} | {' | '.join(cells)} |" in page
 
 
 def test_the_differences_of_weights_are_those_measured() -> None:

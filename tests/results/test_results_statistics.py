@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tvm_mobilenet.results.median_interval import interval, interval_of_difference
 from tvm_mobilenet.results.statistics import (
     MARGIN,
     Ratio,
@@ -98,6 +99,22 @@ def test_noise_in_one_engine_alone_gives_no_verdict() -> None:
 def test_the_interval_is_the_same_every_time() -> None:
     a, b = noisy(12, 0.05, seed=1), noisy(10, 0.05, seed=2)
     assert compare(a, b) == compare(a, b)
+
+
+@pytest.mark.parametrize("count", [5, 25, 101])
+def test_the_interval_is_what_resampling_comes_to(count: int) -> None:
+    values = np.random.default_rng(count).lognormal(0, 0.3, count)
+    drawn = np.random.default_rng(1).integers(count, size=(20_000, count))
+    medians = np.median(values[drawn], axis=1)
+    low, high = interval(values, 0.95)
+    # shares of the resampled medians outside the exact interval: at most 2.5 % on each side
+    assert (medians < low).mean() < 0.029 and (medians > high).mean() < 0.029
+    assert (medians <= low).mean() > 0.021 and (medians >= high).mean() > 0.021
+    others = np.random.default_rng(count + 1).lognormal(0, 0.3, count)
+    drawn = np.random.default_rng(2).integers(count, size=(20_000, count))
+    differences = medians - np.median(others[drawn], axis=1)
+    bounds = interval_of_difference(values, others, 0.95)
+    assert np.quantile(differences, [0.025, 0.975]) == pytest.approx(bounds, abs=0.02)
 
 
 def test_engines_with_different_numbers_of_runs_are_paired_in_time() -> None:

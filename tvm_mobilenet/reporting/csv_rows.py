@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from tvm_mobilenet.reporting.groups import machine_title
+from tvm_mobilenet.results.changes import machine_name
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.tables import Line, compare_rows, is_counted, same_network
 
@@ -36,7 +36,7 @@ def render(files: Sequence[tuple[str, Results]]) -> str:
 
 def _cells(source: str, results: Results, line: Line) -> Iterator[object]:
     row, latency, ratio = line.row, line.row.latency_ms, line.ratio
-    yield from (source, machine_title(results.machine), row.model, row.alpha, row.resolution)
+    yield from (source, machine_name(results.machine), row.model, row.alpha, row.resolution)
     yield from (row.batch, row.precision, row.threads, row.how, row.engine, row.engine_version)
     yield from (row.target, row.tuned, row.status)
     names = ("p50", "p90", "p99", "min", "mean", "std", "n")

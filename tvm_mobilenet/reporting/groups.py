@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm_mobilenet.provenance import Machine
+from tvm_mobilenet.results.changes import machine_name
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.inputs import Inputs
 from tvm_mobilenet.results.profiles import Profiles
@@ -42,24 +42,17 @@ class MachineGroup:
         return list(dict.fromkeys(run.precision for run in self.runs))
 
 
-def machine_title(machine: Machine) -> str:
-    """The machine, or the device it measured on, in a few words."""
-    where = machine.device or machine
-    cores = "" if where.cores is None else f", {where.cores} core{'s' if where.cores > 1 else ''}"
-    return f"{where.cpu}{cores}"
-
-
 def by_machine(inputs: Inputs) -> list[MachineGroup]:
     """The groups, in the order of the files."""
     machines = [results.machine for _, results in inputs.results]
     machines += [profiles.machine for _, profiles in inputs.profiles]
-    titles = map(machine_title, machines)
+    titles = map(machine_name, machines)
     return [_group(title, inputs) for title in dict.fromkeys(titles)]
 
 
 def _group(title: str, inputs: Inputs) -> MachineGroup:
-    files = tuple(one for one in inputs.results if machine_title(one[1].machine) == title)
-    profiles = tuple(one for one in inputs.profiles if machine_title(one[1].machine) == title)
+    files = tuple(one for one in inputs.results if machine_name(one[1].machine) == title)
+    profiles = tuple(one for one in inputs.profiles if machine_name(one[1].machine) == title)
     runs = tuple(run for source, results in files for run in _runs(source, results))
     return MachineGroup(title, runs, profiles, files)
 

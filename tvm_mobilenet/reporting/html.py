@@ -8,6 +8,7 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
+from tvm_mobilenet.reporting.page import Page
 from tvm_mobilenet.reporting.sections import build
 from tvm_mobilenet.results.inputs import Inputs
 from tvm_mobilenet.results.schema import Results
@@ -22,13 +23,18 @@ def render(files: Sequence[tuple[str, Results]]) -> str:
 
 def render_inputs(inputs: Inputs) -> str:
     """One page for everything; whatever the files hold is escaped."""
+    return render_page(build(inputs))
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML; every text in it is escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(_own_text(TEMPLATE))
     # Markup: our own files, and charts in which every text is escaped.
     return template.render(
-        page=build(inputs),
+        page=page,
         style=Markup(_own_text(STYLE)),
         script=Markup(_own_text(SCRIPT)),
         svg=Markup,

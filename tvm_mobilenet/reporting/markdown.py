@@ -32,8 +32,8 @@ def _file(source: str, results: Results) -> list[str]:
     tables = comparisons(results)
     for summary in summaries(tables):
         parts.append(f"## Summary, {text.summary_title(summary)}")
-        parts.append(_table(text.SUMMARY_HEADER, text.summary_cells(summary)))
-        parts.append(_escape(text.summary_sentence(summary)))
+        parts.append(render_table(text.SUMMARY_HEADER, text.summary_cells(summary)))
+        parts.append(escape(text.summary_sentence(summary)))
     for table in tables:
         parts += _comparison(table)
     for counted in count_tables(results):
@@ -41,39 +41,39 @@ def _file(source: str, results: Results) -> list[str]:
     notes = noise(results.machine, tables)
     if notes:
         parts.append("## Noise")
-        parts.append("\n".join(f"- {_escape(note)}" for note in notes))
+        parts.append("\n".join(f"- {escape(note)}" for note in notes))
     return parts
 
 
 def _comparison(table: Comparison) -> list[str]:
     latencies = [text.latency_cells(table, line) for line in table.lines]
     ran = [line for line in table.lines if line.row.status == "ok"]
-    parts = [f"## {_escape(table.title)}", _table(text.latency_header(table), latencies)]
-    parts += [f"- {_escape(sentence)}" for sentence in text.remarks(table)]
+    parts = [f"## {escape(table.title)}", render_table(text.latency_header(table), latencies)]
+    parts += [f"- {escape(sentence)}" for sentence in text.remarks(table)]
     if ran:
-        parts.append(_table(text.COST_HEADER, [text.cost_cells(line) for line in ran]))
-    parts.append(f"Reference for the outputs: {_escape(table.lines[0].row.reference)}.")
+        parts.append(render_table(text.COST_HEADER, [text.cost_cells(line) for line in ran]))
+    parts.append(f"Reference for the outputs: {escape(table.lines[0].row.reference)}.")
     return parts
 
 
 def _counts(table: CountTable) -> list[str]:
-    cells = _table(text.count_header(table), text.count_cells(table))
-    sentences = "\n".join(f"- {_escape(sentence)}" for sentence in text.count_sentences(table))
-    return [f"## {_escape(table.title)}", cells, sentences]
+    cells = render_table(text.count_header(table), text.count_cells(table))
+    sentences = "\n".join(f"- {escape(sentence)}" for sentence in text.count_sentences(table))
+    return [f"## {escape(table.title)}", cells, sentences]
 
 
 def _fact(name: str, value: str) -> str:
-    return f"`{value.replace('`', '')}`" if name == "Command" else _escape(value)
+    return f"`{value.replace('`', '')}`" if name == "Command" else escape(value)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Figures right-aligned; the first and the last column hold words."""
     last = len(header) - 1
     rule = [":--" if i in (0, last) else "--:" for i in range(len(header))]
-    lines = [header, rule, *([_escape(cell) for cell in row] for row in rows)]
+    lines = [header, rule, *([escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escape(words: str) -> str:
+def escape(words: str) -> str:
     """Text from a results file as text: no markup, and on one line."""
     return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", " ".join(words.split()))

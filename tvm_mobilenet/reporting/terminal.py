@@ -40,20 +40,20 @@ def print_conclusions(console: Console, results: Results) -> None:
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     rows = [text.latency_cells(comparison, line) for line in comparison.lines]
-    _print_table(console, comparison.title, text.latency_header(comparison), rows)
+    print_table(console, comparison.title, text.latency_header(comparison), rows)
     for remark in text.remarks(comparison):
         console.print(remark, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_counts(console: Console, table: CountTable) -> None:
-    _print_table(console, table.title, text.count_header(table), text.count_cells(table))
+    print_table(console, table.title, text.count_header(table), text.count_cells(table))
     for sentence in text.count_sentences(table):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_summary(console: Console, summary: Summary) -> None:
     title = f"fastest peer ÷ ours, {text.summary_title(summary)}"
-    _print_table(console, title, text.SUMMARY_HEADER, text.summary_cells(summary))
+    print_table(console, title, text.SUMMARY_HEADER, text.summary_cells(summary))
     console.print(text.summary_sentence(summary), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -64,7 +64,7 @@ def print_notes(console: Console, notes: Iterable[str]) -> None:
         )
 
 
-def _print_table(
+def print_table(
     console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

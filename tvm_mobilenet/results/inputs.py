@@ -55,3 +55,26 @@ def _load_file(path: Path) -> Results | Profiles:
         return schema.read(document)
     except strict.Unexpected as error:
         raise BadInput(f"{path}: {error}") from None
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file says of itself that it holds results of ``bench``, right or wrong."""
+    try:
+        document = strict.parse_json(schema.read_text(path))
+    except strict.Unexpected:
+        return False
+    rows = document.get("results") if isinstance(document, dict) else None
+    return isinstance(rows, list) and any(isinstance(r, dict) and "engine" in r for r in rows)
+
+
+def load_results(path: Path) -> list[tuple[str, Results]]:
+    """A results file, or those of a folder. Raises BadInput for anything else."""
+    if path.is_dir():
+        found = [one for one in sorted(path.glob("*.json")) if is_results(one)]
+        if not found:
+            raise BadInput(f"{path}: no results file of `bench` in it")
+        return [pair for one in found for pair in load([one]).results]
+    loaded = load([path])
+    if not loaded.results:
+        raise BadInput(f"{path}: a profile; expected results of `bench`")
+    return list(loaded.results)

@@ -14,17 +14,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet.results.median_interval import interval, interval_of_difference
 from tvm_mobilenet.results.schema import Latency
 
 Verdict = Literal["faster", "slower", "no difference"]
 
 BLOCKS = 25  # also the number of rounds ``bench`` measures, so that a block is a round
 MIN_BLOCKS = 5  # below this a bootstrap interval says nothing
-RESAMPLES = 10_000
 CONFIDENCE = 0.95
 # Two processes of the same engine differ by up to this much (placement of buffers and code), which
 # an interval taken within one pair of processes cannot know.
 MARGIN = 0.01
+# Runs at different times differ by more, with references that both had and without any.
+MARGIN_ACROSS, MARGIN_WITHOUT_REFERENCE = 0.015, 0.03
 P99_RUNS = 1000  # ten samples beyond the 99th percentile
 
 
@@ -39,9 +41,13 @@ class Ratio:
     @property
     def verdict(self) -> Verdict:
         """What ours is beside the engine: the interval has to clear 1 by ``MARGIN``."""
-        if self.low > 1 + MARGIN:
+        return self.verdict_beyond(MARGIN)
+
+    def verdict_beyond(self, margin: float) -> Verdict:
+        """What the divisor is beside the dividend, where the interval clears 1 by ``margin``."""
+        if self.low > 1 + margin:
             return "faster"
-        if self.high < 1 / (1 + MARGIN):
+        if self.high < 1 / (1 + margin):
             return "slower"
         return "no difference"
 
@@ -73,22 +79,22 @@ def block_medians(samples_ms: Sequence[float], blocks: int) -> NDArray[np.float6
     return np.array([np.median(stretch) for stretch in stretches])
 
 
-def compare(
-    engine_ms: Sequence[float], ours_ms: Sequence[float], seed: int = 0, blocks: int = BLOCKS
-) -> Ratio:
+def compare(engine_ms: Sequence[float], ours_ms: Sequence[float], blocks: int = BLOCKS) -> Ratio:
     """The engine's latency ÷ ours: median of the paired block ratios, bootstrapped over blocks.
 
     With fewer than ``MIN_BLOCKS`` samples on either side the interval is (0, inf).
     """
-    blocks = min(blocks, len(engine_ms), len(ours_ms))
+    blocks = _odd(min(blocks, len(engine_ms), len(ours_ms)))
     ratios = block_medians(engine_ms, blocks) / block_medians(ours_ms, blocks)
     value = float(np.median(ratios))
     if blocks < MIN_BLOCKS:
         return Ratio(value, 0.0, float("inf"))
-    drawn = np.random.default_rng(seed).integers(blocks, size=(RESAMPLES, blocks))
-    medians = np.median(ratios[drawn], axis=1)
-    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Ratio(value, float(low), float(high))
+    return Ratio(value, *interval(ratios, CONFIDENCE))
+
+
+def _odd(count: int) -> int:
+    """So many blocks or one fewer: the median is then one of them."""
+    return count - 1 + count % 2
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -108,3 +114,34 @@ def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
     above = [np.log(one.high / one.value) for one in ratios]
     low, high = (float(np.sqrt(np.sum(np.square(one))) / len(ratios)) for one in (below, above))
     return Ratio(value, value * float(np.exp(-low)), value * float(np.exp(high)))
+
+
+def compare_across(
+    new_ms: Sequence[float],
+    old_ms: Sequence[float],
+    new_references: Sequence[Sequence[float]] = (),
+    old_references: Sequence[Sequence[float]] = (),
+) -> Ratio:
+    """An engine's latency in one run ÷ that in another, with its interval.
+
+    The references are engines that are the same in both runs and took turns with it in each: what
+    made the machine faster or slower in between is divided out with them. Without references the
+    plain medians are compared.
+    """
+    new, old = _logarithms(new_ms, new_references), _logarithms(old_ms, old_references)
+    value = float(np.exp(np.median(new) - np.median(old)))
+    if min(new.size, old.size) < MIN_BLOCKS:
+        return Ratio(value, 0.0, float("inf"))
+    low, high = interval_of_difference(new, old, CONFIDENCE)
+    return Ratio(value, float(np.exp(low)), float(np.exp(high)))
+
+
+def _logarithms(
+    samples_ms: Sequence[float], references: Sequence[Sequence[float]]
+) -> NDArray[np.float64]:
+    """Of the blocks' medians, over the mean of the references' ones."""
+    blocks = _odd(min(BLOCKS, len(samples_ms), *map(len, references)))
+    logarithms: NDArray[np.float64] = np.log(block_medians(samples_ms, blocks))
+    for one in references:
+        logarithms = logarithms - np.log(block_medians(one, blocks)) / len(references)
+    return logarithms

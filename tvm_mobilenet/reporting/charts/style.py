@@ -34,9 +34,11 @@ _VARIABLES = {
     PAPER: "var(--paper)",
     **{token: f"var(--series-{number})" for number, token in enumerate(SERIES, 1)},
 }
+CSS_PIXELS = 96  # of an inch
 WIDTH_IN = 4.9  # a phone's screen shows it whole, a wide one two of them side by side
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text
+    "date.converter": "concise",
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -94,6 +96,21 @@ def drawing(salt: str, height_in: float) -> Iterator[Drawing]:
     with mpl.rc_context(settings):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         yield Drawing(figure, figure.subplots())
+
+
+# what the variables are where there is no page: on paper, whatever the reader's browser prefers
+_ON_PAPER = {"ours": "#c4500d", "peer": "#4a6f91"}
+
+
+def standalone(chart: Chart) -> str:
+    """A chart of ours and peers as an SVG file: on white, in the colours of the light page."""
+    size = f'width="{WIDTH_IN * CSS_PIXELS:.0f}" style="background: #fff; color: #1b2127"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}'
+    svg = re.sub(r'<svg\b((?: (?!xmlns=)[^ =]+="[^"]*")*) xmlns="[^"]*"', rf"{head}\1", chart.svg)
+    for name, color in _ON_PAPER.items():
+        svg = svg.replace(f"var(--{name})", color)
+    font = "<style>text { font-family: system-ui, sans-serif; }</style>"
+    return svg.replace("</desc>", f"</desc>{font}", 1)
 
 
 def logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
