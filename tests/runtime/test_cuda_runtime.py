@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tvm
 from support import cuda_emulator, gpu_networks
 from tvm import relax
 
 from tvm_mobilenet import bundle, run
 from tvm_mobilenet.bundle.manifest import from_json, to_json
-from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.backend import backend_of
-from tvm_mobilenet.compiler.cuda import library
-from tvm_mobilenet.compiler.cuda.backend import schedule_the_rest
-from tvm_mobilenet.compiler.cuda.program import make_program
-from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.runtime import session
@@ -190,46 +183,9 @@ def test_each_input_goes_where_it_belongs(tmp_path: Path, monkeypatch: Any) -> N
             first = block.emit_output(relax.op.subtract(x, y))
             second = block.emit_output(relax.op.multiply(relax.op.add(y, y), z))
         block.emit_func_output(relax.Tuple([first, second]))
-    spec = target.resolve("cuda-sm_86")
-    kind = spec.tvm_target()
-    lowered = pipeline.lower_graph(block.get(), backend_of(CompileOptions(spec)).legalize())
-    plan = make_program(schedule_the_rest(lowered, kind))
-    code = gpu_networks.emulated(plan, kind, tmp_path)
-    library.link(code, tmp_path / "model.so", "test")
     rng = np.random.default_rng(1)
     given = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
     right = (given[0] - given[1], 2 * given[1] * given[2])
-
-    def tensors(name: str, arrays: Sequence[Any]) -> tuple[bundle.TensorInfo, ...]:
-        infos = (
-            bundle.TensorInfo(f"{name}{i}", a.shape, "float32", "NCHW")
-            for i, a in enumerate(arrays)
-        )
-        return tuple(infos)
-
-    bundle.write(
-        tmp_path / "bundle",
-        bundle.Manifest(
-            target=bundle.Target("test", "x86_64-linux-gnu", code.arch),
-            cpu_features=(),
-            tvm_version=tvm.__version__,
-            model={},
-            inputs=tensors("input", given),
-            outputs=tensors("output", right),
-            precision="fp32",
-            executor="cuda",
-            workspace_bytes=1,
-        ),
-        library=tmp_path / "model.so",
-        parameters=np.zeros(1, np.uint8),
-        sample_inputs=given,
-        expected_outputs=right,
-        tolerance=1e-6,
-        licenses="none",
-    )
-    driver = tmp_path / cuda_emulator.LIBRARY
-    with gpu_networks.emulated_gpu(monkeypatch, driver), session.load(tmp_path / "bundle") as held:
-        outputs = held.run(*given)
-    assert isinstance(outputs, tuple)
+    outputs = gpu_networks.outputs_of(block.get(), given, right, tmp_path, monkeypatch)
     for found, expected in zip(outputs, right, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

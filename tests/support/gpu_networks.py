@@ -24,6 +24,7 @@ from tvm_mobilenet import bundle, models
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.backend import backend_of
 from tvm_mobilenet.compiler.cuda import library, nvcc, program
+from tvm_mobilenet.compiler.cuda.backend import schedule_the_rest
 from tvm_mobilenet.compiler.cuda.lowering import lower
 from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
 from tvm_mobilenet.compiler.options import CompileOptions
@@ -187,6 +188,53 @@ def manifest_of(code: library.GpuCode, network: Network, precision: str) -> bund
         layers=tuple(
             bundle.Layer(step.kernel, step.kernel, tuned=False) for step in code.program.steps
         ),
+    )
+
+
+def outputs_of(
+    module: tvm.IRModule,
+    inputs: Sequence[NDArray[Any]],
+    right: Sequence[NDArray[Any]],
+    folder: Path,
+    monkeypatch: Any,
+) -> tuple[NDArray[Any], ...]:
+    """What a Relax module gives on the emulated GPU; ``right`` says of what types and shapes."""
+    spec = target.resolve("cuda-sm_86")
+    kind = spec.tvm_target()
+    lowered = pipeline.lower_graph(module, backend_of(CompileOptions(spec)).legalize())
+    code = emulated(program.make_program(schedule_the_rest(lowered, kind)), kind, folder)
+    library.link(code, folder / "model.so", "test")
+    path = folder / "bundle"
+    bundle.write(
+        path,
+        bundle.Manifest(
+            target=bundle.Target("test", "x86_64-linux-gnu", code.arch),
+            cpu_features=(),
+            tvm_version=tvm.__version__,
+            model={},
+            inputs=_tensors("input", inputs),
+            outputs=_tensors("output", right),
+            precision="fp32",
+            executor="cuda",
+            workspace_bytes=1,
+        ),
+        library=folder / "model.so",
+        parameters=np.frombuffer(code.program.parameters or b"\0", np.uint8),
+        sample_inputs=inputs,
+        expected_outputs=right,
+        tolerance=1e-6,
+        licenses="none",
+    )
+    driver = folder / cuda_emulator.LIBRARY
+    with emulated_gpu(monkeypatch, driver), session.load(path) as loaded:
+        found = loaded.run(*inputs)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _tensors(name: str, arrays: Sequence[NDArray[Any]]) -> tuple[bundle.TensorInfo, ...]:
+    return tuple(
+        bundle.TensorInfo(f"{name}{i}", one.shape, str(one.dtype), "NCHW"[: one.ndim])
+        for i, one in enumerate(arrays)
     )
 
 

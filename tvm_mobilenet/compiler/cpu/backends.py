@@ -9,11 +9,12 @@ from tvm_mobilenet.compiler.backend import Finished
 from tvm_mobilenet.compiler.cpu.lowering import lower_module
 from tvm_mobilenet.compiler.cpu.native_code import generate
 from tvm_mobilenet.compiler.cpu.static_program import make_static
-from tvm_mobilenet.compiler.cpu.topk import legalize_topk
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, WINOGRAD, legalize
+from tvm_mobilenet.compiler.graph.topk import legalize_topk
 from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.kernels.cpu.topk import topk
 from tvm_mobilenet.scheduling.rules import overlapping_tile_of, rules_of
 
 
@@ -35,7 +36,7 @@ class _CpuBackend:
                     overlapping_tile_of(self.target),
                     small_weights=self.small_weights,
                 ),
-                legalize_topk,
+                legalize_topk(topk),
             ]
         )
 

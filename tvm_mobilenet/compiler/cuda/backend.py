@@ -16,7 +16,9 @@ from tvm_mobilenet.compiler.cuda.library import generate
 from tvm_mobilenet.compiler.cuda.program import make_program
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_gpu import Fusion, legalize_gpu
+from tvm_mobilenet.compiler.graph.topk import legalize_topk
 from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.kernels.gpu.topk import topk
 from tvm_mobilenet.scheduling.plain import inline_all, loops_of
 
 THREADS = 256  # a block, of a kernel without a schedule of ours
@@ -37,7 +39,7 @@ class CudaBackend:
     def legalize(self) -> tvm.transform.Pass:
         asked = self.target, self.precision
         pays = Fusion(partial(fusion.cheapest_pairs, *asked), partial(fusion.pooling_pays, *asked))
-        return legalize_gpu(self.precision, pays)
+        return tvm.transform.Sequential([legalize_gpu(self.precision, pays), legalize_topk(topk)])
 
     def finish(self, mod: tvm.IRModule, dump: IrDump) -> Finished:
         scheduled = schedule_the_rest(mod, self.target)
