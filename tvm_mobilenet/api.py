@@ -84,7 +84,8 @@ def compile_bundle(
     ``"none"`` for default schedules, or None for the target's records where there are any;
     ``normalisation`` is how pixels become the input, which no ONNX file says, and ``labels`` name
     its classes. With ``calibration`` (``quantization.calibration.Calibration``) among ``model`` the
-    network is compiled in int8.
+    network is compiled in int8. ``precision`` among them is ``"fp32"``, ``"bf16"`` or, on GPUs,
+    ``"fp16"``.
 
     Raises BadInput for arguments that cannot be used or would be ignored, RunFailed where the
     compiled network does not agree with its reference, and ModuleNotFoundError where the extra
@@ -99,7 +100,9 @@ def compile_bundle(
     from tvm_mobilenet.weights import read
 
     calibration = model.pop("calibration", None)
-    precision: Precision = "fp32" if calibration is None else "int8"
+    precision: Precision = model.pop("precision", "fp32" if calibration is None else "int8")
+    if calibration is not None and precision != "int8":
+        raise BadInput(f"calibration: for precision int8, got {precision}; drop one")
     options = CompileOptions(targets.resolve(target), precision)
     if onnx is None:
         name = model.pop("name", "mobilenet_v1")
@@ -182,9 +185,15 @@ def build_bundle(
     from tvm_mobilenet import bundle
     from tvm_mobilenet.compiler.dump import NO_DUMP
     from tvm_mobilenet.compiler.linking import link
-    from tvm_mobilenet.compiler.precision import TOLERANCES, tolerance_of_quantized
+    from tvm_mobilenet.compiler.precision import (
+        TOLERANCES,
+        tolerance_of_bf16,
+        tolerance_of_quantized,
+    )
     from tvm_mobilenet.hardware.toolchain import link_command
+    from tvm_mobilenet.network.rounding import bf16_rounding
 
+    check_float(source, options)
     bundle.check_writable(output)
     link_command(options.spec)  # what is missing at the end is said first
     files.check_temporary_room(TEMPORARY_BYTES + 3 * source.onnx.ByteSize())
@@ -200,6 +209,8 @@ def build_bundle(
         check_reference(expected, source)
         compiled = compile_source(source, options, records, dump or NO_DUMP)
     tolerance = TOLERANCES["fp16" if source.half else options.precision]
+    if options.precision == "bf16":
+        tolerance = tolerance_of_bf16(bf16_rounding(source.onnx, sample))
     if source.rounding is not None:
         tolerance = max(tolerance, tolerance_of_quantized(source.rounding(*sample)))
     manifest = describe(source, options, compiled, expected)
@@ -222,6 +233,14 @@ def build_bundle(
             package=texts,
         )
     return Built(output, manifest, check_bundle(output, options.spec))
+
+
+def check_float(source: Source, options: CompileOptions) -> None:
+    """Raise BadInput for a quantized network that is asked for in bf16."""
+    if options.precision == "bf16" and source.rounding is not None:
+        raise BadInput(
+            f"--precision bf16: {source.title} is quantized already; compile it without, in int8"
+        )
 
 
 def precision_of(source: Source, options: CompileOptions) -> Precision:

@@ -70,8 +70,8 @@ def _make_parser() -> argparse.ArgumentParser:
     what = "compile and time the networks people ship"
     which("--zoo", dest="sweep", action="store_const", const="zoo", help=what)
     add = group.add_argument
-    what = "int8: each network quantized, the same file for all engines (default: fp32)"
-    add("--precision", choices=("fp32", "int8"), help=what)
+    what = "of all engines; int8: each network quantized, the same file for all (default: fp32)"
+    add("--precision", choices=("fp32", "bf16", "int8"), help=what)
     add("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     what = "compile with these records instead of those that are found"
     add("--tuning-records", type=Path, metavar="DIR", help=what)

@@ -208,12 +208,13 @@ def add_precision_flags(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,
     choices: Sequence[str] = ("fp32", "fp16"),
 ) -> None:
-    int8 = ", int8 on x86" if "int8" in choices else ""
+    of_cpus = {"bf16": "bf16 on CPUs with AVX512_BF16", "int8": "int8 on x86"}
+    more = "".join(f", {text}" for name, text in of_cpus.items() if name in choices)
     parser.add_argument(
         "--precision",
         choices=choices,
         default="fp32",
-        help=f"of activations and weights; fp16 on GPUs only{int8} (default: %(default)s)",
+        help=f"of activations and weights; fp16 on GPUs only{more} (default: %(default)s)",
     )
     parser.add_argument(
         "--allow-tf32",

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="on a CPU: one compiled function over planned memory, or Relax's virtual machine, "
         "which also runs operators that are no kernels (default: static)",
     )
-    cli.add_precision_flags(parser, ("fp32", "fp16", "int8"))
+    cli.add_precision_flags(parser, ("fp32", "bf16", "fp16", "int8"))
     cli.add_calibration_flags(parser)
     library = parser.add_argument_group("the C library that a CPU's bundle is")
     library.add_argument(

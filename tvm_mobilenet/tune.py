@@ -77,7 +77,7 @@ def _add_measuring_flags(group: argparse._ArgumentGroup) -> None:
     add("--threads", type=cli.positive_int, default=1, metavar="N", help=what)
     what = "leave the weights in the cache between calls"
     add("--warm", action="store_true", help=what)
-    cli.add_precision_flags(group)
+    cli.add_precision_flags(group, ("fp32", "bf16", "fp16"))
     what = (
         "on this machine, on devices over RPC, or by a model of the core, for which no device is "
         "needed (default: rpc with --rpc-tracker, else native)"

@@ -4,7 +4,7 @@ python examples/digits/evaluate.py [FOLDER] [TARGET] [PRECISION]
 
 Needs what ``train.py`` wrote there. The bundle's classes have to be PyTorch's, and its manifest
 then says how accurate it is, which ``bench`` puts beside its latency. With the precision ``int8``
-the network is quantized first, and may see a digit another way.
+the network is quantized first, with ``bf16`` rounded, and may see a digit another way.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ def main(folder: str = ".", target: str = "x86", precision: str = "fp32") -> Non
     int8 = precision == "int8"
     calibration = Calibration(Path(folder, "digits-calibration.npy")) if int8 else None
     path = tvm_mobilenet.compile_bundle(
-        Path(folder, "digits-int8" if int8 else "digits"),
+        Path(folder, "digits" if precision == "fp32" else f"digits-{precision}"),
         onnx=Path(folder, "digits.onnx"),
         target=target,
         normalisation=SYMMETRIC,
         labels=LABELS,
         calibration=calibration,
+        precision=precision,
     )
     with tvm_mobilenet.load(path) as session:
         logits = [np.asarray(session.run(image[np.newaxis])) for image in images]

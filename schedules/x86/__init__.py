@@ -21,10 +21,14 @@ from schedules.x86 import (
     winograd_operands,
 )
 from schedules.x86.overlapping_tiles import overlapping_tile
+from schedules.x86.pair_products import PAIR_PRODUCTS
 
 OVERLAPPING_TILE: OverlappingTile = overlapping_tile
 
 RULES: dict[str, Rule] = {
+    "bf16_conv2d": partial(quantized_conv2d.schedule, dots=PAIR_PRODUCTS),
+    "bf16_dense": partial(quantized_dense.schedule, dots=PAIR_PRODUCTS),
+    "bf16_depthwise_conv2d": partial(quantized_depthwise_conv2d.schedule, dots=PAIR_PRODUCTS),
     "blocked_avg_pool2d": global_avg_pool2d.schedule,
     "conv2d": pointwise_conv2d.schedule,
     "dense": dense.schedule,

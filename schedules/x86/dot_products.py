@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tvm import tirx
@@ -31,6 +32,17 @@ PMADDWD = {
 
 Instruction: TypeAlias = Literal["vpdpbusd", "pmaddwd", "multiply"]
 
+
+@dataclass(frozen=True)
+class DotProducts:
+    """The intrinsics that a convolution is made of, by lanes; ``stored_together`` are the pixels
+    whose results one store writes."""
+
+    channels: Callable[[int], str]
+    pixels: Callable[[int], str]
+    stored_together: int
+
+
 NAME = re.compile(r"tvm_mobilenet\.dot_(channels|pixels|dwords)_(\d+)")
 # by the intrinsics that TVM knows now: the instruction that they are made of, its lanes
 _registered: dict[str, tuple[Instruction, int]] = {}
@@ -49,6 +61,9 @@ def pixels(lanes: int) -> str:
 def dwords(lanes: int) -> str:
     """The intrinsic for four bytes that lie in an int32, which all lanes share."""
     return register("dwords", lanes, Target.current(allow_none=True))
+
+
+BYTE_PRODUCTS = DotProducts(channels, pixels, stored_together=4)
 
 
 def register_named(text: str, target: Target | None) -> bool:

@@ -1,6 +1,6 @@
-"""Dense convolution of bytes (1x1 and KxK) for AVX2, AVX-512 and VNNI.
+"""Dense convolution of bytes (1x1 and KxK) for AVX2, AVX-512 and VNNI, and of bfloat16.
 
-As pointwise_conv2d.py, with four channels of the reduction in each step of a lane.
+As pointwise_conv2d.py, with four channels of the reduction, or two, in each step of a lane.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
-from schedules.x86 import dot_products
+from schedules.x86.dot_products import BYTE_PRODUCTS, DotProducts
 from schedules.x86.pointwise_conv2d import (
     MAX_TILE_HEIGHT,
     MAX_TILE_VECTORS,
@@ -29,13 +29,12 @@ from schedules.x86.pointwise_conv2d import (
 )
 from schedules.x86.registers import has_avx512
 
-BYTES = 4
-STORED_TOGETHER = 4  # pixels
+BYTES = 4  # of a step
 MAX_REDUCTION_UNROLL = 8
 LARGE_TILE = 16  # vectors of sums
 
 
-def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+def schedule(sch: Schedule, conv: SBlockRV, *, dots: DotProducts = BYTE_PRODUCTS) -> list[Schedule]:
     (epilogue,) = sch.get_consumers(conv)
     n, o, h, w, c = sch.get_loops(epilogue)
     steps = extent(sch, sch.get_loops(conv)[-2])
@@ -45,7 +44,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 1. The default decision, by the model
     widths = [d for d in divisors(width) if d <= MAX_TILE_WIDTH]
     if has_avx512():  # four pixels' bytes are stored together (compiler/cpu/packed_stores.py)
-        widths = [d for d in widths if d % STORED_TOGETHER == 0] or widths
+        widths = [d for d in widths if d % dots.stored_together == 0] or widths
     tile_h, tile_w, vectors = default_tile(lanes, height, widths, blocks)
     panels, rows = blocks // vectors, height // tile_h
     weights_outweigh_image = blocks * lanes > height * width
@@ -78,7 +77,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     k0, ki = sch.split(ck, [None, factor])
     if weights_outweigh_image:
         sch.annotate(k0, "prefetch", "weight")
-    intrinsic = dot_products.channels(lanes)
-    sum_dot_products(sch, conv, [ckh, ckw, k0], [ki, cn, ch, cw, co], (cc, ci), intrinsic)
+    tile = [ki, cn, ch, cw, co]
+    sum_dot_products(sch, conv, [ckh, ckw, k0], tile, (cc, ci), dots.channels(lanes))
     zero_halo(sch, by_rows=True)
     return [sch]

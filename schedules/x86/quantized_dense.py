@@ -1,4 +1,7 @@
-"""The classifier over bytes, for AVX2, AVX-512 and VNNI: as dense.py, four features a step."""
+"""The classifier over bytes, for AVX2, AVX-512 and VNNI: as dense.py, four features a step.
+
+Over bfloat16 it is two, which the panel rounds first.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from schedules.primitives import (
     powers_of_two_dividing,
     sum_dot_products,
 )
-from schedules.x86 import dot_products
+from schedules.x86.dot_products import BYTE_PRODUCTS, DotProducts
 
 MAX_VECTORS = 12
 MAX_REDUCTION_UNROLL = 8
 
 
-def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
+def schedule(
+    sch: Schedule, block: SBlockRV, *, dots: DotProducts = BYTE_PRODUCTS
+) -> list[Schedule]:
     (epilogue,) = sch.get_consumers(block)
     n, o, c, k, i = sch.get_loops(block)
     blocks, lanes, steps = extent(sch, o), extent(sch, c), extent(sch, k)
@@ -38,6 +43,13 @@ def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
     _, inner = sch.split(sch.get_loops(epilogue)[-1], [None, width])
     sch.vectorize(inner)
 
-    # Step 3. The panel's sums in registers
-    sum_dot_products(sch, block, [k0], [ki, oi], (c, i), dot_products.channels(lanes))
+    # Step 3. What is rounded, then the panel's sums in registers
+    for rounded in sch.get_producers(block):
+        sch.compute_at(rounded, n)
+        *_, feature = sch.get_loops(rounded)
+        _, inner = sch.split(
+            feature, [None, powers_of_two_dividing(extent(sch, feature), lanes)[-1]]
+        )
+        sch.vectorize(inner)
+    sum_dot_products(sch, block, [k0], [ki, oi], (c, i), dots.channels(lanes))
     return [sch]

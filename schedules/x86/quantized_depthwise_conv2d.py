@@ -1,7 +1,7 @@
-"""Depthwise convolution of bytes for AVX2, AVX-512 and VNNI.
+"""Depthwise convolution of bytes for AVX2, AVX-512 and VNNI, and of bfloat16.
 
-A step is four pixels of each channel of a vector, transposed in a register, against the taps that
-meet them. What the tile's outputs have in common, LLVM loads and transposes once.
+A step is four pixels, or two, of each channel of a vector, transposed in a register, against the
+taps that meet them. What the tile's outputs have in common, LLVM loads and transposes once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
-from schedules.x86 import dot_products
+from schedules.x86.dot_products import BYTE_PRODUCTS, DotProducts
 
 MAX_TILE_WIDTH = 8  # groups of neighbours that share what they read
 MAX_TILE_HEIGHT = 8
 MOST_OUTPUTS = 8  # vectors of sums, beside the taps
 
 
-def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+def schedule(sch: Schedule, conv: SBlockRV, *, dots: DotProducts = BYTE_PRODUCTS) -> list[Schedule]:
     (epilogue,) = sch.get_consumers(conv)
     n, o, h, w, neighbours, c = sch.get_loops(epilogue)
     height, groups, outputs = extent(sch, h), extent(sch, w), extent(sch, neighbours)
@@ -49,8 +49,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 2. All taps of the tile
     sch.compute_at(conv, w0, preserve_unit_loops=True)
     cn, co, ch, cw, cp, cc, ckh, ck, ci = own_loops(sch, conv)
-    intrinsic = dot_products.pixels(lanes)
-    sum_dot_products(sch, conv, [ckh, ck], [cn, co, ch, cw, cp], (cc, ci), intrinsic)
+    tile = [cn, co, ch, cw, cp]
+    sum_dot_products(sch, conv, [ckh, ck], tile, (cc, ci), dots.pixels(lanes))
     unroll(sch, ckh, ck)
     zero_halo(sch, by_rows=True)
     return [sch]

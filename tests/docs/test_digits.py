@@ -21,6 +21,7 @@ from tvm_mobilenet.quantization.samples import open_samples
 LEAST_PERCENT = 97.0
 TEST_IMAGES = 360
 MOST_LOSS = 0.003  # of the test set, by int8
+MOST_LOSS_IN_BF16 = 0.001
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None,
@@ -60,6 +61,20 @@ def test_a_network_trained_here_tells_digits_apart(trained: tuple[Path, str], py
     assert output.labels[7] == "seven"
     printed = re.search(r"PyTorch: ([\d.]+)% of 360", said)
     assert printed is not None and float(printed[1]) == pytest.approx(accuracy.percent, abs=0.01)
+
+
+@pytest.mark.isa("avx512_bf16")
+def test_in_bf16_it_tells_them_apart_as_well(trained: tuple[Path, str], python: Any) -> None:
+    folder, _ = trained
+    evaluated = python("examples/digits/evaluate.py", str(folder), "x86-znver4", "bf16")
+    assert evaluated.returncode == 0, evaluated.stderr
+    labels, pytorch = classes(folder)
+    correct = int(np.count_nonzero(labels == pytorch))
+    with bundle.open_bundle(folder / "digits-bf16") as opened:
+        manifest = opened.manifest
+        assert opened.tolerance() < 0.1, "a trained network amplifies little"
+    assert manifest.precision == "bf16" and manifest.accuracy is not None
+    assert correct - manifest.accuracy.correct <= MOST_LOSS_IN_BF16 * TEST_IMAGES
 
 
 def test_in_int8_it_tells_them_apart_as_well(trained: tuple[Path, str], python: Any) -> None:

@@ -22,6 +22,7 @@ import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import network_kernels, odd_kernels
+from support.bf16_cases import Bf16Convolution, Bf16Dense
 from support.blocked_cases import BlockedPooling, Channels, Elementwise
 from support.kernel_cases import Case, Convolution, Dense, Packing
 from support.network_kernels import Workload
@@ -50,6 +51,7 @@ from tvm_mobilenet.scheduling.traces import Option
 
 AVX512, AVX2 = "x86-skylake-avx512", "x86-64-v3"
 VNNI = ("x86-znver4", "x86-icelake")
+BF16 = "x86-znver4"
 WIDTHS = {"avx512": AVX512, "avx2": AVX2}
 TARGETS = [pytest.param(name, marks=pytest.mark.isa(isa), id=isa) for isa, name in WIDTHS.items()]
 KERNELS = network_kernels.distinct()
@@ -59,7 +61,12 @@ FOR_AVX2 = network_kernels.distinct(
 )
 # every Strassen product of the 16 networks, and what makes its operands
 FAST_PRODUCTS = network_kernels.fast_products(16)
-ODD = [*odd_kernels.CASES, *odd_kernels.FAST_PRODUCTS, *odd_kernels.OVERLAPPING]
+ODD = [
+    *odd_kernels.CASES,
+    *odd_kernels.FAST_PRODUCTS,
+    *odd_kernels.OVERLAPPING,
+    *odd_kernels.IN_BF16,  # by float32 arithmetic, which these targets have in its place
+]
 SHARES = 12  # a run takes one in so many kernels of the networks, at its default and at random
 
 
@@ -138,6 +145,12 @@ def test_kernels_of_the_networks(name: str, workload: Workload, rng: np.random.G
 
 def test_odd_shapes(name: str, case: Case, rng: np.random.Generator) -> None:
     check_decisions(case, spec_of(name), rng)
+
+
+@pytest.mark.isa("avx512_bf16")
+@pytest.mark.parametrize("case", odd_kernels.IN_BF16[::2], ids=lambda case: case.id)
+def test_odd_shapes_by_instructions_for_bf16(case: Case, rng: np.random.Generator) -> None:
+    check_decisions(case, spec_of(BF16), rng)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -227,7 +240,19 @@ def over_bytes(kind: str, lanes: int = 16) -> Case:
     return QuantizedConvolution(real, odd_kernels.AS_BYTE)
 
 
+def in_bf16(kind: str) -> Case:
+    """A kernel of 1.0-224 in bfloat16, its result stored as that."""
+    if kind == "dense":
+        return Bf16Dense(Dense((1024, 1000), 64, 8, 16))
+    one = over_bytes(kind)
+    assert isinstance(one, QuantizedConvolution)
+    return Bf16Convolution(one.real, SELF)
+
+
 GOLDEN: dict[str, Case] = {
+    "bf16_conv2d": in_bf16("conv2d"),
+    "bf16_dense": in_bf16("dense"),
+    "bf16_depthwise_conv2d": in_bf16("depthwise"),
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (16, 16), (3, 3), (1, 1), (1, 1, 1, 1)),
     "depthwise_operands": DOUBLE_ROW,
     "blocked_avg_pool2d": BlockedPooling(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
@@ -258,7 +283,7 @@ def test_a_golden_file_for_every_rule() -> None:
 
 @pytest.mark.parametrize("rule", sorted([*GOLDEN, *GOLDEN_OF_NETWORK]))
 def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
-    spec = spec_of(VNNI[0] if rule.startswith("quantized") else AVX512)
+    spec = spec_of(VNNI[0] if rule.startswith(("quantized", "bf16")) else AVX512)
     if rule in GOLDEN:
         func = GOLDEN[rule].func()
     else:
@@ -328,6 +353,27 @@ def test_dot_products_of_avx_vnni() -> None:
     assert loop.dot_products_into("ymm") == {"vpdpbusd": loop.dot_products}
     assert loop.dot_products >= 0.7 * len(loop.instructions)
     assert loop.stack_accesses == loop.calls == []
+
+
+@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "depthwise-s2", "dense"])
+def test_hot_loop_in_bf16(kind: str) -> None:
+    spec = spec_of(BF16)
+    library = lower(by_default(in_bf16(kind).func(), spec), spec.tvm_target())
+    loop = loops.hot_loop(library.inspect_source("asm"), "x86_64")
+    assert loop.dot_products_into("zmm") == {"vdpbf16ps": loop.dot_products}
+    assert loop.dot_products >= 8
+    assert loop.calls == loop.branches == []
+    # of a classifier what it rounded lies there
+    stack = [line for line in loop.stack_accesses if "vbroadcastss" not in line]
+    assert (stack if kind == "dense" else loop.stack_accesses) == []
+    if kind.startswith("depthwise"):
+        # what puts two pixels side by side serves several dot products
+        shuffles = [line.split()[0] for line in loop.instructions if SHUFFLE.match(line)]
+        assert set(shuffles) == {"vpermw"}
+        assert len(shuffles) < loop.dot_products
+    else:
+        # the others are loads, broadcasts and the loop's own
+        assert loop.dot_products >= 0.4 * len(loop.instructions)
 
 
 @pytest.mark.parametrize("name", [*VNNI, AVX512, AVX2])

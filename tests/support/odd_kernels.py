@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hypothesis import strategies as st
+from support.bf16_cases import Bf16Convolution, Bf16Dense
 from support.blocked_cases import (
     Beside,
     BlockedPooling,
@@ -247,6 +248,25 @@ QUANTIZED: list[Case] = [
     ElementwiseIntegers(LAYOUTS[2], dequantize(SELF, IMAGE), UNEVEN),
     IntegerPooling(Blocked(2, 40, 4, 5, 16, RING)),
     IntegerPooling(Blocked(1, 7, 3, 3, 8)),
+]
+IN_BF16: list[Case] = [
+    Bf16Convolution(POINTWISE[0]),
+    Bf16Convolution(POINTWISE[3], silu(SELF)),
+    Bf16Convolution(POINTWISE[6], SELF),
+    Bf16Convolution(POINTWISE[9]),
+    Bf16Convolution(POINTWISE[10], SUM, beside=True),
+    Bf16Convolution(POINTWISE[11], SELF),
+    Bf16Convolution(DENSE_KXK[0], SELF),
+    Bf16Convolution(DENSE_KXK[3]),
+    Bf16Convolution(DENSE_KXK[6], SELF),
+    Bf16Convolution(GROUPED[0], SELF),
+    Bf16Convolution(DILATED[0]),
+    *(Bf16Convolution(one, SELF) for one in DEPTHWISE[:4]),
+    Bf16Convolution(DEPTHWISE[5]),
+    Bf16Convolution(DEPTHWISE[6], HARD_SWISH),
+    Bf16Dense(Dense((32, 20), 2)),
+    Bf16Dense(Dense((16, 33), 8, 4, 8, RELU, batch=2)),
+    Bf16Dense(Dense((6, 7), 3, 3, 8, RELU6)),
 ]
 CASES: list[Case] = [
     *map(Packing, LAYOUTS),

@@ -18,6 +18,9 @@ from tvm import tirx
 
 from schedules import RULES
 from tvm_mobilenet import models
+from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.precision import TOLERANCES
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked, Halo
 from tvm_mobilenet.scheduling.space import workload_module
 from tvm_mobilenet.tuning.workers import case, reference
@@ -64,6 +67,20 @@ def test_odd_kernels(one: Case, rng: np.random.Generator) -> None:
         assert np.count_nonzero((came > 0) & (came < 255)) > came.size / 4, "not at the ends alone"
     else:
         np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("one", odd_kernels.IN_BF16, ids=lambda one: one.id)
+def test_odd_kernels_in_bf16(one: Case, rng: np.random.Generator) -> None:
+    func = one.func().with_attr("global_symbol", "main")
+    given = arguments_of(tvm.IRModule({"main": func}))
+    arrays = case.random_values(given, int(rng.integers(1 << 30)))
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    lower(tvm.IRModule({"main": func}), target.resolve("x86-64-v3").tvm_target())["main"](*tensors)
+    wanted = reference.output(func, arrays[:-1], arrays[-1])
+    reason, error = case.wrong([tensors[-1].numpy()], [wanted], TOLERANCES["bf16"])
+    assert reason == ""
+    assert error <= 2**-8, "the same numbers, or the next"
+    assert np.unique(wanted.astype(float)).size > 1
 
 
 def test_a_reference_for_every_rule() -> None:

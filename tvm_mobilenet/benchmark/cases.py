@@ -77,6 +77,7 @@ class _Opened:
     manifest: Manifest
     samples: tuple[Array, ...]
     expected: tuple[Array, ...]
+    tolerance: float
 
     @property
     def batch(self) -> int:
@@ -122,7 +123,13 @@ def from_bundles(
 
 def _open(path: Path, files: Files, architecture: str | None) -> _Opened:
     with open_bundle(path, architecture) as bundle:
-        opened = _Opened(path, bundle.manifest, bundle.sample_inputs(), bundle.expected_outputs())
+        opened = _Opened(
+            path,
+            bundle.manifest,
+            bundle.sample_inputs(),
+            bundle.expected_outputs(),
+            bundle.tolerance(),
+        )
     if files.onnx is not None:
         _check_onnx(opened, files.onnx)
     if files.weights is not None:
@@ -148,8 +155,8 @@ def _check_precision(opened: _Opened, against: Sequence[str], files: Files) -> N
     if opened.manifest.quantization is not None:
         _check_calibrated(opened, against, files)
         return
-    if precision == "int8" and files.onnx is not None:
-        return  # which the peers compute in int8 as well
+    if precision == "bf16" or (precision == "int8" and files.onnx is not None):
+        return  # which the peers compute in it as well
     if precision != PEERS_PRECISION and against:
         raise BadInput(
             f"{opened.path}: its precision is {precision}, the peers' is {PEERS_PRECISION}; "
@@ -193,6 +200,8 @@ def _case(
         if onnx is not None:
             onnx = with_fixed_sizes(onnx, [one.shape for one in first.samples], scratch)
         network = from_onnx(onnx, name, first.samples, first.expected, precision, first.resolution)
+        if onnx is None and precision == "bf16":
+            network = dataclasses.replace(network, tolerance=first.tolerance)
         if config is not None:
             alpha = models.width_of(config)
             network = dataclasses.replace(network, model=models.name_of(config), alpha=alpha)
@@ -268,7 +277,9 @@ def of_model(
     weights: Path | None = None,
 ) -> Network:
     """One of our models, in ``scratch`` in the forms that the engines ``against`` want."""
-    wanted = {ENGINES[name].needs for name in against}
+    wanted: set[str] = {ENGINES[name].needs for name in against}
+    if precision == "bf16":  # which LiteRT does not have; ONNX also says how near is right
+        wanted = (wanted | {"onnx"}) - {"tflite"}
     path = scratch / f"{models.name_of(config)}-{models.variant_of(config)}-{batch}.onnx"
     network = from_config(config, batch, precision, path if "onnx" in wanted else None, weights)
     network = dataclasses.replace(network, model=model_name(config))

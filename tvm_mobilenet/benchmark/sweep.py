@@ -16,6 +16,7 @@ from tvm_mobilenet.benchmark import cases
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.rows import Candidate
+from tvm_mobilenet.compiler.precision import Precision
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.models.variants import VARIANTS
 
@@ -50,7 +51,7 @@ class Sweep:
     batch: int = 1
     records: Path | None = None
     which: Literal["variants", "zoo"] = "variants"
-    precision: Literal["fp32", "int8"] = "fp32"
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
 
     def configs(self) -> Iterator[models.Config]:
         """The networks: MobileNetV1's 16 variants, or each of the zoo."""
@@ -81,7 +82,7 @@ class Sweep:
                 ours = self.compile(network.onnx, bundle, architecture)
             else:
                 ours = self.compile(config, bundle, architecture)
-                network = cases.of_model(config, self.batch, "fp32", against, scratch)
+                network = cases.of_model(config, self.batch, self.precision, against, scratch)
             peers = cases.peer_candidates(against, network, architecture)
             yield cases.Case(network, (ours, *peers))
 
@@ -110,4 +111,6 @@ def _compile(sweep: Sweep, config: models.Config | Path, output: Path) -> None:
     else:
         network = source.from_config(config, sweep.batch)
     records = open_records(spec, sweep.records)
-    build_bundle(network, CompileOptions(spec), output, records)
+    # a quantized file says by itself that it is in int8
+    precision: Precision = "bf16" if sweep.precision == "bf16" else "fp32"
+    build_bundle(network, CompileOptions(spec, precision), output, records)

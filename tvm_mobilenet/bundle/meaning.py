@@ -17,8 +17,8 @@ DTYPES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "int8": 1, "uint8"
 LAYOUT = "NCHW"  # of which a tensor of fewer dimensions has the first
 LAYOUTS = (LAYOUT, "NHWC")  # of images
 CHANNEL_ORDERS = ("rgb", "bgr")
-PRECISIONS = ("fp32", "tf32", "fp16", "int8")
-CPU_PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8")
+CPU_PRECISIONS = ("fp32", "bf16", "int8")
 GPU_EXECUTOR = "cuda"
 CPU_EXECUTORS = ("static", "vm")
 SCORES = ("logits", "softmax", "sigmoid")
@@ -133,7 +133,7 @@ def _program_faults(manifest: Manifest) -> Iterator[str]:
     if precision not in PRECISIONS:
         yield f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}"
     elif precision not in CPU_PRECISIONS and gpu_arch is None:
-        yield f"precision: expected fp32 or int8 on a CPU, got {precision!r}"
+        yield f"precision: expected one of {', '.join(CPU_PRECISIONS)} on a CPU, got {precision!r}"
     # an executor that is none of these may be a newer program's; a session says so
     if executor == GPU_EXECUTOR and gpu_arch is None:
         yield f"target.gpu_arch: expected one such as sm_90 for the executor {executor}, got none"

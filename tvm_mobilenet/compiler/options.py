@@ -21,7 +21,8 @@ class CompileOptions:
     """How to compile. Raises BadInput for a precision or an executor that the target lacks.
 
     ``precision`` is fp32, on a GPU also tf32 or fp16: of activations and weights, or only of what
-    is multiplied; sums are float32. On x86 it is also int8, for a network that is quantized.
+    is multiplied; sums are float32. On x86 it is also int8, for a network that is quantized, and
+    bf16 where the CPU multiplies that.
     ``executor`` is static, or on a CPU vm. Without ``strassen`` every 1x1 convolution is computed
     directly, without ``winograd`` every 3x3 one, as on a GPU in any case. With ``small_weights`` a
     CPU's bundle holds each weight once, which leaves both algorithms out too. With

@@ -9,15 +9,24 @@ from tvm_mobilenet.errors import BadInput
 if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
 
-Precision = Literal["fp32", "tf32", "fp16", "int8"]
+BF16_FEATURE = "avx512_bf16"  # as in /proc/cpuinfo
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 
 # What a result may differ by from float32 arithmetic, ‖a - b‖ / ‖b‖.
 # fp32 only sums in another order. fp16 keeps 10 bits after the leading one and so does tf32: each
 # rounds what it multiplies by up to 2^-11 = 4.9e-4, some 27 layers deep, hence the same tolerance.
 # (tf32 stays well below it: sums, and what lies between layers, are float32.)
+# bf16 keeps 7 bits: it rounds by up to 2^-8 = 3.9e-3, and a network may amplify that, as
+# ``tolerance_of_bf16`` has it.
 # int8 is held against the quantized network, which rounds at the same places; what lies in the
 # middle of two numbers may go either way, and the layers after it see that.
-TOLERANCES: dict[str, float] = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "int8": 1e-2}
+TOLERANCES: dict[str, float] = {
+    "fp32": 1e-4,
+    "tf32": 1e-2,
+    "bf16": 2e-2,
+    "fp16": 1e-2,
+    "int8": 1e-2,
+}
 
 
 # Of a network that comes quantized: its reference rounds as the file says in float32, as integer
@@ -30,6 +39,17 @@ QUANTIZED_SPREAD = 2.0
 def tolerance_of_quantized(rounding: float) -> float:
     """Where the reference's own ways to compute a network lie ``rounding`` apart."""
     return max(QUANTIZED_TOLERANCE, QUANTIZED_SPREAD * rounding)
+
+
+# Of a network in bf16: what rounding its weights and inputs alone moves the result by, in float32
+# arithmetic, times as much as all that is rounded between layers may add. Ours and OpenVINO's came
+# out at 1.0 to 2.3 times for 13 networks with random weights.
+BF16_SPREAD = 3.0
+
+
+def tolerance_of_bf16(rounding: float) -> float:
+    """Of a network whose result rounded weights and inputs move by ``rounding``."""
+    return max(TOLERANCES["bf16"], BF16_SPREAD * rounding)
 
 
 def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> Precision:
@@ -48,9 +68,25 @@ def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> P
     return "tf32"
 
 
+def check_bf16(spec: TargetSpec) -> None:
+    """Raise BadInput for a target whose CPU does not multiply bfloat16."""
+    if BF16_FEATURE in spec.cpu_features:
+        return
+    from tvm_mobilenet.hardware import target
+
+    have = [name for name in target.known() if BF16_FEATURE in target.resolve(name).cpu_features]
+    raise BadInput(
+        f"target {spec.name}: precision bf16 is for CPUs with {BF16_FEATURE}; those of "
+        f"{', '.join(have)} have it"
+    )
+
+
 def check(precision: Precision, spec: TargetSpec) -> None:
     """Raise BadInput for a precision that the target does not compute in."""
     if precision == "fp32":
+        return
+    if precision == "bf16":
+        check_bf16(spec)
         return
     if precision == "int8":
         if spec.gpu is not None or not spec.triple.startswith("x86_64"):

@@ -59,7 +59,7 @@ BY_ELEMENT = re.compile(r"^fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.s\[\d\]$")
 VECTOR_ADD = re.compile(r"^fadd\s+v\d+\.4s")
 SCALAR_LOAD = re.compile(r"^(?:ldr\s+s\d+|ldp\s+s\d+|ld1r|ld1\s+\{ v\d+\.s \})")
 # Of x86-64 alone: dot products of bytes, and of 16-bit integers, into 32-bit integers.
-DOT_PRODUCT = re.compile(r"^(?:\{vex\} )?(vpdpbusd|vpmaddwd)\b.*%([xyz]mm)\d+$")
+DOT_PRODUCT = re.compile(r"^(?:\{vex\} )?(vpdpbusd|vpmaddwd|vdpbf16ps)\b.*%([xyz]mm)\d+$")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Loop:
 
     @property
     def dot_products(self) -> int:
-        """Of bytes or 16-bit integers, whatever the width."""
+        """Of bytes, 16-bit integers or bfloat16, whatever the width."""
         return len(self.matching(DOT_PRODUCT))
 
     @property

@@ -30,8 +30,8 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
             f"{one.seconds / total:.1%}",
             f"{one.layer.flops / one.seconds / 1e9:.1f}",
             f"{one.layer.nbytes / one.seconds / 1e9:.1f}",
-            "-" if one.over_integers else f"{share:.0%}",
-            "-" if one.over_integers else limit,
+            "-" if one.by_dot_products else f"{share:.0%}",
+            "-" if one.by_dot_products else limit,
             "tuned" if one.layer.tuned else "default",
         )
     # never narrower than its cells: a cut-off kernel name says nothing

@@ -61,11 +61,13 @@ def apply_trace(mod: tvm.IRModule, trace_json: str, target: Target | None) -> s_
     from tvm import s_tir
 
     from schedules.cuda import mma_intrinsics
-    from schedules.x86 import dot_products
+    from schedules.x86 import dot_products, pair_products
 
     # the rules that do may not have run in this process
-    if TENSORIZE in trace_json and not dot_products.register_named(trace_json, target):
-        mma_intrinsics.register()
+    if TENSORIZE in trace_json:
+        of_x86 = [dot_products, pair_products]
+        if not any([module.register_named(trace_json, target) for module in of_x86]):
+            mma_intrinsics.register()
     trace = json.loads(trace_json)
     check_trace(trace)
     schedule = s_tir.Schedule(mod)

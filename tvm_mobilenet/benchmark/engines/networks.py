@@ -68,6 +68,9 @@ def from_config(
     export does not agree with PyTorch.
     """
     x, expected = processes.call(_run_pytorch, config, batch, onnx_path, weights)
+    tolerance = None
+    if precision == "bf16" and onnx_path is not None:
+        tolerance = processes.call(_tolerance_of_bf16, onnx_path, (x,))
     return Network(
         model=models.name_of(config),
         alpha=models.width_of(config),
@@ -80,6 +83,7 @@ def from_config(
         expected=expected,
         reference="pytorch",
         weights=weights,
+        tolerance=tolerance,
     )
 
 
@@ -100,6 +104,8 @@ def from_onnx(
     if path is not None and ENGINES["onnxruntime"].missing() is None:
         expected, tolerance = processes.call(_run_onnxruntime, path, samples)
         reference = "onnxruntime"
+        if precision == "bf16":
+            tolerance = processes.call(_tolerance_of_bf16, path, samples)
     return Network(
         model=name,
         alpha=None,
@@ -158,6 +164,14 @@ def _run_pytorch(
     with torch.inference_mode():
         outputs = as_list(module(torch.from_numpy(x)))
     return x, tuple(tensor.numpy() for tensor in outputs)
+
+
+def _tolerance_of_bf16(path: Path, inputs: Sequence[Array]) -> float:
+    from tvm_mobilenet.compiler.precision import tolerance_of_bf16
+    from tvm_mobilenet.network import onnx_export
+    from tvm_mobilenet.network.rounding import bf16_rounding
+
+    return tolerance_of_bf16(bf16_rounding(onnx_export.load(path), inputs))
 
 
 def _run_onnxruntime(path: Path, inputs: Sequence[Array]) -> tuple[tuple[Array, ...], float | None]:

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
 
 
+HINT = "INFERENCE_PRECISION_HINT"
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # by our names of precisions
+
+
 class OpenVino:
-    """Latency hint, and fp32 by request: its own default is bf16 where the CPU has it.
+    """Latency hint, and fp32 or bf16 by request: its own default is bf16 where the CPU has it.
 
     What a quantized network has between its integers is in whatever it takes by itself.
     """
@@ -25,7 +29,8 @@ class OpenVino:
             raise EngineUnavailable("needs the network as ONNX: pass --onnx FILE")
         self._path = job.onnx
         self._threads = job.threads
-        self._precision = {"INFERENCE_PRECISION_HINT": "f32"} if job.precision == "fp32" else {}
+        hint = HINTS.get(job.precision)
+        self._precision = {} if hint is None else {HINT: hint}
 
     def load(self) -> None:
         compiled = openvino.Core().compile_model(
@@ -37,6 +42,9 @@ class OpenVino:
                 "INFERENCE_NUM_THREADS": self._threads,
             },
         )
+        taken = compiled.get_property(HINT).to_string()
+        if self._precision.get(HINT, taken) != taken:
+            raise EngineUnavailable(f"computes in {taken} on this CPU")
         self._request = compiled.create_infer_request()
 
     def set_inputs(self, inputs: Sequence[Array]) -> None:

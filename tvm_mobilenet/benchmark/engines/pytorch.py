@@ -24,7 +24,7 @@ def as_list(result: torch.Tensor | tuple[torch.Tensor, ...]) -> list[torch.Tenso
 
 
 class PyTorch:
-    """Eager PyTorch under ``inference_mode``."""
+    """Eager PyTorch under ``inference_mode``; bf16 by its autocast."""
 
     def __init__(self, job: Job) -> None:
         if job.config is None:
@@ -35,6 +35,7 @@ class PyTorch:
         self._config = models.from_dict(job.config)
         self._threads = job.threads
         self._weights = job.weights
+        self._bf16 = job.precision == "bf16"
 
     def load(self) -> None:
         torch.set_num_threads(self._threads)
@@ -48,11 +49,17 @@ class PyTorch:
         self._inputs = list(map(torch.from_numpy, inputs))
 
     def infer(self) -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             self._output = self._module(*self._inputs)
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._bf16)
+
     def outputs(self) -> list[Array]:
-        return [np.array(tensor.numpy()) for tensor in as_list(self._output)]
+        # NumPy has no bfloat16
+        halves = (torch.bfloat16,) if self._bf16 else ()
+        tensors = [one.float() if one.dtype in halves else one for one in as_list(self._output)]
+        return [np.array(tensor.numpy()) for tensor in tensors]
 
     def version(self) -> str:
         return str(torch.__version__)
@@ -85,5 +92,5 @@ class TorchCompile(PyTorch):
 
     def infer(self) -> None:
         # Freezing does not take place under inference_mode.
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             self._output = self._module(*self._inputs)

@@ -17,7 +17,7 @@ from tvm_mobilenet.provenance import Machine, head
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Layer, Manifest
 
-OVER_INTEGERS = "quantized_"  # how such kernels are called
+BY_DOT_PRODUCTS = ("quantized_", "bf16_")  # how such kernels are called
 TURN = 10  # inferences between two looks at the peaks
 
 
@@ -41,9 +41,9 @@ class LayerTime:
     seconds: float
 
     @property
-    def over_integers(self) -> bool:
-        """Whether its sums are of integers, for which FMAs say nothing."""
-        return self.layer.workload.startswith(OVER_INTEGERS)
+    def by_dot_products(self) -> bool:
+        """Whether its sums are of bytes or of bfloat16, for which FMAs say nothing."""
+        return self.layer.workload.startswith(BY_DOT_PRODUCTS)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Profile:
     @property
     def floor_s(self) -> float | None:
         """All the network's arithmetic at the FMA peak of the threads; None where some is other."""
-        if any(one.over_integers for one in self.layers):
+        if any(one.by_dot_products for one in self.layers):
             return None
         flops = sum(one.layer.flops for one in self.layers)
         return flops / self.peaks.flops_per_s / self.threads

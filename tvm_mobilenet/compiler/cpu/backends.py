@@ -23,7 +23,10 @@ class _CpuBackend:
         self.target = options.spec.tvm_target()
         self.vector_width = options.spec.vector_width
         rules = {"strassen": STRASSEN, "winograd": WINOGRAD}
-        without = frozenset().union(*(rules[name] for name in options.without))
+        self.bf16 = options.precision == "bf16"
+        # both compute with sums of weights and of images, which bfloat16 would round
+        left_out = frozenset(rules) if self.bf16 else options.without
+        without = frozenset().union(*(rules[name] for name in left_out))
         self.rules = rules_of(self.target) - without
         self.small_weights = options.small_weights
 
@@ -35,6 +38,7 @@ class _CpuBackend:
                     self.rules,
                     overlapping_tile_of(self.target),
                     small_weights=self.small_weights,
+                    bf16=self.bf16,
                 ),
                 legalize_topk(topk),
             ]

@@ -18,6 +18,7 @@ from tvm import s_tir, tirx
 from tvm.runtime import DataType
 from tvm.target import Target
 
+from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
@@ -81,6 +82,7 @@ def lower_module(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
         *CPU_PASSES,
         share_kernels,
         tirx.transform.MakePackedAPI(),
+        lower_bf16,
         keep_on_stack,
         tirx.transform.LowerTVMBuiltin(),
         tirx.transform.LowerIntrin(),

@@ -55,6 +55,14 @@ from tvm_mobilenet.compiler.graph.layers import (
     sources,
     tensors,
 )
+from tvm_mobilenet.compiler.graph.legalize_bf16 import (
+    bf16_dense_convolution,
+    bf16_depthwise,
+    bf16_matrix_product,
+    halo_of_pairs,
+    in_pairs,
+    stored_in_bf16,
+)
 from tvm_mobilenet.compiler.graph.legalize_quantized import (
     QUANTIZED,
     fills,
@@ -70,6 +78,7 @@ from tvm_mobilenet.compiler.graph.quantized import take_quantized
 from tvm_mobilenet.compiler.graph.resizing import resize_images
 from tvm_mobilenet.compiler.graph.scales import take_scales
 from tvm_mobilenet.kernels.cpu import winograd
+from tvm_mobilenet.kernels.cpu.bfloat16 import PAIR
 from tvm_mobilenet.kernels.cpu.channels import move_channels as moved_channels
 from tvm_mobilenet.kernels.cpu.conv2d import (
     conv2d,
@@ -83,12 +92,22 @@ from tvm_mobilenet.kernels.cpu.elementwise import (
     blocked_operand,
     copy,
     feature_operand,
+    read_bf16,
     read_integers,
     with_epilogue,
 )
-from tvm_mobilenet.kernels.cpu.expressions import Input, substitute
+from tvm_mobilenet.kernels.cpu.expressions import SELF, Input, substitute
 from tvm_mobilenet.kernels.cpu.head import blocked_avg_pool2d, dense, global_avg_pool2d
-from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, NO_HALO, Blocked, Halo, pack, unpack
+from tvm_mobilenet.kernels.cpu.layout import (
+    BF16,
+    MIN_VECTOR,
+    NO_HALO,
+    Blocked,
+    Halo,
+    pack,
+    plain_dtype,
+    unpack,
+)
 from tvm_mobilenet.kernels.cpu.overlap import overlap
 from tvm_mobilenet.kernels.cpu.pooling import pool2d
 from tvm_mobilenet.kernels.cpu.resize import channels_to_space, resize2d
@@ -139,17 +158,18 @@ def legalize(
     tile: OverlappingTile | None = None,
     *,
     small_weights: bool = False,
+    bf16: bool = False,
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
     says which images get tiles that overlap, None that there are none. With ``small_weights`` a
-    classifier's are not filled up to whole panels.
+    classifier's are not filled up to whole panels. With ``bf16`` layers are in bfloat16.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalizer = Legalizer(mod["main"], vector_width, rules, tile)
+        legalizer = Legalizer(mod["main"], vector_width, rules, tile, bf16=bf16)
         legalizer.small_weights = small_weights
         legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
@@ -170,8 +190,11 @@ class Legalizer(LayerRewriter):
         vector_width: int,
         rules: Collection[str],
         tile: OverlappingTile | None,
+        *,
+        bf16: bool = False,
     ) -> None:
         super().__init__(function)
+        self.bf16 = bf16
         self.vector_width = vector_width
         self.rules = rules
         self.tile = tile
@@ -183,8 +206,9 @@ class Legalizer(LayerRewriter):
         layers, self.images = take_images(layers, function)
         layers, self.integers = take_integer_sources(layers, function)
         # what scales the weights of some 1x1 convolutions, by their results
-        self.layers, self.scales = take_scales(layers, function)
-        self.halos = needed_halos(self.layers)
+        self.layers, self.scales = (layers, {}) if bf16 else take_scales(layers, function)
+        self.in_bf16 = stored_in_bf16(self.layers, BLOCKED.__args__) if bf16 else frozenset()
+        self.halos = needed_halos(self.layers, halo_of_pairs if bf16 else needed_halo)
         self.fills = fills(self.layers)
         # how many channels those have that are the pixels of another tensor
         self.windows = {
@@ -233,6 +257,8 @@ class Legalizer(LayerRewriter):
     def convolution(self, layer: Convolution) -> None:
         if self.reads_image(layer):
             self.stem(layer)
+        elif self.bf16 and in_pairs(layer):
+            bf16_depthwise(self, layer) if layer.depthwise else bf16_dense_convolution(self, layer)
         elif layer.source in self.fused:
             self.separable(self.fused[layer.source], layer)
         elif layer.depthwise:
@@ -249,7 +275,7 @@ class Legalizer(LayerRewriter):
         top, left, bottom, right = layer.padding
         batch, channels, height, width = shape_of(layer.source)
         image, padding = (batch, channels, height, width), (top, bottom, left, right)
-        func = stem_conv2d(image, padding, out, window(layer), layer.activation)
+        func = stem_conv2d(image, padding, real(out), window(layer), layer.activation)
         func = self.in_tiles(layer, func, out)
         name = f"stem_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
         args = [self.plain[layer.source], pack_stem(layer.weight, out.vector)]
@@ -265,8 +291,8 @@ class Legalizer(LayerRewriter):
             name, shape = f"depthwise_operands_{size}", operand_shape(out)
             self.emit_blocked(layer, func, name, args, out, shape)
         else:
-            func = depthwise_conv2d(x.layout, out, window(layer), layer.activation)
-            func = self.in_tiles(layer, func, out)
+            func = depthwise_conv2d(real(x.layout), real(out), window(layer), layer.activation)
+            func = read_stored(self.in_tiles(layer, func, out), x.layout)
             self.emit_blocked(layer, func, f"depthwise_conv2d_{size}", args, out)
 
     def separable(self, first: Convolution, second: Convolution) -> None:
@@ -312,8 +338,9 @@ class Legalizer(LayerRewriter):
     def dense_convolution(self, layer: Convolution) -> None:
         x, out = self.as_blocked(layer.source), self.layout(layer)
         panel = panel_of(out.blocks // layer.groups)
-        func = conv2d(x.layout, out, window(layer), layer.activation, panel, layer.groups)
-        func = self.in_tiles(layer, func, out)
+        taps = window(layer)
+        func = conv2d(real(x.layout), real(out), taps, layer.activation, panel, layer.groups)
+        func = read_stored(self.in_tiles(layer, func, out), x.layout)
         kind = "pointwise_conv2d" if is_pointwise(layer) else "conv2d"
         name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
         weight: Expr | Array = pack_conv2d(layer.weight, out.vector, panel)
@@ -370,9 +397,11 @@ class Legalizer(LayerRewriter):
         if layer.epilogue != NO_EPILOGUE:
             beside = [self.beside(one, out) for one in layer.epilogue.operands]
             operands = [as_operand(value, layout, out) for value, layout in beside]
-            func = with_epilogue(func, layer.epilogue.expression, operands, out.fill)
+            func = with_epilogue(func, layer.epilogue.expression, operands, out.fill, out.dtype)
             args = [*args, *(value for value, _ in beside)]
             name += "_fused"
+        else:
+            func = stored(func, out)
         value = self.call(func, name, args, shape or out.shape, out.dtype)
         self.blocked[layer.result] = BlockedTensor(value, out)
 
@@ -398,10 +427,11 @@ class Legalizer(LayerRewriter):
         inputs = [Input(order.index(i)) for i in range(len(order))]
         copied = copy(real(first), real(out))
         func = with_epilogue(
-            read_integers(copied) if first.dtype == "uint8" else copied,
+            read_integers(copied) if first.dtype == "uint8" else read_stored(copied, first),
             substitute(layer.expression, inputs),
             [as_operand(value, layout, out) for value, layout in others],
             out.fill,
+            out.dtype,
         )
         name = f"elementwise_{out.width}x{out.height}x{out.channels}"
         value = self.call(func, name, [value for value, _ in beside], out.shape, out.dtype)
@@ -414,7 +444,8 @@ class Legalizer(LayerRewriter):
         window = Window(layer.kernel, layer.stride, (top, left))
         name = f"{layer.kind.partition('_')[0]}_pool2d_{out.width}x{out.height}x{out.channels}"
         func = pool2d(real(x.layout), real(out), window, layer.kind)
-        self.emit_extended(layer, self.reading(layer.source, func), name, [x.value], out)
+        func = read_stored(self.reading(layer.source, func), x.layout)
+        self.emit_extended(layer, func, name, [x.value], out)
 
     def channels(self, layer: Channels) -> None:
         out = self.layout(layer)
@@ -429,16 +460,17 @@ class Legalizer(LayerRewriter):
     def resize(self, layer: Resize) -> None:
         out = self.layout(layer)
         x = self.in_lanes(self.integers_read(layer.source), out.vector)
-        func = resize2d(real(x.layout), out, layer.rows[0].shape[1])
-        func = self.reading(layer.source, func)
+        func = resize2d(real(x.layout), real(out), layer.rows[0].shape[1])
+        func = stored(read_stored(self.reading(layer.source, func), x.layout), out)
         name = f"resize2d_{out.width}x{out.height}x{out.channels}"
         args = [x.value, *layer.rows, *layer.columns]
-        value = self.call(func, name, args, out.shape)
+        value = self.call(func, name, args, out.shape, out.dtype)
         self.blocked[layer.result] = BlockedTensor(value, out)
 
     def channels_to_space(self, layer: ChannelsToSpace) -> None:
         x, out = self.as_blocked(layer.source), self.layout(layer)
-        func = channels_to_space(x.layout, out, layer.factor)
+        func = channels_to_space(real(x.layout), real(out), layer.factor)
+        func = read_stored(func, x.layout)
         name = f"channels_to_space_{out.width}x{out.height}x{out.channels}"
         self.emit_extended(layer, func, name, [x.value], out)
 
@@ -455,12 +487,14 @@ class Legalizer(LayerRewriter):
             x = self.in_lanes(self.integers_read(layer.source), out.vector)
             name = f"blocked_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
             func = self.reading(layer.source, blocked_avg_pool2d(real(x.layout), real(out)))
+            func = read_stored(func, x.layout)
             self.emit_extended(layer, func, name, [x.value], out)
             return
         x = self.as_blocked(self.integers_read(layer.source))
         name = f"global_avg_pool2d_{x.layout.width}x{x.layout.height}x{x.layout.channels}"
         shape = (x.layout.batch, x.layout.channels)
         func = self.reading(layer.source, global_avg_pool2d(real(x.layout)))
+        func = read_stored(func, x.layout)
         func, name, args = with_feature_epilogue(layer, func, name, [x.value], shape[1])
         mean: Expr = self.call(func, name, args, shape, dtype_of(layer))
         if shape_of(layer.result) != shape:
@@ -468,6 +502,9 @@ class Legalizer(LayerRewriter):
         self.plain[layer.result] = mean
 
     def dense(self, layer: Dense) -> None:
+        if self.bf16 and layer.weight.shape[0] % PAIR == 0:
+            bf16_matrix_product(self, layer)
+            return
         v = self.vector_width
         features_in, features_out = layer.weight.shape
         panel, blocks = dense_blocks(features_out, v, full_panels=not self.small_weights)
@@ -500,7 +537,13 @@ class Legalizer(LayerRewriter):
         batch, channels, height, width = shape_of(layer.result)
         halo = self.halos.get(layer.result, NO_HALO)
         lanes, fill = self.lanes_of(layer, channels), self.fills.get(layer.result, 0)
-        return Blocked(batch, channels, height, width, lanes, halo, dtype_of(layer), fill)
+        return Blocked(
+            batch, channels, height, width, lanes, halo, self.stored_dtype(layer.result), fill
+        )
+
+    def stored_dtype(self, var: Var) -> str:
+        """Of a tensor in the blocked layout."""
+        return BF16 if var in self.in_bf16 else str(var.ty.dtype)
 
     def lanes_of(self, layer: Layer, channels: int) -> int:
         """Channels a vector of what ``layer`` computes."""
@@ -529,7 +572,7 @@ class Legalizer(LayerRewriter):
         if var not in self.blocked:
             batch, channels, height, width = shape_of(var)
             halo, fill = self.halos.get(var, NO_HALO), self.fills.get(var, 0)
-            lanes, dtype = self.lanes(channels), str(var.ty.dtype)
+            lanes, dtype = self.lanes(channels), self.stored_dtype(var)
             layout = Blocked(batch, channels, height, width, lanes, halo, dtype, fill)
             name = f"pack_{width}x{height}x{channels}"
             value = self.call(pack(layout), name, [self.plain[var]], layout.shape, dtype)
@@ -564,7 +607,8 @@ class Legalizer(LayerRewriter):
         tensor = self.blocked[var]
         layout = tensor.layout
         name = f"unpack_{layout.width}x{layout.height}x{layout.channels}"
-        return self.call(unpack(layout), name, [tensor.value], shape_of(var), layout.dtype)
+        dtype = plain_dtype(layout)
+        return self.call(unpack(layout), name, [tensor.value], shape_of(var), dtype)
 
 
 def prepared(layers: Sequence[Layer], results: Expr, lanes: Callable[[int], int]) -> list[Layer]:
@@ -580,6 +624,16 @@ def prepared(layers: Sequence[Layer], results: Expr, lanes: Callable[[int], int]
 def window(layer: Convolution) -> Window:
     top, left, *_ = layer.padding
     return Window(layer.weight.shape[2:], layer.stride, (top, left), layer.dilation)
+
+
+def read_stored(func: tirx.PrimFunc, x: Blocked) -> tirx.PrimFunc:
+    """The kernel, made for float32, whose first tensor is stored as ``x`` is."""
+    return read_bf16(func) if x.dtype == BF16 else func
+
+
+def stored(func: tirx.PrimFunc, out: Blocked) -> tirx.PrimFunc:
+    """The kernel, made for float32, whose result is stored as ``out`` is."""
+    return with_epilogue(func, SELF, dtype=BF16) if out.dtype == BF16 else func
 
 
 def as_operand(value: Expr | Array, layout: Blocked, out: Blocked) -> EpilogueOperand:
@@ -611,12 +665,20 @@ def is_whole(operand: Operand, result: Var) -> bool:
     return isinstance(operand, Var) and shape_of(operand) == shape_of(result)
 
 
-def needed_halos(layers: list[Layer]) -> dict[Var, Halo]:
+def needed_halo(layer: Convolution) -> Halo:
+    """The whole padding, even where a stride leaves its last row unread: fewer distinct kernels."""
+    top, left, bottom, right = layer.padding
+    return Halo(top, bottom, left, right)
+
+
+def needed_halos(
+    layers: list[Layer], of_convolution: Callable[[Convolution], Halo] = needed_halo
+) -> dict[Var, Halo]:
     """For each tensor the halo that serves all the convolutions that read it."""
     halos: dict[Var, Halo] = {}
     for layer in layers:
         needed = (
-            needed_halo(layer)
+            of_convolution(layer)
             if isinstance(layer, Convolution)
             else needed_integer_halo(layer)
             if isinstance(layer, QuantizedConvolution)
@@ -626,9 +688,3 @@ def needed_halos(layers: list[Layer]) -> dict[Var, Halo]:
             (source, *_) = sources(layer)
             halos[source] = halos.get(source, NO_HALO).union(needed)
     return halos
-
-
-def needed_halo(layer: Convolution) -> Halo:
-    """The whole padding, even where a stride leaves its last row unread: fewer distinct kernels."""
-    top, left, bottom, right = layer.padding
-    return Halo(top, bottom, left, right)

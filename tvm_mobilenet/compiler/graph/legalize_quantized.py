@@ -28,7 +28,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 from tvm_mobilenet.compiler.graph.quantized import requantized
 from tvm_mobilenet.kernels.cpu.expressions import SELF, QuantizationParameters, quantize
-from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, Blocked, Halo
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, MIN_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
     columns_read,
     quantized_conv2d,
@@ -144,7 +144,7 @@ def window(layer: QuantizedConvolution) -> Window:
 
 def real(out: Blocked) -> Blocked:
     """The layout, as kernels write it before an epilogue makes integers of it."""
-    return replace(out, dtype="float32", fill=0)
+    return replace(out, dtype=DTYPE, fill=0)
 
 
 def needed_halo(layer: QuantizedConvolution) -> Halo:

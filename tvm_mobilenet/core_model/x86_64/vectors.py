@@ -17,7 +17,7 @@ from tvm_mobilenet.core_model.x86_64.operand import (
 VECTOR_BYTES = {"x": 16, "y": 32, "z": 64}
 FMA = re.compile(r"^vfn?m(?:add|sub)\d+[ps][sd]$")
 # dot products into 32-bit lanes: in the multipliers, as FMAs are, and about as long
-DOT_PRODUCT = re.compile(r"^vpdp(?:busds?|wssds?)$")
+DOT_PRODUCT = re.compile(r"^v(?:pdpbusds?|pdpwssds?|dpbf16ps)$")
 # what reads less than its register holds from memory, and what stores less
 BROADCAST_ELEMENT = re.compile(r"^vp?broadcast(ss|sd|[bwdq])$")
 WIDENING = re.compile(r"^vpmov[sz]x([bwd])([wdq])$")

@@ -17,7 +17,7 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     is_quantized,
     lower,
 )
-from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.layout import BF16, DTYPE, Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 HALO = "halo_"  # how the blocks that write it are called
@@ -70,15 +70,16 @@ def with_epilogue(
     expression: Expression,
     operands: Sequence[Operand] = (),
     fill: int = 0,
+    dtype: str = DTYPE,
 ) -> tirx.PrimFunc:
     """``func``, a kernel that writes its result in blocks called ``epilogue``, with more in them.
 
     What it writes is the expression's first input; the ``operands`` are the others, and become
-    parameters before the result. Where the expression is quantized, the result is uint8, and
-    ``fill`` what its halo gets.
+    parameters before the result, of ``dtype``. Where the expression is quantized, the result is
+    uint8, and ``fill`` what its halo gets.
     """
     *params, old = func.params
-    dtype = "uint8" if is_quantized(expression) else DTYPE
+    dtype = "uint8" if is_quantized(expression) else dtype
     result = old if dtype == DTYPE else tirx.decl_buffer(old.shape, dtype, old.name)
     buffers = [
         tirx.decl_buffer(operand.shape, operand.dtype, f"operand{index}")
@@ -95,7 +96,8 @@ def with_epilogue(
         assert isinstance(store, tirx.BufferStore)
         indices = list(store.indices)
         others = [tirx.BufferLoad(buffer, operand.at(indices)) for buffer, operand in reads]
-        body = tirx.BufferStore(result, lower(expression, [store.value, *others]), indices)
+        value = T.cast(lower(expression, [store.value, *others]), dtype)
+        body = tirx.BufferStore(result, value, indices)
         regions = [region(load) for load in others]
         return s_tir.SBlock(
             block.iter_vars,
@@ -128,15 +130,23 @@ def halo_of(block: s_tir.SBlock, old: tirx.Buffer, result: tirx.Buffer, fill: in
     )
 
 
+def read_bf16(func: tirx.PrimFunc, place: int = 0) -> tirx.PrimFunc:
+    """``func`` with a bfloat16 tensor as its parameter at ``place``."""
+    return read_integers(func, place=place, dtype=BF16)
+
+
 def read_integers(
-    func: tirx.PrimFunc, quantization: QuantizationParameters | None = None, place: int = 0
+    func: tirx.PrimFunc,
+    quantization: QuantizationParameters | None = None,
+    place: int = 0,
+    dtype: str = "uint8",
 ) -> tirx.PrimFunc:
     """``func`` with a uint8 tensor as its parameter at ``place``, of which it takes real values.
 
-    None is for integers that are as they are, whatever real values they have.
+    None is for numbers that are as they are, whatever real values they have.
     """
     old = func.params[place]
-    new = tirx.decl_buffer(old.shape, "uint8", old.name)
+    new = tirx.decl_buffer(old.shape, dtype, old.name)
 
     def value(load: TensorLoad) -> Expr:
         if not load.source.same_as(old):

@@ -21,6 +21,7 @@ from tvm.script import tirx as T
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 DTYPE = "float32"
+BF16 = "bfloat16"
 MIN_VECTOR, WIDE_VECTOR = 4, 8  # floats: one SSE or NEON register, one of AVX
 
 
@@ -98,11 +99,12 @@ class Blocked:
 def pack(x: Blocked) -> tirx.PrimFunc:
     """(N, C, H, W) → blocked, halo and filled-up channels zero."""
     channels, height, width, halo, v = x.channels, x.height, x.width, x.halo, x.vector
-    zero = x.zero
+    dtype = plain_dtype(x)
+    zero = tirx.const(x.fill, dtype)
 
     @T.prim_func(s_tir=True)
     def main(
-        source: T.Buffer((x.batch, channels, height, width), x.dtype),
+        source: T.Buffer((x.batch, channels, height, width), dtype),
         out: T.Buffer(x.shape, x.dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
@@ -110,36 +112,44 @@ def pack(x: Blocked) -> tirx.PrimFunc:
             with T.sblock("pack"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 T.sblock_attr({"schedule_rule": "layout"})
-                out[x.at(vn, vo, vh, vw, vc)] = T.if_then_else(
-                    vo * v + vc < channels
-                    and halo.top <= vh
-                    and vh < halo.top + height
-                    and halo.left <= vw
-                    and vw < halo.left + width,
-                    source[vn, vo * v + vc, vh - halo.top, vw - halo.left],
-                    zero,
+                out[x.at(vn, vo, vh, vw, vc)] = T.cast(
+                    T.if_then_else(
+                        vo * v + vc < channels
+                        and halo.top <= vh
+                        and vh < halo.top + height
+                        and halo.left <= vw
+                        and vw < halo.left + width,
+                        source[vn, vo * v + vc, vh - halo.top, vw - halo.left],
+                        zero,
+                    ),
+                    x.dtype,
                 )
 
     return main
 
 
+def plain_dtype(x: Blocked) -> str:
+    """Of the plain tensor: bfloat16 is for tensors between kernels of ours."""
+    return DTYPE if x.dtype == BF16 else x.dtype
+
+
 @parsed_once
 def unpack(x: Blocked) -> tirx.PrimFunc:
     """Blocked → (N, C, H, W), without halo and filled-up channels."""
-    halo, v = x.halo, x.vector
+    halo, v, dtype = x.halo, x.vector, plain_dtype(x)
 
     @T.prim_func(s_tir=True)
     def main(
         source: T.Buffer(x.shape, x.dtype),
-        out: T.Buffer((x.batch, x.channels, x.height, x.width), x.dtype),
+        out: T.Buffer((x.batch, x.channels, x.height, x.width), dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
         for n, c, h, w in T.grid(x.batch, x.channels, x.height, x.width):
             with T.sblock("unpack"):
                 vn, vc, vh, vw = T.axis.remap("SSSS", [n, c, h, w])
                 T.sblock_attr({"schedule_rule": "layout"})
-                out[vn, vc, vh, vw] = source[
-                    x.at(vn, vc // v, vh + halo.top, vw + halo.left, vc % v)
-                ]
+                out[vn, vc, vh, vw] = T.cast(
+                    source[x.at(vn, vc // v, vh + halo.top, vw + halo.left, vc % v)], dtype
+                )
 
     return main

@@ -108,10 +108,13 @@ class TapDwords:
     dwords: int
 
 
-def tap_dwords(width: int, taps: int, stride: int) -> TapDwords:
-    """For results of ``width`` columns: the most neighbours that divide them."""
-    dwords = -(-taps // BYTES)
-    fitting = (BYTES * dwords - taps) // stride + 1
+def tap_dwords(width: int, taps: int, stride: int, values: int = BYTES) -> TapDwords:
+    """For results of ``width`` columns: the most neighbours that divide them.
+
+    A dot product sums so many ``values``.
+    """
+    dwords = -(-taps // values)
+    fitting = (values * dwords - taps) // stride + 1
     return TapDwords(max(n for n in range(1, fitting + 1) if width % n == 0), dwords)
 
 
@@ -176,10 +179,10 @@ def quantized_depthwise_conv2d(
     return main
 
 
-def columns_read(width: int, taps: int, stride: int) -> int:
+def columns_read(width: int, taps: int, stride: int, values: int = BYTES) -> int:
     """From its first tap on, how many padded columns a row of a depthwise result reads."""
-    dots = tap_dwords(width, taps, stride)
-    return (width - dots.outputs) * stride + BYTES * dots.dwords
+    dots = tap_dwords(width, taps, stride, values)
+    return (width - dots.outputs) * stride + values * dots.dwords
 
 
 @parsed_once
@@ -309,17 +312,17 @@ def operations_of(out: Blocked, window: Window, channels: int) -> int:
     return 2 * results * kernel_h * kernel_w * channels
 
 
-def dot_steps(channels: int) -> int:
-    """Dot products of four that sum ``channels``."""
-    return -(-channels // BYTES)
+def dot_steps(channels: int, values: int = BYTES) -> int:
+    """Dot products of so many ``values`` that sum ``channels``."""
+    return -(-channels // values)
 
 
 def dense_shape(
-    x: Blocked, out: Blocked, window: Window, panel: int, groups: int = 1
+    x: Blocked, out: Blocked, window: Window, panel: int, groups: int = 1, values: int = BYTES
 ) -> tuple[int, ...]:
-    """Of a dense convolution's packed weights."""
-    steps = dot_steps(x.channels // groups)
-    return (out.blocks // panel, *window.kernel, steps, panel, out.vector, BYTES)
+    """Of a dense convolution's packed weights, of dot products of so many ``values``."""
+    steps = dot_steps(x.channels // groups, values)
+    return (out.blocks // panel, *window.kernel, steps, panel, out.vector, values)
 
 
 def dword(values: list[Expr]) -> Expr:

@@ -63,24 +63,26 @@ def pack_dense(weight: Array, v: int, blocks: int, panel: int) -> Array:
     return in_panels(pack_channels(weight.T, v, blocks), panel)
 
 
-def pack_quantized_conv2d(weight: Bytes, v: int, panel: int = 1) -> Bytes:
+def pack_quantized_conv2d(weight: Packed, v: int, panel: int = 1, dot: int = DOT) -> Packed:
     """(O, I, kh, kw) → (O/v/panel, kh, kw, steps, panel, v, 4)."""
-    steps = in_dots(np.moveaxis(weight, 1, 3), axis=3)  # (O, kh, kw, steps, 4)
+    steps = in_dots(np.moveaxis(weight, 1, 3), axis=3, dot=dot)  # (O, kh, kw, steps, 4)
     packed = pack_channels(steps, v)  # (blocks, kh, kw, steps, 4, v)
-    blocks, *inner, dot, _ = packed.shape
+    blocks, *inner, _, _ = packed.shape
     panels = packed.reshape(blocks // panel, panel, *inner, dot, v)
     return np.ascontiguousarray(np.moveaxis(panels, 1, 4).swapaxes(-1, -2))
 
 
-def pack_quantized_depthwise(weight: Bytes, v: int, outputs: int, stride: int) -> Bytes:
+def pack_quantized_depthwise(
+    weight: Packed, v: int, outputs: int, stride: int, dot: int = DOT
+) -> Packed:
     """(C, 1, kh, kw) → (C/v, kh, outputs, dwords, v, 4): a neighbour's taps at its own place."""
     channels, _, kernel_h, kernel_w = weight.shape
-    dwords = -(-kernel_w // DOT)
-    placed = np.zeros((channels, kernel_h, outputs, dwords * DOT), weight.dtype)
+    dwords = -(-kernel_w // dot)
+    placed = np.zeros((channels, kernel_h, outputs, dwords * dot), weight.dtype)
     for output in range(outputs):
         first = output * stride
         placed[:, :, output, first : first + kernel_w] = weight[:, 0]
-    packed = pack_channels(placed.reshape(channels, kernel_h, outputs, dwords, DOT), v)
+    packed = pack_channels(placed.reshape(channels, kernel_h, outputs, dwords, dot), v)
     return np.ascontiguousarray(packed.swapaxes(-1, -2))
 
 
@@ -90,21 +92,21 @@ def pack_quantized_stem(weight: Bytes, v: int) -> Bytes:
     return np.ascontiguousarray(pack_channels(dots, v).swapaxes(-1, -2))
 
 
-def pack_quantized_dense(weight: Bytes, v: int, blocks: int, panel: int) -> Bytes:
+def pack_quantized_dense(weight: Packed, v: int, blocks: int, panel: int, dot: int = DOT) -> Packed:
     """(I, O) → (blocks / panel, steps, panel, v, 4)."""
-    packed = pack_channels(in_dots(weight.T, axis=1), v, blocks)  # (blocks, steps, 4, v)
+    packed = pack_channels(in_dots(weight.T, axis=1, dot=dot), v, blocks)  # (blocks, steps, 4, v)
     panels = packed.reshape(blocks // panel, panel, *packed.shape[1:])
     return np.ascontiguousarray(np.moveaxis(panels, 1, 2).swapaxes(-1, -2))
 
 
-def in_dots(array: Bytes, axis: int) -> Bytes:
+def in_dots(array: Packed, axis: int, dot: int = DOT) -> Packed:
     """Fours along ``axis``, the last filled up with zeros: (…, I, …) → (…, steps, 4, …)."""
     missing = [
-        (0, -array.shape[place] % DOT if place == axis else 0) for place in range(array.ndim)
+        (0, -array.shape[place] % dot if place == axis else 0) for place in range(array.ndim)
     ]
     filled = np.pad(array, missing)
     shape = filled.shape
-    return filled.reshape(*shape[:axis], shape[axis] // DOT, DOT, *shape[axis + 1 :])
+    return filled.reshape(*shape[:axis], shape[axis] // dot, dot, *shape[axis + 1 :])
 
 
 def in_panels(packed: Array, panel: int) -> Array:

@@ -86,7 +86,22 @@ def load(path: str) -> list[NDArray[Any]]:
     import numpy as np
 
     with np.load(path) as stored:
-        return [stored[name] for name in stored.files]
+        return [from_bytes(stored[name]) for name in stored.files]
+
+
+def from_bytes(value: NDArray[Any]) -> NDArray[Any]:
+    """An array as NumPy reads it back, which does not know bfloat16."""
+    import ml_dtypes
+
+    return value.view(ml_dtypes.bfloat16) if value.dtype.kind == "V" else value
+
+
+def is_float(dtype: Any) -> bool:
+    """Whether a type, by itself or by its name, is of real numbers."""
+    import ml_dtypes
+    import numpy as np
+
+    return np.dtype(dtype) in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 
 
 def wrong(
@@ -136,9 +151,7 @@ def typed(values: Sequence[NDArray[Any]], arguments: Sequence[Argument]) -> list
 
 def poison(dtype: str) -> float:
     """What an output begins as, so that a kernel that does not write it computes wrongly."""
-    import numpy as np
-
-    return float("nan") if np.dtype(dtype).kind == "f" else 77
+    return float("nan") if is_float(dtype) else 77
 
 
 def _random(rng: Any, argument: Argument) -> NDArray[Any]:
@@ -151,7 +164,7 @@ def _random(rng: Any, argument: Argument) -> NDArray[Any]:
     elif argument.dtype in BYTES:
         info = np.iinfo(argument.dtype)
         values = rng.integers(info.min, info.max + 1, argument.shape)
-    elif np.dtype(argument.dtype).kind == "f":
+    elif is_float(argument.dtype):
         values = rng.standard_normal(argument.shape, dtype=np.float32)
     else:
         values = rng.integers(0, argument.limit, argument.shape)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tvm import ir, s_tir, sym, tirx
 
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR
+from tvm_mobilenet.tuning.workers.case import is_float
 from tvm_mobilenet.tuning.workers.interpreter import each_element, index_values, write_block
 
 Array = NDArray[Any]
@@ -185,7 +186,10 @@ def dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
 
 
 def quantized_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
-    """As conv2d: weights (O/v/panel, kh, kw, steps, panel, v, 4), by fours of input channels."""
+    """As conv2d: weights (O/v/panel, kh, kw, steps, panel, v, 4), by fours of input channels.
+
+    In bfloat16 it is pairs, here and in those below.
+    """
     data, weight, *_ = inputs
     panels, kernel_h, kernel_w, steps, panel, v, dot = weight.shape
     by_channel = weight.transpose(0, 1, 2, 3, 6, 4, 5)
@@ -244,7 +248,8 @@ def layout(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
         top, left = kernel.origin("unpack", (2, 3))
         image = channels_last(data)[:, top : top + shape[2], left : left + shape[3], : shape[1]]
         return image.transpose(0, 3, 1, 2)
-    *_, zero = kernel.blocks["pack"].body.value.args
+    value = kernel.blocks["pack"].body.value
+    *_, zero = (value.value if isinstance(value, tirx.Cast) else value).args
     result = np.full(shape, float(zero.value))
     _, channels, height, width = data.shape
     top, left = (-one for one in kernel.origin("pack", IMAGE_AXES))
@@ -261,6 +266,9 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "elementwise": element_by_element,
     "move_channels": element_by_element,
     "blocked_avg_pool2d": global_avg_pool2d,
+    "bf16_conv2d": quantized_conv2d,
+    "bf16_dense": quantized_dense,
+    "bf16_depthwise_conv2d": quantized_depthwise_conv2d,
     "strassen_conv2d": strassen_conv2d,
     "separable_conv2d": separable_conv2d,
     "winograd_conv2d": winograd_conv2d,
@@ -478,7 +486,7 @@ def is_sum(axis: tirx.IterVar) -> bool:
 
 def is_value(array: Array) -> bool:
     """Whether it holds values that are computed with, not places of such."""
-    return array.dtype == np.float32 or array.dtype.itemsize == 1
+    return is_float(array.dtype) or array.dtype.itemsize == 1
 
 
 def _depends(index: Any, variable: Any) -> bool:
