@@ -36,6 +36,7 @@ PACKAGES = (
     "onnxruntime",
     "openvino",
     "ai-edge-litert",
+    "ncnn",
     "numpy",
 )
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
