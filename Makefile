@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 
 .PHONY: arm-emulator clean demo docs lint test
 
+# Processes that tests start import this project too: its bytecode is kept, whatever the shell says.
+test lint: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/ready lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -1,6 +1,6 @@
 """Train a small MobileNet on scikit-learn's handwritten digits, and export it to ONNX.
 
-python examples/digits/train.py [FOLDER]
+python examples/digits/train.py [FOLDER [EPOCHS]]
 
 As in the paper (section 3): RMSprop, little augmentation, and no weight decay on depthwise filters.
 Half a minute on one core. Writes ``digits.onnx`` and ``digits-test.npz``: the images of the test
@@ -47,7 +47,7 @@ def read_digits() -> tuple[tuple[Images, Labels], tuple[Images, Labels]]:
     return (train, train_labels), (test, test_labels)
 
 
-def train(images: Images, labels: Labels) -> nn.Module:
+def train(images: Images, labels: Labels, epochs: int) -> nn.Module:
     """The trained network, in eval mode."""
     # channels last and one thread are fastest for layers as small as these
     network: nn.Module = models.network_of(CONFIG)
@@ -57,10 +57,10 @@ def train(images: Images, labels: Labels) -> nn.Module:
         groups(network), lr=LEARNING_RATE, alpha=0.9, momentum=0.9, eps=0.1
     )
     steps = -(-len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * steps)
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
     network.train()
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         total = 0.0
         for batch in torch.split(torch.randperm(len(x)), BATCH):
             shift = torch.randint(-MOST_SHIFT, MOST_SHIFT + 1, (2,)).tolist()
@@ -72,7 +72,7 @@ def train(images: Images, labels: Labels) -> nn.Module:
             schedule.step()
             total += loss.item() * len(batch)
         if epoch % 10 == 9:
-            print(f"epoch {epoch + 1} of {EPOCHS}: loss {total / len(x):.4f}", flush=True)
+            print(f"epoch {epoch + 1} of {epochs}: loss {total / len(x):.4f}", flush=True)
     return network.eval()
 
 
@@ -93,11 +93,11 @@ def groups(network: nn.Module) -> list[dict[str, object]]:
     return [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others}]
 
 
-def main(folder: str = ".") -> None:
+def main(folder: str = ".", epochs: str = str(EPOCHS)) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     (images, labels), (test, test_labels) = read_digits()
-    network = train(images, labels)
+    network = train(images, labels, int(epochs))
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with torch.inference_mode():
         found = network(torch.from_numpy(test)).argmax(dim=1).numpy()

@@ -18,6 +18,7 @@ from tvm_mobilenet.quantization.ranges import Method
 from tvm_mobilenet.quantization.running import Runner
 from tvm_mobilenet.quantization.samples import open_samples
 
+EPOCHS = 20  # half of what the example trains for
 LEAST_PERCENT = 97.0
 TEST_IMAGES = 360
 MOST_LOSS = 0.003  # of the test set, by int8
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 def trained(tmp_path_factory: pytest.TempPathFactory, python: Any) -> tuple[Path, str]:
     """The folder with the trained network, and what training it printed."""
     folder = tmp_path_factory.mktemp("digits")
-    done = python("examples/digits/train.py", str(folder))
+    done = python("examples/digits/train.py", str(folder), str(EPOCHS))
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 

@@ -35,6 +35,7 @@ SETTINGS = Settings(
     gpu=True,
     cold=False,
     repeats=2,
+    launches=3,  # an emulated one takes long
     tolerance=TOLERANCES["fp16"],
 )
 FAULTS: dict[str, Callable[[str], str]] = {

@@ -24,6 +24,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import gpu
 from tvm_mobilenet.remote import local_farm
 from tvm_mobilenet.remote.local_farm import Farm
+from tvm_mobilenet.tuning import setup
 from tvm_mobilenet.tuning.measuring import farm
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
@@ -90,6 +91,10 @@ def kernels() -> list[Kernel]:
 @pytest.fixture
 def tuned(boards: Farm, kernels: list[Kernel], monkeypatch: pytest.MonkeyPatch) -> Tuned:
     monkeypatch.setattr("tvm_mobilenet.tuning.kernels.load_kernels", lambda *_: kernels)
+    made = setup.make_settings
+    monkeypatch.setattr(
+        setup, "make_settings", lambda request: replace(made(request), repeats=2, launches=3)
+    )
 
     def run(key: str, folder: Path, *flags: str) -> int:
         what = ["--target", SPEC.name, "--precision", "fp16", "--timeout", "60"]

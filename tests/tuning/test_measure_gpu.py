@@ -54,7 +54,9 @@ def test_a_candidate_is_built_checked_and_timed(
     mod = workload_module(kernel.func)
     space = KernelSpace(kernel.func, spec.tvm_target())
     tolerance = TOLERANCES[precision]
-    settings = Settings(target=spec.tvm_config(), gpu=True, cold=False, tolerance=tolerance)
+    settings = Settings(
+        target=spec.tvm_config(), gpu=True, cold=False, tolerance=tolerance, launches=3
+    )
 
     builder = worker.make_worker("builder", settings)
     assert isinstance(builder, gpu_kernels.GpuBuilder)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvm_mobilenet import models, processes
+from tvm_mobilenet import files, models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES
 from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tvm_mobilenet.benchmark.engines.protocol import Array
 
 INPUT_SEED = 0
@@ -153,14 +155,13 @@ def _run_pytorch(
     import torch
 
     from tvm_mobilenet.benchmark.engines.pytorch import as_list
-    from tvm_mobilenet.network import onnx_export
     from tvm_mobilenet.weights import rebuild
 
     module = models.build(config) if weights is None else rebuild(weights, config)
     shape = (batch, *config.input_shape)
     x = np.random.default_rng(INPUT_SEED).standard_normal(shape, dtype=np.float32)
     if onnx_path is not None:
-        onnx_export.verify(onnx_export.export(module, shape, onnx_path), module, x)
+        files.replace(onnx_path, _exported(config, module, x, random=weights is None))
     with torch.inference_mode():
         outputs = as_list(module(torch.from_numpy(x)))
     return x, tuple(tensor.numpy() for tensor in outputs)
@@ -172,6 +173,21 @@ def _tolerance_of_bf16(path: Path, inputs: Sequence[Array]) -> float:
     from tvm_mobilenet.network.rounding import bf16_rounding
 
     return tolerance_of_bf16(bf16_rounding(onnx_export.load(path), inputs))
+
+
+def _exported(config: models.Config, module: nn.Module, x: Array, *, random: bool) -> bytes:
+    """The verified export of a network; of a ``random`` one the same that ``compile`` keeps."""
+    from tvm_mobilenet.network import export_cache, onnx_export
+
+    kept = export_cache.read(config, x.shape) if random else None
+    if kept is not None:
+        return kept
+    exported = onnx_export.export(module, x.shape)
+    onnx_export.verify(exported, module, x)
+    model: bytes = exported.SerializeToString()
+    if random:
+        export_cache.keep(config, x.shape, model)
+    return model
 
 
 def _run_onnxruntime(path: Path, inputs: Sequence[Array]) -> tuple[tuple[Array, ...], float | None]:

@@ -10,7 +10,6 @@ calls, where those of a MobileNet stay between inferences too.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ALIGNMENT = 256  # bytes, as GPU allocations are
-CALLS = 20  # launches in a repeat; the GPU's clock counts in half microseconds
 HERE = "this machine's GPU"
 
 
@@ -148,13 +146,14 @@ def _measure(job: Run, kernel: GpuKernel, right: NDArray[Any], settings: Setting
     if wrong:
         return Done(job.job, cause="wrong result", detail=wrong)
     limit = float("inf") if job.best_s is None else settings.cut_off * job.best_s
-    first = 1e-3 * float(np.median(kernel.kernel_milliseconds(CALLS)))
+
+    def repeat() -> float:
+        return 1e-3 * float(np.median(kernel.kernel_milliseconds(settings.launches)))
+
+    first = repeat()
     if first > limit:
         return Done(job.job, medians=(first,), cut=True, error=error_norm)
-    medians = tuple(
-        1e-3 * statistics.median(map(float, kernel.kernel_milliseconds(CALLS)))
-        for _ in range(settings.repeats)
-    )
+    medians = tuple(repeat() for _ in range(settings.repeats))
     return Done(job.job, medians=medians, error=error_norm)
 
 

@@ -51,6 +51,7 @@ class Settings:
     repeats: int = 3  # the latency is the least of their medians
     samples: int = 5  # timed blocks in a repeat
     sample_s: float = 1e-3  # a block repeats the kernel for at least this long
+    launches: int = 20  # in a repeat on a GPU, whose clock counts in half microseconds
     cut_off: float = 1.5  # a candidate this much slower than the best is timed by one block only
     tolerance: float = 1e-4  # ‖a-b‖/‖b‖ against the reference
     seed: int = 0
