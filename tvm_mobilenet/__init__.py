@@ -14,9 +14,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # what typing's stands for, without importing typing
 if TYPE_CHECKING:
-    from tvm_mobilenet.api import compile_bundle, load
+    from tvm_mobilenet.api import ThreadPool, compile_bundle, load
 
-__all__ = ["compile_bundle", "load"]
+__all__ = ["ThreadPool", "compile_bundle", "load"]
 __version__ = "0.2.0"
 
 

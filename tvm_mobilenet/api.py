@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import chatter, ending, files
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
+from tvm_mobilenet.runtime.pool import ThreadPool
 from tvm_mobilenet.runtime.session import load
 
 if TYPE_CHECKING:
@@ -38,7 +39,15 @@ if TYPE_CHECKING:
     from tvm_mobilenet.quantization.calibration import Calibration
     from tvm_mobilenet.quantization.quantize import Quantized
 
-__all__ = ["Built", "build_bundle", "check_bundle", "compile_bundle", "in_int8", "load"]
+__all__ = [
+    "Built",
+    "ThreadPool",
+    "build_bundle",
+    "check_bundle",
+    "compile_bundle",
+    "in_int8",
+    "load",
+]
 
 # for the object file and the library; weights go there too where they are part of the library
 TEMPORARY_BYTES = 32 * 2**20

@@ -13,6 +13,7 @@ from tvm_mobilenet.bundle import LIBRARY, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.runtime import threads as thread_pool
 from tvm_mobilenet.runtime.library import Context, allocate
+from tvm_mobilenet.runtime.pool import ThreadPool, count_of
 
 CPU, POOLED = 1, 2  # DLPack's device, and the virtual machine's allocator that keeps what it frees
 
@@ -25,7 +26,7 @@ class StaticExecutor:
 
     infer: Callable[[], object]
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int | ThreadPool = 1) -> None:
         manifest = bundle.manifest
         self.context = Context(bundle, threads)
         self.threads = self.context.threads
@@ -49,10 +50,10 @@ class VmExecutor:
     pool of its own; the weights are constants of the library.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        thread_pool.use(threads)
-        self.threads = threads
+    def __init__(self, bundle: Bundle, threads: int | ThreadPool = 1) -> None:
         manifest = bundle.manifest
+        self.threads = count_of(threads, manifest.executor)
+        thread_pool.use(self.threads)
         self._path = bundle.path
         tensors = (*manifest.inputs, *manifest.outputs)
         blocks = allocate(bundle, [*map(_bytes, tensors)])

@@ -17,6 +17,7 @@ from tvm_mobilenet import files
 from tvm_mobilenet.bundle import LIBRARY, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import gpu
+from tvm_mobilenet.runtime.pool import ThreadPool, count_of
 
 MESSAGE_BYTES = 512
 WRONG_MACHINE, NO_MEMORY = 2, 3  # host.c's; anything else but 0 is a failure
@@ -124,8 +125,8 @@ class CudaExecutor(OpenLibrary):
     ``inputs`` and ``outputs`` are pinned host memory, which goes with ``close``.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        self.threads = threads
+    def __init__(self, bundle: Bundle, threads: int | ThreadPool = 1) -> None:
+        self.threads = count_of(threads, bundle.manifest.executor)
         self.parameters: NDArray[np.uint8] = np.fromfile(bundle.parameters, np.uint8)
         super().__init__(bundle.library, self.parameters, bundle.path)
         tensors = (*bundle.manifest.inputs, *bundle.manifest.outputs)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tvm_mobilenet.bundle import LIBRARY, Bundle
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.runtime import arena
+from tvm_mobilenet.runtime.pool import ThreadPool
 
 VERSION = 1  # of the interface
 OK, BAD_VERSION, BAD_CPU, BAD_WEIGHTS = 0, 2, 3, 4
@@ -58,10 +59,11 @@ class Context:
     after ``close``.
     """
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int | ThreadPool) -> None:
         """Raises BadInput where this machine or these weights do not fit the library, RunFailed
         where it does not load or there is no memory."""
         self._bundle = bundle
+        self._pool: ThreadPool | None = None
         self._weights, self._handle = ctypes.c_void_p(), ctypes.c_void_p()
         self._library: ctypes.CDLL | None = load_library(bundle.library, bundle.path)
         try:
@@ -79,7 +81,7 @@ class Context:
 
         self.infer = infer
 
-    def _create(self, threads: int) -> None:
+    def _create(self, threads: int | ThreadPool) -> None:
         info = self.function("info", result=ctypes.POINTER(InfoHead))().contents
         if info.version != VERSION:
             raise BadInput(
@@ -90,7 +92,13 @@ class Context:
             take = self.function("weights_open", ctypes.c_char_p, ctypes.c_int32, ctypes.c_void_p)
             file = os.fsencode(self._bundle.parameters)
             self._check(take(file, COPIED, ctypes.byref(self._weights)))
-        options = Options(VERSION, info.signature, self._weights, threads=threads, spin_us=-1)
+        options = Options(VERSION, info.signature, self._weights, threads=1, spin_us=-1)
+        if isinstance(threads, int):
+            options.threads = threads
+        else:
+            parallel = threads.join(self._bundle, VERSION)
+            self._pool = threads
+            options.parallel = ctypes.addressof(parallel)  # copied; the pool keeps it
         measure = self.function("workspace_bytes", ctypes.c_void_p, result=ctypes.c_size_t)
         size = measure(ctypes.byref(options))
         if size == 0:
@@ -143,6 +151,9 @@ class Context:
                 end.argtypes, end.restype = (ctypes.c_void_p,), None
                 end(handle)
         self._handle, self._weights = ctypes.c_void_p(), ctypes.c_void_p()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.leave()
         _ctypes.dlclose(library._handle)
 
     def _check(self, status: int) -> None:

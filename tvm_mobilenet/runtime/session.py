@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from tvm_mobilenet.bundle import Bundle, Manifest, TensorInfo, open_bundle
 from tvm_mobilenet.bundle.layout import describe_array
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError, last_line
-from tvm_mobilenet.runtime import threads as thread_pool
+from tvm_mobilenet.runtime import pool
 from tvm_mobilenet.runtime.cpu import StaticExecutor, VmExecutor
 from tvm_mobilenet.runtime.cuda import CudaExecutor
+from tvm_mobilenet.runtime.pool import ThreadPool
 
 
 class Executor(Protocol):
@@ -33,7 +34,7 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-EXECUTORS: dict[str, Callable[[Bundle, int], Executor]] = {
+EXECUTORS: dict[str, Callable[[Bundle, int | ThreadPool], Executor]] = {
     "static": StaticExecutor,
     "vm": VmExecutor,
     "cuda": CudaExecutor,
@@ -60,7 +61,7 @@ class Session:
     the first), call ``infer_in_place`` and read ``outputs`` to run without a copy, from one thread.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int | ThreadPool = 1) -> None:
         self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
         if self.manifest.executor not in EXECUTORS:
@@ -69,7 +70,7 @@ class Session:
                 f"expected {' or '.join(EXECUTORS)}; update tvm-mobilenet"
             )
         if self.manifest.target.gpu_arch is None:
-            thread_pool.check(threads)
+            pool.check(threads)
         executor = EXECUTORS[self.manifest.executor](bundle, threads)
         self.threads = executor.threads
         self._executor: Executor | None = executor
@@ -149,8 +150,10 @@ class Session:
         self.close()
 
 
-def load(path: str | Path, threads: int = 1, verify_key: str | Path | None = None) -> Session:
-    """Load the bundle at ``path`` to run on ``threads`` threads.
+def load(
+    path: str | Path, threads: int | ThreadPool = 1, verify_key: str | Path | None = None
+) -> Session:
+    """Load the bundle at ``path`` to run on ``threads`` threads of its own, or those of a pool.
 
     With ``verify_key``, a file with a public key of Ed25519 in PEM, only where who has the private
     one signed it: that is looked at before anything else of the bundle.
