@@ -106,6 +106,8 @@ def test_what_litert_quantizes_is_held_to_what_quantizing_loses(
     assert 0.001 < right.tolerance < 1.0
     onnx, litert = cases.peer_candidates(["onnxruntime", "litert"], network)
     assert onnx.right is None and litert.right == right
+    (compiled,) = cases.peer_candidates(["torch-compile"], network)
+    assert network.config is not None and compiled.right == right
 
 
 @pytest.mark.skipif(

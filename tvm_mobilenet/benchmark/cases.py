@@ -15,7 +15,7 @@ import numpy as np
 
 from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS, tflite_file
-from tvm_mobilenet.benchmark.engines.int8_peers import quantized_for_peers, with_tflite
+from tvm_mobilenet.benchmark.engines.int8_peers import quantized_for_peers, right_by, with_tflite
 from tvm_mobilenet.benchmark.engines.networks import (
     Network,
     from_config,
@@ -294,7 +294,10 @@ def of_model(
 
 
 def quantized(config: models.Config, batch: int, against: Sequence[str], scratch: Path) -> Network:
-    """One of our models in int8: as a QDQ file in ``scratch``, and for LiteRT as its own."""
+    """One of our models in int8: as a QDQ file in ``scratch``, and for LiteRT as its own.
+
+    PyTorch quantizes the module itself.
+    """
     network = of_model(config, batch, "fp32", ("onnxruntime", *against), scratch)
     assert network.onnx is not None
     path = network.onnx.with_suffix(".int8.onnx")
@@ -302,9 +305,11 @@ def quantized(config: models.Config, batch: int, against: Sequence[str], scratch
     in_int8 = dataclasses.replace(
         from_onnx(path, network.model, network.inputs, (), "int8", network.resolution),
         alpha=network.alpha,
+        config=network.config,
         tflite=network.tflite,
         lacks=network.lacks,
     )
+    in_int8 = dataclasses.replace(in_int8, rights=right_by(("config",), in_int8, network.expected))
     batches = [next(iter(one.values())) for one in samples(network.onnx)]
     return with_tflite(in_int8, network.expected, batches, path.with_suffix(".tflite"))
 

@@ -88,8 +88,7 @@ def with_tflite(
 ) -> Network:
     """``network``, in int8 as ``expected`` says, with LiteRT's file quantized to ``output``.
 
-    Its ``tflite`` is in fp32. LiteRT's quantizer chooses ranges of its own, so that what is right
-    is what lies as near to ``exact``, the outputs in float.
+    Its ``tflite`` is in fp32; ``exact`` are the outputs in float.
     """
     if network.tflite is None:
         return network
@@ -97,10 +96,17 @@ def with_tflite(
         tflite_file.quantize(network.tflite, output, batches)
     except EngineUnavailable as error:
         return dataclasses.replace(network, tflite=None, lacks={"tflite": str(error)})
+    rights = {**network.rights, **right_by(("tflite",), network, exact)}
+    return dataclasses.replace(network, tflite=output, rights=rights)
+
+
+def right_by(forms: Sequence[str], network: Network, exact: Sequence[Array]) -> dict[str, Right]:
+    """What is right of ``forms`` that were quantized by others than ONNX Runtime.
+
+    They have ranges of their own: right is what lies as near to ``exact``, the outputs in float.
+    """
     lost = _largest(network.expected, exact)
-    return dataclasses.replace(
-        network, tflite=output, rights={"tflite": Right(tuple(exact), LOOSER * lost)}
-    )
+    return {form: Right(tuple(exact), LOOSER * lost) for form in forms}
 
 
 def _largest(outputs: Sequence[Array], others: Sequence[Array]) -> float:

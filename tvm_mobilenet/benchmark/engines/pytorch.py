@@ -35,9 +35,14 @@ class PyTorch:
         self._config = models.from_dict(job.config)
         self._threads = job.threads
         self._weights = job.weights
-        self._bf16 = job.precision == "bf16"
+        self._bf16, self._int8 = (job.precision == one for one in ("bf16", "int8"))
 
     def load(self) -> None:
+        if self._int8:
+            raise EngineUnavailable("PyTorch has int8 where it compiles: see torch-compile")
+        self._build()
+
+    def _build(self) -> None:
         torch.set_num_threads(self._threads)
         self._module: Callable[..., Any] = (
             models.build(self._config)
@@ -87,8 +92,18 @@ class TorchCompile(PyTorch):
 
         inductor.freezing = True
         inductor.compile_threads = 1  # no pool of compile processes beside the measurement
-        super().load()
-        self._module = torch.compile(self._module)
+        self._build()
+        if not self._int8:  # which is quantized for its inputs first
+            self._module = torch.compile(self._module)
+
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        super().set_inputs(inputs)
+        if self._int8:
+            from tvm_mobilenet.benchmark.engines import pt2e
+
+            module = self._module
+            assert isinstance(module, torch.nn.Module)
+            self._module = torch.compile(pt2e.quantize(module, self._inputs))
 
     def infer(self) -> None:
         # Freezing does not take place under inference_mode.
