@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tvm_mobilenet import cost, models
-from tvm_mobilenet.models import MobileNetConfig, paper_tables
+from tvm_mobilenet.models import MobileNetConfig, paper_tables, published
 from tvm_mobilenet.models import cost as costs
 from tvm_mobilenet.models.variants import RESOLUTIONS
 
@@ -81,9 +81,9 @@ def test_shallow() -> None:
     assert round(found.parameters / 1e6, 1) == 2.9
 
 
-@pytest.mark.parametrize("name", [name for name in costs.PAPER_COST if name != "mobileone_s0"])
+@pytest.mark.parametrize("name", [name for name in published.PAPER_COST if name != "mobileone_s0"])
 def test_the_other_papers_figures(name: str) -> None:
-    paper = costs.PAPER_COST[name]
+    paper = published.PAPER_COST[name]
     found = costs.cost_of(models.config_from(name))
     multiply_adds, parameters = TOLERANCES.get(name, ROUNDING)
     assert found.multiply_adds / 1e6 == pytest.approx(paper.multiply_adds, rel=multiply_adds / 100)
@@ -91,7 +91,7 @@ def test_the_other_papers_figures(name: str) -> None:
 
 
 def test_mobileones_paper_counts_the_branches_merged() -> None:
-    paper = costs.PAPER_COST["mobileone_s0"]
+    paper = published.PAPER_COST["mobileone_s0"]
     built = costs.cost_of(models.config_from("mobileone_s0")).layers
     # merged, a layer is its first branch, with a bias for the norms
     merged = [layer for layer in built if "conv_kxk.0" in layer.name or layer.name == "head.fc"]
@@ -100,7 +100,7 @@ def test_mobileones_paper_counts_the_branches_merged() -> None:
     assert round(parameters / 1e6, 1) == paper.parameters
 
 
-@pytest.mark.parametrize("name", costs.PAPER_COST)
+@pytest.mark.parametrize("name", published.PAPER_COST)
 def test_parameters_are_pytorchs(name: str) -> None:
     config = models.config_from(name)
     network = models.network_of(config)
@@ -109,7 +109,7 @@ def test_parameters_are_pytorchs(name: str) -> None:
 
 def test_every_network_has_published_figures() -> None:
     v1 = [name for name in models.MODELS if name.startswith("mobilenet_v1")]
-    assert sorted([*v1, *costs.PAPER_COST]) == sorted(models.MODELS)
+    assert sorted([*v1, *published.PAPER_COST]) == sorted(models.MODELS)
 
 
 def test_published_figures_are_of_the_published_size(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_no_accuracy_where_the_paper_has_none(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_papers_own_figures_follow_from_the_stage_table() -> None:
-    for (name, alpha, resolution), paper in costs.PAPER_V1_COST.items():
+    for (name, alpha, resolution), paper in published.PAPER_V1_COST.items():
         config = models.config_from(name, alpha, resolution)
         assert costs.paper_cost(config) is paper
         found = costs.cost_of(config)

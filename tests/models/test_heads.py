@@ -12,7 +12,8 @@ import torch
 from tvm_mobilenet import models
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models import heads, ssd
-from tvm_mobilenet.models.cost import PAPER_SSD, cost_of, paper_cost, paper_top1
+from tvm_mobilenet.models.cost import cost_of, paper_cost, paper_top1
+from tvm_mobilenet.models.published import PAPER_SSD
 
 # Lite1 to Lite4 are Lite0 with other numbers
 TRUNKS = [name for name in models.MODELS if name[:-1] != "efficientnet_lite" or name[-1] == "0"]
