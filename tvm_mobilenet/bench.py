@@ -24,13 +24,16 @@ from tvm_mobilenet.remote.tracker import tracker_address
 if TYPE_CHECKING:
     from rich.console import Console
 
+RESUME = "--resume"
 DEFAULT_PEERS, DEVICE_PEERS = "pytorch,torch-compile,onnxruntime,openvino", "onnxruntime"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 when measured, 1 where an engine of ours or every one failed, 2, 130."""
     argv = sys.argv[1:] if argv is None else argv
-    command = shlex.join(["tvm-mobilenet", "bench", *argv])
+    # a sweep that goes on is the one that was begun
+    words = [word for word in argv if word != RESUME]
+    command = shlex.join(["tvm-mobilenet", "bench", *words])
     args = cli.parse(_make_parser(), argv)
     return cli.run_stage(lambda args: _run(args, command), args)
 
@@ -70,6 +73,8 @@ def _make_parser() -> argparse.ArgumentParser:
     what = "compile and time the networks people ship"
     which("--zoo", dest="sweep", action="store_const", const="zoo", help=what)
     add = group.add_argument
+    what = "go on with what --json FILE holds of the same sweep, after an interrupt"
+    add(RESUME, action="store_true", help=what)
     what = "of all engines; int8: each network quantized, the same file for all (default: fp32)"
     add("--precision", choices=("fp32", "bf16", "int8"), help=what)
     add("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
@@ -114,6 +119,7 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
         key=args.rpc_key,
         count_instructions=args.count_instructions,
         json=args.json,
+        resume=args.resume,
         command=command,
     )
 

@@ -221,7 +221,7 @@ def test_the_sweep_measures_16_variants_and_sums_up(
     rows = schema.load(Path("r.json")).results
     assert len({(one.alpha, one.resolution) for one in rows}) == 16
     out = capsys.readouterr().out
-    assert "16 networks, 1 thread: geometric mean of fastest peer ÷ ours 1.25" in out
+    assert "16 networks, fp32, 1 thread: geometric mean of fastest peer ÷ ours 1.25" in out
     assert "faster on 16, slower on 0, no difference on 0." in out
 
 
@@ -268,7 +268,60 @@ def test_an_interrupted_sweep_keeps_its_finished_rows(
     monkeypatch.setattr(side_by_side.SideBySide, "measure", interrupted)
     assert run("--sweep", "--json", "r.json") == 130
     assert len(schema.load(Path("r.json")).results) == 6
-    assert "r.json holds the 6 rows finished so far" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "r.json holds the 6 rows finished so far; --resume goes on with it" in err
+
+    # what is there is not measured again, whatever stands where in the command
+    monkeypatch.setattr(side_by_side.SideBySide, "measure", measure)
+    assert run("--resume", "--sweep", "--json", "r.json") == 0
+    assert len(no_measuring) == 3 + 13
+    results = schema.load(Path("r.json"))
+    assert len({(one.alpha, one.resolution, one.engine) for one in results.results}) == 32
+    assert results.command == "tvm-mobilenet bench --sweep --json r.json"
+    err = capsys.readouterr().err
+    assert "3 of 16 measurements are in r.json already" in err
+    assert "13 networks, 13 measurements of 5 engines: about" in err
+
+
+def test_a_sweep_goes_on_only_with_its_own_results(
+    folder: Path,
+    no_measuring: list[int],
+    compiles: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sweep_of = ("--sweep", "--against", "onnxruntime", "--json", "r.json")
+    assert run(*sweep_of, "--resume") == 0  # with nothing there it begins
+    whole = Path("r.json").read_text()
+    capsys.readouterr()
+
+    def refusal(*arguments: str) -> str:
+        assert run(*arguments, "--resume") == 2
+        assert Path("r.json").read_text() in (whole, changed)
+        lines = capsys.readouterr().err.splitlines()
+        return next(line for line in lines if line.startswith("error: "))
+
+    changed = whole
+    assert "was made by 'tvm-mobilenet bench --sweep" in refusal(*sweep_of, "--threads", "1,2")
+    changed = whole.replace('"torch": "', '"torch": "9.')
+    Path("r.json").write_text(changed)
+    assert "another versions of packages: torch 9." in refusal(*sweep_of)
+    changed = whole[:-30]
+    Path("r.json").write_text(changed)
+    assert "r.json: not JSON" in refusal(*sweep_of)
+    for arguments in (("--sweep",), ("tiny.tar", "--json", "r.json")):
+        assert "--resume goes with --sweep or --zoo" in refusal(*arguments)
+
+
+def test_a_sweep_says_how_long_it_takes(
+    folder: Path, no_measuring: list[int], compiles: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--against", "onnxruntime", "--threads", "1,2", "--min-time", "0.5s")
+    assert run("--sweep", *flags) == 0
+    err = capsys.readouterr().err
+    assert "16 networks, 32 measurements of 2 engines: about 7 min" in err
+    assert "mobilenet_v1 1.0-224, fp32, 1 thread (1 of 32)" in err
+    assert "mobilenet_v1 0.25-128, fp32, 2 threads (32 of 32, about 1 s left)" in err
 
 
 def test_a_variant_that_does_not_compile_is_a_row(

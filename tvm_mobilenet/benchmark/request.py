@@ -25,7 +25,7 @@ class BenchRequest:
     on a device that ``tracker`` has under ``key``
     (None: that of the target's file), or with ``count_instructions`` on an emulated core. With
     ``profile`` the layers of one bundle are timed instead. ``json`` is where the results go,
-    ``command`` what they say they were made by.
+    ``command`` what they say they were made by; with ``resume`` what is there already stays.
     """
 
     bundles: tuple[Path, ...]
@@ -42,6 +42,7 @@ class BenchRequest:
     key: str | None = None
     count_instructions: bool = False
     json: Path | None = None
+    resume: bool = False
     command: str = ""
 
     def check(self) -> None:
@@ -68,6 +69,10 @@ class BenchRequest:
             raise BadInput(f"--weights {self.weights}: no such file")
         if self.calibrate is not None and not self.calibrate.exists():
             raise BadInput(f"--calibrate {self.calibrate}: no such file")
+        if self.resume and (self.sweep is None or self.json is None):
+            raise BadInput(
+                "--resume goes with --sweep or --zoo, and with the --json FILE to go on with"
+            )
         if self.json is not None and not is_writable(self.json):
             raise BadInput(f"--json {self.json}: not a file that can be written")
 

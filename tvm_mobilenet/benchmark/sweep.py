@@ -6,7 +6,7 @@ They are the 16 variants of MobileNetV1's paper, or the zoo: the networks people
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark import cases
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
 from tvm_mobilenet.benchmark.progress import PlainProgress
+from tvm_mobilenet.benchmark.resume import Network
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.compiler.precision import Precision
 from tvm_mobilenet.errors import BadInput, RunFailed
@@ -60,19 +61,26 @@ class Sweep:
         else:
             yield from (models.config_from(models.DEFAULT_MODEL, *variant) for variant in VARIANTS)
 
+    def networks(self) -> list[Network]:
+        """What their rows will be called, in the same order."""
+        return [_network(config) for config in self.configs()]
+
     def cases(
         self,
         against: Sequence[str],
         scratch: Path,
         progress: PlainProgress,
         architecture: str | None = None,
+        without: Collection[Network] = (),
     ) -> Iterator[cases.Case]:
-        """The cases of all networks, each compiled when its turn comes.
+        """The cases of all networks but those ``without``, each compiled when its turn comes.
 
         ``architecture`` is that of the device that will run them, None for this machine. A network
         that does not compile still gives its case, with the reason in the row of ours.
         """
         for config in self.configs():
+            if _network(config) in without:
+                continue
             name, variant = models.name_of(config), models.variant_of(config)
             progress.heading(f"{name} {variant}: compiling")
             bundle = scratch / f"{name}-{variant}.tar"
@@ -96,6 +104,10 @@ class Sweep:
         except (BadInput, RunFailed) as error:
             reason = f"does not compile: {error}"
             return Candidate(OURS, ENGINES[OURS], architecture or platform.machine(), absent=reason)
+
+
+def _network(config: models.Config) -> Network:
+    return cases.model_name(config), models.width_of(config), config.resolution
 
 
 def _compile(sweep: Sweep, config: models.Config | Path, output: Path) -> None:

@@ -18,6 +18,7 @@ from tvm_mobilenet.results.statistics import (
 OURS = "bundle"
 WIDE_IQR = 0.10  # the middle half of a quiet engine's runs lies within a few percent
 DRIFT = 0.05
+UNRESOLVED = 0.03  # a difference that a steady machine shows
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,19 @@ def noise(machine: Machine, tables: Iterable[Comparison]) -> list[str]:
     for table in tables:
         for line in table.lines:
             notes += [f"{table.title}: {line.label} {note}" for note in _row_noise(line.row)]
+            if (unresolved := _unresolved(line.ratio)) > UNRESOLVED:
+                notes.append(
+                    f"{table.title}: {line.label} may differ from ours by less than "
+                    f"{unresolved:.0%}: the run was too noisy to tell."
+                )
     return notes
+
+
+def _unresolved(ratio: Ratio | None) -> float:
+    """How large a difference would have had to be, where none could be told; else 0."""
+    if ratio is None or ratio.verdict != "no difference" or ratio.low <= 0:
+        return 0.0
+    return max(ratio.high, 1 / ratio.low) - 1
 
 
 def _row_noise(row: ResultRow) -> list[str]:
