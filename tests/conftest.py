@@ -18,7 +18,7 @@ import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support import kept_torch, torch_exporter
+from support import kept_torch, torch_exporter, warm_children
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler.cuda import nvcc
@@ -228,6 +228,13 @@ def one_torch() -> Iterator[None]:
     """For all networks of ours that tests compile in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "TorchProcess", kept_torch.KeptTorch())
+        yield
+
+
+@pytest.fixture(scope="module")
+def warm_workers() -> Iterator[None]:
+    """The tuner's workers of this file's tests have imported TVM already."""
+    with warm_children.used():
         yield
 
 

@@ -32,10 +32,10 @@ pytestmark = pytest.mark.arm_emulator
 
 KEY = "emulated-by-a-test"
 SMALL = (0.25, 128)
-LARGE = (1.0, 224)
+WIDE = (1.0, 128)  # every kind of kernel that 1.0-224 has, a third of its instructions
 ODD = (0.75, 160)
-# ONNX Runtime 1.19 for aarch64 executes 271 million for LARGE, on the same counter
-MOST_INSTRUCTIONS = {LARGE: 176e6, SMALL: 5.5e6}
+# ONNX Runtime 1.19 for aarch64 executes 95 million for WIDE, on the same counter
+MOST_INSTRUCTIONS = {WIDE: 57.5e6, SMALL: 5.5e6}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def count(path: Path, core: str = emulator.CPU) -> int:
     return counted.instructions
 
 
-@pytest.mark.parametrize("variant", [SMALL, LARGE], ids=lambda v: f"{v[0]}-{v[1]}")
+@pytest.mark.parametrize("variant", [SMALL, WIDE], ids=lambda v: f"{v[0]}-{v[1]}")
 def test_instructions_of_an_inference(variant: tuple[float, int], folder: Path) -> None:
     path = bundle_of(variant, folder)
     executed = count(path)

@@ -101,7 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         share_of_blocks = FUSED_BLOCKS[metafunc.config.option.seed % BLOCK_SHARES :: BLOCK_SHARES]
         metafunc.parametrize("case", share_of_blocks, ids=lambda case: case.id)
     if metafunc.function is test_odd_shapes:
-        odd = ODD[metafunc.config.option.seed % ODD_SHARES :: ODD_SHARES]
+        odd = odd_kernels.share(ODD, metafunc.config.option.seed, ODD_SHARES)
         metafunc.parametrize("case", odd, ids=lambda case: case.id)
     if metafunc.function in HOT:
         argument, some = HOT[metafunc.function]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import strategies as st
@@ -285,6 +286,19 @@ CASES: list[Case] = [
     *DILATED,
     *QUANTIZED,
 ]
+
+
+def share(cases: Sequence[Case], place: int, shares: int) -> list[Case]:
+    """Of so many shares the one at ``place``, and a case of every kind that is not in it."""
+    chosen = list(cases[place % shares :: shares])
+    for case in cases:
+        if kind_of(case) not in map(kind_of, chosen):
+            chosen.append(case)
+    return chosen
+
+
+def kind_of(case: Case) -> tuple[str, str]:
+    return type(case).__name__, getattr(getattr(case, "real", case), "kind", "")
 
 
 @st.composite

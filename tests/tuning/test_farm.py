@@ -31,6 +31,8 @@ from tvm_mobilenet.tuning.measuring import farm, lanes, pool
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 KEY, SINGLE = "board", "single"
 SLOW = replace(SETTINGS, build_fn=tuning_kernels.BUILD_SLOW, repeats=1, samples=1)
 PATIENCE_S = 240

@@ -31,6 +31,8 @@ from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
 from tvm_mobilenet.tuning.workers.gpu_worker import GpuDeviceWorker
 from tvm_mobilenet.tuning.workers.messages import Run
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 Tuned = Callable[..., int]
 KEY, OLDER, FULL, NONE = "gpu", "gpu-older", "gpu-full", "gpu-none"
 NAMES = ("depthwise_conv2d_8x8", "separable_conv2d_8x8")  # a fraction of a millisecond each

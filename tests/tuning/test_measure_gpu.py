@@ -34,6 +34,8 @@ from tvm_mobilenet.tuning.workers.messages import (
     Settings,
 )
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 NAME = gpu_networks.KERNEL_TARGET
 
 

@@ -34,6 +34,8 @@ from tvm_mobilenet.tuning.request import Budget
 from tvm_mobilenet.tuning.search.state import State, Task
 from tvm_mobilenet.tuning.search.tasks import SEEDS, make_tasks
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 AUTHOR = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
 
 
