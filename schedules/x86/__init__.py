@@ -29,6 +29,7 @@ RULES: dict[str, Rule] = {
     "bf16_conv2d": partial(quantized_conv2d.schedule, dots=PAIR_PRODUCTS),
     "bf16_dense": partial(quantized_dense.schedule, dots=PAIR_PRODUCTS),
     "bf16_depthwise_conv2d": partial(quantized_depthwise_conv2d.schedule, dots=PAIR_PRODUCTS),
+    "bf16_stem_conv2d": partial(quantized_stem_conv2d.schedule, dots=PAIR_PRODUCTS),
     "blocked_avg_pool2d": global_avg_pool2d.schedule,
     "conv2d": pointwise_conv2d.schedule,
     "dense": dense.schedule,

@@ -35,12 +35,17 @@ Instruction: TypeAlias = Literal["vpdpbusd", "pmaddwd", "multiply"]
 
 @dataclass(frozen=True)
 class DotProducts:
-    """The intrinsics that a convolution is made of, by lanes; ``stored_together`` are the pixels
-    whose results one store writes."""
+    """The intrinsics that a convolution is made of, by lanes.
+
+    ``stored_together`` are the pixels whose results one store writes, ``stem_sums`` the vectors of
+    sums in a first convolution's tile of more than one channel block.
+    """
 
     channels: Callable[[int], str]
     pixels: Callable[[int], str]
+    dwords: Callable[[int], str]
     stored_together: int
+    stem_sums: int
 
 
 NAME = re.compile(r"tvm_mobilenet\.dot_(channels|pixels|dwords)_(\d+)")
@@ -63,7 +68,7 @@ def dwords(lanes: int) -> str:
     return register("dwords", lanes, Target.current(allow_none=True))
 
 
-BYTE_PRODUCTS = DotProducts(channels, pixels, stored_together=4)
+BYTE_PRODUCTS = DotProducts(channels, pixels, dwords, stored_together=4, stem_sums=4)
 
 
 def register_named(text: str, target: Target | None) -> bool:

@@ -28,7 +28,7 @@ INSTRUCTIONS = (4, 8, 16)  # lanes
 # the sums after a step, of the sums before it, a vector of activations and one of weights
 Dot: TypeAlias = Callable[[Expr, Expr, Expr], Expr]
 
-NAME = re.compile(r"tvm_mobilenet\.pair_(channels|pixels)_(\d+)")
+NAME = re.compile(r"tvm_mobilenet\.pair_(channels|dwords|pixels)_(\d+)")
 _registered: dict[str, bool] = {}  # by the intrinsics that TVM knows now: whether by instruction
 
 
@@ -42,7 +42,12 @@ def pixels(lanes: int) -> str:
     return register("pixels", lanes, Target.current(allow_none=True))
 
 
-PAIR_PRODUCTS = DotProducts(channels, pixels, stored_together=1)
+def dwords(lanes: int) -> str:
+    """The intrinsic for two numbers that lie in an int32, which all lanes share."""
+    return register("dwords", lanes, Target.current(allow_none=True))
+
+
+PAIR_PRODUCTS = DotProducts(channels, pixels, dwords, stored_together=1, stem_sums=16)
 
 
 def register_named(text: str, target: Target | None) -> bool:
@@ -61,7 +66,7 @@ def register(operand: str, lanes: int, target: Target | None) -> str:
     name = f"tvm_mobilenet.pair_{operand}_{lanes}"
     native = lanes in INSTRUCTIONS and has_bf16(target)
     if _registered.get(name) != native:
-        make = {"channels": of_channels, "pixels": of_pixels}[operand]
+        make = {"channels": of_channels, "dwords": of_dwords, "pixels": of_pixels}[operand]
         dot = vdpbf16ps(lanes) if native else multiply(lanes)
         TensorIntrin.register(name, *make(lanes, dot), override=True)
         _registered[name] = native
@@ -181,6 +186,43 @@ def of_pixels(lanes: int, dot: Dot) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
                     ),
                     dtype=f"int32x{lanes}",
                 ),
+                T.reinterpret(
+                    weight.vload([0, 0], f"{BF16}x{PAIR * lanes}"), dtype=f"int32x{lanes}"
+                ),
+            )
+
+    return description, implementation
+
+
+def of_dwords(lanes: int, dot: Dot) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    """What a step is, and how it is done."""
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        data = T.match_buffer(a, (1,), "int32", offset_factor=1)
+        weight = T.match_buffer(b, (lanes, PAIR), BF16, offset_factor=1)
+        acc = T.match_buffer(c, (lanes,), "float32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(acc[0:lanes], data[0], weight[0:lanes, 0:PAIR])
+            T.writes(acc[0:lanes])
+            for lane, i in T.grid(lanes, PAIR):
+                with T.sblock("update"):
+                    vl, vi = T.axis.remap("SR", [lane, i])
+                    acc[vl] = acc[vl] + T.reinterpret(
+                        "float32", T.shift_left(T.shift_right(data[0], vi * 16), 16)
+                    ) * T.cast(weight[vl, vi], "float32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        data = T.match_buffer(a, (1,), "int32", offset_factor=1)
+        weight = T.match_buffer(b, (lanes, PAIR), BF16, offset_factor=1)
+        acc = T.match_buffer(c, (lanes,), "float32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(acc[0:lanes], data[0], weight[0:lanes, 0:PAIR])
+            T.writes(acc[0:lanes])
+            acc[T.ramp(0, 1, lanes)] = dot(
+                acc[T.ramp(0, 1, lanes)],
+                T.broadcast(data[0], lanes),
                 T.reinterpret(
                     weight.vload([0, 0], f"{BF16}x{PAIR * lanes}"), dtype=f"int32x{lanes}"
                 ),

@@ -1,7 +1,7 @@
 """The first convolution of bytes, from the plain float32 image, for AVX2, AVX-512 and VNNI.
 
 A pixel's channels are quantized into one dword, a band of padded rows at a time; a step is a
-pixel against one tap of a vector of output channels.
+pixel against one tap of a vector of output channels. In bfloat16 a dword holds two channels.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
-from schedules.x86 import dot_products
+from schedules.x86.dot_products import BYTE_PRODUCTS, DotProducts
 
 MAX_TILE_WIDTH = 28
 MAX_TILE_VECTORS = 8
 MOST_SUMS = 8  # vectors of a tile by default
-FEW_SUMS = 4  # of a tile of more than one block
 DEFAULT_BAND = 4  # output rows
 
 
-def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+def schedule(sch: Schedule, conv: SBlockRV, *, dots: DotProducts = BYTE_PRODUCTS) -> list[Schedule]:
     (pad,) = sch.get_producers(conv)
     (epilogue,) = sch.get_consumers(conv)
     n, o, h, w, c = sch.get_loops(epilogue)
@@ -38,7 +37,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 1. Bands of rows, tiles of few columns: all the taps of a tile are in one piece of code,
     # and of a larger one LLVM keeps more pixels for the next taps than there are registers
     tile_w = max(d for d in divisors(width) if d <= MOST_SUMS)
-    vectors = max(d for d in divisors(blocks) if d == 1 or d * tile_w <= FEW_SUMS)
+    vectors = max(d for d in divisors(blocks) if d == 1 or d * tile_w <= dots.stem_sums)
     band = max(d for d in divisors(height) if d <= DEFAULT_BAND)
     o0, oi = sch.split(
         o, sch.sample_perfect_tile(o, 2, MAX_TILE_VECTORS, [blocks // vectors, vectors])
@@ -56,9 +55,10 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     copy_padded(sch, pad, lanes)
 
     # Step 3. The taps
-    cn, co, ch, cw, cc, ckh, ckw, ci = own_loops(sch, conv)
-    intrinsic = dot_products.dwords(lanes)
-    sum_dot_products(sch, conv, [ckh, ckw], [cn, ch, cw, co], (cc, ci), intrinsic)
-    unroll(sch, ckh, ckw)
+    cn, co, ch, cw, cc, ckh, ckw, *ck, ci = own_loops(sch, conv)
+    # in pairs a tile's sums need most registers: none are left to keep pixels for the next column
+    taps, unrolled = ([ckw, ckh, *ck], [ckh, *ck]) if ck else ([ckh, ckw], [ckh, ckw])
+    sum_dot_products(sch, conv, taps, [cn, ch, cw, co], (cc, ci), dots.dwords(lanes))
+    unroll(sch, *unrolled)
     zero_halo(sch, by_rows=True)
     return [sch]

@@ -29,6 +29,7 @@ from tvm_mobilenet.kernels.cpu.bfloat16 import (
     bf16_conv2d,
     bf16_dense,
     bf16_depthwise_conv2d,
+    bf16_stem_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.elementwise import blocked_operand, with_epilogue
@@ -36,6 +37,7 @@ from tvm_mobilenet.kernels.cpu.expressions import Expression
 from tvm_mobilenet.kernels.cpu.layout import BF16, Blocked
 from tvm_mobilenet.kernels.cpu.quantized import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.weights import (
+    pack_bf16_stem,
     pack_channels,
     pack_quantized_conv2d,
     pack_quantized_dense,
@@ -94,7 +96,10 @@ class Bf16Convolution:
         real, out = self.real, self.out
         top, _, left, _ = real.padding
         window = Window(real.kernel, real.stride, (top, left), real.dilation)
-        if real.depthwise:
+        if real.kind == "stem":
+            image = (real.batch, real.channels[0], *real.size)
+            func = bf16_stem_conv2d(image, real.padding, out, window, real.activation)
+        elif real.depthwise:
             func = bf16_depthwise_conv2d(self.x, out, window, real.activation)
         else:
             func = bf16_conv2d(self.x, out, window, real.activation, real.panel, real.groups)
@@ -107,17 +112,18 @@ class Bf16Convolution:
         real, out = self.real, self.out
         inputs = 1 if real.depthwise else real.channels[0] // real.groups
         shape = (real.channels[1], inputs, *real.kernel)
-        image = rounded(normal(rng, real.batch, real.channels[0], *real.size))
+        image = normal(rng, real.batch, real.channels[0], *real.size)
+        read = rounded(image)  # which a first convolution does itself
         weight = rounded(scaled(rng, shape, math.prod(shape[1:])))
         bias = normal(rng, real.channels[1])
         v = real.vectors[1]
         arguments: list[Numbers] = [
-            stored(to_blocked(image, self.x, real.padding)),
+            image if real.kind == "stem" else stored(to_blocked(read, self.x, real.padding)),
             self.packed(weight).astype(ml_dtypes.bfloat16),
             pack_channels(bias, v),
         ]
-        summed = self.plain(image, weight) + bias[:, None, None]
-        sizes = self.plain(np.abs(image), np.abs(weight)) + np.abs(bias)[:, None, None]
+        summed = self.plain(read, weight) + bias[:, None, None]
+        sizes = self.plain(np.abs(read), np.abs(weight)) + np.abs(bias)[:, None, None]
         error = STEP * (math.prod(shape[1:]) + 1) * sizes
         values: list[Numbers] = [clipped(summed, real.activation)]
         if self.beside:
@@ -141,6 +147,8 @@ class Bf16Convolution:
 
     def packed(self, weight: Array) -> Array:
         real, v = self.real, self.real.vectors[1]
+        if real.kind == "stem":
+            return pack_bf16_stem(weight, v)
         if real.depthwise:
             taps = tap_dwords(self.out.width, real.kernel[1], real.stride[1], PAIR)
             return pack_quantized_depthwise(weight, v, taps.outputs, real.stride[1], PAIR)

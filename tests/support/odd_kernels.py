@@ -265,6 +265,8 @@ IN_BF16: list[Case] = [
     *(Bf16Convolution(one, SELF) for one in DEPTHWISE[:4]),
     Bf16Convolution(DEPTHWISE[5]),
     Bf16Convolution(DEPTHWISE[6], HARD_SWISH),
+    *(Bf16Convolution(one, SELF) for one in STEM[:4]),
+    Bf16Convolution(STEM[5]),
     Bf16Dense(Dense((32, 20), 2)),
     Bf16Dense(Dense((16, 33), 8, 4, 8, RELU, batch=2)),
     Bf16Dense(Dense((6, 7), 3, 3, 8, RELU6)),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import odd_kernels, tuning_kernels
+from support.bf16_cases import Bf16Convolution
 from support.kernel_cases import Convolution
 from support.quantized_cases import QuantizedConvolution
 from support.tuning_kernels import FAULTS, SETTINGS, SPEC, matmul
@@ -16,6 +17,7 @@ from support.tuning_kernels import FAULTS, SETTINGS, SPEC, matmul
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.hardware.cores import share_cores
+from tvm_mobilenet.kernels.cpu.expressions import SELF
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
@@ -123,6 +125,21 @@ def test_kernels_over_bytes(measurer: LocalMeasurer) -> None:
     measurer.submit(Batch(1, jobs))
     (result,) = results(measurer)
     assert [(one.cause, one.detail) for one in result.outcomes] == [(None, "")] * 3
+
+
+@pytest.mark.parametrize(
+    "real", [odd_kernels.DEPTHWISE[0], odd_kernels.STEM[0]], ids=["dw", "stem"]
+)
+def test_kernels_in_bf16(measurer: LocalMeasurer, real: Convolution) -> None:
+    """As those over bytes, of arrays that NumPy has no type for."""
+    case = Bf16Convolution(real, SELF)
+    space = KernelSpace(case.func(), target.resolve("x86-znver4").tvm_target())
+    task = 2 + (real.kind == "stem")
+    measurer.add_task(task, space.mod)
+    jobs = [Job(space.at(point).trace_json, "") for point in list(space.points())[:2]]
+    measurer.submit(Batch(task, jobs))
+    (result,) = results(measurer)
+    assert [(one.cause, one.detail) for one in result.outcomes] == [(None, "")] * 2
 
 
 def test_a_worker_that_cannot_start_ends_the_run(space: KernelSpace) -> None:

@@ -31,11 +31,13 @@ from tvm_mobilenet.kernels.cpu.bfloat16 import (
     bf16_conv2d,
     bf16_dense,
     bf16_depthwise_conv2d,
+    bf16_stem_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.layout import Halo
 from tvm_mobilenet.kernels.cpu.quantized import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
+    pack_bf16_stem,
     pack_quantized_conv2d,
     pack_quantized_dense,
     pack_quantized_depthwise,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.graph.legalize_cpu import Legalizer
 
 # the rules that layers in bfloat16 need
-IN_BF16 = frozenset({"bf16_conv2d", "bf16_dense", "bf16_depthwise_conv2d"})
+IN_BF16 = frozenset({"bf16_conv2d", "bf16_dense", "bf16_depthwise_conv2d", "bf16_stem_conv2d"})
 RANK = 4  # of images
 
 
@@ -69,6 +71,22 @@ def in_pairs(layer: Convolution) -> bool:
     return layer.groups == 1 or (
         channels_in % PAIR == 0 and channels_out // layer.groups % PAIR == 0
     )
+
+
+def bf16_stem(to: Legalizer, layer: Convolution) -> None:
+    out = to.layout(layer)
+    top, left, bottom, right = layer.padding
+    batch, channels, height, width = shape_of(layer.source)
+    func = bf16_stem_conv2d(
+        (batch, channels, height, width),
+        (top, bottom, left, right),
+        real(out),
+        window(layer),
+        layer.activation,
+    )
+    name = f"bf16_stem_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
+    weight = rounded(pack_bf16_stem(layer.weight, out.vector))
+    to.emit_blocked(layer, func, name, [to.plain[layer.source], weight], out)
 
 
 def bf16_depthwise(to: Legalizer, layer: Convolution) -> None:

@@ -59,6 +59,7 @@ from tvm_mobilenet.compiler.graph.legalize_bf16 import (
     bf16_dense_convolution,
     bf16_depthwise,
     bf16_matrix_product,
+    bf16_stem,
     halo_of_pairs,
     in_pairs,
     stored_in_bf16,
@@ -271,6 +272,9 @@ class Legalizer(LayerRewriter):
             self.dense_convolution(layer)
 
     def stem(self, layer: Convolution) -> None:
+        if self.bf16:
+            bf16_stem(self, layer)
+            return
         out = self.layout(layer)
         top, left, bottom, right = layer.padding
         batch, channels, height, width = shape_of(layer.source)

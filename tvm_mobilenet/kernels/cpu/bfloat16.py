@@ -151,6 +151,87 @@ def bf16_depthwise_conv2d(
 
 
 @parsed_once
+def bf16_stem_conv2d(
+    image: tuple[int, int, int, int],
+    padding: tuple[int, int, int, int],
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+) -> tirx.PrimFunc:
+    """The first convolution: reads the plain float32 image and rounds it, two of a pixel's channels
+    into one dword.
+
+    ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, pairs, v, 2).
+    """
+    batch, channels_in, height, width = image
+    top, bottom, left, right = padding
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    pairs, v = dot_steps(channels_in, PAIR), out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    out_top, out_left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, channels_in)
+    write_halo = halo_writer(out)
+    padded = (batch, pairs, top + height + bottom, left + width + right)
+
+    def pixels(data: tirx.Buffer, n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
+        """Two channels of a pixel; where there is but one, above it a zero."""
+        second = data[n, T.min(k * PAIR + 1, channels_in - 1), h, w]
+        if channels_in % PAIR:
+            second = T.if_then_else(k * PAIR + 1 < channels_in, second, T.float32(0))
+        return bits(data[n, k * PAIR, h, w]) | (bits(second) << 16)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer((batch, channels_in, height, width), DTYPE),
+        weight: T.Buffer((out.blocks, kernel_h, kernel_w, pairs, v, PAIR), BF16),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+        rows = T.sblock_alloc_buffer(padded, "int32")
+        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        write_halo(result)
+        for n, k, h, w in T.grid(*padded):
+            with T.sblock("pad"):
+                vn, vk, vh, vw = T.axis.remap("SSSS", [n, k, h, w])
+                rows[vn, vk, vh, vw] = T.if_then_else(
+                    top <= vh and vh < top + height and left <= vw and vw < left + width,
+                    pixels(data, vn, vk, vh - top, vw - left),
+                    T.int32(0),
+                )
+        for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, pairs, PAIR):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
+                    "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
+                )
+                T.sblock_attr({"schedule_rule": "bf16_stem_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.reinterpret(
+                    DTYPE,
+                    T.shift_left(
+                        T.shift_right(
+                            rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw], vi * 16
+                        ),
+                        16,
+                    ),
+                ) * T.cast(weight[vo, vkh, vkw, vk, vc, vi], DTYPE)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
+                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+def bits(value: Expr) -> Expr:
+    """A number, rounded to bfloat16, as the lower half of an int32."""
+    return T.cast(T.reinterpret("uint16", T.cast(value, BF16)), "int32")
+
+
+@parsed_once
 def bf16_dense(
     rows: int,
     features: tuple[int, int],

@@ -92,6 +92,12 @@ def pack_quantized_stem(weight: Bytes, v: int) -> Bytes:
     return np.ascontiguousarray(pack_channels(dots, v).swapaxes(-1, -2))
 
 
+def pack_bf16_stem(weight: Array, v: int) -> Array:
+    """(O, I, kh, kw) → (O/v, kh, kw, pairs, v, 2)."""
+    pairs = in_dots(np.moveaxis(weight, 1, 3), axis=3, dot=2)  # (O, kh, kw, pairs, 2)
+    return np.ascontiguousarray(pack_channels(pairs, v).swapaxes(-1, -2))
+
+
 def pack_quantized_dense(weight: Packed, v: int, blocks: int, panel: int, dot: int = DOT) -> Packed:
     """(I, O) → (blocks / panel, steps, panel, v, 4)."""
     packed = pack_channels(in_dots(weight.T, axis=1, dot=dot), v, blocks)  # (blocks, steps, 4, v)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.tuning.workers import case
+from tvm_mobilenet.tuning.workers.bfloat16_tensors import lent
 from tvm_mobilenet.tuning.workers.messages import Argument, RunTask
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Arguments:
         self._outputs = [views[place, 0] for place in written]
         self._expected = [right[place] for place in written]
         from_dlpack = tvm_runtime.ffi().from_dlpack
-        tensors = {key: from_dlpack(view) for key, view in views.items()}
+        tensors = {key: from_dlpack(lent(view)) for key, view in views.items()}
         self.rotation = [
             tuple(
                 tensors[place, copy if one.role == "constant" else 0]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import ml_dtypes
 import numpy as np
 import tvm_ffi
 from numpy.typing import NDArray
@@ -169,6 +170,26 @@ def stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> A
     return kernel.finish(sum(tap @ filters[kh, kw] for kh, kw, tap in taps), shape)
 
 
+def bf16_stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """As stem_conv2d: weights (O/v, kh, kw, pairs, v, 2), by pairs of input channels."""
+    data, weight, *_ = inputs
+    blocks, kernel_h, kernel_w, pairs, v, pair = weight.shape
+    by_channel = weight.transpose(0, 3, 5, 1, 2, 4)
+    plain = by_channel.reshape(blocks, pairs * pair, kernel_h, kernel_w, v)[:, : data.shape[1]]
+    return stem_conv2d(kernel, shape, in_bf16(data), plain)
+
+
+def bf16_dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """As quantized_dense, by pairs of features, which it rounds itself."""
+    data, *others = inputs
+    return quantized_dense(kernel, shape, in_bf16(data), *others)
+
+
+def in_bf16(array: Array) -> Array:
+    """Rounded to bfloat16, as float64."""
+    return array.astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
 def global_avg_pool2d(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
     """Mean over the image: blocked → (N, C), or blocked of one pixel; of integers' real values."""
     image = channels_last(kernel.summand("sum", data))
@@ -267,8 +288,9 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "move_channels": element_by_element,
     "blocked_avg_pool2d": global_avg_pool2d,
     "bf16_conv2d": quantized_conv2d,
-    "bf16_dense": quantized_dense,
+    "bf16_dense": bf16_dense,
     "bf16_depthwise_conv2d": quantized_depthwise_conv2d,
+    "bf16_stem_conv2d": bf16_stem_conv2d,
     "strassen_conv2d": strassen_conv2d,
     "separable_conv2d": separable_conv2d,
     "winograd_conv2d": winograd_conv2d,
