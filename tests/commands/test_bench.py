@@ -370,6 +370,28 @@ def test_a_sweep_in_int8_gives_all_engines_one_quantized_file(
     assert "mobilenet_v1 0.25-32, int8, 1 thread" in capsys.readouterr().out
 
 
+@pytest.mark.isa("avx512_bf16")
+def test_a_sweep_in_bf16_has_no_peer_in_another_precision(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = models.MobileNetConfig(0.25, 32)
+    monkeypatch.setattr(sweep.Sweep, "configs", lambda _: iter([small]))
+    peers = ("openvino", "pytorch", "onnxruntime", "litert")
+    flags = ["--against", ",".join(peers), "--min-time", "0.05s", "--min-runs", "5"]
+    json = ["--tuning-records", "none", "--patience", "0.1s", "--json", "r.json"]
+    target = ["--target", "x86-znver4"]
+    assert run("--sweep", "--precision", "bf16", *target, *flags, *json) == 0
+    rows = schema.load(Path("r.json")).results
+    assert {row.precision for row in rows} == {"bf16"}
+    by_name = {row.engine: row for row in rows}
+    for name in ("bundle", "openvino", "pytorch"):
+        assert by_name[name].status == "ok"
+        assert (by_name[name].max_abs_diff or 0) > 1e-4, "rounded"
+    assert by_name["onnxruntime"].reason == "has no bf16 on CPUs"
+    assert by_name["litert"].status == "not run"
+    assert "mobilenet_v1 0.25-32, bf16, 1 thread" in capsys.readouterr().out
+
+
 def test_a_bundle_has_its_own_precision(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("tiny.tar", "--precision", "int8") == 2
     assert "--precision is for --sweep and --zoo" in capsys.readouterr().err
