@@ -34,7 +34,7 @@ def profile_section(profile: Profiled, anchor: str) -> Section:
 def _floor(profile: Profiled) -> str:
     infer = f"An inference takes {profile.network_ms:.3f} ms"
     if not profile.floor_ms:
-        return f"{infer}; FMAs say nothing of kernels over integers, so there is no floor."
+        return f"{infer}; FMAs say nothing of kernels in int8 and bf16, so there is no floor."
     return (
         f"{infer}, {profile.network_ms / profile.floor_ms:.2f} times its floor of "
         f"{profile.floor_ms:.3f} ms: all multiply-adds at the core's peak of "
@@ -44,7 +44,7 @@ def _floor(profile: Profiled) -> str:
 
 def _cells(profile: Profiled, one: LayerProfile, total_ms: float) -> list[str]:
     arithmetic = profile.arithmetic_ms(one) >= profile.memory_ms(one)
-    known = not one.over_integers
+    known = not one.by_dot_products
     recorded = " ".join(part for part in (one.how, (one.date or "").partition("T")[0]) if part)
     return [
         one.name,

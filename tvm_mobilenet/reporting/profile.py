@@ -51,7 +51,7 @@ def floor_line(result: Profile) -> str:
     """The network against its floor, or why it has none."""
     floor_s = result.floor_s
     if floor_s is None:
-        return "no floor: FMAs say nothing of kernels over integers"
+        return "no floor: FMAs say nothing of kernels in int8 and bf16"
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     times = result.network_s / floor_s
     return f"FMA floor {floor_s * 1e3:.3f} ms on {threads}: infer takes {times:.2f} times the floor"

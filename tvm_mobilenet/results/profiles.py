@@ -11,7 +11,7 @@ from tvm_mobilenet.provenance import Machine
 from tvm_mobilenet.strict import Amount, Count
 
 FORMAT_VERSION = 1
-_OVER_INTEGERS = "quantized_"  # how kernels over integers are called
+_BY_DOT_PRODUCTS = ("quantized_", "bf16_")  # how kernels in int8 and bf16 are called
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class LayerProfile:
         return re.split(r"_(?=\d)", self.workload)[0]
 
     @property
-    def over_integers(self) -> bool:
-        return self.workload.startswith(_OVER_INTEGERS)
+    def by_dot_products(self) -> bool:
+        return self.workload.startswith(_BY_DOT_PRODUCTS)
 
     @property
     def gflops(self) -> float:

@@ -23,7 +23,7 @@ def roofline(profile: Profiled) -> Chart | None:
 
     None where the layers' arithmetic is not known, or is of integers.
     """
-    layers = [one for one in profile.layers if one.flops and one.nbytes and not one.over_integers]
+    layers = [one for one in profile.layers if one.flops and one.nbytes and not one.by_dot_products]
     if not layers:
         return None
     peak = profile.core.flops_per_s * profile.threads / 1e9
