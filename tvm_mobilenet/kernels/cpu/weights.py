@@ -12,7 +12,7 @@ DENSE_PANEL = 8  # output vectors the classifier sums side by side
 
 Array = NDArray[np.float32]
 Bytes = NDArray[np.int8]
-DOT = 4  # bytes that a dot product sums
+DOT = 4  # bytes that a dot product sums; of bfloat16 it is 2, which ``dot`` says
 Packed = TypeVar("Packed", Array, Bytes)
 
 
@@ -64,9 +64,9 @@ def pack_dense(weight: Array, v: int, blocks: int, panel: int) -> Array:
 
 
 def pack_quantized_conv2d(weight: Packed, v: int, panel: int = 1, dot: int = DOT) -> Packed:
-    """(O, I, kh, kw) → (O/v/panel, kh, kw, steps, panel, v, 4)."""
-    steps = in_dots(np.moveaxis(weight, 1, 3), axis=3, dot=dot)  # (O, kh, kw, steps, 4)
-    packed = pack_channels(steps, v)  # (blocks, kh, kw, steps, 4, v)
+    """(O, I, kh, kw) → (O/v/panel, kh, kw, steps, panel, v, dot)."""
+    steps = in_dots(np.moveaxis(weight, 1, 3), axis=3, dot=dot)  # (O, kh, kw, steps, dot)
+    packed = pack_channels(steps, v)  # (blocks, kh, kw, steps, dot, v)
     blocks, *inner, _, _ = packed.shape
     panels = packed.reshape(blocks // panel, panel, *inner, dot, v)
     return np.ascontiguousarray(np.moveaxis(panels, 1, 4).swapaxes(-1, -2))
@@ -75,7 +75,7 @@ def pack_quantized_conv2d(weight: Packed, v: int, panel: int = 1, dot: int = DOT
 def pack_quantized_depthwise(
     weight: Packed, v: int, outputs: int, stride: int, dot: int = DOT
 ) -> Packed:
-    """(C, 1, kh, kw) → (C/v, kh, outputs, dwords, v, 4): a neighbour's taps at its own place."""
+    """(C, 1, kh, kw) → (C/v, kh, outputs, dwords, v, dot): a neighbour's taps at its own place."""
     channels, _, kernel_h, kernel_w = weight.shape
     dwords = -(-kernel_w // dot)
     placed = np.zeros((channels, kernel_h, outputs, dwords * dot), weight.dtype)
@@ -99,14 +99,14 @@ def pack_bf16_stem(weight: Array, v: int) -> Array:
 
 
 def pack_quantized_dense(weight: Packed, v: int, blocks: int, panel: int, dot: int = DOT) -> Packed:
-    """(I, O) → (blocks / panel, steps, panel, v, 4)."""
-    packed = pack_channels(in_dots(weight.T, axis=1, dot=dot), v, blocks)  # (blocks, steps, 4, v)
+    """(I, O) → (blocks / panel, steps, panel, v, dot)."""
+    packed = pack_channels(in_dots(weight.T, axis=1, dot=dot), v, blocks)  # (blocks, steps, dot, v)
     panels = packed.reshape(blocks // panel, panel, *packed.shape[1:])
     return np.ascontiguousarray(np.moveaxis(panels, 1, 2).swapaxes(-1, -2))
 
 
 def in_dots(array: Packed, axis: int, dot: int = DOT) -> Packed:
-    """Fours along ``axis``, the last filled up with zeros: (…, I, …) → (…, steps, 4, …)."""
+    """So many together along ``axis``, the last filled up: (…, I, …) → (…, steps, dot, …)."""
     missing = [
         (0, -array.shape[place] % dot if place == axis else 0) for place in range(array.ndim)
     ]
