@@ -54,6 +54,14 @@ def test_a_function_is_called_in_a_process_of_its_own() -> None:
     assert processes.call(os.getpid) != os.getpid()
 
 
+def test_a_parent_that_is_interrupted_before_it_asks_leaves_no_traceback(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    child = Child("tvm_mobilenet.processes", log=log)
+    child.close_pipe()
+    assert child.wait(PATIENCE_S) == 0
+    assert log.read_text() == ""
+
+
 def test_what_it_raises_is_raised_here() -> None:
     with pytest.raises(BadInput, match=r"^not this one$"):
         processes.call(refuse)

@@ -154,7 +154,10 @@ def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 def main() -> None:
     """The child of ``call``."""
     connection = connect_to_parent()
-    function, args, kwargs = connection.recv()
+    try:
+        function, args, kwargs = connection.recv()
+    except EOFError:  # the parent was interrupted before it could ask
+        return
     answer: tuple[Any, Exception | None]
     try:
         answer = (function(*args, **kwargs), None)

@@ -171,6 +171,33 @@ def test_bad_input_is_one_line(
     assert complaint in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("output", [(), ("-o", "report.html")], ids=["terminal", "html"])
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"format_version": 1', '"format_version": 2', "format_version: 2 is newer than"),
+        ('"p50": ', '"p50": NaN, "x": ', "not JSON: NaN"),
+        ('"samples_ms": [', '"samples_ms": [-1.0, ', "results[0].samples_ms[0]: expected a number"),
+        ('"samples_ms": [', '"samples_ms": [0.0, ', "results[0].latency_ms.n: 100, but"),
+        ('"results": [', '"results": [', "not JSON"),  # and the end is cut off
+    ],
+)
+def test_a_file_that_is_none_is_one_line(
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    complaint: str,
+    output: tuple[str, ...],
+) -> None:
+    text = file.read_text().replace(old, new, 1)
+    file.write_text(text[: len(text) // 2] if old == new else text)
+    assert run(file, *output) == 2
+    error = capsys.readouterr().err
+    assert f"results.json: {complaint}" in error and error.count("\n") == 1
+    assert not Path("report.html").exists()
+
+
 def test_html_without_matplotlib_says_what_to_install(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

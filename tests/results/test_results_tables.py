@@ -10,6 +10,7 @@ from support.result_rows import results, row
 
 from tvm_mobilenet.reporting import words
 from tvm_mobilenet.results.schema import ResultRow
+from tvm_mobilenet.results.statistics import summarize
 from tvm_mobilenet.results.tables import comparisons, noise, summaries
 
 
@@ -96,6 +97,14 @@ def test_noise_is_said_aloud() -> None:
 )
 def test_milliseconds(value: float | None, shown: str) -> None:
     assert words.milliseconds(value) == shown
+
+
+@pytest.mark.parametrize(("runs", "known"), [(99, False), (100, True)])
+def test_p90_only_where_the_runs_support_it(runs: int, known: bool) -> None:
+    times = tuple([9.0, 10.0, 11.0] * 40)[:runs]
+    one = row("bundle", 9, samples_ms=times, latency_ms=summarize(times))
+    (table,) = comparisons(results(one))
+    assert (words.latency_cells(table, table.lines[0])[2] != words.NONE) is known
 
 
 def test_a_row_not_run_says_why() -> None:

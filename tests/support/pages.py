@@ -34,7 +34,7 @@ LABELS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
 TIMEOUT_S = 200
 TUNING = "--trials 8"  # seconds, of a network of five kernels
 
-BLOCK = re.compile(r"(?:^<!-- (.*?) -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
 TIME_BUDGET = re.compile(r"--time-budget \d+[sm]\b")
 TARGET = re.compile(r"\bx86-[\w-]+")

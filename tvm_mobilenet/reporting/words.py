@@ -9,7 +9,7 @@ from tvm_mobilenet.provenance import Device, Machine
 from tvm_mobilenet.results.counts import Counted, CountTable
 from tvm_mobilenet.results.profiles import Profiles
 from tvm_mobilenet.results.schema import ResultRow, Results
-from tvm_mobilenet.results.statistics import Ratio
+from tvm_mobilenet.results.statistics import P90_RUNS, Ratio
 from tvm_mobilenet.results.tables import Comparison, Line, Summary, is_ours
 
 QUIET = "Nothing was found that disturbed the measurement."
@@ -77,7 +77,8 @@ def latency_cells(table: Comparison, line: Line) -> list[str]:
         return [line.label, NONE, NONE, NONE, NONE, NONE, line.row.status]
     verdict = NONE if line.ratio is None else line.ratio.verdict
     shown = "1" if line.row is table.baseline else ratio(line.ratio)
-    times = [milliseconds(time) for time in (latency.p50, latency.p90, latency.min)]
+    p90 = latency.p90 if latency.n >= P90_RUNS else None
+    times = [milliseconds(time) for time in (latency.p50, p90, latency.min)]
     return [line.label, *times, str(latency.n), shown, verdict]
 
 

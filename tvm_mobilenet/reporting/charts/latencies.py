@@ -18,6 +18,7 @@ from tvm_mobilenet.reporting.charts.style import (
 )
 from tvm_mobilenet.reporting.words import milliseconds, name_of_row, short_networks
 from tvm_mobilenet.results.schema import Latency, ResultRow
+from tvm_mobilenet.results.statistics import P90_RUNS
 from tvm_mobilenet.results.tables import Comparison, Line, is_ours, variant_name
 
 ROW_IN = 0.34
@@ -57,7 +58,8 @@ def _by_latency(table: Comparison) -> list[tuple[Line, Latency]]:
 def _bar(axes: Axes, place: int, row: ResultRow, latency: Latency) -> None:
     color = OURS if is_ours(row) else PEER
     axes.barh(place, latency.p50, height=0.62, color=color)
-    axes.plot([latency.min, latency.p90], [place, place], color=INK, linewidth=1.1)
+    last = latency.p90 if latency.n >= P90_RUNS else latency.p50
+    axes.plot([latency.min, last], [place, place], color=INK, linewidth=1.1)
     axes.annotate(
         milliseconds(latency.p50),
         (max(latency.p50, latency.p90), place),
