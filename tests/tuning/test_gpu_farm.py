@@ -223,6 +223,28 @@ def test_a_device_that_dies_in_the_middle_costs_no_candidate(
     assert {one.cause for result in ended for one in result.outcomes} == {None}
 
 
+def test_two_gpus_measure_at_the_same_time(boards: Farm, environment: dict[str, str]) -> None:
+    boards.add_servers(2, "pair", environment)
+    # a candidate runs for longer than the next one takes to build
+    settings = replace(SETTINGS, launches=5)
+    at_once: list[int] = []
+    with FarmMeasurer(settings, PATIENCE_S, boards.address, "pair") as measurer:
+        measurer.add_task(0, space().mod)
+        jobs = [Job(space().default.trace_json, number) for number in range(4)]
+        for first in range(0, len(jobs), 2):
+            measurer.submit(Batch(0, jobs[first : first + 2]))
+
+        def look() -> bool:
+            at_once.append(sum(lane.worker.assignment is not None for lane in measurer.lanes))
+            return False
+
+        ended = results(measurer, look)
+        assert len(measurer.lanes) == 2 and all(lane.sentinels for lane in measurer.lanes)
+    assert max(at_once) == 2
+    found = sorted((one.job.payload, one.cause) for result in ended for one in result.outcomes)
+    assert found == [(number, None) for number in range(len(jobs))]
+
+
 def results(measurer: FarmMeasurer, until: Callable[[], bool]) -> list[BatchResult]:
     """The batches that end; all of them, or those until something is so."""
     ended: list[BatchResult] = []
