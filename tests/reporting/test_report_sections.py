@@ -96,6 +96,8 @@ def test_accuracy_is_the_papers_unless_measured() -> None:
     assert (one.top1, one.measured) == (90.0, True)
     assert (other.top1, other.measured) == (67.2, False)
     assert one.mega_multiply_adds == pytest.approx(569, rel=0.01)
+    (int8,) = members(tables.comparisons(results(row("bundle", 1.0, precision="int8"))))
+    assert int8.top1 is None and int8.mega_multiply_adds == one.mega_multiply_adds
     own = members(tables.comparisons(results(row("bundle", 1.0, model="mine", alpha=None))))
     assert own[0].top1 is own[0].mega_multiply_adds is None
 

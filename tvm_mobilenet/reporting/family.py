@@ -16,6 +16,7 @@ from tvm_mobilenet.results.schema import ResultRow
 from tvm_mobilenet.results.tables import Comparison, variant_name
 
 PLAIN_V1 = ("mobilenet_v1", "mobilenet_v1_tensorflow")  # they differ in padding and activation
+PAPERS_PRECISIONS = ("fp32", "tf32")  # what another precision loses, no paper says
 PUBLISHED_SIZE = 224  # of the networks in PAPER_COST but EfficientNet-Lite's larger ones
 
 
@@ -74,4 +75,6 @@ def _mega_multiply_adds(row: ResultRow) -> float | None:
 def _top1(row: ResultRow) -> float | None:
     if row.accuracy is not None:
         return row.accuracy.percent
+    if row.precision not in PAPERS_PRECISIONS:
+        return None
     return PAPER_TOP1.get((row.model, row.alpha or 1.0, row.resolution))
