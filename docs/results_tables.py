@@ -193,8 +193,7 @@ def readme() -> str:
     return table_of(header, rows, " rrrrrr")
 
 
-def zoo() -> str:
-    name = "x86-znver4-zoo"
+def zoo(name: str) -> str:
     one, two = load(name, 1), load(name, 2)
     rows = [[f"`{key[0]}`", cell(one[key]), cell(two[key])] for key in one]
     table = table_of(["network", "1 thread", "2 threads"], rows)
@@ -280,7 +279,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "sweep-2": lambda: grid("x86-znver5-sweep", 2),
     "int8-sweep-1": lambda: grid("x86-znver4-int8-sweep", 1),
     "int8-sweep-2": lambda: grid("x86-znver4-int8-sweep", 2),
-    "zoo": zoo,
+    "int8-zoo": lambda: zoo("x86-znver4-int8-zoo"),
+    "zoo": lambda: zoo("x86-znver4-zoo"),
     "demo": demo,
     "instructions": instructions,
 }
