@@ -57,6 +57,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--weights", type=Path, metavar="FILE", help=what)
     what = "samples that the peers of an int8 bundle are quantized with, as of `compile`"
     add("--calibrate", type=Path, metavar="SAMPLES", help=what)
+    what = "let every engine classify the images of a .npz with images and labels, for its accuracy"
+    add("--labelled", type=Path, metavar="FILE.npz", help=what)
     add("--min-time", type=cli.duration, default=3.0, metavar="S", help="per engine (default: 3s)")
     add("--min-runs", type=cli.positive_int, default=100, metavar="N", help="(default: 100)")
     what = (
@@ -105,6 +107,7 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
         onnx=args.onnx,
         weights=args.weights,
         calibrate=args.calibrate,
+        labelled=args.labelled,
         sweep=args.sweep
         and Sweep(
             args.target,

@@ -11,6 +11,7 @@ from support import fake_engines
 from tvm_mobilenet.benchmark.engines import EngineEntry
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.process import Timeouts
+from tvm_mobilenet.benchmark.labelled import Labelled
 from tvm_mobilenet.benchmark.places.side_by_side import SideBySide
 from tvm_mobilenet.benchmark.places.this_machine import ProcessOpener
 from tvm_mobilenet.benchmark.rounds import Plan
@@ -138,3 +139,17 @@ def test_a_restless_engine_is_said_aloud() -> None:
     heard = Heard()
     measure(candidate(fake_engines.Restless), heard=heard)
     assert "threads of Restless kept running while others were measured" in heard.notes
+
+
+def test_engines_classify_labelled_images_before_their_turns() -> None:
+    images = np.zeros((3, 1, 3, 32, 32), np.float32)
+    images[1, 0, 0, 0, 5] = images[2, 0, 0, 0, 7] = 1
+    # ``argmax`` of an output as a whole
+    known = Labelled(images, np.array([0, 5, 6]), "images.npz")
+    network = replace(NETWORK, labelled=known)
+    opener = ProcessOpener(TIMEOUTS)
+    (row,) = SideBySide(
+        [candidate(fake_engines.Twice)], network, 1, opener, Heard(), QUICK
+    ).measure()
+    assert row.status == "ok", row.reason  # the last output is that of the network's own input
+    assert row.accuracy == Accuracy(2, 3, "images.npz")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from tvm_mobilenet import models, processes
+from tvm_mobilenet.benchmark import labelled
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS, tflite_file
 from tvm_mobilenet.benchmark.engines.int8_peers import quantized_for_peers, right_by, with_tflite
 from tvm_mobilenet.benchmark.engines.networks import (
@@ -46,12 +47,14 @@ PEERS_PRECISION = "fp32"
 class Files:
     """What a bundle's network is from: an ONNX file, or one of weights; None where not given.
 
-    ``calibrate`` are the samples that the peers of an int8 bundle are quantized with.
+    ``calibrate`` are the samples that the peers of an int8 bundle are quantized with, ``labelled``
+    the images that all engines classify.
     """
 
     onnx: Path | None = None
     weights: Path | None = None
     calibrate: Path | None = None
+    labelled: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,9 @@ def _case(
             network = dataclasses.replace(network, model=models.name_of(config), alpha=alpha)
     else:
         network = of_model(config, first.batch, precision, against, scratch, files.weights)
+    if files.labelled is not None:
+        known = labelled.read(files.labelled, network.inputs)
+        network = dataclasses.replace(network, labelled=known)
     ours = [bundle_candidate(opened.path, name, architecture) for opened, name in _named(group)]
     if first.manifest.quantization is not None:
         case = Case(network, tuple(ours))

@@ -20,12 +20,12 @@ class BenchRequest:
     """What is measured: ``bundles``, or a ``sweep`` of bundles compiled for it, beside ``against``.
 
     ``onnx`` or ``weights`` is the file that the bundles' network is from, ``calibrate`` the samples
-    that peers are quantized with beside bundles in int8. Each of ``threads`` is
-    measured by itself; ``precision`` is what was asked for of a sweep. It happens on this machine,
-    on a device that ``tracker`` has under ``key``
-    (None: that of the target's file), or with ``count_instructions`` on an emulated core. With
-    ``profile`` the layers of one bundle are timed instead. ``json`` is where the results go,
-    ``command`` what they say they were made by; with ``resume`` what is there already stays.
+    that peers are quantized with beside bundles in int8, ``labelled`` the images that all engines
+    classify. Each of ``threads`` is measured by itself; ``precision`` is what was asked for of a
+    sweep. It happens on this machine, on a device that ``tracker`` has under ``key`` (None: that of
+    the target's file), or with ``count_instructions`` on an emulated core. With ``profile`` the
+    layers of one bundle are timed instead. ``json`` is where the results go, ``command`` what they
+    say they were made by; with ``resume`` what is there already stays.
     """
 
     bundles: tuple[Path, ...]
@@ -35,6 +35,7 @@ class BenchRequest:
     onnx: Path | None = None
     weights: Path | None = None
     calibrate: Path | None = None
+    labelled: Path | None = None
     sweep: Sweep | None = None
     precision: str | None = None
     profile: bool = False
@@ -69,6 +70,10 @@ class BenchRequest:
             raise BadInput(f"--weights {self.weights}: no such file")
         if self.calibrate is not None and not self.calibrate.exists():
             raise BadInput(f"--calibrate {self.calibrate}: no such file")
+        if self.labelled is not None and (self.sweep or self.profile or self.count_instructions):
+            raise BadInput("--labelled is for the latencies of a BUNDLE; drop it")
+        if self.labelled is not None and not self.labelled.is_file():
+            raise BadInput(f"--labelled {self.labelled}: no such file")
         if self.resume and (self.sweep is None or self.json is None):
             raise BadInput(
                 "--resume goes with --sweep or --zoo, and with the --json FILE to go on with"

@@ -53,6 +53,7 @@ class Measured:
     first_run_ms: float | None = None
     peak_rss_mb: float | None = None
     max_abs_diff: float | None = None
+    accuracy: Accuracy | None = None
     reason: str | None = None
 
 
@@ -84,7 +85,7 @@ def result_row(measured: Measured, network: Network, threads: int, how: How) -> 
         status="ok" if ok else "not run",
         reason=measured.reason,
         instructions=measured.instructions if ok else None,
-        accuracy=candidate.accuracy,
+        accuracy=measured.accuracy or candidate.accuracy,
     )
 
 

@@ -108,7 +108,7 @@ def open_cases(
         return request.sweep.cases(request.against, scratch, progress, architecture, whole)
     return cases.from_bundles(
         request.bundles,
-        cases.Files(request.onnx, request.weights, request.calibrate),
+        cases.Files(request.onnx, request.weights, request.calibrate, request.labelled),
         request.against,
         scratch,
         architecture,

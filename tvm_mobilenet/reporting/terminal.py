@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tvm_mobilenet.reporting import words as text
+from tvm_mobilenet.results.choice import ChoiceTable, choices
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.tables import Comparison, Summary, comparisons, noise, summaries
@@ -35,6 +36,8 @@ def print_conclusions(console: Console, results: Results) -> None:
     tables = comparisons(results)
     for summary in summaries(tables):
         print_summary(console, summary)
+    for choice in choices(results):
+        print_choice(console, choice)
     print_notes(console, noise(results.machine, tables))
 
 
@@ -55,6 +58,10 @@ def print_summary(console: Console, summary: Summary) -> None:
     title = f"fastest peer ÷ ours, {text.summary_title(summary)}"
     print_table(console, title, text.SUMMARY_HEADER, text.summary_cells(summary))
     console.print(text.summary_sentence(summary), markup=False, highlight=False, soft_wrap=True)
+
+
+def print_choice(console: Console, table: ChoiceTable) -> None:
+    print_table(console, text.choice_title(table), text.CHOICE_HEADER, text.choice_cells(table))
 
 
 def print_notes(console: Console, notes: Iterable[str]) -> None:

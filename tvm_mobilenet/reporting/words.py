@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tvm_mobilenet.provenance import Device, Machine
+from tvm_mobilenet.results.choice import MOST_LOSS, ChoiceTable
 from tvm_mobilenet.results.counts import Counted, CountTable
 from tvm_mobilenet.results.profiles import Profiles
 from tvm_mobilenet.results.schema import ResultRow, Results
@@ -220,6 +221,31 @@ def summary_sentence(summary: Summary) -> str:
         f"faster on {verdicts['faster']}, slower on {verdicts['slower']}, "
         f"no difference on {verdicts['no difference']}."
     )
+
+
+CHOICE_HEADER = ["engine", "precision", "p50 ms", "÷ ours", "accuracy"]
+
+
+def choice_title(table: ChoiceTable) -> str:
+    """What a table of ``results.choice`` is of, precisions beside each other."""
+    return (
+        f"best of each engine at any precision within {MOST_LOSS:g} % of fp32's accuracy "
+        f"({table.exact_percent:.2f} %), {table.network}, {threads_phrase(table.threads)}"
+    )
+
+
+def choice_cells(table: ChoiceTable) -> list[list[str]]:
+    """The rows under ``CHOICE_HEADER``."""
+    return [
+        [
+            name_of_row(one.row),
+            one.row.precision,
+            milliseconds(one.median_ms),
+            f"{one.ratio:.2f}",
+            NONE if one.row.accuracy is None else str(one.row.accuracy),
+        ]
+        for one in table.choices
+    ]
 
 
 def machine_line(machine: Machine) -> str:

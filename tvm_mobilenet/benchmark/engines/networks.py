@@ -16,6 +16,7 @@ import numpy as np
 from tvm_mobilenet import files, models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES
 from tvm_mobilenet.benchmark.engines.verify import Right
+from tvm_mobilenet.benchmark.labelled import Labelled
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Network:
     ``reference`` for ``inputs``; ``rights`` says what is right of a form that is a network of its
     own. ``weights`` is the file that ``config`` has its weights from, None for random ones.
     ``alpha`` is None for a network of one width and for an ONNX file. ``tolerance`` is how far from
-    ``expected`` is right, None for what the precision says.
+    ``expected`` is right, None for what the precision says. ``labelled`` are the images that every
+    engine classifies for its accuracy.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Network:
     tflite: Path | None = None
     lacks: Mapping[str, str] = field(default_factory=dict)
     rights: Mapping[str, Right] = field(default_factory=dict)
+    labelled: Labelled | None = None
 
 
 def from_config(

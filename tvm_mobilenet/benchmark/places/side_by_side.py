@@ -130,6 +130,10 @@ class SideBySide:
         self.progress.step(name, "first run")
         attempt.first_run_ms, outputs = engine.first_run(self.network.inputs)
         attempt.max_abs_diff = self._verify(attempt.candidate, outputs)
+        if self.network.labelled is not None:
+            self.progress.step(name, f"classifying {len(self.network.labelled.labels)} images")
+            attempt.accuracy = self.network.labelled.measure(engine)
+            engine.first_run(self.network.inputs)  # which the timed runs are of
         self.progress.step(name, "warming up")
         attempt.timed = Timed(engine)
         warm_up(attempt.timed, attempt.first_run_ms, self.plan)
