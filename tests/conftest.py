@@ -64,6 +64,7 @@ LONG_FILES = (
     "test_examples.py",
     "test_digits.py",
     "test_graph_rewrites.py",
+    "test_rewritten_images.py",
     "test_cuda_numerics.py",
     "test_engines.py",
     "test_published_networks.py",
