@@ -48,6 +48,12 @@ HEADLINES = {
     "x86-znver4-zoo": "14 networks people ship, fp32, AMD EPYC (Zen 4), 2 vCPUs",
     "x86-znver4-int8-sweep": "MobileNetV1's 16 variants, int8, AMD EPYC (Zen 4), 2 vCPUs",
 }
+INT8_CORES = {
+    "Cortex-A72": "arm-rpi4-int8-1.0-224",
+    "Cortex-A76, dot products": "arm-rpi5-int8-instructions",
+    "QEMU's `max`, int8 matrices": "arm-graviton3-int8-1.0-224",
+}
+LARGEST = (1.0, 224)
 Key = tuple[str, float | None, int]  # model, alpha, resolution
 Tables = Mapping[Key, Comparison]
 
@@ -227,8 +233,8 @@ def _engine(row: ResultRow) -> str:
     return f"{ENGINES[row.engine][0]} {version}{freezing}"
 
 
-def instructions() -> str:
-    rows = schema.load(RESULTS / "arm-rpi4-instructions.json").results
+def instructions(name: str) -> str:
+    rows = schema.load(RESULTS / f"{name}.json").results
     counts = {(row.engine, row.alpha, row.resolution): row.instructions for row in rows}
 
     def of(alpha: float, size: int) -> Iterator[str]:
@@ -239,6 +245,20 @@ def instructions() -> str:
 
     cells = [[f"{a:g}", *(" / ".join(of(a, size)) for size in RESOLUTIONS)] for a in ALPHAS]
     return table_of([ALPHA, *map(str, RESOLUTIONS)], cells)
+
+
+def int8_cores() -> str:
+    """1.0-224 on cores without dot products, with them, and with matrices of bytes."""
+    cells = []
+    for core, name in INT8_CORES.items():
+        rows = schema.load(RESULTS / f"{name}.json").results
+        # a file of one network alone does not say of which width it is
+        shown = [row for row in rows if row.alpha is None or (row.alpha, row.resolution) == LARGEST]
+        counts = {row.engine: row.instructions for row in shown}
+        ours, theirs = counts["bundle"], counts["onnxruntime"]
+        assert ours is not None and theirs is not None
+        cells.append([core, f"{ours / 1e6:.1f}", f"{theirs / 1e6:.1f}", f"{theirs / ours:.2f}x"])
+    return table_of(["core", "ours", "ONNX Runtime", "ratio"], cells)
 
 
 def headlines() -> str:
@@ -282,7 +302,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "int8-zoo": lambda: zoo("x86-znver4-int8-zoo"),
     "zoo": lambda: zoo("x86-znver4-zoo"),
     "demo": demo,
-    "instructions": instructions,
+    "instructions": lambda: instructions("arm-rpi4-instructions"),
+    "int8-instructions": lambda: instructions("arm-rpi5-int8-instructions"),
+    "int8-cores": int8_cores,
 }
 
 

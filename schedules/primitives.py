@@ -112,7 +112,14 @@ def sum_dot_products(
     lanes, step = dot
     sch.reorder(*reduction, *tile, lanes, step)
     unroll(sch, *tile)
-    init = sch.decompose_reduction(conv, reduction[0])
+    return tensorize_sums(sch, conv, reduction[0], lanes, intrinsic)
+
+
+def tensorize_sums(
+    sch: Schedule, conv: SBlockRV, reduction: LoopRV, lanes: LoopRV, intrinsic: str
+) -> SBlockRV:
+    """Zero the sums before the loops from ``reduction`` on, and make an intrinsic of a step."""
+    init = sch.decompose_reduction(conv, reduction)
     *zeroed, vector = own_loops(sch, init)
     sch.vectorize(vector)
     unroll(sch, *zeroed)

@@ -208,7 +208,7 @@ def add_precision_flags(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,
     choices: Sequence[str] = ("fp32", "fp16"),
 ) -> None:
-    of_cpus = {"bf16": "bf16 on CPUs with AVX512_BF16", "int8": "int8 on x86"}
+    of_cpus = {"bf16": "bf16 on CPUs with AVX512_BF16", "int8": "int8 on CPUs"}
     more = "".join(f", {text}" for name, text in of_cpus.items() if name in choices)
     parser.add_argument(
         "--precision",

@@ -6,6 +6,10 @@ from schedules.arm_cpu import (
     dense,
     depthwise_conv2d,
     pointwise_conv2d,
+    quantized_conv2d,
+    quantized_dense,
+    quantized_depthwise_conv2d,
+    quantized_stem_conv2d,
     separable_conv2d,
     stem_conv2d,
 )
@@ -26,6 +30,10 @@ RULES: dict[str, Rule] = {
     "layout": layout.schedule,
     "move_channels": move_channels.schedule,
     "pointwise_conv2d": pointwise_conv2d.schedule,
+    "quantized_conv2d": quantized_conv2d.schedule,
+    "quantized_dense": quantized_dense.schedule,
+    "quantized_depthwise_conv2d": quantized_depthwise_conv2d.schedule,
+    "quantized_stem_conv2d": quantized_stem_conv2d.schedule,
     "separable_conv2d": separable_conv2d.schedule,
     "stem_conv2d": stem_conv2d.schedule,
 }

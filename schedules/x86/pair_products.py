@@ -19,7 +19,7 @@ from tvm.script import tirx as T
 from tvm.target import Target
 from tvm.target.codegen import target_has_features
 
-from schedules.x86.dot_products import DotProducts
+from schedules.cpu.dot_products import DotProducts
 
 PAIR = 2
 BF16 = "bfloat16"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.dot_products import BYTE_PRODUCTS, DotProducts
 from schedules.primitives import (
     extent,
     powers_of_two_dividing,
     sum_dot_products,
 )
 from schedules.x86.dense import tile_panels
-from schedules.x86.dot_products import BYTE_PRODUCTS, DotProducts
 
 MAX_REDUCTION_UNROLL = 8
 

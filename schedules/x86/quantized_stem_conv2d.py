@@ -9,6 +9,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.cpu.dot_products import BYTE_PRODUCTS, DotProducts
 from schedules.cpu.padding import copy_padded
 from schedules.primitives import (
     divisors,
@@ -19,7 +20,6 @@ from schedules.primitives import (
     unroll,
     zero_halo,
 )
-from schedules.x86.dot_products import BYTE_PRODUCTS, DotProducts
 
 MAX_TILE_WIDTH = 28
 MAX_TILE_VECTORS = 8

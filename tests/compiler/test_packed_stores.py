@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -50,3 +51,17 @@ def test_the_same_bytes(operator: str, rng: np.random.Generator) -> None:
 def test_where_there_are_instructions_for_it(name: str, packs: bool) -> None:
     lowered = lower_module(rounded("saturate_int_uint8", name), target.resolve(name).tvm_target())
     assert ("packuswb" in lowered.script()) == packs
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("operator", ["saturate", "saturate_int"])
+def test_neon_rounds_and_narrows_by_instructions_of_its_own(operator: str, dtype: str) -> None:
+    mod, machine = rounded(f"{operator}_{dtype}", "arm-rpi4"), target.resolve("arm-rpi4")
+    assembly = lower(mod, machine.tvm_target()).inspect_source("asm")
+    assert "fcvtns" in assembly and ("sqxtun" if dtype == "uint8" else "sqxtn2") in assembly
+    assert not re.search(r"\b(?:frintx|lrintf|smax|smin|fmaxnm)\b", assembly)
+
+
+def test_32_bit_neon_rounds_without_a_call() -> None:
+    mod, machine = rounded("saturate_int_int8", "arm-rpi2-armv7"), target.resolve("arm-rpi2-armv7")
+    assert "lrintf" not in lower(mod, machine.tvm_target()).inspect_source("asm")

@@ -8,9 +8,10 @@ import pytest
 import tvm
 from support import network_kernels, odd_kernels
 from support.kernel_cases import Convolution
-from support.quantized_cases import QuantizedConvolution
+from support.quantized_cases import QuantizedConvolution, signed
 
 from schedules import RULES
+from schedules.cpu.dot_products import integers_of
 from tvm_mobilenet.core_model import aarch64, x86_64
 from tvm_mobilenet.core_model.caches import incoming, nest_of
 from tvm_mobilenet.core_model.estimate import estimate
@@ -219,6 +220,38 @@ def test_reads_aarch64_operands() -> None:
     assert (pair.loads, pair.writes) == (2, ("v0", "v1"))
     post = aarch64.decode("str q0, [x3], #16")
     assert (post.stores, post.writes) == (1, ("x3",))
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "reads"),
+    [
+        ("sdot v2.4s, v10.16b, v26.4b[3]", "fma", {"v2", "v10", "v26"}),
+        ("smmla v2.4s, v10.16b, v26.16b", "fma", {"v2", "v10", "v26"}),
+        ("smull v2.8h, v10.8b, v26.8b", "fma", {"v10", "v26"}),
+        ("smlal2 v2.8h, v10.16b, v26.16b", "fma", {"v2", "v10", "v26"}),
+        ("sadalp v2.4s, v10.8h", "vector", {"v2", "v10"}),
+        ("sqxtn v2.4h, v10.4s", "vector", {"v10"}),
+        ("sqxtn2 v2.8h, v10.4s", "vector", {"v2", "v10"}),
+    ],
+)
+def test_reads_aarch64_instructions_over_bytes(text: str, unit: str, reads: set[str]) -> None:
+    operation = aarch64.decode(text)
+    assert (operation.unit, set(operation.reads), operation.writes) == (unit, reads, ("v2",))
+
+
+@pytest.mark.parametrize(
+    ("name", "products"), [("arm-rpi4", 30 * 32 * 64 // 16 * 2), ("arm-rpi5", 30 * 32 * 64 // 16)]
+)
+def test_counts_every_product_of_a_kernel_over_int8(name: str, products: int) -> None:
+    spec = target.resolve(name)
+    depth = integers_of(spec.tvm_target()).depth
+    real = Convolution("conv2d", (64, 32), (5, 6))
+    kernel = signed(QuantizedConvolution(real, odd_kernels.AS_BYTE, depth=depth)).func()
+    mod = default_schedule(kernel, spec.tvm_target()).mod
+    assert spec.core is not None
+    found = estimate(mod, spec.tvm_target(), spec.core)
+    scaled = 2 * 30 * 32 // 4  # FMAs of the epilogue: by the sum's scale, and the result's
+    assert found.count.units["fma"] == pytest.approx(products + scaled, rel=0.01)
 
 
 @pytest.mark.parametrize(

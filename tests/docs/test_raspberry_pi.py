@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from support.float_networks import mobile
 
 from tvm_mobilenet.emulation import devices as emulated_devices
 from tvm_mobilenet.emulation import emulator
@@ -64,13 +66,13 @@ def commands() -> list[str]:
     """What the page's blocks tell to type."""
     page = (REPOSITORY / "docs" / "raspberry-pi.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 4, "the page's blocks are not found any more"
+    assert len(blocks) == 5, "the page's blocks are not found any more"
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder with the photo and the stand-ins; the board's home is beside it."""
+    """A folder with a photo, a network and the stand-ins; the board's home is beside it."""
     from PIL import Image
 
     home, here = tmp_path / "board", tmp_path / "desk"
@@ -92,6 +94,9 @@ def desk(tmp_path: Path) -> Path:
         path.chmod(0o755)
     pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(here / "photo.jpg")
+    rng = np.random.default_rng(3)
+    onnx.save_model(mobile(rng), str(here / "network.onnx"))
+    np.save(here / "samples.npy", rng.standard_normal((12, 8, 8, 8), np.float32))
     (here / "tvm_mobilenet").symlink_to(REPOSITORY / "tvm_mobilenet")
     return here
 

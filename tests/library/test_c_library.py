@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from support import tiny_bundle
 from support.c_programs import (
@@ -20,6 +21,7 @@ from support.c_programs import (
     damaged,
     output_of,
 )
+from support.quantized_networks import small_network
 
 from tvm_mobilenet import bundle, models
 from tvm_mobilenet.api import build_bundle
@@ -29,7 +31,7 @@ from tvm_mobilenet.hardware.toolchain import compile_c
 from tvm_mobilenet.library.description import NATIVE
 from tvm_mobilenet.library.options import LibraryOptions
 from tvm_mobilenet.models import MobileNetConfig
-from tvm_mobilenet.network import source
+from tvm_mobilenet.network import onnx_export, source
 from tvm_mobilenet.runtime.session import load
 
 ROOT = Path(__file__).parents[2]
@@ -251,6 +253,26 @@ def test_on_another_architecture(
         system = (emulator, "-L", f"/usr/{triple}", "-E", f"LD_LIBRARY_PATH={path / 'lib'}")
         (first,) = output_of(*system, program, path / "parameters.bin").split()
         assert float(first) == pytest.approx(expected_of_zeros(classifier), rel=1e-4)
+
+
+def test_int8_on_armv7(tmp_path: Path) -> None:
+    """Rounding too needs libc alone there, which has no instruction for it."""
+    name, triple, emulator = EMULATED["armv7"]
+    if shutil.which(emulator) is None or shutil.which(f"{triple}-gcc") is None:
+        pytest.skip(f"apt-get install qemu-user gcc-{triple}")
+    model = small_network()
+    onnx.save_model(model, str(tmp_path / "network.onnx"))
+    network = source.from_onnx(tmp_path / "network.onnx")
+    options = CompileOptions(target.resolve(name))
+    path = build_bundle(network, options, tmp_path / "b", package=LibraryOptions("classifier")).path
+    flags = (*WARNINGS, "-std=c99", f"-I{path}", "-L", path / "lib", "-lclassifier")
+    program = tmp_path / "program"
+    output_of(f"{triple}-gcc", EXAMPLES / "own_threads.c", "-o", program, *flags)
+    system = (emulator, "-L", f"/usr/{triple}", "-E", f"LD_LIBRARY_PATH={path / 'lib'}")
+    (first,) = output_of(*system, program, path / "parameters.bin").split()
+    zeros = np.zeros((1, 3, 32, 32), np.float32)
+    (right,) = onnx_export.evaluator(model, optimized=False).run(zeros)
+    assert abs(float(first) - right[0, 0]) <= 0.02 * np.abs(right).max()
 
 
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="apt-get install qemu-user")

@@ -8,6 +8,7 @@ floats as well; that aarch64 code computes the same is asked on the emulated dev
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -28,8 +29,8 @@ from schedules import RULES
 from schedules.arm_cpu import cores
 from schedules.facts import FACTS
 from tvm_mobilenet.compiler.cpu.lowering import lower
+from tvm_mobilenet.compiler.graph.legalize_bf16 import IN_BF16
 from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN, WINOGRAD
-from tvm_mobilenet.compiler.graph.legalize_quantized import QUANTIZED
 from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.core_model.loops import Loop
 from tvm_mobilenet.hardware import target
@@ -58,9 +59,8 @@ KERNELS = network_kernels.distinct()
 LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
 FUSED_BLOCKS = network_kernels.fused_blocks(VECTOR_WIDTH)
 FUSED_OF_LARGEST = network_kernels.fused_blocks(VECTOR_WIDTH, (config_from("mobilenet_v1"),))
-# kernels over integers are x86's alone so far
 REAL = [case for case in odd_kernels.CASES if case not in odd_kernels.QUANTIZED]
-ODD = [*REAL, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPPING]
+ODD = [*REAL, *odd_kernels.SIGNED, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPPING]
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
 ODD_SHARES = 2  # one in so many kernels of odd shape, at both
 BLOCK_SHARES = 8  # and one in so many blocks, at its default
@@ -164,6 +164,10 @@ GOLDEN: dict[str, Case] = {
     "elementwise": Elementwise(Blocked(1, 64, 14, 14, 4), silu(SELF), halo=odd_kernels.RING),
     "move_channels": Channels((Blocked(1, 2, 14, 14, 4),), ((0, 1), (0, 0)), 4),
     "layout": Packing(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
+    "quantized_conv2d": odd_kernels.over_bytes("conv2d", dtype="int8"),
+    "quantized_dense": odd_kernels.over_bytes("dense", dtype="int8"),
+    "quantized_depthwise_conv2d": odd_kernels.over_bytes("depthwise", dtype="int8"),
+    "quantized_stem_conv2d": odd_kernels.over_bytes("stem", dtype="int8"),
     "separable_conv2d": BLOCK,
 }
 # kernels of 1.0-224
@@ -177,7 +181,7 @@ GOLDEN_OF_NETWORK = {
 
 
 def test_every_rule_of_x86_has_its_arm_one() -> None:
-    only_x86 = STRASSEN | WINOGRAD | QUANTIZED
+    only_x86 = STRASSEN | WINOGRAD | IN_BF16
     assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - only_x86 | {FUSED}
     assert sorted([*GOLDEN, *GOLDEN_OF_NETWORK]) == sorted(RULES["arm_cpu"])
 
@@ -279,6 +283,42 @@ HOT: dict[Any, tuple[str, Sequence[Any]]] = {
     test_depthwise_hot_loops: ("name", DEPTHWISE),
     test_hot_loops_of_a_fused_block: ("block", FUSED_OF_LARGEST),
 }
+
+
+# instructions that multiply bytes, of those of a hot loop: at least this share
+BYTE_LOOPS = {
+    ("arm-rpi4", "conv2d", 16, 16): ("smull", 0.87),
+    ("arm-rpi4", "depthwise", 16, 4): ("smull", 0.17),
+    ("arm-rpi5", "conv2d", 16, 4): ("sdot", 0.82),
+    ("arm-graviton2", "dense", 16, 4): ("sdot", 0.5),
+    ("arm-graviton2", "depthwise", 16, 4): ("sdot", 0.16),
+    ("arm-graviton2", "depthwise-s2", 16, 4): ("sdot", 0.13),
+    ("arm-graviton2", "stem", 16, 4): ("sdot", 0.4),
+    ("arm-graviton3", "conv2d", 8, 8): ("smmla", 0.62),
+    ("arm-graviton3", "depthwise", 8, 4): ("sdot", 0.17),
+}
+
+
+@pytest.mark.parametrize(("machine", "kind", "lanes", "depth"), BYTE_LOOPS)
+def test_hot_loops_over_bytes(machine: str, kind: str, lanes: int, depth: int) -> None:
+    spec = target.resolve(machine)
+    case = odd_kernels.over_bytes(kind, lanes, "int8", depth)
+    mod = by_default(case.func(), spec.tvm_target())
+    loop = loops.hot_loop(lower(mod, spec.tvm_target()).inspect_source("asm"), "aarch64")
+    instruction, share = BYTE_LOOPS[machine, kind, lanes, depth]
+    found = loop.dot_products_into("v")
+    assert found[instruction] >= 8
+    assert loop.dot_products >= share * len(loop.instructions)
+    if instruction == "sdot" and kind in ("conv2d", "dense"):
+        assert not loop.matching(SPREAD), "activations come as vectors, by lane"
+    assert not loop.calls and not loop.branches
+    spills = [line for line in loop.stack_accesses if line.startswith("st")]
+    assert not (spills if (machine, kind) in TAPS_ON_STACK else loop.stack_accesses)
+
+
+SPREAD = re.compile(r"^(?:dup|ld1r)\b")
+# LLVM copies taps that find no register to the stack, once for a row, and loads them from there
+TAPS_ON_STACK = {("arm-rpi4", "depthwise"), ("arm-graviton2", "stem")}
 
 
 @pytest.mark.parametrize("machine", TARGETS)

@@ -26,7 +26,7 @@ from support.bf16_cases import Bf16Convolution, Bf16Dense
 from support.blocked_cases import BlockedPooling, Channels, Elementwise
 from support.kernel_cases import Case, Convolution, Dense, Packing
 from support.network_kernels import Workload
-from support.quantized_cases import QuantizedConvolution, QuantizedDense
+from support.quantized_cases import QuantizedConvolution
 from tvm import tirx
 
 from schedules import RULES
@@ -222,32 +222,11 @@ WINOGRAD_PRODUCT = Convolution(
 )
 
 
-def over_bytes(kind: str, lanes: int = 16) -> Case:
-    """A kernel of 1.0-224, of integers, its result quantized."""
-    if kind == "dense":
-        dense = Dense((1024, 1000), 1024 // lanes, 8, lanes)
-        return QuantizedDense(dense)
-    real = {
-        "conv2d": Convolution("conv2d", (512, 512), (14, 14), halo=odd_kernels.RING, panel=2),
-        "depthwise": Convolution(
-            "depthwise", (512, 512), (14, 14), kernel=(3, 3), padding=odd_kernels.SAME
-        ),
-        "depthwise-s2": Convolution(
-            "depthwise", (512, 512), (28, 28), (16, 16), (3, 3), (2, 2), odd_kernels.SAME
-        ),
-        "stem": Convolution(
-            "stem", (3, 32), (224, 224), (16, 16), (3, 3), (2, 2), odd_kernels.SAME
-        ),
-    }[kind]
-    real = dataclasses.replace(real, vectors=(lanes, lanes))
-    return QuantizedConvolution(real, odd_kernels.AS_BYTE)
-
-
 def in_bf16(kind: str) -> Case:
     """A kernel of 1.0-224 in bfloat16, its result stored as that."""
     if kind == "dense":
         return Bf16Dense(Dense((1024, 1000), 64, 8, 16))
-    one = over_bytes(kind)
+    one = odd_kernels.over_bytes(kind)
     assert isinstance(one, QuantizedConvolution)
     return Bf16Convolution(one.real, SELF)
 
@@ -263,10 +242,10 @@ GOLDEN: dict[str, Case] = {
     "elementwise": Elementwise(Blocked(1, 64, 14, 14, 16), silu(SELF), halo=odd_kernels.RING),
     "move_channels": Channels((Blocked(1, 2, 14, 14, 16),), ((0, 1), (0, 0)), 16),
     "layout": Packing(Blocked(1, 64, 14, 14, 16, odd_kernels.RING)),
-    "quantized_conv2d": over_bytes("conv2d"),
-    "quantized_dense": over_bytes("dense"),
-    "quantized_depthwise_conv2d": over_bytes("depthwise"),
-    "quantized_stem_conv2d": over_bytes("stem"),
+    "quantized_conv2d": odd_kernels.over_bytes("conv2d"),
+    "quantized_dense": odd_kernels.over_bytes("dense"),
+    "quantized_depthwise_conv2d": odd_kernels.over_bytes("depthwise"),
+    "quantized_stem_conv2d": odd_kernels.over_bytes("stem"),
     "strassen_conv2d": PRODUCT,
     "winograd_conv2d": WINOGRAD_PRODUCT,
     "winograd_operands": dataclasses.replace(WINOGRAD_PRODUCT, kind="windows"),
@@ -352,7 +331,7 @@ def test_dot_products_of_avx_vnni() -> None:
     """In 256 bits, on CPUs without AVX-512."""
     plain = spec_of(AVX2)
     spec = dataclasses.replace(plain, target={**plain.target, "mcpu": "alderlake"})
-    library = lower(by_default(over_bytes("dense", 8).func(), spec), spec.tvm_target())
+    library = lower(by_default(odd_kernels.over_bytes("dense", 8).func(), spec), spec.tvm_target())
     loop = loops.hot_loop(library.inspect_source("asm"), "x86_64")
     assert loop.dot_products_into("ymm") == {"vpdpbusd": loop.dot_products}
     assert loop.dot_products >= 0.7 * len(loop.instructions)
@@ -385,7 +364,8 @@ def test_hot_loop_in_bf16(kind: str) -> None:
 def test_hot_loop_over_bytes(kind: str, name: str) -> None:
     spec = spec_of(name)
     lanes = spec.vector_width
-    library = lower(by_default(over_bytes(kind, lanes).func(), spec), spec.tvm_target())
+    kernel = odd_kernels.over_bytes(kind, lanes).func()
+    library = lower(by_default(kernel, spec), spec.tvm_target())
     loop = loops.hot_loop(library.inspect_source("asm"), "x86_64")
     found = loop.dot_products_into("zmm" if lanes == 16 else "ymm")
     (instruction,) = found

@@ -42,6 +42,8 @@ NUMPY: dict[str, Callable[..., NDArray[np.float64]]] = {
     "minimum": np.minimum,
     "multiply": np.multiply,
     "negative": np.negative,
+    "saturate_int8": lambda x: np.clip(np.rint(x), -128, 127),
+    "saturate_int_int8": lambda x: np.clip(np.rint(x), -128, 127),
     "saturate_int_uint8": lambda x: np.clip(np.rint(x), 0, 255),
     "saturate_uint8": lambda x: np.clip(np.rint(x), 0, 255),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),

@@ -37,6 +37,8 @@ from support.quantized_cases import (
     IntegerPooling,
     QuantizedConvolution,
     QuantizedDense,
+    of_signed,
+    signed,
 )
 
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
@@ -250,6 +252,23 @@ QUANTIZED: list[Case] = [
     IntegerPooling(Blocked(2, 40, 4, 5, 16, RING)),
     IntegerPooling(Blocked(1, 7, 3, 3, 8)),
 ]
+# the same over int8, for targets that multiply those, and by matrices or registers of bytes
+BY_MATRICES = [
+    Convolution("conv2d", (16, 24), (5, 6), (8, 8), activation=RELU, halo=RING),
+    Convolution("conv2d", (13, 7), (3, 2), (8, 8), batch=2, spare=UNEVEN),
+    Convolution("conv2d", (8, 16), (6, 8), (8, 8), (3, 3), padding=SAME),
+]
+BY_REGISTERS = [
+    Convolution("conv2d", (32, 48), (5, 6), activation=RELU, halo=RING),
+    Convolution("conv2d", (19, 7), (7, 7), (16, 8), batch=2),
+    Convolution("conv2d", (16, 16), (6, 9), kernel=(3, 3), stride=(2, 2), padding=SAME),
+    Convolution("conv2d", (32, 32), (4, 4), (16, 16), kernel=(3, 3), padding=SAME, groups=2),
+]
+SIGNED: list[Case] = [
+    *map(signed, QUANTIZED),
+    *(signed(QuantizedConvolution(one, AS_BYTE, depth=8)) for one in BY_MATRICES),
+    *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in BY_REGISTERS),
+]
 IN_BF16: list[Case] = [
     Bf16Convolution(POINTWISE[0]),
     Bf16Convolution(POINTWISE[3], silu(SELF)),
@@ -301,6 +320,26 @@ def share(cases: Sequence[Case], place: int, shares: int) -> list[Case]:
 
 def kind_of(case: Case) -> tuple[str, str]:
     return type(case).__name__, getattr(getattr(case, "real", case), "kind", "")
+
+
+def over_bytes(kind: str, lanes: int = 16, dtype: str = "uint8", depth: int = 4) -> Case:
+    """A kernel of 1.0-224, of integers, its result quantized."""
+    if kind == "dense":
+        dense = Dense((1024, 1000), 1024 // lanes, 8, lanes)
+        return QuantizedDense(dense, dtype=dtype)
+    real = {
+        "conv2d": Convolution("conv2d", (512, 512), (14, 14), halo=RING, panel=2),
+        "depthwise": Convolution("depthwise", (512, 512), (14, 14), kernel=(3, 3), padding=SAME),
+        "depthwise-s2": Convolution(
+            "depthwise", (512, 512), (28, 28), (16, 16), (3, 3), (2, 2), SAME
+        ),
+        "stem": Convolution("stem", (3, 32), (224, 224), (16, 16), (3, 3), (2, 2), SAME),
+    }[kind]
+    real = replace(real, vectors=(lanes, lanes))
+    if depth > 4:
+        real = replace(real, panel=1)
+    expression = AS_BYTE if dtype == "uint8" else of_signed(AS_BYTE)
+    return QuantizedConvolution(real, expression, dtype=dtype, depth=depth)
 
 
 @st.composite

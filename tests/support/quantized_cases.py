@@ -1,5 +1,7 @@
 """Kernels over integers, as ``kernel_cases`` are: what stands where nothing is read is any byte.
 
+A case is of uint8 activations, or of int8: everything is 128 lower then, and means the same.
+
 The reference sums in float64, where sums of products of bytes are exact.
 """
 
@@ -35,17 +37,24 @@ from tvm_mobilenet.kernels.cpu.elementwise import (
     with_epilogue,
 )
 from tvm_mobilenet.kernels.cpu.expressions import (
+    LIMITS,
     SELF,
+    Apply,
     Expression,
+    Input,
     QuantizationParameters,
+    apply,
     dequantize,
+    dtype_of,
     is_quantized,
     quantize,
 )
 from tvm_mobilenet.kernels.cpu.head import global_avg_pool2d
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
+    REGISTER,
     columns_read,
+    partial_conv2d,
     quantized_conv2d,
     quantized_dense,
     quantized_depthwise_conv2d,
@@ -60,18 +69,43 @@ from tvm_mobilenet.kernels.cpu.weights import (
     pack_quantized_stem,
 )
 
-Bytes = NDArray[np.uint8]
+Bytes = NDArray[np.integer[Any]]
 AnyArray = NDArray[Any]
 FILL = 93  # what stands for zero
 IMAGE = QuantizationParameters(0.025, 120)  # of a stem's image
 RESULT = QuantizationParameters(0.03, 131)
 SPREAD = 2.0  # the usual size of a sum as a real value
 DIFFERENT = 0.01  # of quantized results: the next integer, where a value lies between two
+BETWEEN = 128  # a uint8 and the int8 that stands for the same value
 BEFORE = (0x5A, 0xA5)  # what a result holds before a kernel writes it
 
 
-def random_bytes(rng: np.random.Generator, *shape: int) -> Bytes:
-    return rng.integers(0, 256, shape, dtype=np.uint8)
+def random_bytes(rng: np.random.Generator, dtype: str, *shape: int) -> Bytes:
+    low, high = LIMITS[dtype]
+    return rng.integers(low, high + 1, shape, dtype=np.dtype(dtype).type)
+
+
+def below(dtype: str) -> int:
+    """How much lower its integers are than the uint8 that stand for the same values."""
+    return BETWEEN if dtype == "int8" else 0
+
+
+def lowered(quantization: QuantizationParameters, dtype: str) -> QuantizationParameters:
+    return replace(quantization, zero_point=quantization.zero_point - below(dtype), dtype=dtype)
+
+
+def of_signed(expression: Expression) -> Expression:
+    """The expression of int8 that stand for the same values as its uint8."""
+    if not isinstance(expression, Apply):
+        return expression
+    args = tuple(of_signed(arg) for arg in expression.args)
+    if is_quantized(expression):
+        args = (apply("subtract", args[0], float(BETWEEN)),)
+    if expression.operator == "subtract" and isinstance(expression.args[0], Input):
+        zero = expression.args[1]
+        assert isinstance(zero, float)
+        args = (args[0], zero - BETWEEN)
+    return Apply(expression.operator.replace("uint8", "int8"), args)
 
 
 def blocked_bytes(
@@ -81,9 +115,10 @@ def blocked_bytes(
     padding: tuple[int, int, int, int] | None = None,
 ) -> Bytes:
     """``image`` in the layout; FILL where ``padding`` reaches, beyond it any bytes."""
-    above = to_blocked(image.astype(np.float32) - FILL, x, padding) + FILL
-    filled = np.where(np.isnan(above), random_bytes(rng, *above.shape), above)
-    result: Bytes = filled.astype(np.uint8)
+    fill, dtype = FILL - below(str(image.dtype)), image.dtype
+    above = to_blocked(image.astype(np.float32) - fill, x, padding) + fill
+    filled = np.where(np.isnan(above), random_bytes(rng, str(dtype), *above.shape), above)
+    result: Bytes = filled.astype(dtype)
     return result
 
 
@@ -105,7 +140,7 @@ def run(
 
 def check_values(result: AnyArray, expected: NDArray[np.float64]) -> None:
     """Real values to rounding, integers to the next one where two are as near."""
-    if result.dtype != np.uint8:
+    if str(result.dtype) not in LIMITS:
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
         return
     apart = np.abs(result.astype(int) - expected)
@@ -123,12 +158,13 @@ def check_blocked(result: AnyArray, x: Blocked, expected: NDArray[np.float64]) -
 
 
 def result_layout(out: Blocked, expression: Expression) -> Blocked:
-    return replace(out, dtype="uint8", fill=FILL) if is_quantized(expression) else out
+    dtype = dtype_of(expression)
+    return replace(out, dtype=dtype, fill=FILL - below(dtype)) if dtype in LIMITS else out
 
 
 @dataclass(frozen=True)
 class QuantizedConvolution:
-    """``real`` says what it is, of real numbers; ``expression`` is its epilogue, uint8 or not.
+    """``real`` says what it is, of real numbers; ``expression`` is its epilogue, of bytes or not.
 
     ``beside``: the expression reads another tensor of integers, like the result.
     """
@@ -136,16 +172,18 @@ class QuantizedConvolution:
     real: Convolution
     expression: Expression = SELF
     beside: bool = False
+    dtype: str = "uint8"
+    depth: int = 4  # bytes that a step of a dense convolution sums
 
     @property
     def id(self) -> str:
         name = "" if self.expression == SELF else f"-{name_of(self.expression)}"
-        return f"quantized_{self.real.id}{name}"
+        return f"{self.dtype}_{self.real.id}{name}" + f"-by{self.depth}" * (self.depth > 4)
 
     @property
     def x(self) -> Blocked:
         """With the halo that the last dot product of a row reaches into."""
-        x = self.real.x
+        x = replace(self.real.x, dtype=self.dtype)
         _, _, left, right = self.real.padding
         if not self.real.depthwise:
             return x
@@ -163,15 +201,22 @@ class QuantizedConvolution:
         window = Window(real.kernel, real.stride, (top, left), real.dilation)
         if real.kind == "stem":
             image = (real.batch, real.channels[0], *real.size)
-            func = quantized_stem_conv2d(image, real.padding, out, window, IMAGE, real.activation)
+            quantization = lowered(IMAGE, self.dtype)
+            func = quantized_stem_conv2d(
+                image, real.padding, out, window, quantization, real.activation
+            )
         elif real.kind == "depthwise":
             func = quantized_depthwise_conv2d(self.x, out, window, real.activation)
+        elif self.depth == REGISTER:
+            func = partial_conv2d(self.x, out, window, real.activation, real.groups)
         else:
-            func = quantized_conv2d(self.x, out, window, real.activation, real.panel, real.groups)
+            func = quantized_conv2d(
+                self.x, out, window, real.activation, real.panel, real.groups, self.depth
+            )
         if self.expression == SELF:
             return func
-        operands = [blocked_operand(replace(out, dtype="uint8"), out)] if self.beside else []
-        return with_epilogue(func, self.expression, operands, FILL)
+        operands = [blocked_operand(replace(out, dtype=self.dtype), out)] if self.beside else []
+        return with_epilogue(func, self.expression, operands, FILL - below(self.dtype))
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         real, out = self.real, result_layout(self.out, self.expression)
@@ -190,7 +235,7 @@ class QuantizedConvolution:
         ]
         values: list[AnyArray] = [self.plain(integers, weight, scale, bias)]
         if self.beside:
-            other = random_bytes(rng, out.batch, out.channels, out.height, out.width)
+            other = random_bytes(rng, self.dtype, out.batch, out.channels, out.height, out.width)
             values.append(other)
             arguments.append(blocked_bytes(rng, other, out))
         result = run(kernel, out.shape, out.dtype, *arguments)
@@ -206,8 +251,9 @@ class QuantizedConvolution:
         shape = (self.real.batch, self.real.channels[0], *self.real.size)
         if self.real.kind == "stem":
             image = normal(rng, *shape)
-            return image, evaluate(quantize(SELF, IMAGE), [image]).astype(np.uint8)
-        integers = random_bytes(rng, *shape)
+            values = evaluate(quantize(SELF, lowered(IMAGE, self.dtype)), [image])
+            return image, values.astype(self.dtype)
+        integers = random_bytes(rng, self.dtype, *shape)
         return blocked_bytes(rng, integers, self.x, self.real.padding), integers
 
     def packed(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -217,7 +263,7 @@ class QuantizedConvolution:
         if real.kind == "depthwise":
             taps = tap_dwords(self.out.width, real.kernel[1], real.stride[1])
             return pack_quantized_depthwise(weight, v, taps.outputs, real.stride[1])
-        return pack_quantized_conv2d(weight, v, real.panel)
+        return pack_quantized_conv2d(weight, v, real.panel, self.depth)
 
     def plain(
         self, integers: Bytes, weight: NDArray[np.int8], scale: Array, bias: Array
@@ -225,6 +271,7 @@ class QuantizedConvolution:
         """What PyTorch makes of an image's integers."""
         top, bottom, left, right = self.real.padding
         fill = IMAGE.zero_point if self.real.kind == "stem" else FILL
+        fill -= below(self.dtype)
         summed = functional.conv2d(
             functional.pad(
                 torch.from_numpy(integers).double(), (left, right, top, bottom), value=fill
@@ -244,29 +291,36 @@ class QuantizedDense:
 
     real: Dense
     expression: Expression = SELF
+    dtype: str = "uint8"
 
     @property
     def id(self) -> str:
         name = "" if self.expression == SELF else f"-{name_of(self.expression)}"
-        return f"quantized_{self.real.id}{name}"
+        return f"{self.dtype}_{self.real.id}{name}"
 
     def func(self) -> tirx.PrimFunc:
         real = self.real
         func = quantized_dense(
-            real.batch, real.features, real.blocks, real.panel, real.vector, real.activation
+            real.batch,
+            real.features,
+            real.blocks,
+            real.panel,
+            real.vector,
+            real.activation,
+            self.dtype,
         )
         return func if self.expression == SELF else with_epilogue(func, self.expression)
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         real = self.real
         features_in, features_out = real.features
-        data = random_bytes(rng, real.batch, features_in)
+        data = random_bytes(rng, self.dtype, real.batch, features_in)
         weight = rng.integers(-127, 128, real.features, dtype=np.int8)
         scale = rng.uniform(0.5, 2, features_out).astype(np.float32)
         scale *= np.float32(SPREAD / (147 * 74 * math.sqrt(features_in)))
         bias = normal(rng, features_out)
         packed = pack_quantized_dense(weight, real.vector, real.blocks, real.panel)
-        dtype = "uint8" if is_quantized(self.expression) else "float32"
+        dtype = dtype_of(self.expression)
         result = run(kernel, (real.batch, features_out), dtype, data, packed, scale, bias)
         summed = data.astype(float) @ weight.astype(float)
         values = activate(summed * scale + bias, real.activation)
@@ -275,25 +329,28 @@ class QuantizedDense:
 
 @dataclass(frozen=True)
 class ElementwiseIntegers:
-    """An expression of a blocked tensor of integers, uint8 or not."""
+    """An expression of a blocked tensor of integers, of bytes or not."""
 
     x: Blocked
     expression: Expression
     halo: Halo = NO_HALO
+    dtype: str = "uint8"
 
     @property
     def id(self) -> str:
-        return f"integers-{name_of(self.expression)}-{describe(self.x)}"
+        return f"{self.dtype}-{name_of(self.expression)}-{describe(self.x)}"
 
     def func(self) -> tirx.PrimFunc:
         x = self.x
         return with_epilogue(
-            read_integers(copy(x, replace(x, halo=self.halo))), self.expression, fill=FILL
+            read_integers(copy(x, replace(x, halo=self.halo)), self.dtype),
+            self.expression,
+            fill=FILL - below(self.dtype),
         )
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         x, out = self.x, result_layout(replace(self.x, halo=self.halo), self.expression)
-        image = random_bytes(rng, x.batch, x.channels, x.height, x.width)
+        image = random_bytes(rng, self.dtype, x.batch, x.channels, x.height, x.width)
         result = run(kernel, out.shape, out.dtype, blocked_bytes(rng, image, x))
         check_blocked(result, out, evaluate(self.expression, [image]))
 
@@ -303,18 +360,26 @@ class IntegerPooling:
     """The mean of the image that blocked integers stand for, quantized."""
 
     x: Blocked
+    dtype: str = "uint8"
 
     @property
     def id(self) -> str:
-        return f"pool_integers-{describe(self.x)}"
+        return f"pool_{self.dtype}-{describe(self.x)}"
 
     def func(self) -> tirx.PrimFunc:
-        func = read_integers(global_avg_pool2d(self.x), IMAGE)
-        return with_epilogue(func, quantize(SELF, RESULT))
+        func = read_integers(global_avg_pool2d(self.x), lowered(IMAGE, self.dtype))
+        return with_epilogue(func, quantize(SELF, lowered(RESULT, self.dtype)))
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         x = self.x
-        image = random_bytes(rng, x.batch, x.channels, x.height, x.width)
-        result = run(kernel, (x.batch, x.channels), "uint8", blocked_bytes(rng, image, x))
-        mean = evaluate(dequantize(SELF, IMAGE), [image]).mean((2, 3))
-        check_values(result, evaluate(quantize(SELF, RESULT), [mean]))
+        image = random_bytes(rng, self.dtype, x.batch, x.channels, x.height, x.width)
+        result = run(kernel, (x.batch, x.channels), self.dtype, blocked_bytes(rng, image, x))
+        mean = evaluate(dequantize(SELF, lowered(IMAGE, self.dtype)), [image]).mean((2, 3))
+        check_values(result, evaluate(quantize(SELF, lowered(RESULT, self.dtype)), [mean]))
+
+
+def signed(case: Any) -> Any:
+    """The case over int8."""
+    if isinstance(case, IntegerPooling):
+        return replace(case, dtype="int8")
+    return replace(case, dtype="int8", expression=of_signed(case.expression))

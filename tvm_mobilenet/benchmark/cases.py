@@ -24,7 +24,7 @@ from tvm_mobilenet.benchmark.engines.networks import (
     with_fixed_sizes,
 )
 from tvm_mobilenet.benchmark.engines.protocol import EngineUnavailable
-from tvm_mobilenet.benchmark.engines.quantized import quantize, samples
+from tvm_mobilenet.benchmark.engines.quantized import Activations, quantize, samples
 from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
@@ -299,7 +299,13 @@ def of_model(
     return dataclasses.replace(network, tflite=tflite)
 
 
-def quantized(config: models.Config, batch: int, against: Sequence[str], scratch: Path) -> Network:
+def quantized(
+    config: models.Config,
+    batch: int,
+    against: Sequence[str],
+    scratch: Path,
+    activations: Activations = "uint8",
+) -> Network:
     """One of our models in int8: as a QDQ file in ``scratch``, and for LiteRT as its own.
 
     PyTorch quantizes the module itself.
@@ -307,7 +313,7 @@ def quantized(config: models.Config, batch: int, against: Sequence[str], scratch
     network = of_model(config, batch, "fp32", ("onnxruntime", *against), scratch)
     assert network.onnx is not None
     path = network.onnx.with_suffix(".int8.onnx")
-    processes.call(quantize, network.onnx, path)
+    processes.call(quantize, network.onnx, path, None, activations)
     in_int8 = dataclasses.replace(
         from_onnx(path, network.model, network.inputs, (), "int8", network.resolution),
         alpha=network.alpha,

@@ -14,11 +14,13 @@ from typing import Literal
 from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark import cases
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS
+from tvm_mobilenet.benchmark.engines.quantized import Activations
 from tvm_mobilenet.benchmark.progress import PlainProgress
 from tvm_mobilenet.benchmark.resume import Network
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.compiler.precision import Precision
 from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.models.variants import VARIANTS
 
 # each at the size it was published with
@@ -85,7 +87,8 @@ class Sweep:
             progress.heading(f"{name} {variant}: compiling")
             bundle = scratch / f"{name}-{variant}.tar"
             if self.precision == "int8":
-                network = cases.quantized(config, self.batch, against, scratch)
+                activations: Activations = "int8" if self.is_arm() else "uint8"
+                network = cases.quantized(config, self.batch, against, scratch, activations)
                 assert network.onnx is not None
                 ours = self.compile(network.onnx, bundle, architecture)
             else:
@@ -93,6 +96,9 @@ class Sweep:
                 network = cases.of_model(config, self.batch, self.precision, against, scratch)
             peers = cases.peer_candidates(against, network, architecture)
             yield cases.Case(network, (ours, *peers))
+
+    def is_arm(self) -> bool:
+        return targets.resolve(self.target).family == "arm"
 
     def compile(
         self, config: models.Config | Path, output: Path, architecture: str | None
@@ -114,7 +120,6 @@ def _compile(sweep: Sweep, config: models.Config | Path, output: Path) -> None:
     from tvm_mobilenet.api import build_bundle
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
-    from tvm_mobilenet.hardware import target as targets
     from tvm_mobilenet.network import source
 
     spec = targets.resolve(sweep.target)

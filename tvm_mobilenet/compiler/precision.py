@@ -89,8 +89,8 @@ def check(precision: Precision, spec: TargetSpec) -> None:
         check_bf16(spec)
         return
     if precision == "int8":
-        if spec.gpu is not None or not spec.triple.startswith("x86_64"):
-            raise BadInput(f"target {spec.name}: precision int8 is for x86 CPUs; leave it out")
+        if spec.gpu is not None:
+            raise BadInput(f"target {spec.name}: precision int8 is for CPUs; leave it out")
         return
     if spec.gpu is None:
         raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; expected fp32")

@@ -58,8 +58,12 @@ SYNTAXES: dict[Isa, Syntax] = {
 BY_ELEMENT = re.compile(r"^fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.s\[\d\]$")
 VECTOR_ADD = re.compile(r"^fadd\s+v\d+\.4s")
 SCALAR_LOAD = re.compile(r"^(?:ldr\s+s\d+|ldp\s+s\d+|ld1r|ld1\s+\{ v\d+\.s \})")
-# Of x86-64 alone: dot products of bytes, and of 16-bit integers, into 32-bit integers.
-DOT_PRODUCT = re.compile(r"^(?:\{vex\} )?(vpdpbusd|vpmaddwd|vdpbf16ps)\b.*%([xyz]mm)\d+$")
+# What sums products of bytes, 16-bit integers or bfloat16 into 32 bits: on x86-64 with the register
+# last, on aarch64 with it first, and without dot products in three instructions.
+DOT_PRODUCT = re.compile(
+    r"^(?:\{vex\} )?(?:(vpdpbusd|vpmaddwd|vdpbf16ps)\b.*%([xyz]mm)\d+$"
+    r"|(sdot|smmla|smull2?|smlal2?|sadalp)\s+(v)\d+\.)"
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class Loop:
     def dot_products_into(self, register: str) -> dict[str, int]:
         """Those into registers of a kind, by the name of the instruction."""
         found = map(DOT_PRODUCT.match, self.instructions)
-        return Counter(one[1] for one in found if one is not None and one[2] == register)
+        made = [(one[1] or one[3], one[2] or one[4]) for one in found if one is not None]
+        return Counter(name for name, kind in made if kind == register)
 
     @property
     def dot_products(self) -> int:

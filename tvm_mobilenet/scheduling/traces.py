@@ -60,13 +60,14 @@ def apply_trace(mod: tvm.IRModule, trace_json: str, target: Target | None) -> s_
     """
     from tvm import s_tir
 
+    from schedules.cpu import dot_products
     from schedules.cuda import mma_intrinsics
-    from schedules.x86 import dot_products, pair_products
+    from schedules.x86 import pair_products
 
     # the rules that do may not have run in this process
     if TENSORIZE in trace_json:
-        of_x86 = [dot_products, pair_products]
-        if not any([module.register_named(trace_json, target) for module in of_x86]):
+        of_cpus = [dot_products, pair_products]
+        if not any([module.register_named(trace_json, target) for module in of_cpus]):
             mma_intrinsics.register()
     trace = json.loads(trace_json)
     check_trace(trace)

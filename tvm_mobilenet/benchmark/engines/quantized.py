@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,10 +19,17 @@ if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.engines.protocol import Array
 
 SAMPLES, SAMPLE_SEED = 8, 0
+# what ONNX Runtime's kernels are made for: uint8 on x86, int8 on ARM
+Activations = Literal["uint8", "int8"]
 
 
-def quantize(path: Path, output: Path, given: Iterable[dict[str, Array]] | None = None) -> None:
-    """Write the float ONNX file ``path`` as QDQ: uint8 activations, int8 weights by channel.
+def quantize(
+    path: Path,
+    output: Path,
+    given: Iterable[dict[str, Array]] | None = None,
+    activations: Activations = "uint8",
+) -> None:
+    """Write the float ONNX file ``path`` as QDQ: int8 weights by channel, and ``activations``.
 
     ``given`` are batches of its inputs by name, random ones where that is None.
     """
@@ -44,7 +51,7 @@ def quantize(path: Path, output: Path, given: Iterable[dict[str, Array]] | None 
             Samples(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if activations == "int8" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
     onnx.checker.check_model(str(output))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tvm
 
+from schedules.cpu.dot_products import integers_of
 from schedules.cpu.sharing import num_cores
 from tvm_mobilenet.compiler.backend import Finished
 from tvm_mobilenet.compiler.cpu.lowering import lower_module
@@ -12,6 +13,7 @@ from tvm_mobilenet.compiler.cpu.static_program import make_static
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, WINOGRAD, legalize
+from tvm_mobilenet.compiler.graph.signed import sign_integers
 from tvm_mobilenet.compiler.graph.topk import legalize_topk
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.kernels.cpu.topk import topk
@@ -31,14 +33,17 @@ class _CpuBackend:
         self.small_weights = options.small_weights
 
     def legalize(self) -> tvm.transform.Pass:
+        integers = integers_of(self.target)
         return tvm.transform.Sequential(
             [
+                *([sign_integers] if integers.dtype == "int8" else []),
                 legalize(
                     self.vector_width,
                     self.rules,
                     overlapping_tile_of(self.target),
                     small_weights=self.small_weights,
                     bf16=self.bf16,
+                    integers=integers,
                 ),
                 legalize_topk(topk),
             ]

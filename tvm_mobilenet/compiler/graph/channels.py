@@ -24,6 +24,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     sources,
     variables,
 )
+from tvm_mobilenet.kernels.cpu.expressions import LIMITS
 
 # (Var, channel of it) for each channel of an image, which may have more than one dimension of them
 View = NDArray[np.object_]
@@ -84,7 +85,7 @@ def look(layer: Other, views: dict[Var, View], tuples: dict[Var, list[View]]) ->
 
 def view_of(value: Expr, views: dict[Var, View]) -> View | None:
     """The channels of a tensor of images, its own where it is no view."""
-    if not isinstance(value, Var) or str(value.ty.dtype) not in ("float32", "uint8"):
+    if not isinstance(value, Var) or str(value.ty.dtype) not in ("float32", *LIMITS):
         return None
     if value in views:
         return views[value]

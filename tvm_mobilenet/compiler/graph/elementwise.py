@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from tvm import relax
@@ -195,9 +196,10 @@ def dequantization(layer: Layer) -> tuple[Var, QuantizationParameters] | None:
     if not isinstance(layer, Elementwise):
         return None
     first, quantization = layer.operands[0], expressions.dequantization(layer.expression)
-    if quantization is None or not isinstance(first, Var) or first.ty.dtype != "uint8":
+    if quantization is None or not isinstance(first, Var):
         return None
-    return first, quantization
+    dtype = str(first.ty.dtype)
+    return (first, replace(quantization, dtype=dtype)) if dtype in expressions.LIMITS else None
 
 
 def is_same(one: Operand, other: Operand) -> bool:
@@ -309,14 +311,15 @@ def with_epilogue(layer: Layer, after: Elementwise) -> WithEpilogue | None:
     return replace(layer, result=after.result, epilogue=epilogue)
 
 
-def saturate_uint8(value: Expr) -> Expr:
-    bounds = (relax.prim_value(bound, "float32") for bound in (0.0, 255.0))
-    return relax.op.astype(relax.op.clip(relax.op.round(value), *bounds), "uint8")
+def saturate(value: Expr, dtype: str) -> Expr:
+    bounds = (relax.prim_value(float(bound), "float32") for bound in expressions.LIMITS[dtype])
+    return relax.op.astype(relax.op.clip(relax.op.round(value), *bounds), dtype)
 
 
 RELAX: dict[str, Callable[..., Expr]] = {
     **{name: getattr(relax.op, name) for name in SAME_NAME},
-    **dict.fromkeys(("saturate_uint8", "saturate_int_uint8"), saturate_uint8),
+    **{f"saturate_{dtype}": partial(saturate, dtype=dtype) for dtype in expressions.LIMITS},
+    **{f"saturate_int_{dtype}": partial(saturate, dtype=dtype) for dtype in expressions.LIMITS},
     "where_greater": where_greater,
     "log1p": lambda x: relax.op.log(relax.op.add(x, relax.const(np.float32(1)))),
 }

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
+from schedules.cpu.dot_products import UNSIGNED, Integers
 from schedules.cpu.image_tiles import ImageOutput, OverlappingTile
 from schedules.filter_window import Window
 from tvm_mobilenet.compiler.graph.channels import move_channels
@@ -97,7 +98,7 @@ from tvm_mobilenet.kernels.cpu.elementwise import (
     read_integers,
     with_epilogue,
 )
-from tvm_mobilenet.kernels.cpu.expressions import SELF, Input, substitute
+from tvm_mobilenet.kernels.cpu.expressions import LIMITS, SELF, Input, substitute
 from tvm_mobilenet.kernels.cpu.head import blocked_avg_pool2d, dense, global_avg_pool2d
 from tvm_mobilenet.kernels.cpu.layout import (
     BF16,
@@ -144,6 +145,7 @@ BLOCKED = (
     | WindowPooling
 )
 CONVOLUTIONS = Convolution | QuantizedConvolution
+REAL = Convolution | ChannelsToSpace  # layers that compute vectors of real numbers in any case
 AnyArray: TypeAlias = NDArray[np.generic]
 
 
@@ -160,8 +162,11 @@ def legalize(
     *,
     small_weights: bool = False,
     bf16: bool = False,
+    integers: Integers = UNSIGNED,
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
+
+    ``integers`` says how quantized activations lie.
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
     says which images get tiles that overlap, None that there are none. With ``small_weights`` a
@@ -170,7 +175,7 @@ def legalize(
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalizer = Legalizer(mod["main"], vector_width, rules, tile, bf16=bf16)
+        legalizer = Legalizer(mod["main"], vector_width, rules, tile, integers, bf16=bf16)
         legalizer.small_weights = small_weights
         legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
@@ -191,12 +196,14 @@ class Legalizer(LayerRewriter):
         vector_width: int,
         rules: Collection[str],
         tile: OverlappingTile | None,
+        integers: Integers,
         *,
         bf16: bool = False,
     ) -> None:
         super().__init__(function)
         self.bf16 = bf16
-        self.vector_width = vector_width
+        self.vector_width, self.byte_lanes = vector_width, integers.lanes or vector_width
+        self.integers_of_target = integers
         self.rules = rules
         self.tile = tile
         layers = self.layers
@@ -431,7 +438,9 @@ class Legalizer(LayerRewriter):
         inputs = [Input(order.index(i)) for i in range(len(order))]
         copied = copy(real(first), real(out))
         func = with_epilogue(
-            read_integers(copied) if first.dtype == "uint8" else read_stored(copied, first),
+            read_integers(copied, first.dtype)
+            if first.dtype in LIMITS
+            else read_stored(copied, first),
             substitute(layer.expression, inputs),
             [as_operand(value, layout, out) for value, layout in others],
             out.fill,
@@ -553,14 +562,19 @@ class Legalizer(LayerRewriter):
         """Channels a vector of what ``layer`` computes."""
         if layer.result in self.windows:
             return self.lanes(self.windows[layer.result])
+        integers = isinstance(layer, QuantizedConvolution) or (
+            dtype_of(layer) in LIMITS and not isinstance(layer, REAL)
+        )
         if isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
-            return math.gcd(self.vector_width, channels // layer.groups)
-        return self.lanes(channels)
+            most = self.byte_lanes if integers else self.vector_width
+            return math.gcd(most, channels // layer.groups)
+        return self.lanes(channels, integers=integers)
 
-    def lanes(self, channels: int) -> int:
+    def lanes(self, channels: int, *, integers: bool = False) -> int:
         """Channels a vector: the target's, or fewer where a tensor has fewer channels."""
         enough = 1 << (channels - 1).bit_length()
-        return min(self.vector_width, max(MIN_VECTOR, enough))
+        most = self.byte_lanes if integers else self.vector_width
+        return min(most, max(MIN_VECTOR, enough))
 
     def reads_image(self, layer: Convolution) -> bool:
         """A dense convolution from a plain tensor with too few channels to fill a vector."""
@@ -576,7 +590,8 @@ class Legalizer(LayerRewriter):
         if var not in self.blocked:
             batch, channels, height, width = shape_of(var)
             halo, fill = self.halos.get(var, NO_HALO), self.fills.get(var, 0)
-            lanes, dtype = self.lanes(channels), self.stored_dtype(var)
+            dtype = self.stored_dtype(var)
+            lanes = self.lanes(channels, integers=dtype in LIMITS)
             layout = Blocked(batch, channels, height, width, lanes, halo, dtype, fill)
             name = f"pack_{width}x{height}x{channels}"
             value = self.call(pack(layout), name, [self.plain[var]], layout.shape, dtype)

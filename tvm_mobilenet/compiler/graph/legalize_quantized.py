@@ -30,7 +30,10 @@ from tvm_mobilenet.compiler.graph.quantized import requantized
 from tvm_mobilenet.kernels.cpu.expressions import SELF, QuantizationParameters, quantize
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, MIN_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
+    BYTES,
+    REGISTER,
     columns_read,
+    partial_conv2d,
     quantized_conv2d,
     quantized_dense,
     quantized_depthwise_conv2d,
@@ -50,6 +53,8 @@ from tvm_mobilenet.kernels.cpu.weights import (
 if TYPE_CHECKING:
     from tvm_mobilenet.compiler.graph.legalize_cpu import Legalizer
 
+PIXELS = 2  # of a matrix of bytes
+LEAST_WEIGHT = -127
 READ_INTEGERS = Pooling | WindowPooling | Resize  # layers that may read integers as real values
 # the rules that layers over integers need
 QUANTIZED = frozenset(
@@ -109,24 +114,46 @@ def depthwise(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
 
 def dense_convolution(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
     x, out = to.as_blocked(layer.source), to.layout(layer)
-    panel = panel_of(out.blocks // layer.groups)
-    func = quantized_conv2d(
-        x.layout, real(out), window(layer), layer.activation, panel, layer.groups
-    )
+    # a vector of more bytes than floats is all the channels of a tile by itself
+    wide = to.integers_of_target.lanes is not None
+    panel = 1 if wide else panel_of(out.blocks // layer.groups)
+    depth = depth_of(to, layer, x.layout, out)
+    given = (x.layout, real(out), window(layer), layer.activation)
+    if depth == REGISTER:
+        func = partial_conv2d(*given, layer.groups)
+    else:
+        func = quantized_conv2d(*given, panel, layer.groups, depth)
     kernel = "x".join(map(str, layer.weight.shape[2:]))
     kind = "quantized_conv2d" if kernel != "1x1" else "quantized_pointwise_conv2d"
     name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
-    return func, name, [x.value, pack_quantized_conv2d(layer.weight, out.vector, panel)], out
+    weight = pack_quantized_conv2d(layer.weight, out.vector, panel, depth)
+    return func, name, [x.value, weight], out
+
+
+def depth_of(to: Legalizer, layer: QuantizedConvolution, x: Blocked, out: Blocked) -> int:
+    """How many channels a step sums: the target's, where it fits the layer.
+
+    They are all of a vector. A matrix of bytes has two neighbouring pixels, which lie side by side.
+    Without dot products, two products are summed in 16 bits, which two of -128 would overflow.
+    """
+    depth, channels = to.integers_of_target.depth, layer.weight.shape[1]
+    fits = x.vector == depth and (layer.groups == 1 or channels % depth == 0)
+    if depth == REGISTER:
+        fits = fits and layer.weight.min() >= LEAST_WEIGHT
+    else:
+        fits = fits and out.width % PIXELS == 0 and layer.stride[1] == 1
+    return depth if fits else BYTES
 
 
 def quantized_matrix_product(to: Legalizer, layer: QuantizedDense) -> None:
     """Emit the kernel of a fully connected layer."""
     layer = requantized(layer)
-    v = to.vector_width
+    v = to.byte_lanes
     features_in, features_out = layer.weight.shape
     panel, blocks = dense_blocks(features_out, v, full_panels=not to.small_weights)
     batch = math.prod(shape_of(layer.source)[:-1])
-    func = quantized_dense(batch, (features_in, features_out), blocks, panel, v, layer.activation)
+    features, dtype = (features_in, features_out), layer.quantization.dtype
+    func = quantized_dense(batch, features, blocks, panel, v, layer.activation, dtype)
     args = [
         to.as_rows(layer.source),
         pack_quantized_dense(layer.weight, v, blocks, panel),

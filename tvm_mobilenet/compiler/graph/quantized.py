@@ -30,30 +30,33 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.expressions import (
+    LIMITS,
     SELF,
     Apply,
     Expression,
     QuantizationParameters,
     apply,
+    dtype_of,
 )
 from tvm_mobilenet.kernels.cpu.quantized import BYTES
 
 OverIntegers = TypeVar("OverIntegers", QuantizedConvolution, QuantizedDense)
-HIGHEST = 255
+LARGEST = 255  # of all bytes, whatever their type
 INT32 = 2.0**31
 
 
 def quantization_of(value: Expr) -> QuantizationParameters | None:
-    """Of a call that quantizes to, or dequantizes, uint8 by one scale for all of the tensor."""
+    """Of a call that quantizes to, or dequantizes, bytes by one scale for all of the tensor."""
     if not is_call(value, "relax.quantize") and not is_call(value, "relax.dequantize"):
         return None
     _, scale, zero_point = value.args
     if not isinstance(scale, Constant) or not isinstance(zero_point, Constant):
         return None
     scales, zeros = scale.value.numpy(), zero_point.value.numpy()
-    if scales.size != 1 or zeros.size != 1 or zeros.dtype != np.uint8:
+    dtype = str(zeros.dtype)
+    if scales.size != 1 or zeros.size != 1 or dtype not in LIMITS:
         return None
-    return QuantizationParameters(float(scales.reshape(())), int(zeros.reshape(())))
+    return QuantizationParameters(float(scales.reshape(())), int(zeros.reshape(())), dtype)
 
 
 def dequantized(layer: Layer) -> tuple[Var, QuantizationParameters] | None:
@@ -161,8 +164,9 @@ def requantized(layer: OverIntegers) -> OverIntegers:
     if layer.epilogue.operands or factor is None or shift is None:
         return layer
     low, high = layer.activation.low, layer.activation.high
-    lowest = None if low is None or low * factor + shift <= 0 else low * factor + shift
-    highest = None if high is None or high * factor + shift >= HIGHEST else high * factor + shift
+    least, greatest = LIMITS[dtype_of(layer.epilogue.expression)]
+    lowest = None if low is None or low * factor + shift <= least else low * factor + shift
+    highest = None if high is None or high * factor + shift >= greatest else high * factor + shift
     return replace(
         layer,
         scale=layer.scale * np.float32(factor),
@@ -176,16 +180,17 @@ def saturation(layer: QuantizedConvolution | QuantizedDense, factor: float, shif
     """How a result, ``factor`` times the layer's own plus ``shift``, becomes a byte."""
     channels = 1 if isinstance(layer, QuantizedDense) else 0
     others = tuple(place for place in range(layer.weight.ndim) if place != channels)
-    sums = np.abs(layer.weight.astype(np.int64)).sum(others) * HIGHEST
+    sums = np.abs(layer.weight.astype(np.int64)).sum(others) * LARGEST
     largest = np.abs(layer.scale * factor) * sums + np.abs(layer.bias * factor + shift)
-    return "saturate_int_uint8" if largest.max() < INT32 else "saturate_uint8"
+    dtype = dtype_of(layer.epilogue.expression)
+    return f"saturate_int_{dtype}" if largest.max() < INT32 else f"saturate_{dtype}"
 
 
 def scaling_of(expression: Expression) -> tuple[float, float] | tuple[None, None]:
     """What a quantized layer's result is multiplied by before it is rounded, and what is added."""
     match expression:
         case Apply(
-            "saturate_uint8",
+            "saturate_uint8" | "saturate_int8",
             (Apply("add", (Apply("multiply", (own, float(factor))), float(shift))),),
         ) if own == SELF:
             return factor, shift

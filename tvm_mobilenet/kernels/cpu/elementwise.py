@@ -14,6 +14,7 @@ from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
 from tvm_mobilenet.kernels.cpu.expressions import (
     Expression,
     QuantizationParameters,
+    dtype_of,
     is_quantized,
     lower,
 )
@@ -75,11 +76,11 @@ def with_epilogue(
     """``func``, a kernel that writes its result in blocks called ``epilogue``, with more in them.
 
     What it writes is the expression's first input; the ``operands`` are the others, and become
-    parameters before the result, of ``dtype``. Where the expression is quantized, the result is
-    uint8, and ``fill`` what its halo gets.
+    parameters before the result, of ``dtype``. Where the expression is quantized, so is the result,
+    and ``fill`` what its halo gets.
     """
     *params, old = func.params
-    dtype = "uint8" if is_quantized(expression) else dtype
+    dtype = dtype_of(expression) if is_quantized(expression) else dtype
     result = old if dtype == DTYPE else tirx.decl_buffer(old.shape, dtype, old.name)
     buffers = [
         tirx.decl_buffer(operand.shape, operand.dtype, f"operand{index}")
@@ -132,27 +133,25 @@ def halo_of(block: s_tir.SBlock, old: tirx.Buffer, result: tirx.Buffer, fill: in
 
 def read_bf16(func: tirx.PrimFunc, place: int = 0) -> tirx.PrimFunc:
     """``func`` with a bfloat16 tensor as its parameter at ``place``."""
-    return read_integers(func, place=place, dtype=BF16)
+    return read_integers(func, BF16, place)
 
 
 def read_integers(
-    func: tirx.PrimFunc,
-    quantization: QuantizationParameters | None = None,
-    place: int = 0,
-    dtype: str = "uint8",
+    func: tirx.PrimFunc, quantization: QuantizationParameters | str, place: int = 0
 ) -> tirx.PrimFunc:
-    """``func`` with a uint8 tensor as its parameter at ``place``, of which it takes real values.
+    """``func`` with a tensor of bytes as its parameter at ``place``, of which it takes real values.
 
-    None is for numbers that are as they are, whatever real values they have.
+    A type alone is for numbers that are as they are, whatever real values they have.
     """
     old = func.params[place]
+    dtype = quantization if isinstance(quantization, str) else quantization.dtype
     new = tirx.decl_buffer(old.shape, dtype, old.name)
 
     def value(load: TensorLoad) -> Expr:
         if not load.source.same_as(old):
             return load
         number = tirx.Cast(DTYPE, tirx.BufferLoad(new, list(load.indices)))
-        if quantization is None:
+        if isinstance(quantization, str):
             return number
         zero_point, scale = T.float32(quantization.zero_point), T.float32(quantization.scale)
         return (number - zero_point) * scale

@@ -29,8 +29,10 @@ OPERATORS: dict[str, Callable[..., Expr]] = {
     "minimum": lambda a, b: T.min(a, b),
     "multiply": lambda a, b: a * b,
     "negative": lambda a: -a,
-    "saturate_uint8": lambda a: saturate_uint8(a),
-    "saturate_int_uint8": lambda a: saturate_int_uint8(a),
+    "saturate_int8": lambda a: saturate(a, "int8"),
+    "saturate_int_int8": lambda a: saturate_int(a, "int8"),
+    "saturate_uint8": lambda a: saturate(a, "uint8"),
+    "saturate_int_uint8": lambda a: saturate_int(a, "uint8"),
     "sigmoid": T.sigmoid,
     "sqrt": T.sqrt,
     "subtract": lambda a, b: a - b,
@@ -43,24 +45,31 @@ OPERATORS: dict[str, Callable[..., Expr]] = {
 LRINT = "llvm.lrint"
 
 
-def saturate_uint8(value: Expr) -> Expr:
+# the least and the greatest of each type of activations
+LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
+
+
+def saturate(value: Expr, dtype: str) -> Expr:
     """The integer next to ``value``, ties to even, of those that a byte holds."""
-    bounded = T.max(T.min(value, T.float32(255)), T.float32(0))
-    return T.cast(T.call_llvm_pure_intrin(LRINT, bounded, dtype="int32"), "uint8")
+    low, high = LIMITS[dtype]
+    bounded = T.max(T.min(value, T.float32(high)), T.float32(low))
+    return T.cast(T.call_llvm_pure_intrin(LRINT, bounded, dtype="int32"), dtype)
 
 
-def saturate_int_uint8(value: Expr) -> Expr:
-    """As ``saturate_uint8``, of what an int32 holds: there are instructions for that."""
+def saturate_int(value: Expr, dtype: str) -> Expr:
+    """As ``saturate``, of what an int32 holds: there are instructions for that."""
+    low, high = LIMITS[dtype]
     integer = T.call_llvm_pure_intrin(LRINT, value, dtype="int32")
-    return T.cast(T.max(T.min(integer, T.int32(255)), T.int32(0)), "uint8")
+    return T.cast(T.max(T.min(integer, T.int32(high)), T.int32(low)), dtype)
 
 
 @dataclass(frozen=True)
 class QuantizationParameters:
-    """A tensor's real values are (integer - zero_point) * scale."""
+    """A tensor's real values are (integer - zero_point) * scale; its integers are of ``dtype``."""
 
     scale: float
     zero_point: int
+    dtype: str = "uint8"
 
 
 @dataclass(frozen=True)
@@ -124,14 +133,22 @@ def dequantize(x: Expression, quantization: QuantizationParameters) -> Expressio
 
 
 def quantize(x: Expression, quantization: QuantizationParameters) -> Expression:
-    """The uint8 that stands for a real value."""
+    """The integer that stands for a real value."""
     scaled = apply("multiply", x, 1 / quantization.scale)
-    return apply("saturate_uint8", apply("add", scaled, float(quantization.zero_point)))
+    shifted = apply("add", scaled, float(quantization.zero_point))
+    return apply(f"saturate_{quantization.dtype}", shifted)
+
+
+def dtype_of(expression: Expression) -> str:
+    """What its value is of: float32, or one of LIMITS."""
+    if isinstance(expression, Apply) and expression.operator.startswith("saturate_"):
+        return expression.operator.rpartition("_")[2]
+    return DTYPE
 
 
 def is_quantized(expression: Expression) -> bool:
-    """Whether its value is a uint8, not a float32."""
-    return isinstance(expression, Apply) and expression.operator.startswith("saturate_")
+    """Whether its value is an integer."""
+    return dtype_of(expression) != DTYPE
 
 
 def dequantization(expression: Expression) -> QuantizationParameters | None:

@@ -1,4 +1,4 @@
-"""Convolutions and the classifier over 8-bit integers: uint8 activations, int8 weights.
+"""Convolutions and the classifier over 8-bit integers: uint8 or int8 activations, int8 weights.
 
 A step of each reduction is four products of bytes, summed into an int32: what one lane of a dot
 product instruction computes (VNNI's ``vpdpbusd``). Their four bytes are four channels of a pixel,
@@ -18,14 +18,17 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
+from schedules.cpu.dot_products import byte_of
 from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
-from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate_uint8
+from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 BYTES = 4  # of a dot product's step
-ACTIVATIONS, WEIGHTS, SUMS = "uint8", "int8", "int32"
+REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums that share them
+BYTE = 255  # all bits of one
+WEIGHTS, SUMS = "int8", "int32"
 
 
 @parsed_once
@@ -36,15 +39,16 @@ def quantized_conv2d(
     activation: Activation,
     panel: int = 1,
     groups: int = 1,
+    depth: int = BYTES,
 ) -> tirx.PrimFunc:
     """Dense convolution, 1x1 included; of ``groups`` whose channels fill whole dot products.
 
-    Weights are (out.blocks / panel, kh, kw, steps, panel, v, 4).
+    Weights are (out.blocks / panel, kh, kw, steps, panel, v, depth): a dot product sums ``depth``.
     """
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
     apart_h, apart_w = window.dilation
     origin_h, origin_w = origin(x, window)
-    steps, lanes_in, v = dot_steps(x.channels // groups), x.vector, out.vector
+    steps, lanes_in, v = dot_steps(x.channels // groups, depth), x.vector, out.vector
     group_blocks = out.blocks // groups
     tile = (out.batch, out.blocks, out.height, out.width, v)
     top, left = out.halo.top, out.halo.left
@@ -54,12 +58,12 @@ def quantized_conv2d(
     def source(block: Expr, k: Expr, i: Expr) -> Expr:
         """The input channel of a block's k-th step and i-th byte."""
         first = 0 if groups == 1 else block // group_blocks * (x.channels // groups)
-        return first + k * BYTES + i
+        return first + k * depth + i
 
     @T.prim_func(s_tir=True)
     def main(
-        data: T.Buffer(x.shape, ACTIVATIONS),
-        weight: T.Buffer(dense_shape(x, out, window, panel, groups), WEIGHTS),
+        data: T.Buffer(x.shape, x.dtype),
+        weight: T.Buffer(dense_shape(x, out, window, panel, groups, depth), WEIGHTS),
         scale: T.Buffer((out.blocks, v), DTYPE),
         bias: T.Buffer((out.blocks, v), DTYPE),
         result: T.Buffer(out.shape, DTYPE),
@@ -67,7 +71,7 @@ def quantized_conv2d(
         T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
         acc = T.sblock_alloc_buffer(tile, SUMS)
         write_halo(result)
-        for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, steps, BYTES):
+        for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, steps, depth):
             with T.sblock("conv"):
                 vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
                     "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
@@ -92,6 +96,86 @@ def quantized_conv2d(
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
                     T.cast(acc[vn, vo, vh, vw, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                )
+
+    return main
+
+
+@parsed_once
+def partial_conv2d(
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    groups: int = 1,
+) -> tirx.PrimFunc:
+    """As quantized_conv2d, for CPUs without dot products: a step is REGISTER input channels of one
+    output channel, whose products four sums share, and are added up at the end.
+
+    Weights are (out.blocks, kh, kw, steps, 1, v, REGISTER), none of them -128.
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    apart_h, apart_w = window.dilation
+    origin_h, origin_w = origin(x, window)
+    steps, lanes_in, v = dot_steps(x.channels // groups, REGISTER), x.vector, out.vector
+    group_blocks = out.blocks // groups
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    top, left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, x.channels // groups)
+    write_halo = halo_writer(out)
+
+    def source(block: Expr, k: Expr, i: Expr) -> Expr:
+        """The input channel of a block's k-th step and i-th byte."""
+        first = 0 if groups == 1 else block // group_blocks * (x.channels // groups)
+        return first + k * REGISTER + i
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, x.dtype),
+        weight: T.Buffer(dense_shape(x, out, window, 1, groups, REGISTER), WEIGHTS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer((out.blocks, v), DTYPE),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+        acc = T.sblock_alloc_buffer((*tile, PARTS), SUMS)
+        sums = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, o, h, w, c, kh, kw, k, q, i, j in T.grid(
+            *tile, kernel_h, kernel_w, steps, PARTS, 2, 2
+        ):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw, vk, vq, vi, vj = T.axis.remap(
+                    "SSSSSRRRSRR", [n, o, h, w, c, kh, kw, k, q, i, j]
+                )
+                T.sblock_attr({"schedule_rule": "quantized_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc, vq] = T.int32(0)
+                acc[vn, vo, vh, vw, vc, vq] = acc[vn, vo, vh, vw, vc, vq] + T.cast(
+                    data[
+                        x.at(
+                            vn,
+                            source(vo, vk, vi * 8 + vq * 2 + vj) // lanes_in,
+                            vh * stride_h + vkh * apart_h + origin_h,
+                            vw * stride_w + vkw * apart_w + origin_w,
+                            source(vo, vk, vi * 8 + vq * 2 + vj) % lanes_in,
+                        )
+                    ],
+                    SUMS,
+                ) * T.cast(weight[vo, vkh, vkw, vk, 0, vc, vi * 8 + vq * 2 + vj], SUMS)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("total"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                sums[vn, vo, vh, vw, vc] = (
+                    acc[vn, vo, vh, vw, vc, 0]
+                    + acc[vn, vo, vh, vw, vc, 1]
+                    + (acc[vn, vo, vh, vw, vc, 2] + acc[vn, vo, vh, vw, vc, 3])
+                )
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
+                    T.cast(sums[vn, vo, vh, vw, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
                 )
 
     return main
@@ -140,7 +224,7 @@ def quantized_depthwise_conv2d(
 
     @T.prim_func(s_tir=True)
     def main(
-        data: T.Buffer(x.shape, ACTIVATIONS),
+        data: T.Buffer(x.shape, x.dtype),
         weight: T.Buffer((out.blocks, kernel_h, outputs, dwords, v, BYTES), WEIGHTS),
         scale: T.Buffer((out.blocks, v), DTYPE),
         bias: T.Buffer((out.blocks, v), DTYPE),
@@ -209,13 +293,15 @@ def quantized_stem_conv2d(
     write_halo = halo_writer(out)
     padded = (batch, top + height + bottom, left + width + right)
     inverse, zero = 1 / quantization.scale, quantization.zero_point
-    zeros = dword([T.int32(zero)] * channels_in)
+    zeros = dword([T.int32(zero & BYTE)] * channels_in)
+    dtype = quantization.dtype
 
     def pixel(data: tirx.Buffer, n: Expr, h: Expr, w: Expr) -> Expr:
         values = [
             data[n, k, h, w] * T.float32(inverse) + T.float32(zero) for k in range(channels_in)
         ]
-        return dword([T.cast(saturate_uint8(value), SUMS) for value in values])
+        quantized = [T.cast(saturate(value, dtype), SUMS) for value in values]
+        return dword(quantized if dtype == "uint8" else [value & BYTE for value in quantized])
 
     @T.prim_func(s_tir=True)
     def main(
@@ -245,8 +331,8 @@ def quantized_stem_conv2d(
                 T.sblock_attr({"schedule_rule": "quantized_stem_conv2d"})
                 with T.init():
                     acc[vn, vo, vh, vw, vc] = T.int32(0)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + (
-                    T.shift_right(rows[vn, vh * stride_h + vkh, vw * stride_w + vkw], vi * 8) & 255
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + byte_of(
+                    rows[vn, vh * stride_h + vkh, vw * stride_w + vkw], vi, dtype
                 ) * T.cast(weight[vo, vkh, vkw, vc, vi], SUMS)
         for n, o, h, w, c in T.grid(*tile):
             with T.sblock("epilogue"):
@@ -266,8 +352,9 @@ def quantized_dense(
     panel: int,
     v: int,
     activation: Activation,
+    dtype: str,
 ) -> tirx.PrimFunc:
-    """Fully connected layer of (N, C_in) integers; ``features`` are (C_in, C_out).
+    """Fully connected layer of (N, C_in) integers of ``dtype``; ``features`` are (C_in, C_out).
 
     Weights are (blocks / panel, steps, panel, v, 4); C_in is a multiple of 4. What the last blocks
     hold past C_out is not written.
@@ -278,7 +365,7 @@ def quantized_dense(
 
     @T.prim_func(s_tir=True)
     def main(
-        data: T.Buffer((rows, features_in), ACTIVATIONS),
+        data: T.Buffer((rows, features_in), dtype),
         weight: T.Buffer((blocks // panel, steps, panel, v, BYTES), WEIGHTS),
         scale: T.Buffer((features_out,), DTYPE),
         bias: T.Buffer((features_out,), DTYPE),

@@ -62,8 +62,16 @@ def scales_of(func: tirx.PrimFunc) -> list[tuple[tirx.Buffer, int]]:
     def collect(block: s_tir.SBlock) -> None:
         summed = [one for one in block.iter_vars if one.iter_type == tirx.IterVar.CommReduce]
         store = block.body
-        if summed and isinstance(store, tirx.BufferStore) and store.buffer.dtype == "int32":
+        if not isinstance(store, tirx.BufferStore) or store.buffer.dtype != "int32":
+            return
+        if summed:
             sums.append((store.buffer, math.prod(int(one.dom.extent) for one in summed)))
+            return
+        # what adds up the parts of a sum
+        parts = [n for one, n in sums for read in block.reads if read.source.same_as(one)]
+        if parts:
+            elements = math.prod(int(one.extent) for one in block.reads[0].region)
+            sums.append((store.buffer, parts[0] * elements))
 
     def visit(product: tirx.Mul) -> None:
         number, scale = product.a, product.b

@@ -15,6 +15,8 @@ import tvm
 from numpy.typing import NDArray
 from tvm import ir, s_tir, tirx
 
+from tvm_mobilenet.kernels.cpu.expressions import LIMITS, LRINT
+
 Array = NDArray[Any]
 
 BINARY: dict[type, Callable[[Any, Any], Any]] = {
@@ -38,7 +40,6 @@ BINARY: dict[type, Callable[[Any, Any], Any]] = {
     tirx.RShift: np.right_shift,
     tirx.Sub: np.subtract,
 }
-LRINT = "llvm.lrint"  # the integer next to it, ties to even
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tirx.erf": np.vectorize(math.erf, otypes=[np.float64]),
     "tirx.exp": np.exp,
@@ -123,7 +124,7 @@ class _Reader:
 
     def stored(self, node: Any) -> Any:
         """What is stored, unrounded where that is a byte."""
-        if isinstance(node, tirx.Cast) and str(node.ty.dtype) == "uint8":
+        if isinstance(node, tirx.Cast) and str(node.ty.dtype) in LIMITS:
             limited = node.value
             while isinstance(limited, tirx.Max | tirx.Min):
                 limited = limited.a

@@ -241,6 +241,8 @@ def quantized_stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: A
     _, kernel_h, kernel_w, _, dot = weight.shape
     pixels = kernel.pixels().astype(np.int64)
     image = np.stack([pixels >> 8 * byte & 255 for byte in range(dot)], axis=-1).astype(np.float64)
+    if kernel.sums_signed():
+        image -= 256.0 * (image > 127)
     filters = weight.transpose(1, 2, 4, 0, 3).reshape(kernel_h, kernel_w, dot, -1)
     taps = kernel.taps(image, (kernel_h, kernel_w))
     return kernel.finish(sum(tap @ filters[kh, kw] for kh, kw, tap in taps), shape)
@@ -278,6 +280,8 @@ def layout(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
     pixels[:, top : top + height, left : left + width, :channels] = data.transpose(0, 2, 3, 1)
     return blocked(pixels, shape)
 
+
+TOTAL = "total"  # the block that adds up the parts of each sum, of kernels that have such
 
 REFERENCES: dict[str, Callable[..., Array]] = {
     "pointwise_conv2d": conv2d,
@@ -349,6 +353,8 @@ class KernelForm:
     def image_axes(self, block: str) -> ImageAxes:
         """Of a convolution's sum, whose loops are image, channel block, rows, columns, lane."""
         plain = [place for place, one in enumerate(self._variables(block)) if not is_sum(one)]
+        if TOTAL in self.blocks:  # which has no loop over the parts of a sum
+            plain = plain[: len(self.extents(TOTAL))]
         image = plain[2:-1]
         rows = 2 if len(image) == 4 else 1  # the columns alone may be in tiles
         return tuple(image[:rows]), tuple(image[rows:])
@@ -409,7 +415,8 @@ class KernelForm:
         rows, columns = self.image_axes("conv")
         extents = self.extents("conv")
         image = [extents[place] for place in (*rows, *columns)]
-        return self.write("conv", lanes.reshape(*lanes.shape[:2], *image, shape[-1]), shape)
+        last = TOTAL if TOTAL in self.blocks else "conv"
+        return self.write(last, lanes.reshape(*lanes.shape[:2], *image, shape[-1]), shape)
 
     def write(self, block: str, sums: Array, shape: tuple[int, ...]) -> Array:
         """What the epilogue makes of the sums of ``block``, as that block has them."""
@@ -420,6 +427,10 @@ class KernelForm:
     def pixels(self) -> Array:
         """What a stem makes of its image before it is summed, padded."""
         return self.written(["pad"], self.buffers, tuple(self.extents("pad")))
+
+    def sums_signed(self) -> bool:
+        """Whether the bytes of a stem's pixels have a sign, for which they are shifted."""
+        return "<<" in str(self.blocks["conv"].body.value)
 
     def written(
         self, blocks: Sequence[str], buffers: list[tuple[Any, Array]], shape: tuple[int, ...]

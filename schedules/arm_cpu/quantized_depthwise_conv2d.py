@@ -1,0 +1,58 @@
+"""Depthwise convolution of bytes for NEON.
+
+A step is four pixels of each channel of a vector, transposed in a register, against the taps that
+meet them. What the tile's outputs have in common, LLVM loads and transposes once.
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.cpu import dot_products
+from schedules.primitives import (
+    divisors,
+    extent,
+    own_loops,
+    parallel_rows,
+    sum_dot_products,
+    unroll,
+    zero_halo,
+)
+
+MAX_TILE_WIDTH = 8  # groups of neighbours that share what they read
+MAX_TILE_HEIGHT = 8
+MOST_SUMS = 64  # of a tile: 16 registers
+HALF = 8  # channels of a tile: two registers of taps for each output, which stay
+
+
+def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    (epilogue,) = sch.get_consumers(conv)
+    n, o, h, w, neighbours, c = sch.get_loops(epilogue)
+    height, groups, outputs = extent(sch, h), extent(sch, w), extent(sch, neighbours)
+    whole = extent(sch, c)
+    lanes = min(whole, HALF)
+
+    # Step 1. The tile: rows share what they read, columns do not
+    most = MOST_SUMS // lanes
+    rows = [d for d in divisors(height) if d <= most // 2 and d * outputs <= most]
+    tile_h = max(rows, default=1)
+    columns = [d for d in divisors(groups) if d <= MAX_TILE_WIDTH and d * outputs * tile_h <= most]
+    tile_w = max(columns, default=1)
+    h_default, w_default = [height // tile_h, tile_h], [groups // tile_w, tile_w]
+    h0, hi = sch.split(h, sch.sample_perfect_tile(h, 2, MAX_TILE_HEIGHT, h_default))
+    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, w_default))
+    c0, ci = sch.split(c, [whole // lanes, lanes])
+    sch.reorder(n, o, h0, c0, w0, hi, wi, neighbours, ci)
+    unroll(sch, hi, wi, neighbours)
+    sch.vectorize(ci)
+    parallel_rows(sch, n, o, h0, kept=True)
+
+    # Step 2. All taps of the tile
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    cn, co, ch, cw, cp, cc, ckh, ck, ci = own_loops(sch, conv)
+    intrinsic = (dot_products.pixels if whole == lanes else dot_products.halves)(lanes)
+    sum_dot_products(sch, conv, [ckh, ck], [cn, co, ch, cw, cp], (cc, ci), intrinsic)
+    unroll(sch, ckh, ck)
+    zero_halo(sch, by_rows=True)
+    return [sch]

@@ -1,0 +1,160 @@
+"""Rounding to bytes as NEON does it: one instruction rounds four floats, and one narrows them.
+
+LLVM rounds in two instructions, and limits integers before it narrows them; ``fcvtns`` rounds ties
+to even and saturates, and so does ``sqxtn``, whatever it is given. 32-bit NEON rounds towards zero
+alone: there a float that is limited first is rounded by adding what leaves it no bits below one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call, Expr
+from tvm.script import tirx as T
+from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+from tvm_mobilenet.kernels.cpu.expressions import LIMITS, LRINT
+
+LANES = 4  # of a register of int32
+MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
+LLVM_CALL = "tirx.call_llvm_pure_intrin"
+ROUND = "llvm.aarch64.neon.fcvtns.v4i32.v4f32"
+WORDS = "llvm.aarch64.neon.sqxtn.v4i16"
+BYTES = {"int8": "llvm.aarch64.neon.sqxtn.v8i8", "uint8": "llvm.aarch64.neon.sqxtun.v8i8"}
+
+
+@tirx.transform.prim_func_pass(opt_level=0, name="NeonBytes")
+def neon_bytes(
+    func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
+) -> tirx.PrimFunc:
+    """Spell out how bytes are rounded, on ARM."""
+    target = func.attrs.get("target")
+    architecture = str("" if target is None else target.attrs.get("mtriple", ""))
+    if architecture.startswith("arm") and not architecture.startswith("arm64"):
+        return func.with_body(tvm_ffi.structural_map(func.body, (tirx.Cast, _by_addition)))
+    if not architecture.startswith(("aarch64", "arm64")):
+        return func
+    body = tvm_ffi.structural_map(func.body, (tirx.BufferStore, _narrowed))
+    return func.with_body(tvm_ffi.structural_map(body, (Call, _rounded)))
+
+
+def _narrowed(store: tirx.BufferStore) -> tirx.BufferStore:
+    """The store of bytes made of a vector of limited integers; any other as it is."""
+    value = store.value
+    if not isinstance(value, tirx.Cast):
+        return store
+    dtype, lanes = _type(value)
+    if dtype not in LIMITS or lanes < LANES or lanes % LANES:
+        return store
+    integers = _unlimited(value.value, LIMITS[dtype])
+    if integers is None:
+        return store
+    words = [
+        T.call_llvm_pure_intrin(WORDS, part, dtype=f"int16x{LANES}") for part in _quarters(integers)
+    ]
+    words += words[:1] * (len(words) % 2)  # the last by itself, twice
+    pairs = [_joined(words[place : place + 2]) for place in range(0, len(words), 2)]
+    bytes_ = [T.call_llvm_pure_intrin(BYTES[dtype], pair, dtype=f"{dtype}x8") for pair in pairs]
+    whole = _joined(bytes_)
+    if lanes == LANES:  # as one integer: of four bytes alone LLVM would make four words again
+        first = tirx.Shuffle([T.reinterpret(whole, dtype="int32x2")], [tirx.IntImm("int32", 0)])
+        whole = T.reinterpret(first, dtype=f"{dtype}x{LANES}")
+    return tirx.BufferStore(store.buffer, _slice(whole, range(lanes)), store.indices)
+
+
+def _by_addition(cast: tirx.Cast) -> Expr:
+    """A byte made of a rounded number, limited before or after that; any other conversion as it is.
+
+    The sum's lowest bits are the integer.
+    """
+    dtype, lanes = _type(cast)
+    if dtype not in LIMITS or _type(cast.value)[0] != "int32":
+        return cast
+    value, limits = cast.value, LIMITS[dtype]
+    if is_limited(value, limits):
+        value = value.a.a
+    elif not (is_rounding(value) and is_limited(value.args[1], limits)):
+        return cast
+    if not is_rounding(value):
+        return cast
+    number = value.args[1]
+    least, greatest, magic = (_filled(float(one), lanes) for one in (*limits, MAGIC))
+    bounded = T.max(T.min(number, greatest), least)
+    bits = T.reinterpret(bounded + magic, dtype=str(value.ty.dtype))
+    return T.cast(bits - _filled(MAGIC_BITS, lanes), str(cast.ty.dtype))
+
+
+def _filled(number: float, lanes: int) -> Expr:
+    one = T.float32(number) if isinstance(number, float) else T.int32(number)
+    return one if lanes == 1 else T.broadcast(one, lanes)
+
+
+def _unlimited(value: Expr, limits: tuple[int, int]) -> Expr | None:
+    """The integers that are limited, by themselves or before they are rounded; None if neither."""
+    if _type(value)[0] != "int32":
+        return None
+    if is_limited(value, limits):
+        return value.a.a
+    if is_rounding(value) and is_limited(value.args[1], limits):
+        return T.call_llvm_pure_intrin(LRINT, value.args[1].a.a, dtype=str(value.ty.dtype))
+    return None
+
+
+def is_limited(value: Expr, limits: tuple[int, int]) -> bool:
+    """Whether it is max(min(x, greatest), least)."""
+    if not isinstance(value, tirx.Max) or not isinstance(value.a, tirx.Min):
+        return False
+    return (_number(value.b), _number(value.a.b)) == limits
+
+
+def is_rounding(value: Expr) -> bool:
+    return (
+        isinstance(value, Call)
+        and getattr(value.op, "name", "") == LLVM_CALL
+        and int(value.args[0].value) == llvm_lookup_intrinsic_id(LRINT)
+    )
+
+
+def _rounded(call: Call) -> Expr:
+    """Vectors of floats rounded; any other call as it is."""
+    if not is_rounding(call) or _type(call)[1] % LANES:
+        return call
+    return _joined(
+        [
+            T.call_llvm_pure_intrin(ROUND, part, dtype=f"int32x{LANES}")
+            for part in _quarters(call.args[1])
+        ]
+    )
+
+
+def _type(value: Expr) -> tuple[str, int]:
+    """What a value's elements are of, and how many it has."""
+    dtype, _, lanes = str(value.ty.dtype).partition("x")
+    return dtype, int(lanes or 1)
+
+
+def _number(value: Expr) -> float | None:
+    inner = value.value if isinstance(value, tirx.Broadcast) else value
+    return inner.value if isinstance(inner, tirx.IntImm | tirx.FloatImm) else None
+
+
+def _quarters(vector: Expr) -> list[Expr]:
+    """Its registers of LANES elements."""
+    lanes = _type(vector)[1]
+    return [_slice(vector, range(first, first + LANES)) for first in range(0, lanes, LANES)]
+
+
+def _slice(vector: Expr, places: Sequence[int]) -> Expr:
+    if list(places) == list(range(_type(vector)[1])):
+        return vector
+    return tirx.Shuffle([vector], [tirx.IntImm("int32", place) for place in places])
+
+
+def _joined(vectors: Sequence[Expr]) -> Expr:
+    if len(vectors) == 1:
+        return vectors[0]
+    count = sum(_type(one)[1] for one in vectors)
+    return tirx.Shuffle(list(vectors), [tirx.IntImm("int32", place) for place in range(count)])
