@@ -47,6 +47,7 @@ HEADLINES = {
     "x86-znver5-sweep": "MobileNetV1's 16 variants, fp32, AMD EPYC (Zen 5), 2 vCPUs",
     "x86-znver4-zoo": "14 networks people ship, fp32, AMD EPYC (Zen 4), 2 vCPUs",
     "x86-znver4-int8-sweep": "MobileNetV1's 16 variants, int8, AMD EPYC (Zen 4), 2 vCPUs",
+    "x86-znver4-bf16-sweep": "MobileNetV1's 16 variants, bf16, AMD EPYC (Zen 4), 2 vCPUs",
 }
 INT8_CORES = {
     "Cortex-A72": "arm-rpi4-int8-1.0-224",
@@ -299,6 +300,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "sweep-2": lambda: grid("x86-znver5-sweep", 2),
     "int8-sweep-1": lambda: grid("x86-znver4-int8-sweep", 1),
     "int8-sweep-2": lambda: grid("x86-znver4-int8-sweep", 2),
+    "bf16-sweep-1": lambda: grid("x86-znver4-bf16-sweep", 1),
+    "bf16-sweep-2": lambda: grid("x86-znver4-bf16-sweep", 2),
+    "bf16-zoo": lambda: zoo("x86-znver4-bf16-zoo"),
     "int8-zoo": lambda: zoo("x86-znver4-int8-zoo"),
     "zoo": lambda: zoo("x86-znver4-zoo"),
     "demo": demo,
