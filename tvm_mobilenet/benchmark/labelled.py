@@ -45,8 +45,8 @@ class Labelled:
 def read(path: Path, inputs: Sequence[Array]) -> Labelled:
     """The arrays ``images`` (N, …) and ``labels`` (N) of a .npz, for a network of ``inputs``.
 
-    An image is one input without its batch; other arrays are passed over. Raises BadInput for what is no such file, or does not
-    fit the network.
+    An image is one input without its batch; other arrays are passed over. Raises BadInput for what
+    is no such file, or does not fit the network.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
