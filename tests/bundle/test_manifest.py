@@ -98,10 +98,13 @@ MEANINGLESS = {
     "error": (changed("quantization", "error", to=-1), "quantization: expected a finite error"),
     "layout": (changed("inputs", 0, "layout", to="ZZZZ"), "expected the layout NCHW or NHWC for"),
     "layout of two": (changed("outputs", 0, "layout", to="NCHW"), "expected the layout NC for 2"),
-    "precision": (changed("precision", to="fp99"), "precision: expected one of fp32, tf32, fp16"),
+    "precision": (
+        changed("precision", to="fp99"),
+        "precision: expected one of fp32, tf32, bf16, fp16, int8",
+    ),
     "precision of a GPU": (
         changed("precision", to="fp16"),
-        "precision: expected fp32 or int8 on a CPU",
+        "precision: expected one of fp32, bf16, int8 on a CPU",
     ),
     "a GPU's arch": (
         changed("target", "gpu_arch", to="sm_90"),

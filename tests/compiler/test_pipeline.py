@@ -12,7 +12,7 @@ import pytest
 import tvm
 from support import network_kernels
 from support.network_kernels import VARIANTS
-from support.odd_kernels import CASES, FAST_PRODUCTS
+from support.odd_kernels import CASES, FAST_PRODUCTS, IN_BF16
 from support.static_programs import relax_of
 from torch import nn
 from tvm.script import tirx as T
@@ -109,7 +109,7 @@ def test_no_dump_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def rules_of_the_computes() -> list[str]:
-    return sorted({str(rule_of(case.func())) for case in [*CASES, *FAST_PRODUCTS]})
+    return sorted({str(rule_of(case.func())) for case in [*CASES, *FAST_PRODUCTS, *IN_BF16]})
 
 
 @pytest.mark.parametrize("name", X86)

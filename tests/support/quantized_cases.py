@@ -375,7 +375,12 @@ class IntegerPooling:
         image = random_bytes(rng, self.dtype, x.batch, x.channels, x.height, x.width)
         result = run(kernel, (x.batch, x.channels), self.dtype, blocked_bytes(rng, image, x))
         mean = evaluate(dequantize(SELF, lowered(IMAGE, self.dtype)), [image]).mean((2, 3))
-        check_values(result, evaluate(quantize(SELF, lowered(RESULT, self.dtype)), [mean]))
+        into = lowered(RESULT, self.dtype)
+        # sums of integers by these scales often lie just between two integers
+        exact = mean / into.scale + into.zero_point
+        between = np.abs(exact - np.floor(exact) - 0.5) < 1e-3
+        apart = np.abs(result.astype(int) - evaluate(quantize(SELF, into), [mean]))
+        assert apart.max() <= 1 and not apart[~between].any()
 
 
 def signed(case: Any) -> Any:
