@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.pages import REPOSITORY
@@ -38,8 +39,8 @@ PROFILE = REPOSITORY / "benchmarks" / "results" / "x86-znver5-profile.json"
 LOG = REPOSITORY / "tuning_logs" / "x86-znver5"
 
 
-def build(*files: tuple[str, object]) -> Page:
-    return sections.build(Inputs(tuple(files)))  # type: ignore[arg-type]
+def build(*files: tuple[str, Any]) -> Page:
+    return sections.build(Inputs(tuple(files)))
 
 
 def titles(found: list[Section] | tuple[Section, ...]) -> list[str]:
