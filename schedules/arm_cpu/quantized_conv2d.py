@@ -13,7 +13,7 @@ from tvm.s_tir.schedule import SBlockRV
 from tvm.tirx import Var
 
 from schedules.arm_cpu.byte_tiles import default_channels, default_tile, sum_by_element
-from schedules.cpu import dot_products
+from schedules.cpu import dot_products, register_products
 from schedules.cpu.sharing import most_even
 from schedules.primitives import (
     divisors,
@@ -38,7 +38,7 @@ BAND_BYTES = 16 * 1024  # inputs of one band stay in L1 beside the weights
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    if extent(sch, sch.get_loops(conv)[-1]) == dot_products.MATRIX_DEPTH:
+    if extent(sch, sch.get_loops(conv)[-1]) == register_products.MATRIX_DEPTH:
         return schedule_matrices(sch, conv)
     if len(sch.get(conv).writes[0].region) == IN_PARTS:
         return schedule_parts(sch, conv)
@@ -103,7 +103,7 @@ def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     if weights_outweigh_image:
         bands, o_default = rows, [panels, 1, vectors]
     else:
-        row_bytes = tile_h * width * steps * dot_products.MATRIX_DEPTH
+        row_bytes = tile_h * width * steps * register_products.MATRIX_DEPTH
         bands = most_even(band_counts(rows, row_bytes))
         o_default = [1, panels, vectors]
     h_default = [bands, rows // bands, tile_h]
@@ -153,7 +153,7 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     if weights_outweigh_image:
         bands, o_default = rows, [blocks, 1]
     else:
-        bands = most_even(band_counts(rows, tile_h * width * steps * dot_products.REGISTER))
+        bands = most_even(band_counts(rows, tile_h * width * steps * register_products.REGISTER))
         o_default = [1, blocks]
     h_default = [bands, rows // bands, tile_h]
 
@@ -162,7 +162,7 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
     w_default = [width // tile_w, tile_w]
     w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, w_default))
-    c0, ci = sch.split(c, [None, dot_products.PARTS])
+    c0, ci = sch.split(c, [None, register_products.PARTS])
     sch.reorder(n, o0, h0, o1, h1, w0, c0, hi, wi, ci)
     unroll(sch, hi, wi)
     sch.vectorize(ci)
@@ -177,8 +177,8 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     unrolls = powers_of_two_dividing(steps, max(1, min(MAX_REDUCTION_UNROLL, steps // 2)))
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     k0, k1 = sch.split(ck, [None, factor])
-    c_default = [dot_products.PARTS // together, together]
-    cc0, cc1 = sch.split(cc, sch.sample_perfect_tile(cc, 2, dot_products.PARTS, c_default))
+    c_default = [register_products.PARTS // together, together]
+    cc0, cc1 = sch.split(cc, sch.sample_perfect_tile(cc, 2, register_products.PARTS, c_default))
     sch.reorder(cc0, ckh, ckw, k0, k1, cn, co, ch, cw, cc1, cq, ci, cj)
     unroll(sch, cc0, k1, cn, co, ch, cw, cc1)
     tensorize_sums(sch, conv, ckh, cq, dot_products.parts())
@@ -198,7 +198,7 @@ def parts_tile(heights: list[int], widths: list[int]) -> tuple[int, int, int]:
         (rows, columns, channels)
         for rows in heights
         for columns in widths
-        for channels in divisors(dot_products.PARTS)
+        for channels in divisors(register_products.PARTS)
         if rows * columns * channels <= MOST_SUMS
     ]
     return min(tiles, key=loads)

@@ -4,15 +4,15 @@ Activations are uint8 on x86 and int8 on ARM, as instructions multiply them by i
 is four bytes of each lane: one ``vpdpbusd`` where an x86 CPU has VNNI, elsewhere two ``pmaddwd`` of
 the bytes as 16-bit integers, which is exact as well (``pmaddubsw``, with half the instructions,
 saturates); on ARM one ``sdot`` of four lanes, or ``smull`` and what adds up its products; plain
-products where there is none of them. Dense convolutions have larger steps on some ARM cores:
-``matrices`` and ``parts``. An intrinsic's name says nothing of instructions, so that a trace with
+products where there is none of them. Dense convolutions have larger steps on some ARM cores
+(register_products.py). An intrinsic's name says nothing of instructions, so that a trace with
 it is a schedule for every target.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -23,6 +23,18 @@ from tvm.script import tirx as T
 from tvm.target import Target
 from tvm.target.codegen import target_has_features
 
+from schedules.cpu.register_products import (
+    ADDP,
+    MATRIX_DEPTH,
+    PARTS,
+    REGISTER,
+    SADDLP,
+    SMULL,
+    WHOLE,
+    spelled_out,
+)
+from schedules.cpu.vectors import shuffled, zipped
+
 BYTES = 4
 # the sums after a step, of the sums before it, a vector of activations and one of weights
 Dot: TypeAlias = Callable[[Expr, Expr, Expr], Expr]
@@ -31,15 +43,7 @@ PMADDWD = {
     8: "llvm.x86.avx2.pmadd.wd",
     16: "llvm.x86.avx512.pmaddw.d.512",
 }
-MATRIX_DEPTH = 8
-REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums that share them
-SMULL, SADDLP, ADDP = (
-    "llvm.aarch64.neon.smull.v8i16",
-    "llvm.aarch64.neon.saddlp.v4i32.v8i16",
-    "llvm.aarch64.neon.addp.v4i32",
-)
 HALF_REGISTER = 8  # bytes
-SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
 
 
@@ -139,9 +143,8 @@ def register(operand: str, lanes: int, target: Target | None) -> str:
     name = f"tvm_mobilenet.dot_{operand}_{lanes}"
     instruction, widest = instruction_of(target)
     dtype = integers_of(target).dtype
-    if operand in ("matrices", "parts", "folds"):
-        make_whole = {"matrices": of_matrices, "parts": of_parts, "folds": of_folds}[operand]
-        TensorIntrin.register(name, *make_whole(plain=spelled_out(target)), override=True)
+    if operand in WHOLE:
+        TensorIntrin.register(name, *WHOLE[operand](plain=spelled_out(target)), override=True)
     elif _registered.get(name) != (instruction, widest, dtype):
         make = MAKERS[operand]
         dot = INSTRUCTIONS[instruction]
@@ -276,10 +279,6 @@ def in_parts(dot: Dot, lanes: int, widest: int) -> Dot:
         return tirx.Shuffle(parts, [tirx.IntImm("int32", lane) for lane in range(lanes)])
 
     return whole
-
-
-def shuffled(vector: Expr, places: Sequence[int]) -> Expr:
-    return tirx.Shuffle([vector], [tirx.IntImm("int32", place) for place in places])
 
 
 def of_channels(lanes: int, dot: Dot, dtype: str) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
@@ -438,151 +437,6 @@ def of_dwords(lanes: int, dot: Dot, dtype: str) -> tuple[tirx.PrimFunc, tirx.Pri
     return description, implementation
 
 
-def spelled_out(target: Target | None) -> bool:
-    """Whether a target has none of NEON's instructions, and steps are plain arithmetic."""
-    return target is None or not str(target.attrs.get("mtriple", "")).startswith(
-        ("aarch64", "arm64")
-    )
-
-
-def of_parts(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """What a step is, and how it is done: ``smull`` and ``smlal2`` sum two products in 16 bits,
-    ``sadalp`` adds neighbours to the sums."""
-
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (REGISTER,), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (REGISTER,), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (PARTS,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:PARTS], data[0:REGISTER], weight[0:REGISTER])
-            T.writes(acc[0:PARTS])
-            for part, i, j in T.grid(PARTS, 2, 2):
-                with T.sblock("update"):
-                    vp, vi, vj = T.axis.remap("SRR", [part, i, j])
-                    acc[vp] = acc[vp] + T.cast(data[vi * 8 + vp * 2 + vj], "int32") * T.cast(
-                        weight[vi * 8 + vp * 2 + vj], "int32"
-                    )
-
-    def step(sums: Expr, data: Expr, weight: Expr) -> Expr:
-        low, high = range(REGISTER // 2), range(REGISTER // 2, REGISTER)
-        halves = [(shuffled(data, half), shuffled(weight, half)) for half in (low, high)]
-        if plain:
-            for half in halves:
-                one, other = (T.cast(side, "int32x8") for side in half)
-                pairs = one * other
-                for place in (0, 1):
-                    sums = sums + shuffled(pairs, range(place, REGISTER // 2, 2))
-            return sums
-        first, second = (T.call_llvm_pure_intrin(SMULL, *half, dtype="int16x8") for half in halves)
-        return sums + T.call_llvm_pure_intrin(SADDLP, first + second, dtype="int32x4")
-
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (REGISTER,), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (REGISTER,), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (PARTS,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:PARTS], data[0:REGISTER], weight[0:REGISTER])
-            T.writes(acc[0:PARTS])
-            acc[T.ramp(0, 1, PARTS)] = step(
-                acc[T.ramp(0, 1, PARTS)],
-                data[T.ramp(0, 1, REGISTER)],
-                weight[T.ramp(0, 1, REGISTER)],
-            )
-
-    return description, implementation
-
-
-def of_folds(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """What is added up, and how: neighbours, twice."""
-
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle) -> None:
-        acc = T.match_buffer(a, (PARTS, PARTS), "int32", offset_factor=1)
-        sums = T.match_buffer(b, (PARTS,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:PARTS, 0:PARTS])
-            T.writes(sums[0:PARTS])
-            for lane in T.grid(PARTS):
-                with T.sblock("add"):
-                    vl = T.axis.remap("S", [lane])
-                    sums[vl] = acc[vl, 0] + acc[vl, 1] + (acc[vl, 2] + acc[vl, 3])
-
-    def added(acc: tirx.Buffer) -> Expr:
-        rows = [acc.vload([row, 0], "int32x4") for row in range(PARTS)]
-        if plain:
-            whole = tirx.Shuffle(rows, [tirx.IntImm("int32", place) for place in range(REGISTER)])
-            columns = [shuffled(whole, range(place, REGISTER, PARTS)) for place in range(PARTS)]
-            return columns[0] + columns[1] + (columns[2] + columns[3])
-        pairs = [
-            T.call_llvm_pure_intrin(ADDP, *rows[place : place + 2], dtype="int32x4")
-            for place in (0, 2)
-        ]
-        return T.call_llvm_pure_intrin(ADDP, *pairs, dtype="int32x4")
-
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle) -> None:
-        acc = T.match_buffer(a, (PARTS, PARTS), "int32", offset_factor=1)
-        sums = T.match_buffer(b, (PARTS,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:PARTS, 0:PARTS])
-            T.writes(sums[0:PARTS])
-            sums[T.ramp(0, 1, PARTS)] = added(acc)
-
-    return description, implementation
-
-
-def of_matrices(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """What a step is, and how it is done: ``smmla`` multiplies a matrix by a transposed one."""
-    depth = MATRIX_DEPTH
-
-    def step(sums: Expr, data: Expr, weight: Expr) -> Expr:
-        if not plain:
-            return T.call_llvm_pure_intrin(SMMLA, sums, data, weight, dtype="int32x4")
-        for i in range(depth):
-            columns = [i + depth * row for row in (0, 1)]
-            pixels = shuffled(data, [column for column in columns for _ in (0, 1)])
-            sums = sums + T.cast(pixels, "int32x4") * T.cast(
-                shuffled(weight, columns * 2), "int32x4"
-            )
-        return sums
-
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (2, depth), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (2, depth), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (2, 2), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:2, 0:2], data[0:2, 0:depth], weight[0:2, 0:depth])
-            T.writes(acc[0:2, 0:2])
-            for pixel, lane, i in T.grid(2, 2, depth):
-                with T.sblock("update"):
-                    vp, vl, vi = T.axis.remap("SSR", [pixel, lane, i])
-                    acc[vp, vl] = acc[vp, vl] + T.cast(data[vp, vi], "int32") * T.cast(
-                        weight[vl, vi], "int32"
-                    )
-
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (2, depth), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (2, depth), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (2, 2), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:2, 0:2], data[0:2, 0:depth], weight[0:2, 0:depth])
-            T.writes(acc[0:2, 0:2])
-            acc.vstore(
-                [0, 0],
-                step(
-                    acc.vload([0, 0], "int32x4"),
-                    data.vload([0, 0], "int8x16"),
-                    weight.vload([0, 0], "int8x16"),
-                ),
-            )
-
-    return description, implementation
-
-
 def transposed(data: tirx.Buffer, lanes: int, dtype: str) -> Expr:
     """Four pixels of ``lanes`` channels, a channel's bytes side by side.
 
@@ -605,17 +459,6 @@ def transposed(data: tirx.Buffer, lanes: int, dtype: str) -> Expr:
         for quarter in zipped(T.reinterpret(one, dtype=words), T.reinterpret(other, dtype=words))
     ]
     return tirx.Shuffle(parts, [tirx.IntImm("int32", place) for place in range(BYTES * lanes)])
-
-
-def zipped(one: Expr, other: Expr) -> list[Expr]:
-    """The elements of two vectors in turn, as two vectors."""
-    count = int(str(one.ty.dtype).partition("x")[2])
-    places = [place + start for place in range(count) for start in (0, count)]
-    halves = places[:count], places[count:]
-    return [
-        tirx.Shuffle([one, other], [tirx.IntImm("int32", place) for place in half])
-        for half in halves
-    ]
 
 
 MAKERS = {
