@@ -14,7 +14,8 @@ from torch import nn
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_float import STRASSEN
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked
 from tvm_mobilenet.kernels.cpu.strassen import PRODUCTS, pack_strassen, pays

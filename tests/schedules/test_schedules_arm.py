@@ -30,7 +30,7 @@ from schedules.arm_cpu import cores
 from schedules.facts import FACTS
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.graph.legalize_bf16 import IN_BF16
-from tvm_mobilenet.compiler.graph.legalize_cpu import FUSED, STRASSEN, WINOGRAD
+from tvm_mobilenet.compiler.graph.legalize_float import FUSED, STRASSEN, WINOGRAD
 from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.core_model.loops import Loop
 from tvm_mobilenet.hardware import target

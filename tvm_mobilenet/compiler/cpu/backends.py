@@ -12,7 +12,8 @@ from tvm_mobilenet.compiler.cpu.native_code import generate
 from tvm_mobilenet.compiler.cpu.static_program import make_static
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
-from tvm_mobilenet.compiler.graph.legalize_cpu import STRASSEN, WINOGRAD, legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_float import STRASSEN, WINOGRAD
 from tvm_mobilenet.compiler.graph.signed import sign_integers
 from tvm_mobilenet.compiler.graph.topk import legalize_topk
 from tvm_mobilenet.compiler.options import CompileOptions

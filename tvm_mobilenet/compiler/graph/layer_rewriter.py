@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Call, Expr, Var
 
+from schedules.filter_window import Window
 from tvm_mobilenet.compiler.graph.fold_padding import fold_padding
 from tvm_mobilenet.compiler.graph.layers import (
     Convolution,
@@ -204,3 +205,9 @@ def is_pointwise(layer: Convolution) -> bool:
 def stride_suffix(layer: Convolution | QuantizedConvolution) -> str:
     """Of a kernel's name."""
     return f"_s{layer.stride[0]}" if layer.stride != (1, 1) else ""
+
+
+def window_of(layer: Convolution | QuantizedConvolution) -> Window:
+    """Which pixels its taps read."""
+    top, left, *_ = layer.padding
+    return Window(layer.weight.shape[2:], layer.stride, (top, left), layer.dilation)

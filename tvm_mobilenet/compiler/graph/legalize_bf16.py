@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.ir import Expr, Var
 
-from schedules.filter_window import Window
-from tvm_mobilenet.compiler.graph.layer_rewriter import Array, stride_suffix
+from tvm_mobilenet.compiler.graph.blocked_tensors import real
+from tvm_mobilenet.compiler.graph.layer_rewriter import Array, stride_suffix, window_of
 from tvm_mobilenet.compiler.graph.layers import (
     Channels,
     Convolution,
@@ -25,7 +25,6 @@ from tvm_mobilenet.compiler.graph.layers import (
     shape_of,
     sources,
 )
-from tvm_mobilenet.compiler.graph.legalize_quantized import real
 from tvm_mobilenet.kernels.cpu.bfloat16 import (
     PAIR,
     bf16_conv2d,
@@ -81,7 +80,7 @@ def bf16_stem(to: Legalizer, layer: Convolution) -> None:
         (batch, channels, height, width),
         (top, bottom, left, right),
         real(out),
-        window(layer),
+        window_of(layer),
         layer.activation,
     )
     name = f"bf16_stem_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
@@ -92,7 +91,7 @@ def bf16_stem(to: Legalizer, layer: Convolution) -> None:
 def bf16_depthwise(to: Legalizer, layer: Convolution) -> None:
     out = to.layout(layer)
     x = to.in_lanes(layer.source, out.vector)
-    func = bf16_depthwise_conv2d(x.layout, real(out), window(layer), layer.activation)
+    func = bf16_depthwise_conv2d(x.layout, real(out), window_of(layer), layer.activation)
     name = f"bf16_depthwise_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
     taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1], PAIR)
     weight = pack_quantized_depthwise(layer.weight, out.vector, taps.outputs, layer.stride[1], PAIR)
@@ -102,7 +101,7 @@ def bf16_depthwise(to: Legalizer, layer: Convolution) -> None:
 def bf16_dense_convolution(to: Legalizer, layer: Convolution) -> None:
     x, out = to.as_blocked(layer.source), to.layout(layer)
     panel = panel_of(out.blocks // layer.groups)
-    func = bf16_conv2d(x.layout, real(out), window(layer), layer.activation, panel, layer.groups)
+    func = bf16_conv2d(x.layout, real(out), window_of(layer), layer.activation, panel, layer.groups)
     kernel = "x".join(map(str, layer.weight.shape[2:]))
     kind = "bf16_conv2d" if kernel != "1x1" else "bf16_pointwise_conv2d"
     name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
@@ -126,11 +125,6 @@ def bf16_matrix_product(to: Legalizer, layer: Dense) -> None:
 def rounded(array: Array) -> NDArray[np.generic]:
     """To bfloat16, to nearest, ties to even."""
     return array.astype(ml_dtypes.bfloat16)
-
-
-def window(layer: Convolution) -> Window:
-    top, left, *_ = layer.padding
-    return Window(layer.weight.shape[2:], layer.stride, (top, left), layer.dilation)
 
 
 def halo_of_pairs(layer: Convolution) -> Halo:

@@ -25,6 +25,7 @@ from tvm_mobilenet.compiler.graph.layer_rewriter import (
     convolution_chains,
     readers,
     stride_suffix,
+    window_of,
 )
 from tvm_mobilenet.compiler.graph.layers import Convolution, Dense, Layer, Pooling, shape_of
 from tvm_mobilenet.kernels.gpu.conv2d import conv2d, separable_conv2d
@@ -287,8 +288,3 @@ def name_of(kind: str, layer: Convolution) -> str:
     if not layer.depthwise:
         size = f"{width}x{height}x{layer.weight.shape[1]}_{channels}"
     return f"{kind}_{size}{stride_suffix(layer)}"
-
-
-def window_of(layer: Convolution) -> Window:
-    top, left, _, _ = layer.padding
-    return Window(layer.weight.shape[2:], layer.stride, (top, left))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
-from schedules.filter_window import Window
+from tvm_mobilenet.compiler.graph.blocked_tensors import real
 from tvm_mobilenet.compiler.graph.elementwise import dequantization
-from tvm_mobilenet.compiler.graph.layer_rewriter import readers, stride_suffix
+from tvm_mobilenet.compiler.graph.layer_rewriter import readers, stride_suffix, window_of
 from tvm_mobilenet.compiler.graph.layers import (
     Elementwise,
     Layer,
@@ -28,7 +27,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 from tvm_mobilenet.compiler.graph.quantized import requantized
 from tvm_mobilenet.kernels.cpu.expressions import SELF, QuantizationParameters, quantize
-from tvm_mobilenet.kernels.cpu.layout import DTYPE, MIN_VECTOR, Blocked, Halo
+from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
     BYTES,
     REGISTER,
@@ -94,7 +93,7 @@ def stem(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
         (batch, channels, height, width),
         (top, bottom, left, right),
         real(out),
-        window(layer),
+        window_of(layer),
         layer.quantization,
         layer.activation,
     )
@@ -105,7 +104,7 @@ def stem(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
 def depthwise(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
     out = to.layout(layer)
     x = to.in_lanes(layer.source, out.vector)
-    func = quantized_depthwise_conv2d(x.layout, real(out), window(layer), layer.activation)
+    func = quantized_depthwise_conv2d(x.layout, real(out), window_of(layer), layer.activation)
     name = f"quantized_depthwise_conv2d_{out.width}x{out.height}x{out.channels}"
     taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1])
     weight = pack_quantized_depthwise(layer.weight, out.vector, taps.outputs, layer.stride[1])
@@ -118,7 +117,7 @@ def dense_convolution(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
     wide = to.integers_of_target.lanes is not None
     panel = 1 if wide else panel_of(out.blocks // layer.groups)
     depth = depth_of(to, layer, x.layout, out)
-    given = (x.layout, real(out), window(layer), layer.activation)
+    given = (x.layout, real(out), window_of(layer), layer.activation)
     if depth == REGISTER:
         func = partial_conv2d(*given, layer.groups)
     else:
@@ -162,16 +161,6 @@ def quantized_matrix_product(to: Legalizer, layer: QuantizedDense) -> None:
     ]
     name = f"quantized_dense_{features_in}_{features_out}"
     to.emit_rows(layer, func, name, args, (batch, features_out))
-
-
-def window(layer: QuantizedConvolution) -> Window:
-    top, left, *_ = layer.padding
-    return Window(layer.weight.shape[2:], layer.stride, (top, left), layer.dilation)
-
-
-def real(out: Blocked) -> Blocked:
-    """The layout, as kernels write it before an epilogue makes integers of it."""
-    return replace(out, dtype=DTYPE, fill=0)
 
 
 def needed_halo(layer: QuantizedConvolution) -> Halo:
