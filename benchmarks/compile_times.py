@@ -50,7 +50,7 @@ PHASES: dict[str, tuple[str, ...]] = {
     "LLVM: optimize": ("compiler.cpu.native_code:generate",),
     "write objects; C library": ("library.package:write_package", "compiler.linking:link"),
     "write and hash the bundle": ("bundle.writing:write", "bundle:write"),
-    "check the bundle": ("api:check_bundle", "compile:check"),
+    "check the bundle": ("building.bundles:check_bundle", "api:check_bundle", "compile:check"),
     "print": ("reporting.layers:print_layers", "compile:print_layers"),
 }
 IMPORTS = {"torch", "tvm", "tvm_ffi", "onnx", "onnxscript", "onnxruntime", "numpy", "rich"}

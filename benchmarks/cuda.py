@@ -79,7 +79,7 @@ def ints(text: str) -> tuple[int, ...]:
 
 def build_bundles(args: argparse.Namespace) -> int:
     """All bundles in one .tar; equal weights, which resolutions share, are in it once."""
-    from tvm_mobilenet.api import build_bundle
+    from tvm_mobilenet.building.bundles import build_bundle
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.network import source

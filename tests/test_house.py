@@ -42,6 +42,7 @@ ROOMS = (
     "bundle",
     "library",  # the C library that a CPU bundle is
     "runtime",
+    "building",  # from an opened network to a bundle that was checked
     "api",  # the public face: compile and load
     "core_model",
     "emulation",

@@ -106,7 +106,8 @@ def _compile(args: argparse.Namespace) -> int:
     extras.require("compile")
 
     from tvm_mobilenet import files
-    from tvm_mobilenet.api import TEMPORARY_BYTES, build_bundle, in_int8
+    from tvm_mobilenet.api import in_int8
+    from tvm_mobilenet.building.bundles import TEMPORARY_BYTES, build_bundle
     from tvm_mobilenet.bundle import check_writable, sign, signing
     from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.dump import IrDump

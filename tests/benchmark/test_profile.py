@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from tvm_mobilenet import bench, models
-from tvm_mobilenet.api import build_bundle
 from tvm_mobilenet.benchmark.profile.layers import LayerTime, Peaks, Profile, profile
 from tvm_mobilenet.benchmark.profile.local import LocalNetwork
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.bundle import Layer
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target

@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tvm_mobilenet import api, bundle, compile, run
+from tvm_mobilenet import bundle, compile, run
+from tvm_mobilenet.building import bundles
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database import lookup
 from tvm_mobilenet.errors import RunFailed
@@ -200,7 +201,7 @@ def test_a_wrong_result_leaves_no_bundle(small_config: MobileNetConfig, tmp_path
 
     network = dataclasses.replace(right, reference=wrong)
     with pytest.raises(RunFailed, match=r"differs from its reference by 1\.0e-03, 1e-04 allowed"):
-        api.build_bundle(network, CompileOptions(target.resolve("x86")), tmp_path / "bundle")
+        bundles.build_bundle(network, CompileOptions(target.resolve("x86")), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
@@ -230,7 +231,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("the input was bad, and yet a network was made")
 
     monkeypatch.setattr(source, "from_config", refuse)
-    monkeypatch.setattr(api, "build_bundle", refuse)
+    monkeypatch.setattr(bundles, "build_bundle", refuse)
 
 
 @pytest.mark.usefixtures("no_work")

@@ -10,7 +10,7 @@ import pytest
 
 import tvm_mobilenet
 from tvm_mobilenet import bundle, compile, models, run
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models.heads import outputs_of

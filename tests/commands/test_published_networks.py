@@ -15,6 +15,7 @@ from support import rendered_text
 
 import tvm_mobilenet
 from tvm_mobilenet import api, bundle, run
+from tvm_mobilenet.building import bundles
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models.normalisation import IMAGENET
@@ -117,7 +118,7 @@ def test_pages_in_bf16_are_turned_as_in_fp32(tmp_path: Path) -> None:
     source = from_onnx(file, Sizes(batch=1)).normalised(IMAGENET)
     render(tmp_path / "test", PAGES, np.random.default_rng(1))
     path = tmp_path / "orientation"
-    api.build_bundle(source, CompileOptions(target.resolve("x86-znver4"), "bf16"), path)
+    bundles.build_bundle(source, CompileOptions(target.resolve("x86-znver4"), "bf16"), path)
     check_turns(path, source, tmp_path / "test", MOST_LOSS)
 
 
@@ -132,7 +133,7 @@ def test_pages_in_int8_are_turned_as_in_fp32(tmp_path: Path) -> None:
     assert found is not None and found.report.agreement.top1 == 1
     assert found.report.agreement.error < 0.05  # of the scores before the softmax
     path = tmp_path / "orientation"
-    api.build_bundle(quantized, CompileOptions(target.resolve("x86"), "int8"), path)
+    bundles.build_bundle(quantized, CompileOptions(target.resolve("x86"), "int8"), path)
     check_turns(path, source, tmp_path / "test", MOST_LOSS)
 
 

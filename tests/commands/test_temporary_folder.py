@@ -12,7 +12,8 @@ import pytest
 from support import tiny_bundle
 from support.stage_ends import Capture, fails, status_of
 
-from tvm_mobilenet import api, compile, files, run
+from tvm_mobilenet import compile, files, run
+from tvm_mobilenet.building import bundles
 from tvm_mobilenet.network import source
 
 
@@ -43,7 +44,7 @@ def test_compiling_without_a_temporary_folder(tmp_path: Path, capfd: Capture) ->
 def test_compiling_with_a_full_temporary_folder(
     tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=api.TEMPORARY_BYTES - 1)
+    usage = shutil.disk_usage(tmp_path)._replace(free=bundles.TEMPORARY_BYTES - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     line = fails(capfd, 2, compile, "-o", tmp_path / "out")
     assert "expected 32 MiB free, got 32; make room, or set TMPDIR" in line

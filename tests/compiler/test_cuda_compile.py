@@ -23,7 +23,7 @@ from schedules.cuda.kernel_times import KernelTimes
 from schedules.cuda.workload import Convolution
 from tvm_mobilenet import compile as compile_stage
 from tvm_mobilenet import models, tune
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.cuda import library, nvcc
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.compiler.precision import TOLERANCES, Precision

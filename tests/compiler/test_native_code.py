@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.cpu import native_code
 from tvm_mobilenet.compiler.cpu.lowering import lower_module
 from tvm_mobilenet.compiler.cpu.static_program import make_static

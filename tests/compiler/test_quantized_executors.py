@@ -9,7 +9,7 @@ import onnx
 import pytest
 from support.quantized_networks import small_network
 
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions, Executor
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source

@@ -15,7 +15,7 @@ from support import foreign_onnx, gpu_networks
 from support.foreign_onnx import FLOAT, INT64
 from tvm import relax, tirx
 
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions, Executor
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.topk import topk as cpu_topk

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support.network_kernels import VARIANTS
 
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models import MobileNetConfig

@@ -13,7 +13,7 @@ from torch import nn
 from tvm import relax
 
 from tvm_mobilenet import bench, compile, models
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.compiler.options import CompileOptions, Executor
 from tvm_mobilenet.compiler.pipeline import compile_network

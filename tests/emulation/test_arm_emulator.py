@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tvm_mobilenet import bench, models
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.cli import INTERRUPTED
 from tvm_mobilenet.compiler.options import CompileOptions

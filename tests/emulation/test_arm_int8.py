@@ -13,7 +13,7 @@ import pytest
 from support.quantized_layers import CASES, side_by_side
 from support.quantized_networks import small_network
 
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.bundle import Bundle, open_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.emulation import emulator, instruction_count

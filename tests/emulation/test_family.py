@@ -10,7 +10,7 @@ import pytest
 from support.family_network import SHAPE, Family
 from support.static_programs import seeded
 
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.emulation import emulator, instruction_count

@@ -24,7 +24,7 @@ from support.c_programs import (
 from support.quantized_networks import small_network
 
 from tvm_mobilenet import bundle, models
-from tvm_mobilenet.api import build_bundle
+from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.toolchain import compile_c

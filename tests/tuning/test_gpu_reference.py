@@ -22,7 +22,8 @@ from tvm_mobilenet.kernels.gpu.stem import stem_conv2d
 from tvm_mobilenet.scheduling.space import workload_module
 from tvm_mobilenet.tuning.workers import case, gpu_reference
 from tvm_mobilenet.tuning.workers.arguments import arguments_of
-from tvm_mobilenet.tuning.workers.reference import Array, NoReference
+from tvm_mobilenet.tuning.workers.blocked_arrays import Array
+from tvm_mobilenet.tuning.workers.kernel_form import NoReference
 
 RELU6, LINEAR = Activation(0.0, 6.0), Activation()
 UNEVEN = Window((3, 3), (2, 2), (0, 1))

@@ -23,7 +23,7 @@ from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked, Halo
 from tvm_mobilenet.scheduling.space import workload_module
-from tvm_mobilenet.tuning.workers import case, reference
+from tvm_mobilenet.tuning.workers import case, kernel_form, reference
 from tvm_mobilenet.tuning.workers.arguments import arguments_of
 
 SMALL = (models.config_from("mobilenet_v1", 0.5, 32),)
@@ -161,7 +161,9 @@ def test_another_form_of_a_known_rule_is_not_taken_for_it() -> None:
 
     func = matmul(8, 32, 16, "dense").func
     arrays = [np.zeros([int(dim) for dim in param.shape], np.float32) for param in func.params]
-    with pytest.raises(reference.NoReference, match="dense in a form the reference does not know"):
+    with pytest.raises(
+        kernel_form.NoReference, match="dense in a form the reference does not know"
+    ):
         reference.output(func, arrays[:-1], arrays[-1])
 
 

@@ -117,7 +117,7 @@ def _network(config: models.Config) -> Network:
 
 
 def _compile(sweep: Sweep, config: models.Config | Path, output: Path) -> None:
-    from tvm_mobilenet.api import build_bundle
+    from tvm_mobilenet.building.bundles import build_bundle
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.network import source

@@ -51,7 +51,7 @@ def fill(
     By NumPy, from the layer's meaning, as ``reference`` does it, bytes unrounded; ``run``, the
     unscheduled kernel, computes them in place for a kernel that has no such reference.
     """
-    from tvm_mobilenet.tuning.workers.reference import NoReference
+    from tvm_mobilenet.tuning.workers.kernel_form import NoReference
 
     places = [place for place, one in enumerate(arguments) if one.role == "output"]
     try:

@@ -16,7 +16,8 @@ from tvm import ir, tirx
 
 from schedules.cuda.fragments import HALVES, HELD, TF32, Fragments
 from tvm_mobilenet.kernels.gpu.image import TILE
-from tvm_mobilenet.tuning.workers.reference import FORM_ERRORS, Array, KernelForm, NoReference
+from tvm_mobilenet.tuning.workers.blocked_arrays import Array
+from tvm_mobilenet.tuning.workers.kernel_form import FORM_ERRORS, KernelForm, NoReference
 
 OPERATORS: dict[type, Callable[..., Any]] = {
     tirx.Add: np.add,

@@ -8,33 +8,23 @@ unscheduled function's expressions; its sums are NumPy's own, in float64. The la
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
-import tvm_ffi
-from numpy.typing import NDArray
-from tvm import ir, s_tir, sym, tirx
+from tvm import tirx
 
-from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR
-from tvm_mobilenet.tuning.workers.case import is_float
-from tvm_mobilenet.tuning.workers.interpreter import each_element, index_values, write_block
+from tvm_mobilenet.tuning.workers.blocked_arrays import Array, blocked, channels_last
+from tvm_mobilenet.tuning.workers.interpreter import write_block
+from tvm_mobilenet.tuning.workers.kernel_form import (
+    FORM_ERRORS,
+    ImageAxes,
+    KernelForm,
+    NoReference,
+)
 
-Array = NDArray[Any]
-# Places of the loops over rows, and of those over columns: one each, or over tiles and inside one.
-ImageAxes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
-
-REDUCTION = tirx.IterVar.CommReduce
 IMAGE_AXES = (2, 3)  # the row and column among a kernel's loops
 DOUBLE_ROWS = ((3, 4), (5,))  # the loops over rows, and over columns, of one that makes operands
-# what reading a function of another form ends in
-FORM_ERRORS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
-
-
-class NoReference(Exception):
-    """The kernel is no layer that is known here."""
 
 
 def output(func: tirx.PrimFunc, inputs: Sequence[Array], result: Array) -> Array:
@@ -281,8 +271,6 @@ def layout(kernel: KernelForm, shape: tuple[int, ...], data: Array) -> Array:
     return blocked(pixels, shape)
 
 
-TOTAL = "total"  # the block that adds up the parts of each sum, of kernels that have such
-
 REFERENCES: dict[str, Callable[..., Array]] = {
     "pointwise_conv2d": conv2d,
     "conv2d": conv2d,
@@ -308,234 +296,3 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "quantized_stem_conv2d": quantized_stem_conv2d,
     "layout": layout,
 }
-
-
-def rows_outermost(shape: tuple[int, ...]) -> bool:
-    """Of the two orders of a blocked tensor, which is told by its lanes."""
-    return shape[-1] >= WIDE_VECTOR
-
-
-def blocked(image: Array, shape: tuple[int, ...]) -> Array:
-    """(N, H, W, C) → blocked, of this shape."""
-    batch, rows, columns, _ = image.shape
-    v = shape[-1]
-    lanes = image.reshape(batch, rows, columns, -1, v)
-    order = (0, 1, 3, 2, 4) if rows_outermost(shape) else (0, 3, 1, 2, 4)
-    return lanes.transpose(order)
-
-
-def channels_last(blocked: Array) -> Array:
-    """Blocked → (N, H, W, C)."""
-    planes = blocked.transpose(0, 2, 1, 3, 4) if rows_outermost(blocked.shape) else blocked
-    batch, blocks, rows, columns, v = planes.shape
-    return planes.transpose(0, 2, 3, 1, 4).reshape(batch, rows, columns, blocks * v)
-
-
-class KernelForm:
-    """The numbers of a layer, read off its unscheduled function."""
-
-    def __init__(self, func: tirx.PrimFunc, inputs: Sequence[Array] = ()) -> None:
-        self._params = list(func.params)
-        self.inputs = [one.astype(np.float64) if is_value(one) else one for one in inputs]
-        self.buffers = list(zip(self._params, self.inputs, strict=False))
-        self.blocks: dict[str, s_tir.SBlock] = {}
-        self.rule = ""
-
-        def collect(block: s_tir.SBlock) -> None:
-            self.blocks[block.name_hint] = block
-            self.rule = str(block.annotations.get("schedule_rule", self.rule))
-
-        tvm_ffi.structural_walk(func.body, (s_tir.SBlock, collect))
-
-    def extents(self, block: str) -> list[int]:
-        return [int(one.dom.extent) for one in self.blocks[block].iter_vars]
-
-    def image_axes(self, block: str) -> ImageAxes:
-        """Of a convolution's sum, whose loops are image, channel block, rows, columns, lane."""
-        plain = [place for place, one in enumerate(self._variables(block)) if not is_sum(one)]
-        if TOTAL in self.blocks:  # which has no loop over the parts of a sum
-            plain = plain[: len(self.extents(TOTAL))]
-        image = plain[2:-1]
-        rows = 2 if len(image) == 4 else 1  # the columns alone may be in tiles
-        return tuple(image[:rows]), tuple(image[rows:])
-
-    def taps(
-        self,
-        image: Array,
-        window: tuple[int, int],
-        axes: ImageAxes | None = None,
-        block: str = "conv",
-    ) -> list[Any]:
-        """For each place in the window: the pixels (N, oh, ow, C) it sees of an (N, H, W, C).
-
-        The result's rows and columns are those of ``block``, the sum, as its loops have them; where
-        tiles overlap some are there twice.
-        """
-        rows, columns = self.starts(block, axes or self.image_axes(block))
-        return [
-            (kh, kw, image[:, rows[:, kh, None], columns[None, :, kw]])
-            for kh in range(window[0])
-            for kw in range(window[1])
-        ]
-
-    def starts(self, block: str, axes: ImageAxes | tuple[int, int]) -> list[Array]:
-        """The rows, and the columns, that a block reads: (one of the result, one of the window)."""
-        found = []
-        groups = [one if isinstance(one, tuple) else (one,) for one in axes]
-        variables = self._variables(block)
-        for index, group in zip(self._image_indices(groups, block), groups, strict=True):
-            window = [
-                place
-                for place, one in enumerate(variables)
-                if is_sum(one) and _depends(index, one.var)
-            ]
-            values = index_values(self.blocks[block], index)
-            kept = (*group, *window)
-            others = tuple(0 if place not in kept else slice(None) for place in range(values.ndim))
-            length = math.prod(values.shape[place] for place in group)
-            found.append(values[others].reshape(length, -1))
-        return found
-
-    def first_channels(self) -> list[int]:
-        """The first input channel that each output vector of a dense convolution reads."""
-        block = self.blocks["conv"]
-        source = self._params[0]
-        indices = next(i for one, i in self._loads("conv") if one.same_as(source))
-        vector = source.shape[-1]
-        place = 2 if rows_outermost(tuple(map(int, source.shape))) else 1
-        channel = indices[place] * vector + indices[-1]
-        values: Array = index_values(block, channel)
-        firsts: list[int] = values.transpose()[(0,) * (values.ndim - 2)][:, 0].tolist()
-        return firsts
-
-    def finish(self, summed: Array, shape: tuple[int, ...]) -> Array:
-        """What the epilogue makes of a convolution's sums (N, oh, ow, O), blocked, halo zero."""
-        batch, height, width, _ = summed.shape
-        lanes = summed.reshape(batch, height, width, -1, shape[-1]).transpose(0, 3, 1, 2, 4)
-        rows, columns = self.image_axes("conv")
-        extents = self.extents("conv")
-        image = [extents[place] for place in (*rows, *columns)]
-        last = TOTAL if TOTAL in self.blocks else "conv"
-        return self.write(last, lanes.reshape(*lanes.shape[:2], *image, shape[-1]), shape)
-
-    def write(self, block: str, sums: Array, shape: tuple[int, ...]) -> Array:
-        """What the epilogue makes of the sums of ``block``, as that block has them."""
-        buffers = [*self.buffers, (self.blocks[block].body.buffer, sums)]
-        halo = [name for name in self.blocks if name.startswith("halo")]
-        return self.written(["epilogue", *halo], buffers, shape)
-
-    def pixels(self) -> Array:
-        """What a stem makes of its image before it is summed, padded."""
-        return self.written(["pad"], self.buffers, tuple(self.extents("pad")))
-
-    def sums_signed(self) -> bool:
-        """Whether the bytes of a stem's pixels have a sign, for which they are shifted."""
-        return "<<" in str(self.blocks["conv"].body.value)
-
-    def written(
-        self, blocks: Sequence[str], buffers: list[tuple[Any, Array]], shape: tuple[int, ...]
-    ) -> Array:
-        """What blocks write into a tensor of this shape."""
-        result = np.zeros(shape)
-        for name in blocks:
-            write_block(self.blocks[name], buffers, result)
-        return result
-
-    def summand(self, block: str, data: Array) -> Array:
-        """What a block sums of each element of ``data``."""
-        return each_element(self.blocks[block].body.value.b, data)
-
-    def clamp(self, value: Array, epilogue: str = "epilogue") -> Array:
-        """The activation of a layer that another reads: what its value is limited to.
-
-        Raises ValueError where the epilogue is anything else.
-        """
-        node = self.blocks[epilogue].body.value
-        while isinstance(node, tirx.Cast):
-            node = node.value
-        low, high = -np.inf, np.inf
-        while isinstance(node, tirx.Max | tirx.Min):
-            bound = float(node.b.value)
-            if isinstance(node, tirx.Max):
-                low = max(low, bound)
-            else:
-                high = min(high, bound)
-            node = node.a
-        if not isinstance(node, tirx.Add):
-            raise ValueError("expected a sum and its bias")
-        limited: Array = np.clip(value, low, high)
-        return limited
-
-    def origin(self, block: str, places: tuple[int, int]) -> tuple[int, int]:
-        """The row and column at which a block begins to read the image, its first parameter.
-
-        ``places`` are those of the loops over rows and columns.
-        """
-        variables = [self.blocks[block].iter_vars[place].var for place in places]
-        indices = next(i for source, i in self._loads(block) if source.same_as(self._params[0]))
-        first, second = (
-            _constant(index)
-            for index in indices
-            if any(_coefficient(index, variable) for variable in variables)
-        )
-        return first, second
-
-    def padding(self) -> tuple[int, int]:
-        """The rows above and the columns left of the stem's image."""
-        top, left = self.origin("pad", (2, 3))
-        return -top, -left
-
-    def padded_shape(self) -> list[int]:
-        return self.extents("pad")
-
-    def _variables(self, block: str) -> list[tirx.IterVar]:
-        return list(self.blocks[block].iter_vars)
-
-    def _image_indices(self, axes: Sequence[tuple[int, ...]], name: str) -> list[Any]:
-        """The row and the column that a block reads, of the data or of its padded copy."""
-        block = self.blocks[name]
-        variables = [block.iter_vars[place].var for group in axes for place in group]
-        others = [*self._params[1:], block.body.buffer]
-        for source, indices in self._loads(name):
-            if not any(source.same_as(one) for one in others):
-                return [i for i in indices if any(_depends(i, one) for one in variables)]
-        raise NoReference("the sum reads no image")
-
-    def _loads(self, block: str) -> list[tuple[Any, list[Any]]]:
-        """What a block reads, each buffer with the indices."""
-        found: list[tuple[Any, list[Any]]] = []
-
-        def visit(load: ir.TensorLoad) -> None:
-            found.append((load.source, list(load.indices)))
-
-        tvm_ffi.structural_walk(self.blocks[block].body, (ir.TensorLoad, visit))
-        return found
-
-
-def is_sum(axis: tirx.IterVar) -> bool:
-    """Whether a block sums over it."""
-    return bool(axis.iter_type == REDUCTION)
-
-
-def is_value(array: Array) -> bool:
-    """Whether it holds values that are computed with, not places of such."""
-    return is_float(array.dtype) or array.dtype.itemsize == 1
-
-
-def _depends(index: Any, variable: Any) -> bool:
-    """Whether an index moves with a variable."""
-    found: list[Any] = []
-    tvm_ffi.structural_walk(index, (tirx.Var, found.append))
-    return any(one.same_as(variable) for one in found)
-
-
-def _coefficient(index: Any, variable: Any) -> int:
-    """By how much an index moves with a variable; 0 where it does not, or not linearly."""
-    found = sym.detect_linear_equation(index, [variable])
-    return int(found[0]) if len(found) == 2 and isinstance(found[0], tirx.IntImm) else 0
-
-
-def _constant(index: Any) -> int:
-    """What an index is where every variable is 0."""
-    at_zero = tvm_ffi.structural_map(index, (tirx.Var, lambda one: tirx.IntImm(one.ty.dtype, 0)))
-    return int(sym.Analyzer().simplify(at_zero))
