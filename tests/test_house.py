@@ -33,7 +33,6 @@ ROOMS = (
     "models",
     "weights",  # of other programs, for the models
     "network",
-    "network_flags",  # what the commands' flags say of one
     "quantization",  # of a float network, into QDQ ONNX
     "kernels",
     "scheduling",
@@ -44,6 +43,8 @@ ROOMS = (
     "runtime",
     "building",  # from an opened network to a bundle that was checked
     "api",  # the public face: compile and load
+    "preparation",  # from a network to what is compiled of it
+    "network_flags",  # what the commands' flags say of a network
     "core_model",
     "emulation",
     "remote",

@@ -133,9 +133,11 @@ def add_target_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_picture_flags(parser: argparse.ArgumentParser, where: str, labels: str) -> None:
+def add_picture_flags(
+    parser: argparse.ArgumentParser, where: str, labels: str | None = None
+) -> None:
     """``--mean`` and its like for ``models.normalisation``, ``--resize`` and its like for
-    ``models.resizing``, and ``--labels``.
+    ``models.resizing``, and ``--labels`` where that says what for.
     """
     group = parser.add_argument_group(
         "pictures",
@@ -169,7 +171,8 @@ def add_picture_flags(parser: argparse.ArgumentParser, where: str, labels: str) 
         choices=("nearest", "bilinear", "bicubic", "tensorflow"),
         help="Pillow's, or TensorFlow's bilinear one (default: bilinear)",
     )
-    group.add_argument("--labels", type=Path, metavar="FILE", help=labels)
+    if labels is not None:
+        group.add_argument("--labels", type=Path, metavar="FILE", help=labels)
 
 
 def add_algorithm_flags(parser: argparse.ArgumentParser) -> None:
@@ -201,60 +204,6 @@ def add_verify_flag(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="KEY.pub",
         help="refuse the bundle unless it is signed by this key: a public one of Ed25519 in PEM",
-    )
-
-
-def add_precision_flags(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
-    choices: Sequence[str] = ("fp32", "fp16"),
-) -> None:
-    of_cpus = {"bf16": "bf16 on CPUs with AVX512_BF16", "int8": "int8 on CPUs"}
-    more = "".join(f", {text}" for name, text in of_cpus.items() if name in choices)
-    parser.add_argument(
-        "--precision",
-        choices=choices,
-        default="fp32",
-        help=f"of activations and weights; fp16 on GPUs only{more} (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--allow-tf32",
-        action="store_true",
-        help="on GPUs from sm_80 on, multiply fp32 on tensor cores, rounded to 10 mantissa bits",
-    )
-
-
-def add_calibration_flags(parser: argparse.ArgumentParser) -> None:
-    """What ``--precision int8`` is told of a float network."""
-    group = parser.add_argument_group(
-        "int8",
-        "How --precision int8 chooses the scales of a network that is not quantized yet. A quarter "
-        "of the samples is held out to say how well the result agrees with fp32.",
-    )
-    group.add_argument(
-        "--calibrate",
-        type=Path,
-        metavar="SAMPLES",
-        help="of the input, a hundred or so: a folder of pictures, or a .npy of shape (N, *input); "
-        "of several inputs a .npz with an array for each",
-    )
-    group.add_argument(
-        "--calibration-method",
-        choices=("minmax", "percentile", "mse"),
-        help="the range of a tensor: all of its values, all but 0.01 %% of them, or what gives the "
-        "least squared error (default: mse)",
-    )
-    group.add_argument(
-        "--max-loss",
-        type=share,
-        metavar="0.5%",
-        help="keep as many layers in fp32 as it takes for no more held-out samples than this to "
-        "get another class (without classes: for no larger relative error of the outputs)",
-    )
-    group.add_argument(
-        "--quantized-onnx",
-        type=Path,
-        metavar="FILE",
-        help="also write the quantized network here, as QDQ ONNX",
     )
 
 

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.network.source import NetworkSpec
-    from tvm_mobilenet.quantization.calibration import Calibration
     from tvm_mobilenet.quantization.quantize import Quantized
-    from tvm_mobilenet.quantization.ranges import Method
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compile", "Compile a network into a bundle that runs without TVM's compiler."
     )
     cli.add_target_flag(parser)
-    network_flags.add_model_flags(parser)
-    cli.add_algorithm_flags(parser)
+    int8 = network_flags.add_network_flags(
+        parser,
+        "The bundle keeps it for 'run'. Without these flags the network's own: that of an ONNX "
+        "file is not known.",
+        labels="class names, one a line, for the bundle to keep",
+    )
+    int8.add_argument(
+        "--quantized-onnx",
+        type=Path,
+        metavar="FILE",
+        help="also write the quantized network here, as QDQ ONNX",
+    )
     parser.add_argument(
         "--tuning-records",
         type=Path,
@@ -51,8 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="on a CPU: one compiled function over planned memory, or Relax's virtual machine, "
         "which also runs operators that are no kernels (default: static)",
     )
-    cli.add_precision_flags(parser, ("fp32", "bf16", "fp16", "int8"))
-    cli.add_calibration_flags(parser)
     library = parser.add_argument_group("the C library that a CPU's bundle is")
     library.add_argument(
         "--name", help="what its functions and files are called (default: after the network)"
@@ -77,12 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dump-ir", type=Path, metavar="DIR", help="write the module after every phase here"
     )
-    cli.add_picture_flags(
-        parser,
-        "The bundle keeps it for 'run'. Without these flags the network's own: that of an ONNX "
-        "file is not known.",
-        labels="class names, one a line, for the bundle to keep",
-    )
     return cli.run_stage(_compile, cli.parse(parser, argv))
 
 
@@ -106,62 +107,45 @@ def _compile(args: argparse.Namespace) -> int:
     extras.require("compile")
 
     from tvm_mobilenet import files
-    from tvm_mobilenet.api import in_int8
     from tvm_mobilenet.building.bundles import TEMPORARY_BYTES, build_bundle
     from tvm_mobilenet.bundle import check_writable, sign, signing
-    from tvm_mobilenet.compiler import precision
     from tvm_mobilenet.compiler.dump import IrDump
-    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.library.options import LibraryOptions
-    from tvm_mobilenet.models.resizing import ResizingFlags
     from tvm_mobilenet.reporting.layers import print_layers
     from tvm_mobilenet.reporting.quantization import print_quantization
-    from tvm_mobilenet.runtime.classes import read_labels
-    from tvm_mobilenet.runtime.image import pixels_of_flags
 
     if args.sign is not None:
         signing.signing_key(args.sign)  # what is wrong with it is said before anything is compiled
     spec = target.resolve(args.target)
-    options = CompileOptions(
-        spec,
-        precision.choose(args.precision, spec, allow_tf32=args.allow_tf32),
-        args.executor,
-        strassen=args.strassen,
-        winograd=args.winograd,
-        small_weights=args.small_weights,
+    options = replace(
+        network_flags.options_of(args, spec),
+        executor=args.executor,
         require_records=args.on_untuned == "error",
     )
     package = LibraryOptions(args.name, args.embed_weights, args.static)
     check_package(package, options)
-    calibration = calibration_of(args.calibrate, args.calibration_method, args.max_loss)
     network = network_flags.spec_of(args)
+    preparation = network_flags.preparation_of(args, options)
     network.check()
-    check_calibration(calibration, options, network, args.quantized_onnx)
+    if args.quantized_onnx is not None and preparation.calibration is None:
+        raise BadInput("--quantized-onnx is for --calibrate SAMPLES; add it")
+    preparation.check(network)
     if network.trained is not None:
         print(f"weights {network.trained.line}", file=sys.stderr)
-    pixels = pixels_of_flags(args.mean, args.std, args.scale, args.channel_order)
-    labels = () if args.labels is None else read_labels(cli.existing_file(args.labels, "--labels"))
     link_command(spec)  # a missing compiler is said before anything is compiled
     output = args.output or default_output(network, options)
     check_writable(output)
     files.check_temporary_room(TEMPORARY_BYTES)
     records = open_records(spec, args.tuning_records)
     dump = IrDump(args.dump_ir)
-    source = network.open().labelled(labels)
-    resizing = ResizingFlags(args.resize, args.crop, args.fit, args.interpolation)
-    if resizing:
-        source = source.resized(resizing)
-    if pixels is not None:
-        source = source.normalised(pixels.normalisation, bgr=pixels.bgr)
-    if options.precision == "int8":
-        source, quantized = in_int8(source, calibration)
-        if quantized is not None:
-            print_quantization(quantized.report)
-            if args.quantized_onnx is not None:
-                save_quantized(quantized, args.quantized_onnx)
+    source, quantized = preparation.prepare(network.open())
+    if quantized is not None:
+        print_quantization(quantized.report)
+        if args.quantized_onnx is not None:
+            save_quantized(quantized, args.quantized_onnx)
     built = build_bundle(source, options, output, records, dump, package)
     if args.sign is not None:
         sign(output, args.sign)
@@ -196,43 +180,6 @@ def check_package(package: LibraryOptions, options: CompileOptions) -> None:
             "--embed-weights and --static are for the C library of a CPU's bundle; leave them out "
             "for a GPU"
         )
-
-
-def calibration_of(
-    samples: Path | None, method: Method | None, max_loss: float | None
-) -> Calibration | None:
-    """What ``--calibrate`` and its like say. Raises BadInput for the others without it."""
-    from tvm_mobilenet.quantization.calibration import DEFAULT_METHOD, Calibration
-
-    if samples is not None:
-        return Calibration(samples, method or DEFAULT_METHOD, max_loss)
-    if method is not None or max_loss is not None:
-        raise BadInput("--calibration-method and --max-loss are for --calibrate SAMPLES; add it")
-    return None
-
-
-def check_calibration(
-    calibration: Calibration | None,
-    options: CompileOptions,
-    network: NetworkSpec,
-    quantized: Path | None,
-) -> None:
-    """Raise BadInput for flags that would be ignored, or samples that there are not."""
-    if calibration is None:
-        if quantized is not None:
-            raise BadInput("--quantized-onnx is for --calibrate SAMPLES; add it")
-        if options.precision == "int8" and network.onnx is None:
-            raise BadInput(
-                f"--precision int8: give samples of the input of {network.stem}, "
-                "--calibrate FOLDER|FILE.npy"
-            )
-        return
-    if options.precision != "int8":
-        raise BadInput(
-            f"--calibrate is for --precision int8; {options.precision} needs no samples, drop it"
-        )
-    if not calibration.samples.exists():
-        raise BadInput(f"--calibrate {calibration.samples}: no such file")
 
 
 def save_quantized(quantized: Quantized, path: Path) -> None:

@@ -33,8 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The flags of the stage."""
     parser = cli.make_parser("tune", "Search schedules for a network's kernels on a target.")
     cli.add_target_flag(parser)
-    network_flags.add_model_flags(parser)
-    cli.add_algorithm_flags(parser)
+    network_flags.add_network_flags(parser, "For the pictures of --calibrate, as for 'compile'.")
     _add_flags(parser)
     return parser
 
@@ -77,7 +76,6 @@ def _add_measuring_flags(group: argparse._ArgumentGroup) -> None:
     add("--threads", type=cli.positive_int, default=1, metavar="N", help=what)
     what = "leave the weights in the cache between calls"
     add("--warm", action="store_true", help=what)
-    cli.add_precision_flags(group, ("fp32", "bf16", "fp16"))
     what = (
         "on this machine, on devices over RPC, or by a model of the core, for which no device is "
         "needed (default: rpc with --rpc-tracker, else native)"
@@ -110,27 +108,22 @@ def _run(args: argparse.Namespace) -> int:
 def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
     """The flags as values; what they do not say, the target's file may.
 
-    Raises BadInput for a precision that the target does not have.
+    Raises BadInput for a precision that the target does not have, and for flags that do not go
+    together.
     """
-    from tvm_mobilenet.compiler import precision
-    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.tuning.kernels import Networks
     from tvm_mobilenet.tuning.request import Budget, Conditions, TuneRequest
 
     time_budget_s = args.time_budget
     if time_budget_s is None and args.trials is None:
         time_budget_s = TIME_BUDGET_S
-    network = network_flags.spec_of(args)
-    chosen = precision.choose(args.precision, spec, allow_tf32=args.allow_tf32)
+    options = network_flags.options_of(args, spec)
+    networks = Networks(
+        network_flags.spec_of(args), args.sweep, network_flags.preparation_of(args, options)
+    )
     return TuneRequest(
-        networks=Networks(network, args.sweep),
-        options=CompileOptions(
-            spec,
-            chosen,
-            strassen=args.strassen,
-            winograd=args.winograd,
-            small_weights=args.small_weights,
-        ),
+        networks=networks,
+        options=options,
         budget=Budget(
             args.trials,
             args.trials_per_task or spec.trials_per_task,

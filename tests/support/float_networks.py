@@ -22,6 +22,7 @@ def network(
     nodes: list[onnx.NodeProto],
     weights: Mapping[str, Any],
     outputs: tuple[str, ...] = ("y",),
+    image: tuple[int, ...] = IMAGE,
 ) -> onnx.ModelProto:
     """Nodes from ``x`` to ``outputs``; weights are float32 unless they are integers."""
     given = []
@@ -32,7 +33,7 @@ def network(
     graph = helper.make_graph(
         nodes,
         "float",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, IMAGE)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, image)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         given,
     )

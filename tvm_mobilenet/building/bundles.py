@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.dump import IrDump
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Compiled, ScheduleSource
+    from tvm_mobilenet.compiler.precision import Precision
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.library.options import LibraryOptions
     from tvm_mobilenet.network.source import Array, Source
@@ -74,7 +75,7 @@ def build_bundle(
     from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.network.rounding import bf16_rounding
 
-    check_float(source, options)
+    check_float(source, options.precision)
     bundle.check_writable(output)
     link_command(options.spec)  # what is missing at the end is said first
     files.check_temporary_room(TEMPORARY_BYTES + 3 * source.onnx.ByteSize())
@@ -116,9 +117,9 @@ def build_bundle(
     return Built(output, manifest, check_bundle(output, options.spec))
 
 
-def check_float(source: Source, options: CompileOptions) -> None:
+def check_float(source: Source, precision: Precision) -> None:
     """Raise BadInput for a quantized network that is asked for in bf16."""
-    if options.precision == "bf16" and source.rounding is not None:
+    if precision == "bf16" and source.rounding is not None:
         raise BadInput(
             f"--precision bf16: {source.title} is quantized already; compile it without, in int8"
         )

@@ -1,4 +1,8 @@
-"""The kernels that a tuning run is about: those of one network, or of all its variants."""
+"""The kernels that a tuning run is about: those of one network, or of all its variants.
+
+They are the kernels that ``compile`` looks up with the same flags: both go the way of
+``preparation``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING
 from tvm_mobilenet import models
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network.source import NetworkSpec
+from tvm_mobilenet.preparation import Preparation
 
 if TYPE_CHECKING:
     from tvm_mobilenet.compiler.options import CompileOptions
@@ -19,10 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Networks:
-    """One network; with ``sweep`` all 16 published variants of that model in its place."""
+    """One network; with ``sweep`` all 16 published variants of that model in its place.
+
+    ``preparation`` is done to each before its kernels are looked at.
+    """
 
     network: NetworkSpec = field(default_factory=NetworkSpec)
     sweep: bool = False
+    preparation: Preparation = field(default_factory=Preparation)
 
     @property
     def title(self) -> str:
@@ -33,8 +42,24 @@ class Networks:
         return f"{network.name}, all variants" if self.sweep else network.stem
 
     def check(self) -> None:
-        """Raise BadInput, before any work, for a file or a variant that there is not."""
+        """Raise BadInput, before any work, for a file or a variant that there is not.
+
+        Neither may anything be given that would be ignored.
+        """
         self.network.check()
+        self.preparation.check(self.network)
+        calibration = self.preparation.calibration
+        pictures = calibration is not None and calibration.samples.is_dir()
+        if not pictures and (self.preparation.pixels or self.preparation.resizing):
+            raise BadInput(
+                "--mean, --resize and their like are for the pictures of --calibrate FOLDER; drop "
+                "them"
+            )
+        if self.sweep and calibration is not None and not pictures:
+            raise BadInput(
+                f"--sweep tunes several resolutions; {calibration.samples} has samples of one, "
+                "give a folder of pictures"
+            )
         if self.sweep and self.network.onnx is not None:
             raise BadInput("--sweep tunes the variants of --model; it takes no --onnx")
         if self.sweep and self.network.weights is not None:
@@ -43,16 +68,23 @@ class Networks:
             raise BadInput(f"--sweep tunes several widths; {self.network.name} has one width")
 
     def open(self) -> Iterator[Source]:
-        """The networks, each loaded when its turn comes."""
+        """The networks, each loaded, and quantized where that is asked for, when its turn comes."""
+        for one in self._specs():
+            source, quantized = self.preparation.prepare(one.open())
+            if quantized is not None:
+                print(f"{source.title} in int8, {source.quantization}", file=sys.stderr)
+            yield source
+
+    def _specs(self) -> Iterator[NetworkSpec]:
         from tvm_mobilenet.models.variants import VARIANTS
 
         if not self.sweep:
-            yield self.network.open()
+            yield self.network
             return
         for number, (alpha, resolution) in enumerate(VARIANTS, 1):
             what = f"{self.network.name} {alpha}-{resolution}"
             print(f"loading {what}, {number} of {len(VARIANTS)}", file=sys.stderr, flush=True)
-            yield replace(self.network, alpha=alpha, resolution=resolution).open()
+            yield replace(self.network, alpha=alpha, resolution=resolution)
 
 
 def load_kernels(networks: Networks, options: CompileOptions) -> list[Kernel]:
