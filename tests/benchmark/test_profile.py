@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from rich.console import Console
+from support.float_networks import mobile
 
+import tvm_mobilenet
 from tvm_mobilenet import bench, models
 from tvm_mobilenet.benchmark.profile.layers import LayerTime, Peaks, Profile, profile
 from tvm_mobilenet.benchmark.profile.local import LocalNetwork
@@ -17,7 +20,9 @@ from tvm_mobilenet.bundle import Layer
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import source
+from tvm_mobilenet.quantization.calibration import Calibration
 from tvm_mobilenet.reporting.profile import print_profile
+from tvm_mobilenet.results import profiles
 from tvm_mobilenet.runtime.session import load
 
 
@@ -38,10 +43,10 @@ def test_every_layer_is_timed_and_the_result_stays_right(bundle: Path) -> None:
         assert [one.layer for one in result.layers] == list(session.manifest.layers)
     assert all(one.seconds >= 0 for one in result.layers)
     assert sum(one.seconds for one in result.layers) > 0
-    assert result.peaks.flops_per_s > 1e9
+    assert result.peaks.operations_per_s["fma"] > 1e9
     assert result.peaks.bytes_per_s > 1e8
     assert result.floor_s == pytest.approx(
-        sum(one.layer.flops for one in result.layers) / result.peaks.flops_per_s
+        sum(one.layer.flops for one in result.layers) / result.peaks.operations_per_s["fma"]
     )
 
 
@@ -58,7 +63,7 @@ def test_flops_of_the_manifest_are_those_of_the_cost_table(bundle: Path) -> None
 def test_bound_is_the_larger_of_arithmetic_and_memory(bundle: Path) -> None:
     with load(bundle) as session:
         layer = session.manifest.layers[0]
-    peaks = Peaks(flops_per_s=2e9, bytes_per_s=4e9)
+    peaks = Peaks({"fma": 2e9}, bytes_per_s=4e9)
     assert peaks.arithmetic_s(layer) == pytest.approx(layer.flops / 2e9)
     assert peaks.memory_s(layer) == pytest.approx(layer.nbytes / 4e9)
 
@@ -72,20 +77,52 @@ def test_command_prints_each_layer(bundle: Path, capsys: pytest.CaptureFixture[s
     assert "times the floor" in printed
 
 
-def test_integers_are_not_held_against_the_peak_of_fmas(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_layer_is_held_against_the_peak_of_what_it_is_made_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     layers = [
-        LayerTime(Layer("0", f"quantized_{40 * 'x'}", tuned=False, flops=320, nbytes=64), 1e-6),
+        LayerTime(Layer("0", f"quantized_{40 * 'x'}", tuned=False, flops=3200, nbytes=64), 1e-6),
         LayerTime(Layer("1", "pooling", tuned=False, flops=1000, nbytes=64), 1e-6),
+        LayerTime(Layer("2", "bf16_dense", tuned=False, flops=1000, nbytes=64), 1e-6),
+        LayerTime(Layer("3", "bf16_dense", tuned=False, flops=1000, nbytes=1600), 1e-6),
     ]
-    result = Profile(tuple(layers), 2e-6, Peaks(2e9, 4e9), 1)
+    peaks = Peaks({"fma": 2e9, "bytes": 8e9, "bf16": 4e9}, 4e9)
+    result = Profile(tuple(layers), 5e-6, peaks, 1)
     print_profile(Console(), "mixed", result)
     printed = capsys.readouterr().out
-    dense, pooling = (line for line in printed.splitlines() if "default" in line)
-    assert dense.split()[-3:] == ["-", "-", "default"]
-    assert pooling.split()[-3:] == ["50%", "arithmetic", "default"]
+    rows = [line.split() for line in printed.splitlines() if "default" in line]
+    assert [" ".join(row[6:-1]) for row in rows] == [
+        "int8 arithmetic", "arithmetic", "bf16 arithmetic", "memory"
+    ]  # fmt: skip
+    assert [row[5] for row in rows] == ["40%", "50%", "25%", "40%"]
     assert "of its bound" in printed and "…" not in printed, "wide enough for all cells"
-    assert "times the floor" not in printed
-    assert result.floor_s is None
+    assert "2 GFLOP/s, 8 GOP/s in int8, 4 GFLOP/s in bf16 in registers" in printed
+    assert result.floor_s == pytest.approx(3200 / 8e9 + 1000 / 2e9 + 2000 / 4e9)
+    assert "int8 and FMA and bf16 floor 0.001 ms" in printed
+
+
+def test_a_network_in_int8_has_a_peak_of_its_own(tmp_path: Path) -> None:
+    """Measured in the bundle, written, and read as the report does."""
+    rng = np.random.default_rng(0)
+    onnx.save_model(mobile(rng), str(tmp_path / "network.onnx"))
+    np.save(tmp_path / "samples.npy", rng.standard_normal((2, 8, 8, 8), np.float32))
+    samples = Calibration(tmp_path / "samples.npy")
+    bundle = tvm_mobilenet.compile_bundle(
+        tmp_path / "int8", onnx=tmp_path / "network.onnx", calibration=samples
+    )
+    file = tmp_path / "profile.json"
+    assert bench.main(["--profile", str(bundle), "--json", str(file)]) == 0
+    (one,) = profiles.read(json.loads(file.read_text())).profiles
+    operations, flops = one.core.peak("bytes"), one.core.peak("fma")
+    assert operations is not None and flops is not None and one.core.peak("bf16") is None
+    assert operations > flops / 2 > 0
+    for layer in one.layers:
+        peak = operations if layer.workload.startswith("quantized_") else flops
+        assert one.arithmetic_ms(layer) == pytest.approx(layer.flops / peak * 1e3)
+    kinds = [one.arithmetic_ms(layer) for layer in one.layers]
+    assert one.floor_ms == pytest.approx(sum(ms for ms in kinds if ms is not None))
+    (header,) = (path.read_text() for path in bundle.rglob("*.h"))
+    assert "void network_bytes_peak(float *scratch)" in header and "bf16_peak" not in header
 
 
 def test_command_writes_what_it_measured(bundle: Path, tmp_path: Path) -> None:

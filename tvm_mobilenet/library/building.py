@@ -13,6 +13,7 @@ from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.hardware.toolchain import link_command
+from tvm_mobilenet.kernels.arithmetic import probe_of
 from tvm_mobilenet.library.description import (
     MOST_TENSORS,
     NATIVE,
@@ -134,7 +135,8 @@ def compile_runtime(network: Network, folder: Path, tools: Toolchain) -> list[st
         if name.suffix in (".c", ".h"):
             (folder / name.name).write_bytes(name.read_bytes())
     sources = (*sources_of(network), DESCRIPTION)
-    flags = (*COMPILE, f"-DTMN_NAME={network.name}", "-I.", "-c")
+    probes = (f"-DTMN_{probe_of(one).upper()}" for one in network.dot_products)
+    flags = (*COMPILE, f"-DTMN_NAME={network.name}", *probes, "-I.", "-c")
     # one by one: with several, g++ takes only the first for C
     with ThreadPoolExecutor(len(usable_cores())) as pool:
         list(pool.map(lambda source: tools.run(folder, *flags, source), sources))

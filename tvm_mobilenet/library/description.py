@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tvm_mobilenet.bundle.manifest import Manifest, TensorInfo
 from tvm_mobilenet.bundle.meaning import DTYPES
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, dot_products_of, probe_of
 from tvm_mobilenet.library.cpu_bits import bits_of
 from tvm_mobilenet.library.weights_hash import weights_hash
 
@@ -69,6 +70,11 @@ class Network:
         return CONTEXT_BYTES + sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)
 
     @property
+    def dot_products(self) -> tuple[Arithmetic, ...]:
+        """What its kernels multiply but by FMAs, whose peaks the library can measure."""
+        return dot_products_of(layer.workload for layer in self.manifest.layers)
+
+    @property
     def signature(self) -> int:
         """Of the inputs and outputs, in 64 bits: what a caller was compiled to pass."""
         manifest = self.manifest
@@ -84,6 +90,7 @@ def header_text(network: Network) -> str:
     """NAME.h."""
     manifest = network.manifest
     values = {
+        "PEAKS": "".join(map(peak_line, network.dot_products)),
         "NAME": network.name,
         "UPPER": network.name.upper(),
         "GUARD": f"TMN_{network.name.upper()}_H",
@@ -102,6 +109,11 @@ def header_text(network: Network) -> str:
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return text
+
+
+def peak_line(arithmetic: Arithmetic) -> str:
+    """The probe of a kind of dot products, declared with the network's name left open."""
+    return f"void @NAME@_{probe_of(arithmetic)}(float *scratch); /* dot products */\n"
 
 
 def comment(text: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from tvm_mobilenet.kernels.arithmetic import Arithmetic
 from tvm_mobilenet.provenance import Device, Machine
 from tvm_mobilenet.results.choice import MOST_LOSS, ChoiceTable
 from tvm_mobilenet.results.counts import Counted, CountTable
@@ -13,6 +14,17 @@ from tvm_mobilenet.results.schema import ResultRow, Results
 from tvm_mobilenet.results.statistics import P90_RUNS, Ratio
 from tvm_mobilenet.results.tables import Comparison, Line, Summary, is_ours
 
+# what bounds a layer, and the unit of its peak, by what it is made of
+ARITHMETIC: dict[Arithmetic, str] = {
+    "fma": "arithmetic",
+    "bytes": "int8 arithmetic",
+    "bf16": "bf16 arithmetic",
+}
+_PEAKS: dict[Arithmetic, str] = {
+    "fma": "GFLOP/s",
+    "bytes": "GOP/s in int8",
+    "bf16": "GFLOP/s in bf16",
+}
 QUIET = "Nothing was found that disturbed the measurement."
 NONE = "–"  # noqa: RUF001  (a dash stands in a cell that has no figure)
 
@@ -23,6 +35,16 @@ def milliseconds(value: float | None) -> str:
         return NONE
     digits = 3 if value < 1 else 2 if value < 100 else 0
     return f"{value:.{digits}f}"
+
+
+def peak(arithmetic: Arithmetic, per_s: float) -> str:
+    """A core's peak in its unit, as in ``118 GFLOP/s`` or ``620 GOP/s in int8``."""
+    return f"{per_s / 1e9:.0f} {_PEAKS[arithmetic]}"
+
+
+def speed_heading(kinds: Collection[Arithmetic]) -> str:
+    """Of a column with the speeds of layers of these kinds."""
+    return "GOP/s" if "bytes" in kinds else "GFLOP/s"
 
 
 def megabytes(value: float | None) -> str:

@@ -7,19 +7,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm_mobilenet import strict
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, arithmetic_of
 from tvm_mobilenet.provenance import Machine
 from tvm_mobilenet.strict import Amount, Count
 
 FORMAT_VERSION = 1
-_BY_DOT_PRODUCTS = ("quantized_", "bf16_")  # how kernels in int8 and bf16 are called
+# what the peak of each kind of arithmetic is called in a file
+PEAK_NAMES: dict[Arithmetic, str] = {
+    "fma": "flops_per_s",
+    "bytes": "byte_operations_per_s",
+    "bf16": "bf16_flops_per_s",
+}
 
 
 @dataclass(frozen=True)
 class Core:
-    """One core's own bounds, measured in the same run: flop/s in registers, bytes/s of weights."""
+    """One core's own bounds, measured in the same run: flop/s in registers, bytes/s of weights.
+
+    Those of dot products are None where the network has none, and in files from before they were
+    measured.
+    """
 
     flops_per_s: Amount
     bytes_per_s: Amount
+    byte_operations_per_s: Amount | None = None
+    bf16_flops_per_s: Amount | None = None
+
+    def peak(self, arithmetic: Arithmetic) -> float | None:
+        """Operations a second of a kind, None where that is not known."""
+        return float(value) if (value := getattr(self, PEAK_NAMES[arithmetic])) else None
 
 
 @dataclass(frozen=True)
@@ -47,8 +63,8 @@ class LayerProfile:
         return re.split(r"_(?=\d)", self.workload)[0]
 
     @property
-    def by_dot_products(self) -> bool:
-        return self.workload.startswith(_BY_DOT_PRODUCTS)
+    def arithmetic(self) -> Arithmetic:
+        return arithmetic_of(self.workload)
 
     @property
     def gflops(self) -> float:
@@ -62,7 +78,10 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class Profiled:
-    """The layers of one bundle on some threads. ``floor_ms`` is None with kernels over integers."""
+    """The layers of one bundle on some threads.
+
+    ``floor_ms`` is None in files from before dot products were measured, with kernels made of them.
+    """
 
     title: str
     threads: Count
@@ -71,12 +90,19 @@ class Profiled:
     layers: tuple[LayerProfile, ...]
     floor_ms: Amount | None = None
 
-    def bound_ms(self, layer: LayerProfile) -> float:
-        """What a layer takes at least, by arithmetic or by memory."""
-        return max(self.arithmetic_ms(layer), self.memory_ms(layer))
+    def peak(self, layer: LayerProfile) -> float | None:
+        """Operations a second of what the layer is made of, on all threads."""
+        peak = self.core.peak(layer.arithmetic)
+        return None if peak is None else peak * self.threads
 
-    def arithmetic_ms(self, layer: LayerProfile) -> float:
-        return layer.flops / self.core.flops_per_s / self.threads * 1e3
+    def bound_ms(self, layer: LayerProfile) -> float | None:
+        """What a layer takes at least, by arithmetic or by memory; None where that is not known."""
+        arithmetic = self.arithmetic_ms(layer)
+        return None if arithmetic is None else max(arithmetic, self.memory_ms(layer))
+
+    def arithmetic_ms(self, layer: LayerProfile) -> float | None:
+        peak = self.peak(layer)
+        return None if peak is None else layer.flops / peak * 1e3
 
     def memory_ms(self, layer: LayerProfile) -> float:
         return layer.nbytes / self.core.bytes_per_s / self.threads * 1e3

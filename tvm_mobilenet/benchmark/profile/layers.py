@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.kernels.probe_sizes import FMA_FLOPS
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, arithmetic_of, dot_products_of
+from tvm_mobilenet.kernels.probe_sizes import PEAK_OPERATIONS
 from tvm_mobilenet.provenance import Machine, head
+from tvm_mobilenet.results.profiles import PEAK_NAMES
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Layer, Manifest
 
-BY_DOT_PRODUCTS = ("quantized_", "bf16_")  # how such kernels are called
 TURN = 10  # inferences between two looks at the peaks
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """One core's own bounds, measured here and now: flop/s in registers, bytes/s of weights."""
+    """One core's own bounds, measured here and now: in registers, and bytes/s of weights.
 
-    flops_per_s: float
+    ``operations_per_s`` are additions and multiplications by FMAs, and by dot products where the
+    network has such.
+    """
+
+    operations_per_s: Mapping[Arithmetic, float]
     bytes_per_s: float
 
     def arithmetic_s(self, layer: Layer) -> float:
-        return layer.flops / self.flops_per_s
+        """By the peak of what the layer is made of."""
+        return layer.flops / self.operations_per_s[arithmetic_of(layer.workload)]
 
     def memory_s(self, layer: Layer) -> float:
         return layer.nbytes / self.bytes_per_s
@@ -39,11 +45,6 @@ class Peaks:
 class LayerTime:
     layer: Layer
     seconds: float
-
-    @property
-    def by_dot_products(self) -> bool:
-        """Whether its sums are of bytes or of bfloat16, for which FMAs say nothing."""
-        return self.layer.workload.startswith(BY_DOT_PRODUCTS)
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,9 @@ class Profile:
     threads: int
 
     @property
-    def floor_s(self) -> float | None:
-        """All the network's arithmetic at the FMA peak of the threads; None where some is other."""
-        if any(one.by_dot_products for one in self.layers):
-            return None
-        flops = sum(one.layer.flops for one in self.layers)
-        return flops / self.peaks.flops_per_s / self.threads
+    def floor_s(self) -> float:
+        """All the network's arithmetic, each layer's at its own peak, on all of the threads."""
+        return sum(self.peaks.arithmetic_s(one.layer) for one in self.layers) / self.threads
 
 
 class ProfiledNetwork(Protocol):
@@ -82,8 +80,8 @@ class ProfiledNetwork(Protocol):
     def time_network(self, runs: int) -> list[float]:
         """Of each of ``runs`` inferences."""
 
-    def time_arithmetic(self, runs: int) -> list[float]:
-        """Of each of ``runs`` times FMA_FLOPS in registers."""
+    def time_arithmetic(self, arithmetic: Arithmetic, runs: int) -> list[float]:
+        """Of each of ``runs`` times PEAK_OPERATIONS of a kind in registers."""
 
     def time_reading(self, runs: int) -> tuple[list[float], int]:
         """Of each of ``runs`` readings of the weights, and how many bytes that is."""
@@ -100,15 +98,17 @@ def profile(network: ProfiledNetwork, runs: int = 300) -> Profile:
     layers = network.manifest.layers
     ticks = np.empty((runs, len(layers)), np.int64)
     whole: list[float] = []
-    arithmetic: list[float] = []
     reading: list[float] = []
+    kinds: tuple[Arithmetic, ...] = ("fma", *dot_products_of(layer.workload for layer in layers))
+    arithmetic: dict[Arithmetic, list[float]] = {kind: [] for kind in kinds}
     elapsed_s, counted, read_bytes = 0.0, 0, 0
     network.warm_up()
     for start in range(0, runs, TURN):
         turn = range(start, min(start + TURN, runs))
         times, read_bytes = network.time_reading(len(turn))
         reading += times
-        arithmetic += network.time_arithmetic(len(turn))
+        for kind, found in arithmetic.items():
+            found += network.time_arithmetic(kind, len(turn))
         for run in turn:
             seconds, stamps = network.time_layers()
             elapsed_s += seconds
@@ -119,7 +119,10 @@ def profile(network: ProfiledNetwork, runs: int = 300) -> Profile:
     of_layers = np.median(ticks, axis=0) * (elapsed_s / counted)
     timed = tuple(LayerTime(layer, float(s)) for layer, s in zip(layers, of_layers, strict=True))
     # by the medians, as of the layers that are held against them
-    peaks = Peaks(FMA_FLOPS / float(np.median(arithmetic)), read_bytes / float(np.median(reading)))
+    peaks = Peaks(
+        {kind: PEAK_OPERATIONS / float(np.median(found)) for kind, found in arithmetic.items()},
+        read_bytes / float(np.median(reading)),
+    )
     return Profile(timed, float(np.median(whole)), peaks, network.threads)
 
 
@@ -132,8 +135,8 @@ def to_json(
             "title": title,
             "threads": one.threads,
             "network_ms": one.network_s * 1e3,
-            "floor_ms": None if one.floor_s is None else one.floor_s * 1e3,
-            "core": dataclasses.asdict(one.peaks),
+            "floor_ms": one.floor_s * 1e3,
+            "core": core_of(one.peaks),
             "layers": [
                 {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
                 for timed in one.layers
@@ -142,3 +145,9 @@ def to_json(
         for title, one in profiles
     ]
     return json.dumps({**head(machine, command, created), "profiles": measured}, indent=2)
+
+
+def core_of(peaks: Peaks) -> dict[str, float]:
+    """As ``results.profiles.Core`` has it: of dot products what the network has."""
+    operations = {PEAK_NAMES[kind]: value for kind, value in peaks.operations_per_s.items()}
+    return {**operations, "bytes_per_s": peaks.bytes_per_s}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, dot_products_of, probe_of
 from tvm_mobilenet.kernels.probe_sizes import FLOAT_BYTES, SCRATCH_FLOATS, STREAM_ROW
 from tvm_mobilenet.runtime import arena
 from tvm_mobilenet.runtime.cpu import StaticExecutor
@@ -32,10 +34,16 @@ class LocalNetwork:
         self._stamps = share_array((len(self.manifest.layers) + 1,), np.int64)
         self._run_stamped = lambda: context.profile(self._stamps)
 
-        scratch = share_array((SCRATCH_FLOATS,), np.float32)
-        scratch[:] = 0.5  # x·0.5 + 0.5 stays at 1: no overflow, no denormal
-        multiply = context.function("fma_peak", ctypes.c_void_p)
-        self._multiply = lambda: multiply(scratch.ctypes.data)
+        # kept as long as its address
+        self._scratch = share_array((SCRATCH_FLOATS,), np.float32)
+        self._scratch[:] = 0.5  # x·0.5 + 0.5 stays at 1: no overflow, no denormal
+        kinds = dot_products_of(layer.workload for layer in self.manifest.layers)
+        probes = {kind: context.function(probe_of(kind), ctypes.c_void_p) for kind in kinds}
+        probes["fma"] = context.function(probe_of("fma"), ctypes.c_void_p)
+        self._multiply = {
+            kind: functools.partial(probe, self._scratch.ctypes.data)
+            for kind, probe in probes.items()
+        }
 
         # as many bytes as the weights are; which ones makes no difference
         weights = share_array((self.manifest.parameters_bytes,), np.uint8)
@@ -65,8 +73,8 @@ class LocalNetwork:
     def time_network(self, runs: int) -> list[float]:
         return time_calls(self._session.infer_in_place, runs)
 
-    def time_arithmetic(self, runs: int) -> list[float]:
-        return time_calls(self._multiply, runs)
+    def time_arithmetic(self, arithmetic: Arithmetic, runs: int) -> list[float]:
+        return time_calls(self._multiply[arithmetic], runs)
 
     def time_reading(self, runs: int) -> tuple[list[float], int]:
         return time_calls(self._read, runs), self._read_bytes

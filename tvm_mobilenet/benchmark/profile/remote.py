@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, probe_of
 from tvm_mobilenet.kernels.probe_sizes import FLOAT_BYTES, SCRATCH_FLOATS, STREAM_ROW
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class RemoteNetwork:
     def time_network(self, runs: int) -> list[float]:
         return [one * 1e-3 for one in self._session.time(runs)]
 
-    def time_arithmetic(self, runs: int) -> list[float]:
-        times = self._session.time_function("fma_peak", [self._scratch], runs)
+    def time_arithmetic(self, arithmetic: Arithmetic, runs: int) -> list[float]:
+        times = self._session.time_function(probe_of(arithmetic), [self._scratch], runs)
         return [one * 1e-3 for one in times]
 
     def time_reading(self, runs: int) -> tuple[list[float], int]:

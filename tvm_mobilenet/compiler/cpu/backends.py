@@ -55,7 +55,7 @@ class StaticBackend(_CpuBackend):
     """The whole network as one function over planned memory."""
 
     def finish(self, mod: tvm.IRModule, dump: IrDump) -> Finished:
-        program = make_static(mod, self.vector_width, num_cores(self.target))
+        program = make_static(mod, self.vector_width, num_cores(self.target), self.target)
         dump("static", program.module)
         lowered = lower_module(program.module, self.target)
         dump("lowered", lowered)

@@ -48,7 +48,7 @@ def lower_bf16(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """``func`` without bfloat16; as it is where it has none."""
-    if not has_bf16(func):
+    if not has_bf16(func) and not multiplies_bf16(func):
         return func
     native = target_has_bf16(func.attrs.get("target"))
     called: set[str] = set()
@@ -103,6 +103,19 @@ def has_bf16(func: tirx.PrimFunc) -> bool:
             found.append(one)
 
     tvm_ffi.structural_walk(func.body, ((TensorLoad, load), (tirx.BufferStore, store)))
+    return bool(found)
+
+
+def multiplies_bf16(func: tirx.PrimFunc) -> bool:
+    """Whether it calls DOT: of tensors in bfloat16, or of the registers of a probe."""
+    found: list[Call] = []
+
+    def visit(call: Call) -> None:
+        name = call.args[0] if len(call.args) else None
+        if isinstance(name, StringImm) and name.value.startswith(DOT):
+            found.append(call)
+
+    tvm_ffi.structural_walk(func.body, (Call, visit))
     return bool(found)
 
 

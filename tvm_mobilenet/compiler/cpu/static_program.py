@@ -7,7 +7,8 @@ wait for each other.
 
 A library calls ``network``, which ``infer`` is around for TVM's callers. For ``bench --profile`` it
 notes the cycle counter before the first kernel and after each, which TVM's callers have as
-``profile(…, stamps)``; ``fma_peak`` and ``stream_read`` measure what the core can do at best
+``profile(…, stamps)``; ``fma_peak`` and ``stream_read`` measure what the core can do at best, and
+so do ``bytes_peak`` and ``bf16_peak`` where kernels are made of such products
 (kernels/cpu/probes.py).
 """
 
@@ -19,6 +20,7 @@ import tvm
 from tvm import tirx
 from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
+from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.distinct_outputs import give_out_apart
 from tvm_mobilenet.compiler.cpu.sharing import ALONE, Counters, on_cpu
@@ -32,7 +34,8 @@ from tvm_mobilenet.compiler.memory_plan import (
     output,
     plan_memory,
 )
-from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
+from tvm_mobilenet.kernels.arithmetic import dot_products_of, probe_of
+from tvm_mobilenet.kernels.cpu.probes import dot_peak, fma_peak, step_of, stream_read
 from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
 
 FLOAT_BYTES = 4
@@ -54,12 +57,15 @@ class StaticProgram:
     calls: tuple[KernelCall, ...]
 
 
-def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticProgram:
+def make_static(
+    mod: tvm.IRModule, vector_width: int, cores: int = 1, target: Target | None = None
+) -> StaticProgram:
     """One TensorIR module from a Relax module whose ``main`` is kernel calls and reshapes only.
 
     ``vector_width`` is the target's, in floats; the probes use it. Up to as many threads as the
-    target has ``cores`` share the kernels by work stealing. Raises BadInput for a module with an
-    operator that has no kernel.
+    target has ``cores`` share the kernels by work stealing. Probes of dot products, where kernels
+    are made of them, are ``target``'s; without it there are none. Raises BadInput for a module with
+    an operator that has no kernel.
     """
     mod = give_out_apart(mod, vector_width)
     plan = plan_memory(mod, ALIGNMENT)
@@ -72,6 +78,9 @@ def make_static(mod: tvm.IRModule, vector_width: int, cores: int = 1) -> StaticP
         "profile": profile(network, plan),
     }
     probes = {"fma_peak": fma_peak(vector_width), "stream_read": stream_read(rows, vector_width)}
+    if target is not None:
+        for arithmetic in dot_products_of(call.kernel for call in plan.calls):
+            probes[probe_of(arithmetic)] = dot_peak(step_of(arithmetic, target))
     alone = {
         GlobalVar(name): probe.without_attr("global_symbol").with_attr(ALONE, ONE)
         for name, probe in probes.items()

@@ -330,3 +330,13 @@ TMN_API void NAME(fma_peak)(float *scratch) { tmn_kernel_fma_peak(scratch); }
 TMN_API void NAME(stream_read)(const float *rows, float *sums) {
     tmn_kernel_stream_read(rows, sums);
 }
+
+#ifdef TMN_BYTES_PEAK
+extern int32_t tmn_kernel_bytes_peak(float *scratch) TMN_HIDDEN;
+TMN_API void NAME(bytes_peak)(float *scratch) { tmn_kernel_bytes_peak(scratch); }
+#endif
+
+#ifdef TMN_BF16_PEAK
+extern int32_t tmn_kernel_bf16_peak(float *scratch) TMN_HIDDEN;
+TMN_API void NAME(bf16_peak)(float *scratch) { tmn_kernel_bf16_peak(scratch); }
+#endif

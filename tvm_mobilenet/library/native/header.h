@@ -98,7 +98,7 @@ const char *@NAME@_last_error(void);
 tmn_status @NAME@_profile(@NAME@_context *context,
                           int64_t *stamps);
 void @NAME@_fma_peak(float *scratch);
-void @NAME@_stream_read(const float *rows, float *sums);
+@PEAKS@void @NAME@_stream_read(const float *rows, float *sums);
 
 #ifdef __cplusplus
 }

@@ -20,7 +20,8 @@ typedef struct network {
     tmn_status (*run)(void *, const void *const *, void *const *);
     tmn_status (*profile)(void *, int64_t *);
     void *(*input)(void *, int32_t), *(*output)(void *, int32_t);
-    void (*fma_peak)(float *), (*stream_read)(const float *, float *);
+    void (*fma_peak)(float *), (*bytes_peak)(float *), (*bf16_peak)(float *);
+    void (*stream_read)(const float *, float *);
     void (*destroy)(void *), (*close_weights)(tmn_weights *);
     const char *(*last_error)(void);
 } network;
@@ -57,7 +58,7 @@ static void *find(const network *in, const char *name, const char *function) {
     return dlsym(in->library, symbol);
 }
 
-/* All of the library's functions; NULL, or what is missing. */
+/* All of the library's functions; NULL, or what is missing. The probes of dot products may be. */
 static const char *look_up(network *in, const char *name) {
     struct {
         const char *function;
@@ -74,6 +75,10 @@ static const char *look_up(network *in, const char *name) {
         if (!found) return wanted[i].function;
         memcpy(wanted[i].place, &found, sizeof found);
     }
+    void *probe = find(in, name, "bytes_peak");
+    memcpy(&in->bytes_peak, &probe, sizeof probe);
+    probe = find(in, name, "bf16_peak");
+    memcpy(&in->bf16_peak, &probe, sizeof probe);
     return NULL;
 }
 
@@ -170,15 +175,24 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_network_profile(void *self, const TVMFFIAny *ar
     return checked(in, in->profile(in->context, data_of(&arguments[count - 1])));
 }
 
-/* network_fma_peak(handle, scratch) */
-TVM_FFI_DLL_EXPORT int __tvm_ffi_network_fma_peak(void *self, const TVMFFIAny *arguments,
-                                                  int32_t count, TVMFFIAny *result) {
-    (void)self, (void)result;
-    network *in = count == 2 ? network_of(&arguments[0]) : NULL;
-    if (!in) return fail("network_fma_peak takes a handle and a tensor");
-    in->fma_peak(data_of(&arguments[1]));
+static int measure_peak(void (*probe)(float *), const TVMFFIAny *scratch) {
+    if (!probe) return fail("the library has no such probe");
+    probe(data_of(scratch));
     return 0;
 }
+
+/* network_fma_peak(handle, scratch), and the same for the other probes of arithmetic */
+#define PEAK(function) \
+    TVM_FFI_DLL_EXPORT int __tvm_ffi_network_##function(void *self, const TVMFFIAny *arguments, \
+                                                        int32_t count, TVMFFIAny *result) { \
+        (void)self, (void)result; \
+        network *in = count == 2 ? network_of(&arguments[0]) : NULL; \
+        if (!in) return fail("network_" #function " takes a handle and a tensor"); \
+        return measure_peak(in->function, &arguments[1]); \
+    }
+PEAK(fma_peak)
+PEAK(bytes_peak)
+PEAK(bf16_peak)
 
 /* network_stream_read(handle, rows, sums) */
 TVM_FFI_DLL_EXPORT int __tvm_ffi_network_stream_read(void *self, const TVMFFIAny *arguments,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from tvm_mobilenet.reporting import words
 from tvm_mobilenet.reporting.charts.style import (
     INK,
     MARKERS,
@@ -21,32 +22,38 @@ NAMED = 5  # the slowest layers carry their number
 def roofline(profile: Profiled) -> Chart | None:
     """GFLOP/s over FLOP a byte, both logarithmic; colour and marker tell the kernel's kind.
 
-    None where the layers' arithmetic is not known, or is of integers.
+    A roof for each kind of arithmetic. None where no layer's peak is known.
     """
-    layers = [one for one in profile.layers if one.flops and one.nbytes and not one.by_dot_products]
+    layers = [one for one in profile.layers if one.flops and one.nbytes and profile.peak(one)]
     if not layers:
         return None
-    peak = profile.core.flops_per_s * profile.threads / 1e9
+    kinds_of_peaks = dict.fromkeys(one.arithmetic for one in layers)
+    peaks = {
+        kind: (profile.core.peak(kind) or 0) * profile.threads / 1e9 for kind in kinds_of_peaks
+    }
+    peak, unit = max(peaks.values()), words.speed_heading(peaks)
     bandwidth = profile.core.bytes_per_s * profile.threads / 1e9
     with drawing(f"roofline {profile.title}", 3.9) as chart:
         axes = chart.axes
         x = np.array([one.intensity for one in layers])
         y = np.array([one.gflops for one in layers])
-        edges = np.array([x.min() / 1.6, peak / bandwidth, x.max() * 1.6])
+        corners = [one / bandwidth for one in peaks.values()]
+        edges = np.array([x.min() / 1.6, *corners, x.max() * 1.6])
         edges.sort()
         roof = np.minimum(peak, bandwidth * edges)
         logarithmic(axes, "x", [float(edges[0]), float(edges[-1])])
         logarithmic(axes, "y", [float(y.min()), float(peak)])
         axes.set_ylim(min(y.min(), roof[0]) / 1.3, 1.5 * max(y.max(), peak))
-        axes.plot(edges, roof, color=INK, linewidth=1.4)
-        axes.annotate(
-            f"{peak:.0f} GFLOP/s",
-            (peak / bandwidth, peak),
-            xytext=(-4, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-        )
+        for kind, one in peaks.items():
+            axes.plot(edges, np.minimum(one, bandwidth * edges), color=INK, linewidth=1.4)
+            axes.annotate(
+                words.peak(kind, one * 1e9),
+                (one / bandwidth, one),
+                xytext=(-4, 3),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8.5,
+            )
         axes.annotate(
             f"{bandwidth:.0f} GB/s",
             (edges[0], roof[0]),
@@ -68,15 +75,17 @@ def roofline(profile: Profiled) -> Chart | None:
                 label=kind.replace("_", " "),
             )
         _number(axes, [one for one in slowest(profile) if one in layers])
-        axes.set_xlabel("FLOP per byte moved")
-        axes.set_ylabel("GFLOP/s")
+        axes.set_xlabel(f"{unit[1:-2]} per byte moved")
+        axes.set_ylabel(unit)
         axes.grid()
         chart.figure.legend(loc="outside lower center", ncols=2)
         named = ", ".join(f"{one.name} ({one.workload})" for one in slowest(profile))
         return chart.finish(
             "Roofline",
             profile.title,
-            f"{len(layers)} layers under a roof of {peak:.0f} GFLOP/s and {bandwidth:.0f} GB/s. "
+            f"{len(layers)} layers under a roof of "
+            f"{', '.join(words.peak(kind, one * 1e9) for kind, one in peaks.items())} and "
+            f"{bandwidth:.0f} GB/s. "
             f"The layers that take longest, numbered: {named}.",
         )
 

@@ -1,0 +1,29 @@
+"""What a kernel multiplies, by its name: the one thing that says which peak of a core it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+# float32 by FMAs, or dot products of bytes or of bfloat16
+Arithmetic: TypeAlias = Literal["fma", "bytes", "bf16"]
+BY_DOT_PRODUCTS: dict[str, Arithmetic] = {"quantized_": "bytes", "bf16_": "bf16"}
+
+
+def arithmetic_of(kernel: str) -> Arithmetic:
+    """Of the kernel with this name."""
+    for start, arithmetic in BY_DOT_PRODUCTS.items():
+        if kernel.startswith(start):
+            return arithmetic
+    return "fma"
+
+
+def dot_products_of(kernels: Iterable[str]) -> tuple[Arithmetic, ...]:
+    """The kinds of dot products that some of these kernels are made of, in a fixed order."""
+    found = set(map(arithmetic_of, kernels))
+    return tuple(one for one in BY_DOT_PRODUCTS.values() if one in found)
+
+
+def probe_of(arithmetic: Arithmetic) -> str:
+    """The function of a library that measures its peak."""
+    return f"{arithmetic}_peak"
