@@ -70,6 +70,7 @@ def compile_bundle(
     """
     from tvm_mobilenet import models
     from tvm_mobilenet.compiler.options import CompileOptions
+    from tvm_mobilenet.compiler.precision import has_bf16
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target as targets
     from tvm_mobilenet.network import source
@@ -98,13 +99,17 @@ def compile_bundle(
     if normalisation is not None:
         network = network.normalised(normalisation)
     if calibration is not None:
-        network, _ = in_int8(network, calibration)
+        network, _ = in_int8(network, calibration, bf16=has_bf16(options.spec))
     records = open_records(options.spec, None if tuning_records is None else Path(tuning_records))
     return build_bundle(network, options, Path(output), records).path
 
 
-def in_int8(source: Source, calibration: Calibration | None) -> tuple[Source, Quantized | None]:
+def in_int8(
+    source: Source, calibration: Calibration | None, *, bf16: bool = False
+) -> tuple[Source, Quantized | None]:
     """The network quantized, and what came of it; None for one that was quantized before.
+
+    ``bf16`` says that the target has that, for layers that would lose too much in int8.
 
     Raises BadInput for a float network without ``calibration``, the other way round, and for
     samples that the network does not take.
@@ -124,7 +129,7 @@ def in_int8(source: Source, calibration: Calibration | None) -> tuple[Source, Qu
             "--calibrate FOLDER|FILE.npy, or a QDQ ONNX file"
         )
     samples = open_samples(calibration.samples, source.inputs, picture_reader(source))
-    how = How(calibration.method, calibration.max_loss)
+    how = How(calibration.method, calibration.max_loss, bf16=bf16)
     return quantize_source(source, samples, how)
 
 

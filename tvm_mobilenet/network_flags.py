@@ -171,8 +171,9 @@ def _add_calibration_flags(parser: argparse.ArgumentParser) -> argparse._Argumen
         "--max-loss",
         type=cli.share,
         metavar="0.5%",
-        help="keep as many layers in fp32 as it takes for no more held-out samples than this to "
-        "get another class (without classes: for no larger relative error of the outputs)",
+        help="keep as many layers out of int8 as it takes for no more held-out samples than this "
+        "to get another class (without classes: for no larger relative error of the outputs): in "
+        "bf16 where the target has that and it is enough, else in fp32",
     )
     return group
 
@@ -196,6 +197,7 @@ def options_of(args: argparse.Namespace, spec: TargetSpec) -> CompileOptions:
 
 def preparation_of(args: argparse.Namespace, options: CompileOptions) -> Preparation:
     """What is done to the network before. Raises BadInput for flags that do not go together."""
+    from tvm_mobilenet.compiler.precision import has_bf16
     from tvm_mobilenet.models.resizing import ResizingFlags
     from tvm_mobilenet.preparation import Preparation
     from tvm_mobilenet.runtime.classes import read_labels
@@ -208,6 +210,7 @@ def preparation_of(args: argparse.Namespace, options: CompileOptions) -> Prepara
         pixels_of_flags(args.mean, args.std, args.scale, args.channel_order),
         ResizingFlags(args.resize, args.crop, args.fit, args.interpolation),
         () if labels is None else tuple(read_labels(cli.existing_file(labels, "--labels"))),
+        has_bf16(options.spec),
     )
 
 

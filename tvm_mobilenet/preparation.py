@@ -27,7 +27,8 @@ AS_KNOWN = ResizingFlags()
 class Preparation:
     """What was asked for of a network.
 
-    ``calibration`` is for int8, of a network that is not quantized yet. ``pixels`` and ``resizing``
+    ``calibration`` is for int8, of a network that is not quantized yet; ``bf16`` says that the
+    target has that, for layers that would lose too much in int8. ``pixels`` and ``resizing``
     are how a picture becomes its input, None and nothing where its own way is right; ``labels``
     name its classes, empty where nobody said.
     """
@@ -37,6 +38,7 @@ class Preparation:
     pixels: Pixels | None = None
     resizing: ResizingFlags = AS_KNOWN
     labels: tuple[str, ...] = ()
+    bf16: bool = False
 
     def check(self, network: NetworkSpec) -> None:
         """Raise BadInput, before any work, for samples that would be ignored or are missing."""
@@ -67,4 +69,4 @@ class Preparation:
         check_float(source, self.precision)
         if self.precision != "int8":
             return source, None
-        return api.in_int8(source, self.calibration)
+        return api.in_int8(source, self.calibration, bf16=self.bf16)

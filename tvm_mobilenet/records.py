@@ -62,10 +62,11 @@ def print_list(directory: Path) -> None:
 
 def _line(summary: WorkloadSummary) -> str:
     best, default = summary.best, summary.default
+    of = f"{best.info.precision}, " if best.info.precision else ""
     known = f", default {default.seconds * 1e6:.1f} us" if default else ""
     return (
         f"{summary.name}: {summary.schedules} schedules, best {best.seconds * 1e6:.1f} us "
-        f"(spread {best.info.spread:.1%}){known}, {summary.failed} failed; {best.info.how}, "
+        f"(spread {best.info.spread:.1%}){known}, {summary.failed} failed; {of}{best.info.how}, "
         f"{best.info.cache}, {best.info.cpu}, {best.info.date}"
     )
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from support.float_networks import conv, network, node
 
-from tvm_mobilenet import bundle, compile, tune
+from tvm_mobilenet import bundle, compile, records, tune
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.results import tuning_runs
 from tvm_mobilenet.tuning import kernels
 
 pytestmark = pytest.mark.usefixtures("warm_workers")
@@ -53,15 +54,18 @@ def test_records_in_int8_are_found_by_compile(capsys: Capture) -> None:
     assert ran(tune, *ONNX, *INT8, *once) == 0
     told = capsys.readouterr()
     assert "network.onnx in int8, by mse from 5 samples" in told.err
+    (run,) = tuning_runs.load(Path("records")).runs
+    assert run.of == "network.onnx, fp32 and int8"
+    assert ran(records, "list", "records") == 0
+    listed = capsys.readouterr().out.splitlines()[1:]
+    for line in listed:
+        precision = "fp32" if line.startswith(("pack_", "unpack_")) else "int8"
+        assert f"; {precision}, native, cold, " in line, line
     assert ran(compile, *ONNX, *INT8, "--tuning-records", "records", "-o", "b") == 0
     layers = bundle.open_bundle("b").manifest.layers
     tuned = [one.workload for one in layers if one.tuned]
     assert sum(name.startswith("quantized_") for name in tuned) == 3
     assert all(one.tuned for one in layers if one.own)
-    # those of the same network in fp32 are others
-    assert ran(compile, *ONNX, "--tuning-records", "records", "-o", "fp32") == 0
-    named = {one.workload: one.tuned for one in bundle.open_bundle("fp32").manifest.layers}
-    assert not any(tuned for name, tuned in named.items() if "conv2d" in name)
 
 
 @pytest.mark.isa("avx512_bf16")

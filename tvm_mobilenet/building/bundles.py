@@ -76,6 +76,7 @@ def build_bundle(
     from tvm_mobilenet.network.rounding import bf16_rounding
 
     check_float(source, options.precision)
+    options = options_for(source, options)
     bundle.check_writable(output)
     link_command(options.spec)  # what is missing at the end is said first
     files.check_temporary_room(TEMPORARY_BYTES + 3 * source.onnx.ByteSize())
@@ -95,6 +96,8 @@ def build_bundle(
         tolerance = tolerance_of_bf16(bf16_rounding(source.onnx, sample))
     if source.rounding is not None:
         tolerance = max(tolerance, tolerance_of_quantized(source.rounding(*sample)))
+    if options.floats_in_bf16:
+        tolerance = max(tolerance, tolerance_of_bf16(bf16_rounding(source.onnx, sample)))
     manifest = describe(source, options, compiled, expected)
     with files.temporary_folder() as folder:
         library = folder / bundle.LIBRARY
@@ -115,6 +118,12 @@ def build_bundle(
             package=texts,
         )
     return Built(output, manifest, check_bundle(output, options.spec))
+
+
+def options_for(source: Source, options: CompileOptions) -> CompileOptions:
+    """``options`` with what is known of a network that was quantized here: its layers in bf16."""
+    quantized = source.quantization
+    return replace(options, floats_in_bf16=quantized is not None and bool(quantized.bf16_layers))
 
 
 def check_float(source: Source, precision: Precision) -> None:

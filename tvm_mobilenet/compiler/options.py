@@ -22,7 +22,8 @@ class CompileOptions:
 
     ``precision`` is fp32, on a GPU also tf32 or fp16: of activations and weights, or only of what
     is multiplied; sums are float32. On x86 it is also int8, for a network that is quantized, and
-    bf16 where the CPU multiplies that.
+    bf16 where the CPU multiplies that. With ``floats_in_bf16`` the layers of a quantized network
+    that are not over integers are in bf16.
     ``executor`` is static, or on a CPU vm. Without ``strassen`` every 1x1 convolution is computed
     directly, without ``winograd`` every 3x3 one, as on a GPU in any case. With ``small_weights`` a
     CPU's bundle holds each weight once, which leaves both algorithms out too. With
@@ -36,9 +37,12 @@ class CompileOptions:
     winograd: bool = True
     small_weights: bool = False
     require_records: bool = False
+    floats_in_bf16: bool = False
 
     def __post_init__(self) -> None:
         precision.check(self.precision, self.spec)
+        if self.floats_in_bf16:
+            precision.check("bf16", self.spec)
         if self.executor not in EXECUTORS:
             raise BadInput(f"executor: expected {' or '.join(EXECUTORS)}, got {self.executor!r}")
         if self.spec.gpu is not None and self.executor != "static":

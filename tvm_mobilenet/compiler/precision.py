@@ -68,13 +68,18 @@ def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> P
     return "tf32"
 
 
+def has_bf16(spec: TargetSpec) -> bool:
+    """Whether a target's CPU multiplies bfloat16."""
+    return BF16_FEATURE in spec.cpu_features
+
+
 def check_bf16(spec: TargetSpec) -> None:
     """Raise BadInput for a target whose CPU does not multiply bfloat16."""
-    if BF16_FEATURE in spec.cpu_features:
+    if has_bf16(spec):
         return
     from tvm_mobilenet.hardware import target
 
-    have = [name for name in target.known() if BF16_FEATURE in target.resolve(name).cpu_features]
+    have = [name for name in target.known() if has_bf16(target.resolve(name))]
     raise BadInput(
         f"target {spec.name}: precision bf16 is for CPUs with {BF16_FEATURE}; those of "
         f"{', '.join(have)} have it"

@@ -34,6 +34,7 @@ class RecordInfo:
     default: bool = False  # the schedule that needs no tuning
 
     reference: str = "unknown"  # what its outputs were held against: "numpy" or "unscheduled"
+    precision: str = ""  # the narrowest of the kernel's tensors; empty in older records
 
     @property
     def modelled(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tvm_mobilenet.strict import Count
@@ -15,7 +16,8 @@ class Quantization:
     One sample alone is both. ``top1`` is the share of those with the same best class as in float32,
     None for outputs of no classes; ``cosine`` is of the angle between the outputs as vectors and
     ``error`` ‖a - b‖ / ‖b‖, each of the worst output. ``equalized`` tensors had their channels made
-    alike. ``float_layers`` are those that stayed in float32, by name.
+    alike. ``float_layers`` are those that stayed in float32, ``bf16_layers`` those in bfloat16
+    instead, both by name.
     """
 
     method: str
@@ -27,14 +29,21 @@ class Quantization:
     bias_corrected: bool
     equalized: int = 0
     float_layers: tuple[str, ...] = ()
+    bf16_layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         top1 = "" if self.top1 is None else f"top-1 {self.top1:.2%}, "
-        kept = f"; in fp32: {', '.join(self.float_layers)}" if self.float_layers else ""
+        kept = "".join(f"; in {name}: {', '.join(layers)}" for name, layers in self.kept())
         return (
             f"by {self.method} from {self.samples} samples; as fp32 on {self.held_out}: {top1}"
             f"cosine {self.cosine:.5f}, relative error {self.error:.1e}{kept}"
         )
+
+    def kept(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The layers that are not in int8, by what they are in."""
+        for name, layers in (("bf16", self.bf16_layers), ("fp32", self.float_layers)):
+            if layers:
+                yield name, layers
 
     def fault(self) -> str | None:
         """What cannot be right about it, in a few words; None if nothing."""

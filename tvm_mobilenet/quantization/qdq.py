@@ -31,7 +31,7 @@ class Plan:
 
     ``scales`` has one for each tensor that may be quantized. ``biases`` are those that differ from
     the float network's, and ``floats`` the groups that are not computed in int8, both by the first
-    output of the group.
+    output of the group. With ``bf16`` those multiply numbers of bfloat16.
     """
 
     graph: Graph
@@ -39,6 +39,11 @@ class Plan:
     scales: Mapping[str, Scale]
     biases: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     floats: frozenset[str] = frozenset()
+    bf16: bool = False
+
+    def in_bf16(self) -> Plan:
+        """With what its float layers multiply rounded to bfloat16."""
+        return replace(self, bf16=True)
 
     def with_floats(self, floats: frozenset[str]) -> Plan:
         return replace(self, floats=floats)
@@ -160,7 +165,22 @@ class _Writer:
             for place, name in enumerate(node.input):
                 if name not in made:
                     node.input[place] = self.values.get(name, name)
+            if original is group.anchor and self.plan.bf16 and key_of(group) in self.plan.floats:
+                self.round_factors(node)
             self.nodes.append(node)
+
+    def round_factors(self, node: onnx.NodeProto) -> None:
+        """To bfloat16, and back: what a node multiplies."""
+        from onnx import TensorProto, helper
+
+        for place in (0, 1):
+            name = node.input[place]
+            narrow, wide = f"{name}_bf16_{node.output[0]}", f"{name}_rounded_{node.output[0]}"
+            self.nodes += [
+                helper.make_node("Cast", [name], [narrow], narrow, to=TensorProto.BFLOAT16),
+                helper.make_node("Cast", [narrow], [wide], wide, to=TensorProto.FLOAT),
+            ]
+            node.input[place] = wide
 
     def quantize_constants(self, node: onnx.NodeProto, group: Group) -> None:
         """Weights and bias as int8 and int32 with their scales."""

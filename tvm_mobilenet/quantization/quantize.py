@@ -28,17 +28,21 @@ SCOUTS = 16  # samples that alternatives are compared on
 
 @dataclass(frozen=True)
 class How:
-    """``max_loss`` is the most that ``Agreement.loss`` may be, None for whatever it is."""
+    """``max_loss`` is the most that ``Agreement.loss`` may be, None for whatever it is.
+
+    With ``bf16`` the layers that stay out of int8 for that are in bfloat16 where that is enough.
+    """
 
     method: Method = DEFAULT_METHOD
     max_loss: float | None = None
     correct_biases: bool = True
     equalize: bool = True
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """A QDQ network, and how good it is."""
+    """A QDQ network, in which layers in bfloat16 are float ones, and how good it is."""
 
     model: onnx.ModelProto
     report: Report
@@ -82,6 +86,11 @@ def quantize(
         plan, floats = least_loss(plan, judge, how.max_loss, held.few(SCOUTS), model)
     written = write(plan)
     agreement = judge.judge(written.model)
+    in_bf16: tuple[str, ...] = ()
+    if how.bf16 and how.max_loss is not None and floats:
+        rounded = judge.judge_plan(plan.in_bf16())
+        if rounded.loss <= how.max_loss:
+            agreement, in_bf16, floats = rounded, floats, ()
     summary = Quantization(
         how.method,
         len(used),
@@ -92,6 +101,7 @@ def quantize(
         corrected,
         equalized,
         floats,
+        in_bf16,
     )
     tensors = qualities(plan, written, measured.histograms, held)
     return Quantized(written.model, Report(tensors, agreement, summary))

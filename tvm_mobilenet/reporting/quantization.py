@@ -41,6 +41,5 @@ def lines(report: Report) -> list[str]:
     done.append("biases corrected" if how.bias_corrected else "biases as they were")
     where = "the sample itself" if how.held_out == how.samples == 1 else f"{how.held_out} held-out"
     found = [f"int8: {', '.join(done)}", f"int8 and fp32 on {where}: {report.agreement}"]
-    if how.float_layers:
-        found.append(f"in fp32 for --max-loss: {', '.join(how.float_layers)}")
+    found += [f"in {name} for --max-loss: {', '.join(layers)}" for name, layers in how.kept()]
     return found

@@ -46,10 +46,11 @@ def _p50(line: Line) -> float | None:
 def log_section(source: str, log: TuningRuns) -> Section:
     """The runs of one tuning log."""
     chart = tuning.curve(log.runs, log.target)
-    header = ["run ended", "seconds", "trials", "records", "failures", "first ms", "last ms"]
+    header = ["run ended", "of", "seconds", "trials", "records", "failures", "first ms", "last ms"]
     rows = [
         [
             run.date,
+            run.of or words.NONE,
             f"{run.seconds:.0f}",
             str(run.trials),
             str(run.records),
@@ -76,6 +77,6 @@ def log_section(source: str, log: TuningRuns) -> Section:
         f"tuning-{log.target}",
         [sentence],
         [] if chart is None else [chart],
-        [Table(f"Runs of tune, {log.target}", header, rows, words=(0,))],
+        [Table(f"Runs of tune, {log.target}", header, rows, words=(0, 1))],
         facts,
     )

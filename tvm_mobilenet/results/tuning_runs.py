@@ -12,7 +12,10 @@ from tvm_mobilenet.errors import BadInput
 
 @dataclass(frozen=True)
 class TuningRun:
-    """One run: ``curve`` holds (seconds, microseconds of the best kernels together)."""
+    """One run: ``curve`` holds (seconds, microseconds of the best kernels together).
+
+    ``what`` was tuned, in kernels of ``precisions``: both are empty in older logs.
+    """
 
     date: str
     seconds: float
@@ -21,6 +24,13 @@ class TuningRun:
     interrupted: bool
     curve: tuple[tuple[float, ...], ...]
     failures: dict[str, int]
+    what: str = ""
+    precisions: tuple[str, ...] = ()
+
+    @property
+    def of(self) -> str:
+        """What was tuned, with its precisions: times of different ones do not compare."""
+        return ", ".join(part for part in (self.what, " and ".join(self.precisions)) if part)
 
 
 @dataclass(frozen=True)

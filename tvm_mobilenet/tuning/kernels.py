@@ -17,6 +17,8 @@ from tvm_mobilenet.network.source import NetworkSpec
 from tvm_mobilenet.preparation import Preparation
 
 if TYPE_CHECKING:
+    from tvm import tirx
+
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.compiler.pipeline import Kernel
     from tvm_mobilenet.network.source import Source
@@ -87,6 +89,16 @@ class Networks:
             yield replace(self.network, alpha=alpha, resolution=resolution)
 
 
+# the types that say which precision a kernel's tensors are in, the narrowest first
+NARROW = {"int8": {"int8", "uint8"}, "bf16": {"bfloat16"}, "fp16": {"float16"}}
+
+
+def precision_of(func: tirx.PrimFunc) -> str:
+    """Of a kernel: the narrowest that one of its tensors has, fp32 where none is narrower."""
+    types = {str(one.dtype) for one in func.params}
+    return next((name for name, narrow in NARROW.items() if types & narrow), "fp32")
+
+
 def load_kernels(networks: Networks, options: CompileOptions) -> list[Kernel]:
     """The kernels of networks, those of one after those of the other.
 
@@ -97,8 +109,11 @@ def load_kernels(networks: Networks, options: CompileOptions) -> list[Kernel]:
 
 def extract_kernels(sources: Iterable[Source], options: CompileOptions) -> list[Kernel]:
     """As ``load_kernels``, of networks that are loaded."""
+    from tvm_mobilenet.building.bundles import options_for
     from tvm_mobilenet.compiler import pipeline
 
     return [
-        kernel for one in sources for kernel in pipeline.kernels_of(one.relax_module(), options)
+        kernel
+        for one in sources
+        for kernel in pipeline.kernels_of(one.relax_module(), options_for(one, options))
     ]

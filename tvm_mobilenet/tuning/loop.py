@@ -15,6 +15,7 @@ from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.provenance import now
 from tvm_mobilenet.scheduling.space import Candidate
+from tvm_mobilenet.tuning.kernels import precision_of
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job, Measurer, Outcome
 from tvm_mobilenet.tuning.search.state import Progress, State, Task
 from tvm_mobilenet.tuning.search.tasks import FINALISTS
@@ -192,6 +193,7 @@ class Loop:
             final=final,
             default=candidate.key == task.space.default.key,
             reference=outcome.reference or "none",
+            precision=precision_of(task.space.mod["main"]),
         )
         return Measured(task.space.mod, candidate.trace_json, info)
 

@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.provenance import now
+from tvm_mobilenet.tuning.kernels import precision_of
 from tvm_mobilenet.tuning.progress import clock, failures_text, microseconds
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ def run_entry(state: State, *, interrupted: bool) -> dict[str, Any]:
     step = -(-len(state.curve) // CURVE_POINTS) or 1
     return {
         "date": now(),
+        "what": state.what,
+        "precisions": sorted({precision_of(task.space.mod["main"]) for task in state.tasks}),
         "seconds": round(state.elapsed, 1),
         "trials": state.trials,
         "records": state.records,

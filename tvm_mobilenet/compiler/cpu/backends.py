@@ -26,7 +26,7 @@ class _CpuBackend:
         self.target = options.spec.tvm_target()
         self.vector_width = options.spec.vector_width
         rules = {"strassen": STRASSEN, "winograd": WINOGRAD}
-        self.bf16 = options.precision == "bf16"
+        self.bf16 = options.precision == "bf16" or options.floats_in_bf16
         # both compute with sums of weights and of images, which bfloat16 would round
         left_out = frozenset(rules) if self.bf16 else options.without
         without = frozenset().union(*(rules[name] for name in left_out))

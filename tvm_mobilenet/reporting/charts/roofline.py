@@ -44,10 +44,10 @@ def roofline(profile: Profiled) -> Chart | None:
         logarithmic(axes, "x", [float(edges[0]), float(edges[-1])])
         logarithmic(axes, "y", [float(y.min()), float(peak)])
         axes.set_ylim(min(y.min(), roof[0]) / 1.3, 1.5 * max(y.max(), peak))
-        for kind, one in peaks.items():
+        for arithmetic, one in peaks.items():
             axes.plot(edges, np.minimum(one, bandwidth * edges), color=INK, linewidth=1.4)
             axes.annotate(
-                words.peak(kind, one * 1e9),
+                words.peak(arithmetic, one * 1e9),
                 (one / bandwidth, one),
                 xytext=(-4, 3),
                 textcoords="offset points",

@@ -19,7 +19,7 @@ def curve(runs: tuple[TuningRun, ...], target: str) -> Chart | None:
                 [us / 1e3 for _, us in run.curve],
                 where="post",
                 color=OURS if len(drawn) == 1 else SERIES[place % len(SERIES)],
-                label=run.date.partition("T")[0],
+                label=", ".join(part for part in (run.date.partition("T")[0], run.of) if part),
                 linewidth=1.8,
             )
         chart.axes.set_xlabel("minutes of search")

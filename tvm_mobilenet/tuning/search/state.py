@@ -60,6 +60,7 @@ class State:
     examples: dict[str, str] = field(default_factory=dict)  # cause → its first detail
     curve: list[tuple[float, float]] = field(default_factory=list)  # elapsed, network's kernels
     skipped: list[str] = field(default_factory=list)
+    what: str = ""  # is tuned: the network, or all of its variants
     phase: str = "searching"
 
     @property
