@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, arithmetic_of
 
 if TYPE_CHECKING:
     from tvm_mobilenet.bundle import Bundle, Layer, Manifest, TensorInfo
+
+
+# what a layer computes in, where a network has several: all but dot products is float32
+PRECISIONS: dict[Arithmetic, str] = {"bytes": "int8", "bf16": "bf16", "fma": "fp32"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +61,7 @@ def lines(bundle: Bundle, signed_by: Path | None = None) -> Iterator[str]:
     for tensor in (*manifest.inputs, *manifest.outputs):
         yield f"{tensor.name:12} {describe(tensor)}"
     yield from memory(bundle, manifest)
-    yield f"{'layers':12} {len(manifest.layers)}, {sum(x.tuned for x in manifest.layers)} tuned"
+    yield f"{'layers':12} {layers_line(manifest)}"
     yield from map(layer_line, manifest.layers)
 
 
@@ -83,6 +89,16 @@ def memory(bundle: Bundle, manifest: Manifest) -> Iterator[str]:
     for name, digest in manifest.files.items():
         size = (bundle.folder / name).stat().st_size
         yield f"{'file':12} {digest[:12]} {size:>12,} {name}"
+
+
+def layers_line(manifest: Manifest) -> str:
+    """How many there are, how many of them are tuned, and of several precisions in which."""
+    counts = Counter(PRECISIONS[arithmetic_of(one.workload)] for one in manifest.layers)
+    text = f"{len(manifest.layers)}, {sum(one.tuned for one in manifest.layers)} tuned"
+    if len(counts) > 1:
+        known = [name for name in PRECISIONS.values() if name in counts]
+        text += "; " + ", ".join(f"{counts[name]} in {name}" for name in known)
+    return text
 
 
 def layer_line(layer: Layer) -> str:

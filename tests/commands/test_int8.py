@@ -82,7 +82,11 @@ def test_a_float_network_becomes_an_int8_bundle(
     assert (manifest.quantization.samples, manifest.quantization.held_out) == (9, 3)
     assert list(manifest.model) == ["onnx_sha256"]  # of the file that it was made from
     assert inspect.main(["b"]) == 0
-    assert "quantized    by mse from 9 samples; as fp32 on 3: top-1 " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "quantized    by mse from 9 samples; as fp32 on 3: top-1 " in told
+    in_int8 = sum(one.workload.startswith("quantized_") for one in manifest.layers)
+    every = len(manifest.layers)
+    assert f"{every}, 0 tuned; {in_int8} in int8, {every - in_int8} in fp32" in told
     # what was compiled is what was written, and is right as ONNX Runtime has it
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,8 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tvm_mobilenet import bundle
+import tvm_mobilenet
+from tvm_mobilenet import api, bundle
+from tvm_mobilenet.building.bundles import build_bundle
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network.source import from_onnx
+from tvm_mobilenet.quantization.calibration import Calibration
 from tvm_mobilenet.quantization.quantize import How, quantize
 from tvm_mobilenet.quantization.ranges import Method
 from tvm_mobilenet.quantization.running import Runner
@@ -90,6 +96,8 @@ def test_in_int8_it_tells_them_apart_as_well(trained: tuple[Path, str], python: 
     assert manifest.precision == "int8" and manifest.quantization is not None
     assert manifest.quantization.samples == 96 and manifest.quantization.held_out == 32
     assert manifest.quantization.error < 0.1
+    with bundle.open_bundle(folder / "digits") as opened:
+        assert 0.2 < manifest.parameters_bytes / opened.manifest.parameters_bytes < 0.35
     assert manifest.accuracy is not None
     most = MOST_LOSS * TEST_IMAGES
     assert correct - manifest.accuracy.correct <= most
@@ -102,3 +110,27 @@ def test_in_int8_it_tells_them_apart_as_well(trained: tuple[Path, str], python: 
         runner = Runner(quantize(source.onnx, samples, How(method), 0).model, ["output"])
         found = [runner.run(image[None])[0].argmax() for image in images]
         assert correct - np.count_nonzero(found == labels) <= most, method
+
+
+@pytest.mark.isa("avx512_bf16")
+def test_layers_kept_in_bf16_lose_less_than_int8(trained: tuple[Path, str], tmp_path: Path) -> None:
+    """Of 32 held-out digits int8 loses none, so the outputs' error is what is bounded here."""
+    folder, _ = trained
+    labels, pytorch = classes(folder)
+    opened = replace(from_onnx(folder / "digits.onnx"), head="embedding")
+    samples = folder / "digits-calibration.npy"
+    source, found = api.in_int8(opened, Calibration(samples, max_loss=0.015), bf16=True)
+    assert found is not None and found.report.agreement.error <= 0.015
+    assert found.report.summary.float_layers == ()
+    kept = found.report.summary.bf16_layers
+    assert 1 <= len(kept) < len(found.report.tensors) - 1
+    options = CompileOptions(target.resolve("x86-znver4"), "int8")
+    path = build_bundle(source, options, tmp_path / "digits").path
+    with np.load(folder / "digits-test.npz") as file:
+        images = file["images"]
+    with tvm_mobilenet.load(path) as session:
+        starts = [one.workload.partition("_")[0] for one in session.manifest.layers]
+        answers = [np.asarray(session.run(image[None])).argmax() for image in images]
+    assert starts.count("bf16") == len(kept) and starts.count("quantized") > 0
+    correct = int(np.count_nonzero(labels == pytorch))
+    assert correct - np.count_nonzero(answers == labels) <= MOST_LOSS * TEST_IMAGES
