@@ -10,7 +10,8 @@ import tvm
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.arithmetic import Arithmetic
-from tvm_mobilenet.kernels.cpu.probes import CHAINS, dot_peak, step_of
+from tvm_mobilenet.kernels.cpu.dot_probes import dot_peak, step_of
+from tvm_mobilenet.kernels.cpu.probes import CHAINS
 from tvm_mobilenet.kernels.probe_sizes import PEAK_OPERATIONS
 
 LOOP = re.compile(r"^(\.LBB[\d_]+):\n((?:(?!^\.LBB).)*?\t(?:j\w+|b\.\w+)\t\1)", re.M | re.S)

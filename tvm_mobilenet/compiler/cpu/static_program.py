@@ -9,7 +9,7 @@ A library calls ``network``, which ``infer`` is around for TVM's callers. For ``
 notes the cycle counter before the first kernel and after each, which TVM's callers have as
 ``profile(…, stamps)``; ``fma_peak`` and ``stream_read`` measure what the core can do at best, and
 so do ``bytes_peak`` and ``bf16_peak`` where kernels are made of such products
-(kernels/cpu/probes.py).
+(kernels/cpu/probes.py, dot_probes.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from tvm_mobilenet.compiler.memory_plan import (
     plan_memory,
 )
 from tvm_mobilenet.kernels.arithmetic import dot_products_of, probe_of
-from tvm_mobilenet.kernels.cpu.probes import dot_peak, fma_peak, step_of, stream_read
+from tvm_mobilenet.kernels.cpu.dot_probes import dot_peak, step_of
+from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
 from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
 
 FLOAT_BYTES = 4
