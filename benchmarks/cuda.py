@@ -29,7 +29,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tvm_mobilenet import models
-from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
+from tvm_mobilenet.errors import RunFailed, TvmMobilenetError, first_line
 from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
 from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.provenance import describe_machine, now, this_command
@@ -250,7 +250,7 @@ def side_by_side(
         try:
             engine = make(loaded)
         except (ImportError, RuntimeError, AssertionError) as error:
-            yield row(loaded, make.name, None, None, [], str(error).splitlines()[0])  # type: ignore[attr-defined]
+            yield row(loaded, make.name, None, None, [], first_line(error))  # type: ignore[attr-defined]
             continue
         came = np.array(engine.infer(x))
         difference = relative_error(came, expected)

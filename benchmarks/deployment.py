@@ -182,7 +182,7 @@ def main() -> int:
     parser.add_argument("--starts", type=cli.positive_int, default=STARTS)
     parser.add_argument("--soak", type=Path, metavar="BUNDLE")
     parser.add_argument("--runs", type=cli.positive_int, default=20000)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     return cli.run_stage(report, parser.parse_args())
 
 

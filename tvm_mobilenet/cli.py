@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tvm_mobilenet import ending, files
-from tvm_mobilenet.ending import INTERRUPTED as INTERRUPTED
+from tvm_mobilenet.ending import leave as leave
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.signals import INTERRUPTED as INTERRUPTED
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -63,6 +64,16 @@ def resolution(text: str) -> int:
     if not text.isdecimal() or int(text) < 32:
         raise argparse.ArgumentTypeError(f"resolution must be at least 32, got {text!r}")
     return int(text)
+
+
+def new_file(text: str) -> Path:
+    """A file that results can be written into: said before what they are of takes its time."""
+    path = Path(text)
+    try:
+        files.check_replaceable(path, "file")
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
 
 
 def positive_int(text: str) -> int:

@@ -155,7 +155,7 @@ def test_any_changed_value_is_read_or_refused(path: tuple[Any, ...], value: Any)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"none\.json: cannot read it: No such file"):
+    with pytest.raises(BadInput, match=r"none\.json: cannot be read: No such file"):
         schema.load(tmp_path / "none.json")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="not UTF-8"):

@@ -32,6 +32,7 @@ from tvm_mobilenet.compiler.precision import TOLERANCES, Precision
 from tvm_mobilenet.hardware import gpu, target
 from tvm_mobilenet.kernels.gpu.image import TILE
 from tvm_mobilenet.models import MobileNetConfig, stages
+from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.runtime import session
 
 Array = NDArray[np.float32]
@@ -267,5 +268,4 @@ def run_emulated(
         with emulated_gpu(monkeypatch, driver, order=order), session.load(path) as loaded:
             came = loaded.run(x)
         assert isinstance(came, np.ndarray)
-        difference = np.linalg.norm(came - expected) / np.linalg.norm(expected)
-        assert difference <= TOLERANCES[precision], order
+        assert relative_error(came, expected) <= TOLERANCES[precision], order
