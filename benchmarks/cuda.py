@@ -252,13 +252,13 @@ def side_by_side(
         except (ImportError, RuntimeError, AssertionError) as error:
             yield row(loaded, make.name, None, None, [], first_line(error))  # type: ignore[attr-defined]
             continue
-        came = np.array(engine.infer(x))
-        difference = relative_error(came, expected)
+        found = np.array(engine.infer(x))
+        difference = relative_error(found, expected)
         if not difference <= loaded.bundle.tolerance():
             reason = f"differs from the reference by {difference:.1e}"
             yield row(loaded, engine.name, engine.version, None, [], reason)
             continue
-        ready.append((engine, float(np.abs(came - expected).max())))
+        ready.append((engine, float(np.abs(found - expected).max())))
     samples: dict[str, list[float]] = {}
     for engine, _ in ready:
         for _ in range(WARM_UP_RUNS):

@@ -135,7 +135,7 @@ import ctypes
 from tvm_mobilenet.runtime.library import VERSION, InfoHead, Options
 context, times, handle = session.executor.context, [], ctypes.c_void_p()
 info = context.function("info", result=ctypes.POINTER(InfoHead))().contents
-options = Options(VERSION, info.signature, context._weights, threads=threads, spin_us=-1)
+options = Options(VERSION, info.signature, context.weights, threads=threads, spin_us=-1)
 create = context.function("create", ctypes.c_void_p, ctypes.c_void_p)
 destroy = context.function("destroy", ctypes.c_void_p, result=None)
 for _ in range(runs):

@@ -51,18 +51,16 @@ def alpha(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"alpha must be a number in (0, 2], got {text!r}"
-        ) from None
+        value = math.nan
     if not 0 < value <= 2:
-        raise argparse.ArgumentTypeError(f"alpha must be in (0, 2], got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 2, got {text!r}")
     return value
 
 
 def resolution(text: str) -> int:
     """An input size in pixels, at least 32; a network may take certain sizes only."""
     if not text.isdecimal() or int(text) < 32:
-        raise argparse.ArgumentTypeError(f"resolution must be at least 32, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 32, got {text!r}")
     return int(text)
 
 

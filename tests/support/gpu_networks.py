@@ -266,6 +266,6 @@ def run_emulated(
     for order in ("forward", "backward"):
         driver = folder / cuda_emulator.LIBRARY
         with emulated_gpu(monkeypatch, driver, order=order), session.load(path) as loaded:
-            came = loaded.run(x)
-        assert isinstance(came, np.ndarray)
-        assert relative_error(came, expected) <= TOLERANCES[precision], order
+            found = loaded.run(x)
+        assert isinstance(found, np.ndarray)
+        assert relative_error(found, expected) <= TOLERANCES[precision], order

@@ -120,7 +120,7 @@ def _check_latency(row: ResultRow) -> None:
             f"{row.latency_ms.n}, but samples_ms holds {len(row.samples_ms)}", ".latency_ms.n"
         )
     if min(row.samples_ms) <= 0 or row.latency_ms.min <= 0:
-        raise Unexpected("a latency must be greater than 0", ".samples_ms")
+        raise Unexpected("expected latencies above 0", ".samples_ms")
 
 
 def read(document: Any) -> Results:
