@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli, network_flags, tvm_runtime
-from tvm_mobilenet.errors import BadInput, RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed, first_line
 from tvm_mobilenet.hardware import target
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def cycles(mca: str, model: str, loop: Loop) -> float:
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     total = re.search(r"^Total Cycles:\s+(\d+)$", result.stdout, re.MULTILINE)
     if total is None:
-        raise RunFailed(f"llvm-mca: {result.stderr.strip().splitlines()[0]}")
+        raise RunFailed(f"llvm-mca: {first_line(result.stderr)}")
     return int(total[1]) / ITERATIONS
 
 

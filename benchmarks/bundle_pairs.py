@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--handover", action="store_true", help="near and far CPUs apart, by a cache line's way"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     return cli.run_stage(report, parser.parse_args())
 
 

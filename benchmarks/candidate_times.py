@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING, Any
 from tvm_mobilenet import cli, models
 from tvm_mobilenet.files import replace
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.provenance import describe_machine, head, now, this_command
+from tvm_mobilenet.provenance import describe_machine, head, now, read_results, this_command
 
 if TYPE_CHECKING:
     from tvm_mobilenet.scheduling.space import Candidate, KernelSpace
     from tvm_mobilenet.tuning.measuring.local import LocalMeasurer
     from tvm_mobilenet.tuning.measuring.measurer import Outcome
 
-FORMAT_VERSION = 1
 CANDIDATES = 40  # of each kernel, where its space has so many
 RUNS = 2
 SEED = 20
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=cli.duration, default=3600.0, metavar="T")
     args = parser.parse_args()
     end = time.monotonic() + args.seconds
-    times = json.loads(args.file.read_text()) if args.file.exists() else new_file()
+    times = read_results(args.file) if args.file.exists() else new_file()
     for run in range(1, RUNS + 1):
         for group in GROUPS:
             missing = [name for name in group.kernels if runs(times, group, name) < run]
@@ -122,7 +121,7 @@ def main() -> None:
 
 
 def new_file() -> dict[str, Any]:
-    first = head(describe_machine(), this_command(), now(), FORMAT_VERSION)
+    first = head(describe_machine(), this_command(), now())
     return {
         **first,
         "seed": SEED,

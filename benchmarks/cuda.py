@@ -29,7 +29,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tvm_mobilenet import models
-from tvm_mobilenet.errors import RunFailed, TvmMobilenetError
+from tvm_mobilenet.errors import RunFailed, TvmMobilenetError, first_line
 from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
 from tvm_mobilenet.numerics import relative_error
 from tvm_mobilenet.provenance import describe_machine, now, this_command
@@ -250,15 +250,15 @@ def side_by_side(
         try:
             engine = make(loaded)
         except (ImportError, RuntimeError, AssertionError) as error:
-            yield row(loaded, make.name, None, None, [], str(error).splitlines()[0])  # type: ignore[attr-defined]
+            yield row(loaded, make.name, None, None, [], first_line(error))  # type: ignore[attr-defined]
             continue
-        came = np.array(engine.infer(x))
-        difference = relative_error(came, expected)
+        found = np.array(engine.infer(x))
+        difference = relative_error(found, expected)
         if not difference <= loaded.bundle.tolerance():
             reason = f"differs from the reference by {difference:.1e}"
             yield row(loaded, engine.name, engine.version, None, [], reason)
             continue
-        ready.append((engine, float(np.abs(came - expected).max())))
+        ready.append((engine, float(np.abs(found - expected).max())))
     samples: dict[str, list[float]] = {}
     for engine, _ in ready:
         for _ in range(WARM_UP_RUNS):

@@ -135,7 +135,7 @@ import ctypes
 from tvm_mobilenet.runtime.library import VERSION, InfoHead, Options
 context, times, handle = session.executor.context, [], ctypes.c_void_p()
 info = context.function("info", result=ctypes.POINTER(InfoHead))().contents
-options = Options(VERSION, info.signature, context._weights, threads=threads, spin_us=-1)
+options = Options(VERSION, info.signature, context.weights, threads=threads, spin_us=-1)
 create = context.function("create", ctypes.c_void_p, ctypes.c_void_p)
 destroy = context.function("destroy", ctypes.c_void_p, result=None)
 for _ in range(runs):
@@ -182,7 +182,7 @@ def main() -> int:
     parser.add_argument("--starts", type=cli.positive_int, default=STARTS)
     parser.add_argument("--soak", type=Path, metavar="BUNDLE")
     parser.add_argument("--runs", type=cli.positive_int, default=20000)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     return cli.run_stage(report, parser.parse_args())
 
 

@@ -31,7 +31,7 @@ def main() -> int:
     parser = cli.make_parser("farm_scaling", "Candidates per second by the number of devices.")
     parser.add_argument("--devices", type=cli.positive_int, default=4)
     parser.add_argument("--candidates", type=cli.positive_int, default=96, help="for each device")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     return cli.run_stage(body, parser.parse_args())
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("times", type=Path, metavar="TIMES")
     parser.add_argument("--core", default="x86-znver5", metavar="T", help="target whose core it is")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     parser.add_argument("--processes", type=cli.positive_int, default=2, metavar="N")
     parser.add_argument("--debug", action="store_true")
     return cli.run_stage(body, parser.parse_args())
@@ -48,7 +47,7 @@ def body(args: argparse.Namespace) -> int:
     core = target.resolve(args.core).core
     if core is None:
         raise BadInput(f"target {args.core} cannot be modelled: its [core] says too little")
-    times = json.loads(cli.existing_file(args.times, "times").read_text())
+    times = provenance.read_results(args.times)
     with multiprocessing.get_context("fork").Pool(args.processes) as pool:
         rows = [row for found in pool.imap(model_group, jobs(times, core)) for row in found]
     for row in rows:

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,13 +24,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.files import write_text
-from tvm_mobilenet.provenance import describe_machine, head, now, this_command
+from tvm_mobilenet import cli, provenance
 
 if TYPE_CHECKING:
     import onnx
 
-FORMAT_VERSION = 1
 FLOAT, PEER = "fp32", "ONNX Runtime's quantizer"
 Images = NDArray[np.float32]
 
@@ -61,7 +58,7 @@ class TestSet:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of digits.onnx")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE", help="write the rows here")
     args = parser.parse_args()
     rows = []
     for row in dict.fromkeys(measure(args.folder)):  # what was not kept is as without it
@@ -73,9 +70,8 @@ def main() -> int:
             flush=True,
         )
     if args.json is not None:
-        first = head(describe_machine(), this_command(), now(), FORMAT_VERSION)
         results = [dataclasses.asdict(row) for row in rows]
-        write_text(args.json, json.dumps({**first, "results": results}, indent=1) + "\n")
+        provenance.write_results(args.json, {"results": results})
         print(f"wrote {args.json}")
     return 0
 

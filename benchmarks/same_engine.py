@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--runs", type=cli.positive_int, default=80, help="(default: 80)")
     parser.add_argument("--threads", type=cli.thread_counts, default=(1, 2), help="in turns")
     parser.add_argument("--patience", type=cli.duration, default=5.0, metavar="S")
-    parser.add_argument("--json", type=Path, metavar="FILE", required=True)
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE", required=True)
     return cli.run_stage(record, parser.parse_args())
 
 

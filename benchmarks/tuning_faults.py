@@ -59,7 +59,7 @@ class Row:
 
 def main() -> int:
     parser = cli.make_parser("tuning_faults", "What goes wrong while tuning, and what survives.")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     return cli.run_stage(body, parser.parse_args())
 
 

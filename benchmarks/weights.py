@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -24,11 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from tvm_mobilenet import api, weights
-from tvm_mobilenet.files import write_text
-from tvm_mobilenet.provenance import describe_machine, head, now, this_command
+from tvm_mobilenet import api, cli, provenance, weights
 
-FORMAT_VERSION = 1
 SEED = 0
 BATCH = 1
 # the library's function, our name, its arguments
@@ -90,7 +86,7 @@ class Case:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--json", type=cli.new_file, metavar="FILE", help="write the rows here")
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -104,9 +100,8 @@ def main() -> int:
                     flush=True,
                 )
     if args.json is not None:
-        first = head(describe_machine(), this_command(), now(), FORMAT_VERSION)
         results = [dataclasses.asdict(row) for row in rows]
-        write_text(args.json, json.dumps({**first, "results": results}, indent=1) + "\n")
+        provenance.write_results(args.json, {"results": results})
         print(f"wrote {args.json}")
     return 0 if rows else 1
 

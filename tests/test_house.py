@@ -23,6 +23,7 @@ ROOMS = (
     "extras",
     "chatter",  # what TVM says of a failure
     "strict",
+    "signals",  # that ask a command to end
     "files",
     "ending",  # how a command ends, whatever was raised
     "cli",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from types import FrameType
+from typing import NamedTuple, NoReturn
 
-from tvm_mobilenet import __version__, ending
+from tvm_mobilenet import __version__
+
+STDERR = 2  # the file descriptor
 
 
 class Stage(NamedTuple):
@@ -30,13 +36,32 @@ STAGES: dict[str, Stage] = {
 }
 
 
+def command() -> NoReturn:
+    """The installed program, and ``python -m tvm_mobilenet``."""
+    signal.signal(signal.SIGINT, _end_at_once)  # until ``ending`` is imported and takes over
+    from tvm_mobilenet import ending
+
+    ending.leave(main())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``tvm-mobilenet STAGE …``; returns the stage's exit status, 2 for an unknown stage."""
+    from tvm_mobilenet import ending
+
     arguments = list(sys.argv[1:] if argv is None else argv)
     return ending.run(lambda: _hand_over(arguments), debug="--debug" in arguments)
 
 
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    """On Ctrl-C before anything was begun."""
+    with contextlib.suppress(OSError):
+        os.write(STDERR, b"interrupted\n")
+    os._exit(128 + number)
+
+
 def _hand_over(arguments: list[str]) -> int:
+    from tvm_mobilenet import ending
+
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
         print(_help())
@@ -60,10 +85,10 @@ def _help() -> str:
         "MobileNet from PyTorch through ONNX into Apache TVM, tuned per target.\n\n"
         f"stages:\n{stages}\n\n"
         "'tvm-mobilenet STAGE --help' shows a stage's flags.\n"
-        "exit status: 0 done, 1 it ran and failed, 2 bad input, 130 interrupted (by\n"
-        "Ctrl-C, SIGTERM or SIGHUP; nothing is left in the temporary folder)"
+        "exit status: 0 done, 1 it ran and failed, 2 bad input, 130 interrupted by\n"
+        "Ctrl-C, 143 by SIGTERM, 129 by SIGHUP"
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -173,4 +173,4 @@ def _profile(request: BenchRequest, out: Console) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tvm_mobilenet import ending, files
-from tvm_mobilenet.ending import INTERRUPTED as INTERRUPTED
+from tvm_mobilenet.ending import leave as leave
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.signals import INTERRUPTED as INTERRUPTED
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -50,19 +51,27 @@ def alpha(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"alpha must be a number in (0, 2], got {text!r}"
-        ) from None
+        value = math.nan
     if not 0 < value <= 2:
-        raise argparse.ArgumentTypeError(f"alpha must be in (0, 2], got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 2, got {text!r}")
     return value
 
 
 def resolution(text: str) -> int:
     """An input size in pixels, at least 32; a network may take certain sizes only."""
     if not text.isdecimal() or int(text) < 32:
-        raise argparse.ArgumentTypeError(f"resolution must be at least 32, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 32, got {text!r}")
     return int(text)
+
+
+def new_file(text: str) -> Path:
+    """A file that results can be written into: said before what they are of takes its time."""
+    path = Path(text)
+    try:
+        files.check_replaceable(path, "file")
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
 
 
 def positive_int(text: str) -> int:

@@ -199,4 +199,4 @@ def default_output(network: NetworkSpec, options: CompileOptions) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

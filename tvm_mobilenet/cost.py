@@ -102,4 +102,4 @@ def _config(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -142,4 +141,4 @@ def _tracker_table(address: TrackerAddress, held: Sequence[DeviceQueue]) -> Tabl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -6,25 +6,21 @@ Only the standard library is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from tvm_mobilenet import extras
-from tvm_mobilenet.chatter import reason
+from tvm_mobilenet.chatter import let_go, reason
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
+from tvm_mobilenet.signals import SIGNALS, Interruption, interruptible
 
 FAILED = RunFailed.exit_status
 BAD_INPUT = BadInput.exit_status
-INTERRUPTED = 130  # the shell's status for a command that ended on Ctrl-C
-
-# What asks a command to end. All unwind it as Ctrl-C does, so that no temporary folder is left.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class OutputLost(RunFailed):
@@ -62,26 +58,6 @@ class Stdout:
             raise OutputLost(f"stdout cannot be written: {error.strerror}") from error
 
 
-class Interruption:
-    """Whether a signal has asked the command to end, whatever became of the exception it raised.
-
-    TVM turns a KeyboardInterrupt inside a pass into a RuntimeError without a text, and PyTorch's
-    exporter into an error of its own: what was raised does not tell.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._process = os.getpid()
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a forked child ends as it would without this handler
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        self.asked = True
-        raise KeyboardInterrupt
-
-
 def run(body: Callable[[], int], *, debug: bool) -> int:
     """Run ``body`` and return its exit status, or the status of what it raised after telling it.
 
@@ -89,18 +65,19 @@ def run(body: Callable[[], int], *, debug: bool) -> int:
     """
     if sys.stdout is None:  # Python's way to say that it was closed before the start
         return _tell("error: stdout is closed; send it to a file, or to /dev/null", BAD_INPUT)
-    with _interruptible() as interruption, _checked_stdout():
-        try:
-            status = _run_and_flush(body)
-        except KeyboardInterrupt as error:
-            # Raised inside an exec(), it is noted down, and Python ends itself by the signal.
-            exec("")
-            return _tell("interrupted", INTERRUPTED, error, debug=debug)
-        except Exception as error:
-            if interruption.asked:
-                return _tell("interrupted", INTERRUPTED, error, debug=debug)
-            return _tell(f"error: {describe(error)}", status_of(error), error, debug=debug)
-    return status
+    interruption = Interruption()
+    try:
+        with interruptible(interruption), _checked_stdout():
+            return _end_of(body, interruption, debug=debug)
+    except KeyboardInterrupt as error:  # as the one or the other began or ended
+        return _tell("interrupted", interruption.status, error, debug=debug)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process, whose work is done: what asks it to end now is late, and changes nothing."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def status_of(error: Exception) -> int:
@@ -123,6 +100,8 @@ def describe(error: Exception) -> str:
         return one_line(advice or f"{error.name} is not installed, and this stage needs it")
     if isinstance(error, OSError) and error.filename is not None:
         return one_line(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{error.strerror}; make room, or set TMPDIR to another folder"
     kind = type(error).__name__
     what = kind if text == kind else f"{kind}: {text}"
     return one_line(f"unexpected {what}; --debug shows where it was raised")
@@ -149,6 +128,23 @@ def say_all(lines: str) -> None:
         say(lines.rstrip())
 
 
+def _end_of(body: Callable[[], int], interruption: Interruption, *, debug: bool) -> int:
+    """The status of ``body``, or of what it raised, which has been told."""
+    try:
+        status = _run_and_flush(body)
+    except KeyboardInterrupt as error:
+        interruption.over = True
+        # Raised inside an exec(), it is noted down, and Python ends itself by the signal.
+        exec("")
+        return _tell("interrupted", interruption.status, error, debug=debug)
+    except Exception as error:
+        interruption.over = True
+        if interruption.by is not None:
+            return _tell("interrupted", interruption.status, error, debug=debug)
+        return _tell(f"error: {describe(error)}", status_of(error), error, debug=debug)
+    return status
+
+
 def _tell(
     line: str, status: int, error: BaseException | None = None, *, debug: bool = False
 ) -> int:
@@ -156,6 +152,8 @@ def _tell(
         sys.stdout.flush()
     if debug and error is not None:
         say("".join(traceback.format_exception(error)).rstrip("\n"))
+    if error is not None:
+        let_go(error)  # TVM's warnings are not to follow the line
     say(line)
     return status
 
@@ -187,22 +185,3 @@ def _checked_stdout() -> Iterator[None]:
         yield
     finally:
         sys.stdout = before
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Interruption]:
-    """Meanwhile the signals that ask a command to end raise KeyboardInterrupt.
-
-    Those that the process ignores, as under nohup or in a script's background, stay ignored.
-    """
-    interruption = Interruption()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                before[number] = signal.signal(number, interruption)
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

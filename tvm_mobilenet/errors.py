@@ -36,7 +36,9 @@ def last_line(told: BaseException | str) -> str:
     return "" if isinstance(told, str) else type(told).__name__
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text; where it has none, the name of its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+def first_line(told: BaseException | str) -> str:
+    """As ``last_line``, the first that is not blank, of who says the cause first."""
+    lines = str(told).strip().splitlines()
+    if lines:
+        return lines[0].strip()
+    return "" if isinstance(told, str) else type(told).__name__

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tvm_mobilenet import signals
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 LOCK = ".lock"
@@ -82,6 +83,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, str, bool]]:
             yield number, line.decode("utf-8", errors="replace"), whole
 
 
+def read_text(path: Path, name: str) -> str:
+    """The text of a file that people named, ``name`` for them. Raises BadInput where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{name}: not UTF-8 text") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """``replace``, for a file that people named: RunFailed where it cannot be written."""
     try:
@@ -119,6 +130,8 @@ def check_writable(path: Path, what: str) -> None:
 
 def check_replaceable(path: Path, what: str) -> None:
     """Raise BadInput, before any work, where a new file could not take the place of this one."""
+    if path.exists() and not path.is_file():  # a device, say, which none should take the place of
+        raise BadInput(f"{what} {path}: expected a regular file, or a name that is new")
     try:
         with tempfile.TemporaryFile(dir=path.absolute().parent):
             pass
@@ -149,17 +162,18 @@ def own_temporary_folder() -> Iterator[None]:
         yield
         return
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-    tempfile.tempdir = os.environ["TMPDIR"] = folder
     try:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
         yield
     finally:
-        tempfile.tempdir = before
-        # libraries note down places of theirs in the environment too
-        for name in [name for name, value in os.environ.items() if value.startswith(folder)]:
-            del os.environ[name]
-        if variable is not None:
-            os.environ["TMPDIR"] = variable
-        shutil.rmtree(folder, ignore_errors=True)
+        with signals.ignored():  # a second Ctrl-C would leave the folder there
+            tempfile.tempdir = before
+            # libraries note down places of theirs in the environment too
+            for name in [name for name, value in os.environ.items() if value.startswith(folder)]:
+                del os.environ[name]
+            if variable is not None:
+                os.environ["TMPDIR"] = variable
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_temporary_folder() -> Path:

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tvm_mobilenet.files import write_text
+from tvm_mobilenet import files, strict
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.strict import Amount, Count
@@ -27,6 +28,7 @@ from tvm_mobilenet.strict import Amount, Count
 # model that ran nothing.
 How = Literal["native", "rpc", "emulated", "modelled"]
 
+FORMAT_VERSION = 1  # of files that need no other
 PACKAGES = (
     "tvm-mobilenet",
     "apache-tvm",
@@ -93,7 +95,7 @@ def this_command() -> str:
 
 
 def head(
-    machine: Machine, command: str | None, created: str | None, format_version: int = 1
+    machine: Machine, command: str | None, created: str | None, format_version: int = FORMAT_VERSION
 ) -> dict[str, Any]:
     """The keys that a results file starts with; what is not known is left out."""
     document = dataclasses.asdict(machine)
@@ -111,7 +113,17 @@ def head(
 def write_results(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` as JSON behind the head of this run; RunFailed where that is refused."""
     document = {**head(describe_machine(), this_command(), now()), **content}
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    files.write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What ``write_results`` wrote, head and content. Raises BadInput where it did not."""
+    try:
+        document: dict[str, Any] = strict.parse_json(files.read_text(path, str(path)))
+        strict.check_version(document, FORMAT_VERSION)
+    except strict.Unexpected as error:
+        raise BadInput(f"{path}: {error}") from None
+    return document
 
 
 def describe_machine() -> Machine:

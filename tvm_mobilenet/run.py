@@ -9,7 +9,6 @@ Needs numpy, tvm_ffi and TVM's runtime library: neither torch, onnx nor the comp
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,4 +168,4 @@ def _check_sample(session: Session, results: Arrays) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

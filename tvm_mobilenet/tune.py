@@ -146,4 +146,4 @@ def make_request(args: argparse.Namespace, spec: TargetSpec) -> TuneRequest:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -136,7 +136,7 @@ def test_a_wrong_bundle_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]
         (["none.tar"], "none.tar: no such bundle"),
         (["tiny.tar", "--onnx", "none.onnx"], "--onnx none.onnx: no such file"),
         (["tiny.tar", "--onnx", "tiny.tar"], "compiled from another ONNX file than tiny.tar"),
-        (["tiny.tar", "--json", "none/r.json"], "--json none/r.json: not a file that can be"),
+        (["tiny.tar", "--json", "none/r.json"], "--json none/r.json: cannot be written"),
         (["half.tar"], "half.tar: its precision is fp16, the peers' is fp32; bench it by itself"),
         (["ours.tar", "--onnx", "tiny.tar"], "compiled from one of our models; drop --onnx"),
     ],

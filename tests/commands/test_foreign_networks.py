@@ -36,7 +36,7 @@ FOREIGN: dict[str, tuple[onnx.ModelProto, int, str]] = {
     "a bool output": (
         foreign_onnx.model([node("Greater", ["x", "x"], ["y"])], output=TensorProto.BOOL),
         2,
-        "ONNX output y must be float32, float16, int64, int32, int8, uint8, it is bool; end the",
+        "ONNX output y: expected float32, float16, int64, int32, int8, uint8, got bool; end the",
     ),
     "a slope of a shape that fits nothing": (
         foreign_onnx.model([node("PRelu", ["x", "s"], ["y"])], {"s": np.ones((3, 1), np.float32)}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,20 +11,24 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import helper
 from support import foreign_onnx
 from support.stage_ends import ROOT, Capture, ends, status_of
 
-from tvm_mobilenet import bundle, compile, files
+from tvm_mobilenet import bundle, compile, ending, files
 from tvm_mobilenet.network import onnx_export
 
 node = helper.make_node
+SMALL = ("--alpha", "0.25", "--resolution", "32")
 
 
-def interrupted(capfd: Capture, body: Callable[[], int]) -> None:
-    assert ends(body) == 130
+def interrupted(
+    capfd: Capture, body: Callable[[], int], number: signal.Signals = signal.SIGINT
+) -> None:
+    assert ends(body) == 128 + number, "as a shell says it"
     assert capfd.readouterr().err == "interrupted\n"
 
 
@@ -42,7 +47,7 @@ def test_a_signal_inside_a_pass_of_tvms(capfd: Capture, number: signal.Signals) 
         return 0
 
     before = signal.getsignal(number)
-    interrupted(capfd, body)
+    interrupted(capfd, body, number)
     assert signal.getsignal(number) == before
 
 
@@ -135,7 +140,7 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, number: signal.
             assert time.monotonic() < deadline
             time.sleep(0.01)
         held.send_signal(number)
-        assert held.wait(timeout=30) == 130
+        assert held.wait(timeout=30) == 128 + number
         assert held.stderr.read() == "interrupted\n"
     assert not list(tmp_path.iterdir())
 
@@ -143,7 +148,7 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, number: signal.
 def test_compiling_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
     """Neither of ours, nor PyTorch's cache and ONNX Runtime's notes."""
     (tmp_path / "tmp").mkdir()
-    words = [sys.executable, "-m", "tvm_mobilenet.compile", "--alpha", "0.25", "--resolution", "32"]
+    words = [sys.executable, "-m", "tvm_mobilenet.compile", *SMALL]
     subprocess.run(
         [*words, "--on-untuned", "allow", "-o", str(tmp_path / "out")],
         cwd=ROOT,
@@ -153,6 +158,135 @@ def test_compiling_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> Non
     )
     assert bundle.is_bundle(tmp_path / "out")
     assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("command", ["compile", "tune"])
+def test_sigterm_while_torch_exports(command: str, tmp_path: Path) -> None:
+    """Its errors of an interrupt, and its caches, are not ours to show."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")  # so that torch has to export
+    # where torch caches, once another test has made it say so
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    words = [sys.executable, "-m", f"tvm_mobilenet.{command}", *SMALL]
+    with subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(temporary.rglob("torchinductor_*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.terminate()
+        _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert error.splitlines()[-1] == "interrupted"
+    assert not list(temporary.iterdir())
+
+
+def test_a_second_ctrl_c_while_the_first_is_seen_to(
+    capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary folder goes, and the line is the only one."""
+    folders: list[Path] = []
+    remove = shutil.rmtree
+
+    def asked_again(path: Path, **options: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        remove(path, **options)
+
+    def body() -> int:
+        folders.append(Path(tempfile.gettempdir()))
+        monkeypatch.setattr(shutil, "rmtree", asked_again)
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    def say(text: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        print(text, file=sys.stderr)
+
+    monkeypatch.setattr(ending, "say", say)
+    interrupted(capfd, body)
+    assert not folders[0].exists()
+
+
+def test_ctrl_c_as_a_command_begins(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between taking over the signals and whatever the command does."""
+
+    def begin() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ending, "_checked_stdout", begin)
+    interrupted(capfd, lambda: 0)
+
+
+AT_AN_END = {
+    "before it began": (
+        "import sys, tvm_mobilenet.__main__ as m\nsys.argv = ['m', '--help']\n"
+        "class Asked:\n    def find_spec(self, name, *_):\n"
+        "        if name == 'tvm_mobilenet.ending': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Asked())\nm.command()",
+        130,
+        "interrupted\n",
+    ),
+    "after it was done": (
+        "import atexit\nfrom tvm_mobilenet import ending\n"
+        "atexit.register(signal.raise_signal, signal.SIGINT)\nending.leave(1)",
+        1,
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("when", AT_AN_END)
+def test_ctrl_c(when: str) -> None:
+    script, status, says = AT_AN_END[when]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import signal\n{script}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, says)
+
+
+def test_what_libraries_warn_of_as_they_go_does_not_follow_the_line(capfd: Capture) -> None:
+    """TVM's block builder does, from C++, where it is interrupted half done."""
+
+    class Builder:
+        def __del__(self) -> None:
+            os.write(2, b"destroyed with remaining blocks\n")
+
+    def body() -> int:
+        _builder = Builder()
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    interrupted(capfd, body)
+
+
+def test_what_is_left_in_the_temporary_folder_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def body() -> int:
+        left = Path(tempfile.mkdtemp())
+        subprocess.run(["mktemp"], check=True, stdout=subprocess.DEVNULL)
+        assert len(list(left.parent.iterdir())) == 2
+        assert tmp_path in left.parents
+        return 0
+
+    assert ends(body) == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

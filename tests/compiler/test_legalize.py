@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import tvm
-from support.static_programs import Array, check, compiled, execute, expected, folded, seeded
+from support.static_programs import check, compiled, execute, expected, folded, seeded
 from torch import nn
 from torch.nn import functional
 
@@ -20,13 +20,10 @@ from tvm_mobilenet.compiler.graph.legalize_cpu import legalize, needed_halos
 from tvm_mobilenet.kernels.cpu.layout import Halo
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import onnx_export, relax_import
+from tvm_mobilenet.numerics import relative_error
 
 IMAGE = (1, 3, 12, 12)
 RELATIVE = 1e-4
-
-
-def relative(found: Array, wanted: Array) -> float:
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
 class Separable(nn.Sequential):
@@ -195,7 +192,7 @@ def test_vector_widths(
     config: Any = small_network.config
     x = images(config)
     found = machine["main"](tvm.runtime.tensor(x)).numpy()
-    assert relative(found, expected(small_network, x)[0]) < RELATIVE
+    assert relative_error(found, expected(small_network, x)[0]) < RELATIVE
 
 
 @pytest.mark.parametrize(
@@ -219,4 +216,4 @@ def test_relatives_of_mobilenet(
     model = onnx_export.export(network, x.shape)
     program = compiled(relax_import.import_onnx(model))
     for one, other in zip(execute(program, x, [y.shape for y in wanted]), wanted, strict=True):
-        assert relative(one, other) < RELATIVE
+        assert relative_error(one, other) < RELATIVE

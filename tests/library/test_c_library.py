@@ -311,7 +311,7 @@ def test_the_same_bytes_again(tmp_path: Path) -> None:
     about = tiny_bundle.manifest(name="classifier")
     source_text = tiny_bundle.classifier_source()
     first = tiny_bundle.package(source_text, about)
-    tiny_bundle._package.cache_clear()
+    tiny_bundle.kept_package.cache_clear()
     assert tiny_bundle.package(source_text, about) == first
 
 

@@ -73,7 +73,7 @@ def test_the_file_itself_is_left_alone() -> None:
         ),
         (OPEN, Sizes(1), "dynamic shape 1x3xHxW; fix it, as with --input-shape x=1x3x224x224"),
         ({"x": ("N", 3, 8, 8)}, Sizes(), "dynamic shape Nx3x8x8; fix it, as with --batch 1"),
-        ({"x": (1, 8)}, Sizes(), r"must be images \(N, C, H, W\), its shape is 1x8"),
+        ({"x": (1, 8)}, Sizes(), r"x: expected images \(N, C, H, W\), got the shape 1x8"),
     ],
 )
 def test_sizes_that_would_be_ignored_or_are_missing(
@@ -88,7 +88,7 @@ def test_types_and_unread_inputs() -> None:
     for kind, name in ((FLOAT16, "float16"), (TensorProto.UINT8, "uint8")):
         (one,) = signature.inputs_of(summed({"x": (1, 3, 8, 8)}, kind))
         assert one.dtype == name
-    with pytest.raises(BadInput, match=r"ONNX input x must be float32, .*uint8, it is float64; "):
+    with pytest.raises(BadInput, match=r"ONNX input x: expected float32, .*uint8, got float64; "):
         signature.inputs_of(summed({"x": (1, 3, 8, 8)}, TensorProto.DOUBLE))
     model = summed({"x": (1, 3, 8, 8)})
     model.graph.input.append(helper.make_tensor_value_info("scale", FLOAT, [1]))

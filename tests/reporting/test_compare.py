@@ -149,7 +149,7 @@ def test_history_is_in_order_of_time(folder: Path, capsys: pytest.CaptureFixture
         ((), "expected one of RESULTS.json, --compare OLD NEW and --history DIR"),
         (("old.json", "--history", "."), "expected one of RESULTS.json"),
         (("old.json", "--fail-above", "5%"), "--fail-above goes with --compare"),
-        (("--compare", "old.json", "none.json"), "none.json: cannot read it"),
+        (("--compare", "old.json", "none.json"), "none.json: cannot be read"),
         (("--compare", "old.json", "new.json", "--fail-above", "x"), "x: expected per cent"),
         (("--compare", "old.json", "new.json", "-o", "c.csv"), "CSV is of results"),
         (("--history", "old.json"), "expected a folder"),

@@ -151,7 +151,7 @@ def test_reports_of_nothing_measured(file: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["none.json"], "error: none.json: cannot read it: No such file or directory\n"),
+        (["none.json"], "error: none.json: cannot be read: No such file or directory\n"),
         (["bad.json"], "error: bad.json: results[0].batch: missing\n"),
         (
             ["results.json", "-o", "r.pdf"],

@@ -120,11 +120,11 @@ def compiled(source: str, about: bundle.Manifest | None = None) -> bytes:
 
 def package(source: str, about: bundle.Manifest) -> dict[str, bytes]:
     """All files of a network's C library, by their place in a bundle."""
-    return dict(_package(source, to_json(about)))
+    return dict(kept_package(source, to_json(about)))
 
 
 @functools.cache
-def _package(source: str, about: str) -> dict[str, bytes]:
+def kept_package(source: str, about: str) -> dict[str, bytes]:
     network = network_of(from_json(about))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

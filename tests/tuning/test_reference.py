@@ -46,8 +46,8 @@ def test_every_layer_of_a_network(
     workload: Workload, vector_width: int, rng: np.random.Generator
 ) -> None:
     func = network_kernels.kernel(workload, vector_width).func
-    came, wanted = both(func, rng)
-    np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+    found, expected = both(func, rng)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -61,23 +61,25 @@ def test_every_layer_of_a_network(
     ids=lambda one: one.id,
 )
 def test_odd_kernels(one: Case, rng: np.random.Generator) -> None:
-    came, wanted = both(one.func().with_attr("global_symbol", "main"), rng)
-    if came.dtype == np.uint8:
-        assert case.wrong([came], [wanted], 0.0) == ("", 0.0)
-        assert np.count_nonzero((came > 0) & (came < 255)) > came.size / 4, "not at the ends alone"
+    found, expected = both(one.func().with_attr("global_symbol", "main"), rng)
+    if found.dtype == np.uint8:
+        assert case.wrong([found], [expected], 0.0) == ("", 0.0)
+        assert np.count_nonzero((found > 0) & (found < 255)) > found.size / 4, (
+            "not at the ends alone"
+        )
     else:
-        np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("one", odd_kernels.SIGNED, ids=lambda one: one.id)
 def test_odd_kernels_over_int8(one: Case, rng: np.random.Generator) -> None:
-    came, wanted = both(one.func().with_attr("global_symbol", "main"), rng)
-    if came.dtype == np.int8:
-        assert case.wrong([came], [wanted], 0.0) == ("", 0.0)
-        inside = np.count_nonzero((came > -128) & (came < 127))
-        assert inside > came.size / 4, "not at the ends alone"
+    found, expected = both(one.func().with_attr("global_symbol", "main"), rng)
+    if found.dtype == np.int8:
+        assert case.wrong([found], [expected], 0.0) == ("", 0.0)
+        inside = np.count_nonzero((found > -128) & (found < 127))
+        assert inside > found.size / 4, "not at the ends alone"
     else:
-        np.testing.assert_allclose(came, wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("one", odd_kernels.IN_BF16, ids=lambda one: one.id)
@@ -87,11 +89,11 @@ def test_odd_kernels_in_bf16(one: Case, rng: np.random.Generator) -> None:
     arrays = case.random_values(given, int(rng.integers(1 << 30)))
     tensors = [tvm.runtime.tensor(array) for array in arrays]
     lower(tvm.IRModule({"main": func}), target.resolve("x86-64-v3").tvm_target())["main"](*tensors)
-    wanted = reference.output(func, arrays[:-1], arrays[-1])
-    reason, error = case.wrong([tensors[-1].numpy()], [wanted], TOLERANCES["bf16"])
+    expected = reference.output(func, arrays[:-1], arrays[-1])
+    reason, error = case.wrong([tensors[-1].numpy()], [expected], TOLERANCES["bf16"])
     assert reason == ""
     assert error <= 2**-8, "the same numbers, or the next"
-    assert np.unique(wanted.astype(float)).size > 1
+    assert np.unique(expected.astype(float)).size > 1
 
 
 def test_a_reference_for_every_rule() -> None:
@@ -102,8 +104,8 @@ def test_a_reference_for_every_rule() -> None:
 def test_layouts(kind: type[Packing] | type[Unpacking], rng: np.random.Generator) -> None:
     func = kind(Blocked(2, 19, 5, 7, 8, Halo(1, 2, 0, 1))).func()
     func = func.with_attr("global_symbol", "main")
-    came, wanted = both(func, rng)
-    np.testing.assert_array_equal(came[..., : 7 if kind is Unpacking else None], wanted)
+    found, expected = both(func, rng)
+    np.testing.assert_array_equal(found[..., : 7 if kind is Unpacking else None], expected)
 
 
 def test_the_largest_kernels_take_less_than_a_second(rng: np.random.Generator) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet import files
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.errors import BadInput
 
@@ -78,10 +78,5 @@ class BenchRequest:
             raise BadInput(
                 "--resume goes with --sweep or --zoo, and with the --json FILE to go on with"
             )
-        if self.json is not None and not is_writable(self.json):
-            raise BadInput(f"--json {self.json}: not a file that can be written")
-
-
-def is_writable(path: Path) -> bool:
-    """Whether a file of this name can be written, as far as that can be known before."""
-    return not path.is_dir() and os.access(path.absolute().parent, os.W_OK)
+        if self.json is not None:
+            files.check_replaceable(self.json, "--json")

@@ -217,7 +217,9 @@ def _read_manifest(path: Path, folder: Path, verify_key: Path | None) -> Manifes
         signing.check(path, folder, content, verify_key)
     try:
         return from_json(content.decode("utf-8"))
-    except (ManifestError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: {MANIFEST}: not UTF-8 text") from None
+    except ManifestError as error:
         raise BadInput(f"{path}: {MANIFEST}: {error}") from error
 
 

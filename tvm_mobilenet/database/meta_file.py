@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_mobilenet import strict
+from tvm_mobilenet import files, strict
 from tvm_mobilenet.errors import BadInput
 
 FORMAT_VERSION = 1
@@ -35,12 +35,9 @@ def read(directory: Path) -> Mapping[str, Any] | None:
     Raises BadInput for a file that cannot be read or departs from the format.
     """
     path = directory / META
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from None
+    text = files.read_text(path, str(path))
     try:
         document = strict.parse_json(text)
         strict.check_version(document, FORMAT_VERSION)

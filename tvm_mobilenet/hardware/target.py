@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, make_dataclass, replac
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tvm_mobilenet import strict
+from tvm_mobilenet import files, strict
 from tvm_mobilenet.errors import BadInput, last_line
 from tvm_mobilenet.hardware import cpu, gpu
 from tvm_mobilenet.hardware.core import SCHEDULED, Core
@@ -346,12 +346,7 @@ def _core_facts(file: TargetFile, family: Family, source: str) -> dict[str, int]
 
 
 def _from_path(path: Path) -> TargetSpec:
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise BadInput(f"target file {path}: {reason}") from None
-    return parse(content, path.stem, str(path))
+    return parse(files.read_text(path, f"target file {path}"), path.stem, str(path))
 
 
 def _with_cores(target: Mapping[str, Any], cores: int, source: str) -> dict[str, Any]:

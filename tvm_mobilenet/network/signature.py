@@ -154,7 +154,7 @@ def inputs_of(model: onnx.ModelProto) -> tuple[InputTensor, ...]:
         if tensor.elem_type not in allowed:
             got = plain_type(onnx.TensorProto.DataType.Name(tensor.elem_type))
             raise BadInput(
-                f"ONNX input {name} must be {', '.join(map(plain_type, TYPES))}, it is {got}; "
+                f"ONNX input {name}: expected {', '.join(map(plain_type, TYPES))}, got {got}; "
                 "begin the network after it, or with a Cast from one of these"
             )
         shape = _static_shape(value)
@@ -166,7 +166,7 @@ def inputs_of(model: onnx.ModelProto) -> tuple[InputTensor, ...]:
         found.append(InputTensor(name, shape, dtype, layout[: len(shape)]))
     if not any(len(one.shape) == IMAGE_RANK for one in found):
         raise BadInput(
-            f"ONNX input {found[0].name} must be images (N, C, H, W), its shape is "
+            f"ONNX input {found[0].name}: expected images (N, C, H, W), got the shape "
             f"{_text(found[0].shape)}"
         )
     return tuple(found)
@@ -190,8 +190,8 @@ def check_outputs(model: onnx.ModelProto) -> None:
         tensor = output.type.tensor_type
         if tensor.elem_type not in allowed:
             raise BadInput(
-                f"ONNX output {output.name} must be {', '.join(map(plain_type, TYPES))}, it "
-                f"is {plain_type(onnx.TensorProto.DataType.Name(tensor.elem_type))}; end the "
+                f"ONNX output {output.name}: expected {', '.join(map(plain_type, TYPES))}, got "
+                f"{plain_type(onnx.TensorProto.DataType.Name(tensor.elem_type))}; end the "
                 "network before it, or add a Cast"
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_mobilenet import strict
+from tvm_mobilenet import files, strict
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.results import profiles, schema, tuning_runs
 from tvm_mobilenet.results.profiles import Profiles
@@ -47,7 +47,7 @@ def load(paths: Sequence[Path]) -> Inputs:
 
 
 def _load_file(path: Path) -> Results | Profiles:
-    text = schema.read_text(path)
+    text = files.read_text(path, str(path))
     try:
         document = strict.parse_json(text)
         if isinstance(document, dict) and "profiles" in document:
@@ -60,7 +60,7 @@ def _load_file(path: Path) -> Results | Profiles:
 def is_results(path: Path) -> bool:
     """Whether a file says of itself that it holds results of ``bench``, right or wrong."""
     try:
-        document = strict.parse_json(schema.read_text(path))
+        document = strict.parse_json(files.read_text(path, str(path)))
     except strict.Unexpected:
         return False
     rows = document.get("results") if isinstance(document, dict) else None

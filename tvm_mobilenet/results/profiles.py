@@ -127,5 +127,5 @@ def read(document: Any) -> Profiles:
         for number, layer in enumerate(profile.layers):
             if layer.ms <= 0:
                 where = (".profiles", f"[{place}]", ".layers", f"[{number}]", ".ms")
-                raise strict.Unexpected("a latency must be greater than 0", *where)
+                raise strict.Unexpected("expected a latency above 0", *where)
     return found

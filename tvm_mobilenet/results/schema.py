@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tvm_mobilenet import strict
+from tvm_mobilenet import files, strict
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.files import write_text
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import How, Machine, head
 from tvm_mobilenet.strict import Amount, Count, Unexpected
@@ -121,7 +120,7 @@ def _check_latency(row: ResultRow) -> None:
             f"{row.latency_ms.n}, but samples_ms holds {len(row.samples_ms)}", ".latency_ms.n"
         )
     if min(row.samples_ms) <= 0 or row.latency_ms.min <= 0:
-        raise Unexpected("a latency must be greater than 0", ".samples_ms")
+        raise Unexpected("expected latencies above 0", ".samples_ms")
 
 
 def read(document: Any) -> Results:
@@ -149,17 +148,7 @@ def loads(text: str, source: str) -> Results:
 
 def load(path: Path) -> Results:
     """Read a results file; BadInput where it cannot be read or departs from the format."""
-    return loads(read_text(path), str(path))
-
-
-def read_text(path: Path) -> str:
-    """The text of a file; BadInput where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path}: cannot read it: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
+    return loads(files.read_text(path, str(path)), str(path))
 
 
 def _row_document(row: ResultRow) -> dict[str, Any]:
@@ -187,4 +176,4 @@ def dumps(results: Results) -> str:
 
 def dump(results: Results, path: Path) -> None:
     """Write a results file atomically; RunFailed where it cannot be written."""
-    write_text(path, dumps(results))
+    files.write_text(path, dumps(results))

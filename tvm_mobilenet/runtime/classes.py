@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet import files
 from tvm_mobilenet.bundle.manifest import Manifest
-from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet.errors import BadInput
 
 
 def output_of_classes(head: str | None, shapes: Sequence[tuple[int, ...]]) -> int | None:
@@ -32,10 +33,7 @@ def check_top(manifest: Manifest) -> None:
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """The lines of a text file. Raises BadInput where it cannot be read."""
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--labels {path}: cannot be read: {first_line(error)}") from error
+    return tuple(files.read_text(path, f"--labels {path}").splitlines())
 
 
 def check_labels(

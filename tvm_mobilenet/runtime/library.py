@@ -64,7 +64,8 @@ class Context:
         where it does not load or there is no memory."""
         self._bundle = bundle
         self._pool: ThreadPool | None = None
-        self._weights, self._handle = ctypes.c_void_p(), ctypes.c_void_p()
+        self.weights = ctypes.c_void_p()  # its handle, for as many contexts as there are
+        self._handle = ctypes.c_void_p()
         self._library: ctypes.CDLL | None = load_library(bundle.library, bundle.path)
         try:
             self._create(threads)
@@ -91,8 +92,8 @@ class Context:
         if not self._bundle.manifest.embedded_weights:
             take = self.function("weights_open", ctypes.c_char_p, ctypes.c_int32, ctypes.c_void_p)
             file = os.fsencode(self._bundle.parameters)
-            self._check(take(file, COPIED, ctypes.byref(self._weights)))
-        options = Options(VERSION, info.signature, self._weights, threads=1, spin_us=-1)
+            self._check(take(file, COPIED, ctypes.byref(self.weights)))
+        options = Options(VERSION, info.signature, self.weights, threads=1, spin_us=-1)
         if isinstance(threads, int):
             options.threads = threads
         else:
@@ -145,12 +146,12 @@ class Context:
         if library is None:
             return
         name = self._bundle.manifest.name
-        for function, handle in (("destroy", self._handle), ("weights_close", self._weights)):
+        for function, handle in (("destroy", self._handle), ("weights_close", self.weights)):
             if handle:
                 end = library[f"{name}_{function}"]
                 end.argtypes, end.restype = (ctypes.c_void_p,), None
                 end(handle)
-        self._handle, self._weights = ctypes.c_void_p(), ctypes.c_void_p()
+        self._handle, self.weights = ctypes.c_void_p(), ctypes.c_void_p()
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.leave()

@@ -7,14 +7,13 @@ group is called after the layer's class and its number among those, in the order
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_mobilenet import extras
+from tvm_mobilenet import extras, strict
 from tvm_mobilenet.errors import BadInput, first_line
 from tvm_mobilenet.weights.tensors import Array, Tensors
 
@@ -63,7 +62,8 @@ def _said(config: str | bytes | None) -> dict[str, int]:
     if config is None:
         return {}
     try:
-        first = json.loads(config)["config"]["layers"][0]["config"]
+        text = config if isinstance(config, str) else config.decode()
+        first = strict.parse_json(text)["config"]["layers"][0]["config"]
         _, height, width, _ = first.get("batch_shape") or first["batch_input_shape"]
     except (ValueError, KeyError, TypeError, IndexError):
         return {}

@@ -8,14 +8,13 @@ is no more than a dictionary.
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tvm_mobilenet import extras
+from tvm_mobilenet import extras, strict
 from tvm_mobilenet.chatter import MOST_OF_REASON
 from tvm_mobilenet.errors import BadInput, first_line
 from tvm_mobilenet.weights.tensors import Array, Tensors
@@ -138,7 +137,7 @@ def _plain(arrays: Mapping[str, Array]) -> dict[str, Array]:
 def _recipe_beside(path: Path) -> Mapping[str, Any]:
     """What timm's ``config.json`` beside the file says of pictures; nothing where there is none."""
     try:
-        config = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))
+        config = strict.parse_json((path.parent / CONFIG).read_text(encoding="utf-8"))
         found = config["pretrained_cfg"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -122,8 +122,8 @@ def measure(
 
     ``right`` is NaN where a kernel need not write.
 
-    Raises BadInput where the GPU is no good for the target, OutOfMemory where it has no room: it
-    would have none for any other candidate.
+    Raises BadInput where the GPU is no good for the target, OutOfMemory where its memory is full:
+    it would be for any other candidate.
     """
     try:
         kernel = load()

@@ -173,8 +173,8 @@ class WorkerProcess:
     def receive(self) -> Done | None:
         """Its answer to a job if there is one.
 
-        Raises Died; RunFailed where it does not start or its device has no room, BadInput where
-        that is no good.
+        Raises Died; RunFailed where it does not start or its device's memory is full, BadInput
+        where that device is no good.
         """
         assert self._child is not None, "not started"
         try:
