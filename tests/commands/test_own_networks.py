@@ -389,14 +389,14 @@ def test_a_file_newer_than_onnx_runtime_reads(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is run as an older one that says the same."""
-    load = onnx_export._runtime_session
+    load = onnx_export.open_session
 
     def loads_old_ones(model: onnx.ModelProto, **options: bool) -> Any:
         if model.ir_version > 10 or model.opset_import[0].version > 20:
             raise TypeError("unsupported version")
         return load(model, **options)
 
-    monkeypatch.setattr(onnx_export, "_runtime_session", loads_old_ones)
+    monkeypatch.setattr(onnx_export, "open_session", loads_old_ones)
     nodes = [CONV, node("Relu", ["c"], ["y"])]
     model = foreign_onnx.network({"x": IMAGE}, nodes, {"y": FLOAT}, {"w": KERNEL}, opset=22)
     model.ir_version = 11

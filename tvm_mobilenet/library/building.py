@@ -134,11 +134,17 @@ def compile_runtime(network: Network, folder: Path, tools: Toolchain) -> list[st
         if name.suffix in (".c", ".h"):
             (folder / name.name).write_bytes(name.read_bytes())
     sources = (*sources_of(network), DESCRIPTION)
-    flags = (*COMPILE, f"-DTMN_NAME={network.name}", "-I.", "-c")
     # one by one: with several, g++ takes only the first for C
     with ThreadPoolExecutor(len(usable_cores())) as pool:
-        list(pool.map(lambda source: tools.run(folder, *flags, source), sources))
-    return [str(Path(source).with_suffix(".o")) for source in sources]
+        return list(
+            pool.map(lambda source: compile_source(source, network.name, folder, tools), sources)
+        )
+
+
+def compile_source(source: str, network: str, folder: Path, tools: Toolchain) -> str:
+    """One of them as the object file that it returns the name of, for the network of this name."""
+    tools.run(folder, *COMPILE, f"-DTMN_NAME={network}", "-I.", "-c", source)
+    return str(Path(source).with_suffix(".o"))
 
 
 def sources_of(network: Network) -> tuple[str, ...]:
