@@ -313,7 +313,7 @@ def test_the_same_bytes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     source_text = tiny_bundle.classifier_source()
     first = tiny_bundle.package(source_text, about)
     tiny_bundle._package.cache_clear()
-    monkeypatch.setattr(building, "compile_source", kept_runtime.compile_source)
+    monkeypatch.setattr(building, "compile_source", kept_runtime.compile_anew)
     assert tiny_bundle.package(source_text, about) == first
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from support import kept_runtime, tiny_bundle
-from support.kept_runtime import compile_source as compile_alone
 
 from tvm_mobilenet.library import building
 
@@ -26,7 +25,7 @@ def test_a_kept_runtime_is_the_compiled_one(
 ) -> None:
     names = ("first", "other_2")
     with monkeypatch.context() as patch:
-        patch.setattr(building, "compile_source", compile_alone)
+        patch.setattr(building, "compile_source", kept_runtime.compile_anew)
         compiled = [object_files(name, tmp_path / f"compiled {name}") for name in names]
     assert compiled[0] != compiled[1]
     calls: list[tuple[str, ...]] = []

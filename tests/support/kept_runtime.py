@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 
 from tvm_mobilenet.library import building
-from tvm_mobilenet.library.building import Toolchain, compile_source
+from tvm_mobilenet.library.building import Toolchain
 
 FUNCTION = re.compile(rb"\bNAME\((\w+)\)")  # as the sources say their names
 RENAMED = "renamed"
+
+compile_anew = building.compile_source
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ def used() -> Iterator[None]:
 
     def compile_once(source: str, network: str, folder: Path, tools: Toolchain) -> str:
         if source == building.DESCRIPTION or tools.apple:
-            return compile_source(source, network, folder, tools)
+            return compile_anew(source, network, folder, tools)
         sources = written_in(folder)
         key = (*compiler_of(tools), source, *sources)
         if key not in kept:
-            made = compile_source(source, network, folder, tools)
+            made = compile_anew(source, network, folder, tools)
             kept[key] = Kept((folder / made).read_bytes(), network)
             return made
         made = str(Path(source).with_suffix(".o"))
