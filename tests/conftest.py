@@ -18,7 +18,7 @@ import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support import kept_torch, torch_exporter, warm_children
+from support import kept_runtime, kept_torch, torch_exporter, turns, warm_children
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler.cuda import nvcc
@@ -121,7 +121,11 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["seed"] = node.config.option.seed
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = turns.others(items, config.option.seed)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     missing = [name for name in LONG_FILES if not list(REPOSITORY.glob(f"tests/*/{name}"))]
     assert not missing, f"LONG_FILES names files that are gone: {', '.join(missing)}"
     rank = {name: place for place, name in enumerate(LONG_FILES)}
@@ -229,6 +233,13 @@ def one_torch() -> Iterator[None]:
     """For all networks of ours that tests compile in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "TorchProcess", kept_torch.KeptTorch())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_runtime() -> Iterator[None]:
+    """In C, for all libraries of one name that tests build in this process."""
+    with kept_runtime.used():
         yield
 
 

@@ -68,8 +68,20 @@ def test_bound_is_the_larger_of_arithmetic_and_memory(bundle: Path) -> None:
     assert peaks.memory_s(layer) == pytest.approx(layer.nbytes / 4e9)
 
 
-def test_command_prints_each_layer(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.main(["--profile", str(bundle)]) == 0
+def test_command_prints_each_layer(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And takes as many runs as it is asked for."""
+    asked: list[int] = []
+    timed = LocalNetwork.time_network
+
+    def time_network(network: LocalNetwork, runs: int) -> list[float]:
+        asked.append(runs)
+        return timed(network, runs)
+
+    monkeypatch.setattr(LocalNetwork, "time_network", time_network)
+    assert bench.main(["--profile", str(bundle), "--min-runs", "12"]) == 0
+    assert asked == [10, 2]
     printed = capsys.readouterr().out
     with load(bundle) as session:
         for layer in session.manifest.layers:

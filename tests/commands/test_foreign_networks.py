@@ -129,7 +129,7 @@ def test_a_file_that_nothing_runs(
     def refuse(*_: object, **_named: object) -> None:
         raise TypeError("unknown\nand more")
 
-    monkeypatch.setattr(onnx_export, "_runtime_session", refuse)
+    monkeypatch.setattr(onnx_export, "open_session", refuse)
     monkeypatch.setattr("onnx.reference.ReferenceEvaluator", refuse)
     path = foreign_onnx.save(foreign_onnx.model([node("Relu", ["x"], ["y"])]), tmp_path)
     line = fails(capfd, 2, compile, "--onnx", path, "-o", tmp_path / "out")

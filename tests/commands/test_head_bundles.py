@@ -15,7 +15,6 @@ from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models.heads import outputs_of
 from tvm_mobilenet.network import source
-from tvm_mobilenet.network.torch_process import TorchProcess
 from tvm_mobilenet.runtime import detection
 
 Capture = pytest.CaptureFixture[str]
@@ -31,17 +30,11 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def pytorch() -> TorchProcess:
-    """One for all: importing PyTorch and the first export take longer than compiling."""
-    return TorchProcess()
-
-
 @pytest.fixture(scope="module", params=CONFIGS)
-def made(request: pytest.FixtureRequest, pytorch: TorchProcess, tmp_path_factory: Any) -> Path:
+def made(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Path:
     """The bundle of a head, in a folder of its name."""
     path: Path = tmp_path_factory.mktemp("heads") / request.param
-    network = source.from_config(CONFIGS[request.param], 1, pytorch)
+    network = source.from_config(CONFIGS[request.param])
     built = build_bundle(network, CompileOptions(target.resolve("x86")), path)
     assert built.difference is not None, "it ran here, and agrees with PyTorch"
     return path

@@ -46,6 +46,7 @@ def reference_of(file: Path) -> Callable[[Array], Array]:
     """The file as it came, by ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     (name,) = [one.name for one in session.get_inputs()]
     return lambda x: np.asarray(session.run(None, {name: x})[0])

@@ -45,6 +45,7 @@ CASES = [
 ]
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize(("name", "precision", "alpha", "resolution", "batch"), CASES)
 def test_networks(
     name: str,
@@ -192,6 +193,7 @@ def test_a_1x1_and_a_depthwise_convolution(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 @pytest.mark.parametrize("slices", [2, 4])
 def test_slices_of_the_inner_dimension(

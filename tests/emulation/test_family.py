@@ -28,6 +28,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize(
     ("name", "core"),
     [("arm-rpi3", "cortex-a53"), ("arm-rpi4", "cortex-a72"), ("arm-graviton3", "max")],

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support import tiny_bundle
+from support import kept_runtime, tiny_bundle
 from support.c_programs import (
     EXAMPLES,
     FAULTS,
@@ -28,6 +28,7 @@ from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.toolchain import compile_c
+from tvm_mobilenet.library import building
 from tvm_mobilenet.library.description import NATIVE
 from tvm_mobilenet.library.options import LibraryOptions
 from tvm_mobilenet.models import MobileNetConfig
@@ -307,11 +308,12 @@ def test_a_cpu_that_lacks_a_feature(
         assert re.search(f"classifier is compiled for test; ({said})\n", done.stderr)
 
 
-def test_the_same_bytes_again(tmp_path: Path) -> None:
+def test_the_same_bytes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     about = tiny_bundle.manifest(name="classifier")
     source_text = tiny_bundle.classifier_source()
     first = tiny_bundle.package(source_text, about)
     tiny_bundle.kept_package.cache_clear()
+    monkeypatch.setattr(building, "compile_source", kept_runtime.compile_anew)
     assert tiny_bundle.package(source_text, about) == first
 
 

@@ -12,15 +12,8 @@ import pytest
 
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import export_cache, source
-from tvm_mobilenet.network.torch_process import TorchProcess
 
 SHAPE = (1, 3, 32, 32)
-
-
-@pytest.fixture(scope="module")
-def pytorch() -> TorchProcess:
-    """One for all: importing PyTorch takes longer than exporting a small network."""
-    return TorchProcess()
 
 
 @pytest.fixture(autouse=True)
@@ -62,22 +55,18 @@ def test_another_exporter_is_another_entry(
     assert export_cache.read(small_config, SHAPE) is None
 
 
-def test_a_damaged_entry_is_exported_again(
-    small_config: MobileNetConfig, pytorch: TorchProcess
-) -> None:
-    first = source.from_config(small_config, 1, pytorch).onnx.SerializeToString()
+def test_a_damaged_entry_is_exported_again(small_config: MobileNetConfig) -> None:
+    first = source.from_config(small_config).onnx.SerializeToString()
     (entry,) = export_cache.folder().iterdir()
     content = entry.read_bytes()
     entry.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert export_cache.read(small_config, SHAPE) is None
-    assert source.from_config(small_config, 1, pytorch).onnx.SerializeToString() == first
+    assert source.from_config(small_config).onnx.SerializeToString() == first
     assert entry.read_bytes() == content
 
 
-def test_a_kept_export_is_the_same_network(
-    small_config: MobileNetConfig, pytorch: TorchProcess
-) -> None:
-    fresh, kept = (source.from_config(small_config, 1, pytorch) for _ in range(2))
+def test_a_kept_export_is_the_same_network(small_config: MobileNetConfig) -> None:
+    fresh, kept = (source.from_config(small_config) for _ in range(2))
     assert kept.onnx == fresh.onnx
     x = fresh.sample_inputs()
     for a, b in zip(fresh.reference(*x), kept.reference(*x), strict=True):

@@ -62,7 +62,7 @@ FUSED_OF_LARGEST = network_kernels.fused_blocks(VECTOR_WIDTH, (config_from("mobi
 REAL = [case for case in odd_kernels.CASES if case not in odd_kernels.QUANTIZED]
 ODD = [*REAL, *odd_kernels.SIGNED, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPPING]
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
-ODD_SHARES = 2  # one in so many kernels of odd shape, at both
+ODD_SHARES = 3  # one in so many kernels of odd shape, at both
 BLOCK_SHARES = 8  # and one in so many blocks, at its default
 # A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")

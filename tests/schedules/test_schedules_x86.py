@@ -1,6 +1,6 @@
 """The x86 rules: right numbers at every decision, the code that is meant, and no spills.
 
-Right numbers are asked of half the kernels of odd shape, some of each kind, at their default
+Right numbers are asked of a third of the kernels of odd shape, some of each kind, at their default
 decision and at a random one, in vectors of AVX-512 or of AVX2: which of them changes with --seed.
 Of the kernels of the 16 MobileNets every run takes another share at either (--seed chooses it),
 since all of them would take minutes; the networks as they are, at their default decisions, are
@@ -67,8 +67,8 @@ ODD = [
     *odd_kernels.OVERLAPPING,
     *odd_kernels.IN_BF16,  # by float32 arithmetic, which these targets have in its place
 ]
-SHARES = 20  # a run takes one in so many kernels of the networks, at its default and at random
-ODD_SHARES = 2  # and one in so many kernels of odd shape, at both
+SHARES = 30  # a run takes one in so many kernels of the networks, at its default and at random
+ODD_SHARES = 3  # and one in so many kernels of odd shape, at both
 
 
 @cache

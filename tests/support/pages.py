@@ -2,8 +2,8 @@
 
 A fenced block of ``console`` or ``python`` runs as it stands, in one folder that all pages share
 and with ``tvm-mobilenet`` on the path; where output is printed below a command, the command has to
-print it, numbers and the target's name aside. One thing differs: ``tune`` takes TUNING in the place
-of a time. A comment above a block changes that:
+print it, numbers and the target's name aside. Two things differ: ``tune`` takes TUNING in the place
+of a time, and ``bench`` no more runs than MEASURING says. A comment above a block changes that:
 
     <!-- not run: WHY -->               does not run; these are counted
     <!-- output not compared: WHY -->   runs, its output is an example
@@ -33,10 +33,12 @@ PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "doc
 LABELS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TIMEOUT_S = 200
 TUNING = "--trials 8"  # seconds, of a network of five kernels
+MEASURING = "--min-runs 5 --min-time 0.05s"
 
 BLOCK = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?")
 TIME_BUDGET = re.compile(r"--time-budget \d+[sm]\b")
+BENCH = re.compile(r"^tvm-mobilenet bench .*")
 TARGET = re.compile(r"\bx86-[\w-]+")
 
 
@@ -110,7 +112,7 @@ class Workplace:
             if typed in self.done:
                 continue
             self.done.add(typed)
-            quick = TIME_BUDGET.sub(TUNING, typed)
+            quick = BENCH.sub(rf"\g<0> {MEASURING}", TIME_BUDGET.sub(TUNING, typed))
             printed = self.run("sh", "-c", quick).splitlines()
             if not block.comment.startswith("output not compared: "):
                 problem = missing_line(output, printed)

@@ -28,7 +28,7 @@ class Each(nn.Module):
 
     def __init__(self, functions: Sequence[Function], channels: int = 8) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(3, channels, 3, padding=1) for _ in functions)
+        self.convs = nn.ModuleList(nn.Conv2d(3, channels, 1) for _ in functions)
         self.functions = functions
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:

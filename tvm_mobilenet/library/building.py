@@ -135,12 +135,25 @@ def compile_runtime(network: Network, folder: Path, tools: Toolchain) -> list[st
         if name.suffix in (".c", ".h"):
             (folder / name.name).write_bytes(name.read_bytes())
     sources = (*sources_of(network), DESCRIPTION)
-    probes = (f"-DTMN_{probe_of(one).upper()}" for one in network.dot_products)
-    flags = (*COMPILE, f"-DTMN_NAME={network.name}", *probes, "-I.", "-c")
+    probes = tuple(f"-DTMN_{probe_of(one).upper()}" for one in network.dot_products)
     # one by one: with several, g++ takes only the first for C
     with ThreadPoolExecutor(len(usable_cores())) as pool:
-        list(pool.map(lambda source: tools.run(folder, *flags, source), sources))
-    return [str(Path(source).with_suffix(".o")) for source in sources]
+        return list(
+            pool.map(
+                lambda source: compile_source(source, network.name, probes, folder, tools), sources
+            )
+        )
+
+
+def compile_source(
+    source: str, network: str, probes: Sequence[str], folder: Path, tools: Toolchain
+) -> str:
+    """One of them as the object file that it returns the name of, for the network of this name.
+
+    ``probes`` are flags: which dot products it has to find out the speed of.
+    """
+    tools.run(folder, *COMPILE, f"-DTMN_NAME={network}", *probes, "-I.", "-c", source)
+    return str(Path(source).with_suffix(".o"))
 
 
 def sources_of(network: Network) -> tuple[str, ...]:

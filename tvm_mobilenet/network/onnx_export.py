@@ -182,7 +182,7 @@ def evaluator(model: onnx.ModelProto, *, optimized: bool = True) -> Evaluator:
     why = "ONNX Runtime is not installed"
     if importlib.util.find_spec("onnxruntime") is not None:
         try:
-            session = _runtime_session(model, optimized=optimized)
+            session = open_session(model, optimized=optimized)
         except Exception as error:  # its errors have no base of their own
             why = f"ONNX Runtime does not load it: {_runtime_reason(error)}"
             session = _session_of_older(model, optimized=optimized)
@@ -215,19 +215,22 @@ def _session_of_older(model: onnx.ModelProto, *, optimized: bool) -> Any:
     older.CopyFrom(model)
     older.ir_version = min(model.ir_version, OLD_IR)
     with contextlib.suppress(Exception):  # as above
-        return _runtime_session(older, optimized=optimized)
+        return open_session(older, optimized=optimized)
     if any(one.domain == "" and one.version > OPSET for one in model.opset_import):
         with contextlib.suppress(Exception):  # an operator that the older set does not have
             older = version_converter.convert_version(older, OPSET)
-            return _runtime_session(older, optimized=optimized)
+            return open_session(older, optimized=optimized)
     return None
 
 
-def _runtime_session(model: onnx.ModelProto, *, optimized: bool) -> Any:
+def open_session(model: onnx.ModelProto, *, optimized: bool) -> Any:
+    """ONNX Runtime's session for a model. Raises what ONNX Runtime does where it does not load."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it raises says it as well
+    # its threads would look for work for some ms after every run, on cores that others need
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet import extras
 from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet.network import onnx_export
 
 if TYPE_CHECKING:
     import onnx
@@ -28,18 +29,10 @@ class Runner:
         self, model: onnx.ModelProto, names: Sequence[str], *, optimized: bool = False
     ) -> None:
         extras.require_module("onnxruntime", "quantize")
-        import onnxruntime
-
         self.names = list(names)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what it raises says it as well
-        if not optimized:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self.session = onnxruntime.InferenceSession(
-                giving_out(model, self.names).SerializeToString(),
-                options,
-                providers=["CPUExecutionProvider"],
+            self.session = onnx_export.open_session(
+                giving_out(model, self.names), optimized=optimized
             )
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             raise BadInput(f"ONNX Runtime does not load the network: {first_line(error)}") from None

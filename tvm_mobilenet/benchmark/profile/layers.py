@@ -87,7 +87,7 @@ class ProfiledNetwork(Protocol):
         """Of each of ``runs`` readings of the weights, and how many bytes that is."""
 
 
-def profile(network: ProfiledNetwork, runs: int = 300) -> Profile:
+def profile(network: ProfiledNetwork, runs: int) -> Profile:
     """Time every layer over ``runs`` inferences of what the network's input holds.
 
     Layers are timed with the CPU's counter inside the compiled network, so they run as they always

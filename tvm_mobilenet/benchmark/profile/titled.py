@@ -30,7 +30,8 @@ def _profile_here(request: BenchRequest) -> Iterator[tuple[str, Profile]]:
         with load(bundle, threads) as session:
             for place, x in zip(session.inputs, session.bundle.sample_inputs(), strict=True):
                 place[...] = x
-            yield f"{bundle}, threads: {threads}", profile(LocalNetwork(session))
+            title = f"{bundle}, threads: {threads}"
+            yield title, profile(LocalNetwork(session), request.plan.min_runs)
 
 
 def _profile_there(request: BenchRequest) -> Iterator[tuple[str, Profile]]:
