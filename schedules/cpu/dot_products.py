@@ -51,12 +51,14 @@ SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
 class Integers:
     """Of activations: their type, and the channels a vector; None is as many as of floats.
 
-    ``depth`` channels are summed by a step of a dense convolution's products.
+    ``depth`` channels are summed by a step of a dense convolution's products. Where sums may be
+    floats in their bits (``sums_as_floats``), instructions narrow what is in the low ones.
     """
 
     dtype: str
     lanes: int | None = None
     depth: int = BYTES
+    sums_as_floats: bool = False
 
 
 UNSIGNED = Integers("uint8")
@@ -159,9 +161,10 @@ def integers_of(target: Target | None) -> Integers:
     if target is None or "arm_cpu" not in target.keys:
         return UNSIGNED
     if target_has_features("i8mm", target):
-        return Integers("int8", 8, MATRIX_DEPTH)
+        return Integers("int8", 8, MATRIX_DEPTH, sums_as_floats=True)
     plain = not target_has_features("dotprod", target)
-    return Integers("int8", 16, REGISTER if plain else BYTES)
+    depth = REGISTER if plain else BYTES
+    return Integers("int8", 16, depth, sums_as_floats=not spelled_out(target))
 
 
 def instruction_of(target: Target | None) -> tuple[Instruction, int]:
