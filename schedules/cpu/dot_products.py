@@ -31,6 +31,7 @@ from schedules.cpu.register_products import (
     SADDLP,
     SMULL,
     WHOLE,
+    of_taps,
     spelled_out,
 )
 from schedules.cpu.vectors import shuffled, zipped
@@ -81,7 +82,9 @@ class DotProducts:
     stem_sums: int
 
 
-NAME = re.compile(r"tvm_mobilenet\.dot_(channels|pixels|halves|dwords|matrices|parts|folds)_(\d+)")
+NAME = re.compile(
+    r"tvm_mobilenet\.dot_(channels|pixels|halves|dwords|matrices|parts|folds|taps)_(\d+)"
+)
 # by the intrinsics that TVM knows now: the instruction that they are made of, its lanes, and the
 # type of activations
 _registered: dict[str, tuple[Instruction, int, str]] = {}
@@ -117,6 +120,11 @@ def folds() -> str:
     return register("folds", PARTS, Target.current(allow_none=True))
 
 
+def taps(count: int) -> str:
+    """The intrinsic for a row of taps of a depthwise filter, of some of the channels."""
+    return register("taps", count, Target.current(allow_none=True))
+
+
 def dwords(lanes: int) -> str:
     """The intrinsic for four bytes that lie in an int32, which all lanes share."""
     return register("dwords", lanes, Target.current(allow_none=True))
@@ -145,7 +153,9 @@ def register(operand: str, lanes: int, target: Target | None) -> str:
     name = f"tvm_mobilenet.dot_{operand}_{lanes}"
     instruction, widest = instruction_of(target)
     dtype = integers_of(target).dtype
-    if operand in WHOLE:
+    if operand == "taps":
+        TensorIntrin.register(name, *of_taps(lanes, plain=spelled_out(target)), override=True)
+    elif operand in WHOLE:
         TensorIntrin.register(name, *WHOLE[operand](plain=spelled_out(target)), override=True)
     elif _registered.get(name) != (instruction, widest, dtype):
         make = MAKERS[operand]

@@ -33,6 +33,7 @@ from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
     BYTES,
     REGISTER,
+    TAPPED,
     columns_read,
     partial_conv2d,
     quantized_conv2d,
@@ -40,6 +41,7 @@ from tvm_mobilenet.kernels.cpu.quantized import (
     quantized_depthwise_conv2d,
     quantized_stem_conv2d,
     tap_dwords,
+    tapped_depthwise_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.requantization import (
     FLOAT_BIAS,
@@ -126,16 +128,30 @@ def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emi
 def depthwise(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
     out = to.layout(layer)
     x = to.in_lanes(layer.source, out.vector)
-    func = quantized_depthwise_conv2d(x.layout, real(out), window_of(layer), layer.activation, how)
     name = f"quantized_depthwise_conv2d_{out.width}x{out.height}x{out.channels}"
+    given = (x.layout, real(out), window_of(layer), layer.activation, how)
+    if is_tapped(to, layer, out):
+        return tapped_depthwise_conv2d(*given), name, [x.value, pack_taps(layer, out)], out
+    func = quantized_depthwise_conv2d(*given)
     taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1])
     weight = pack_quantized_depthwise(layer.weight, out.vector, taps.outputs, layer.stride[1])
     return func, name, [x.value, weight], out
 
 
-def dense_convolution(
-    to: Legalizer, layer: QuantizedConvolution, how: Requantization
-) -> Emitted:
+def is_tapped(to: Legalizer, layer: QuantizedConvolution, out: Blocked) -> bool:
+    """Whether a target without dot products multiplies a tap at a time.
+
+    Two products are summed in 16 bits, which two of -128 would overflow.
+    """
+    plain = to.integers_of_target.depth == REGISTER
+    return plain and out.vector % TAPPED == 0 and layer.weight.min() >= LEAST_WEIGHT
+
+
+def pack_taps(layer: QuantizedConvolution, out: Blocked) -> NDArray[np.int8]:
+    return pack_channels(layer.weight[:, 0], out.vector)
+
+
+def dense_convolution(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
     x, out = to.as_blocked(layer.source), to.layout(layer)
     # a vector of more bytes than floats is all the channels of a tile by itself
     wide = to.integers_of_target.lanes is not None
@@ -145,7 +161,7 @@ def dense_convolution(
     if depth == REGISTER:
         func = partial_conv2d(*given, layer.groups, how)
     else:
-        func = quantized_conv2d(*given, panel, layer.groups, depth, how)
+        func = quantized_conv2d(*given, panel, layer.groups, depth, requantization=how)
     kernel = "x".join(map(str, layer.weight.shape[2:]))
     kind = "quantized_conv2d" if kernel != "1x1" else "quantized_pointwise_conv2d"
     name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"

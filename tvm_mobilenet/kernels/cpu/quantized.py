@@ -29,6 +29,7 @@ from tvm_mobilenet.kernels.parsing import parsed_once
 BYTES = 4  # of a dot product's step
 REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums that share them
 BYTE = 255  # all bits of one
+TAPPED = 8  # channels of a register of products of a tap
 WEIGHTS, SUMS = "int8", "int32"
 
 
@@ -41,6 +42,7 @@ def quantized_conv2d(
     panel: int = 1,
     groups: int = 1,
     depth: int = BYTES,
+    *,
     requantization: Requantization = FLOAT_BIAS,
 ) -> tirx.PrimFunc:
     """Dense convolution, 1x1 included; of ``groups`` whose channels fill whole dot products.
@@ -265,6 +267,65 @@ def quantized_depthwise_conv2d(
                 vn, vo, vh, vw, vp, vc = T.axis.remap("SSSSSS", [n, o, h, w, p, c])
                 result[out.at(vn, vo, vh + top, vw * outputs + vp + left, vc)] = activation(
                     requantization.real(acc[vn, vo, vh, vw, vp, vc], scale, bias, vo, vc)
+                )
+
+    return summed(main)
+
+
+@parsed_once
+def tapped_depthwise_conv2d(
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    requantization: Requantization = FLOAT_BIAS,
+) -> tirx.PrimFunc:
+    """As quantized_depthwise_conv2d, for CPUs without dot products: a tap at a time.
+
+    Weights are (blocks, kh, kw, v), none of them -128; v is a multiple of TAPPED.
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    origin_h, origin_w = origin(x, window)
+    v = out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    top, left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, 1)
+    write_halo = halo_writer(out)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, x.dtype),
+        weight: T.Buffer((out.blocks, kernel_h, kernel_w, v), WEIGHTS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+        acc = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, o, h, w, c, kh, kw in T.grid(*tile, kernel_h, kernel_w):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw = T.axis.remap("SSSSSRR", [n, o, h, w, c, kh, kw])
+                T.sblock_attr({"schedule_rule": "quantized_depthwise_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = requantization.start(bias, vo, vc)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.cast(
+                    data[
+                        x.at(
+                            vn,
+                            vo,
+                            vh * stride_h + vkh + origin_h,
+                            vw * stride_w + vkw + origin_w,
+                            vc,
+                        )
+                    ],
+                    SUMS,
+                ) * T.cast(weight[vo, vkh, vkw, vc], SUMS)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
+                    requantization.real(acc[vn, vo, vh, vw, vc], scale, bias, vo, vc)
                 )
 
     return summed(main)

@@ -2,16 +2,16 @@
 
 ``FloatBias`` is what the layer says: a float of the sum, times the channel's scale, plus its bias.
 
-``SumBits`` spares the conversion to float, and the one back to an integer. Sums start at an integer
-near 1.5·2²³ in the bits of a float, so that their bits are the float of it plus the sum. Its product
-with the scale, plus a whole number that is the channel's, is 1.5·2²³ plus the result in units, to
-which the one rounding of a fused multiply-add rounds, ties to even: the result is in the low bits.
+``SumBits`` spares the conversion to float, and the one back to an integer. Sums start at the bits
+of a float near 1.5·2²³, so that their bits are that float plus the sum. Times the scale, plus a
+whole number of the channel's, it is 1.5·2²³ plus the result in units. The one rounding of a fused
+multiply-add makes that a whole number, ties to even: the result is in the low bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 import tvm_ffi
@@ -23,6 +23,7 @@ from tvm.script import tirx as T
 from tvm_mobilenet.kernels.cpu.layout import DTYPE
 
 SUMS = "int32"
+SUMS_IN_BITS = "sums_in_bits"  # an attribute of kernels: the places of their bias and of its scale
 MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
 LEAST, MOST = 2**23, 2**24  # floats between these are whole numbers, one after the other
 LARGEST = 2**15 - 1  # results that 16 bits hold
@@ -32,25 +33,11 @@ NEAR = 2.0**-10  # how far from the exact result what is rounded may lie, in uni
 Array = NDArray[np.float32]
 
 
-class Requantization(Protocol):
-    """Of the sums of a convolution, whose bias has this type and shape."""
-
-    dtype: str
-
-    def shape(self, blocks: int, v: int) -> tuple[int, ...]: ...
-
-    def start(self, bias: tirx.Buffer, block: Expr, lane: Expr) -> Expr:
-        """What a channel's sums start at."""
-
-    def real(
-        self, total: Expr, scale: tirx.Buffer, bias: tirx.Buffer, block: Expr, lane: Expr
-    ) -> Expr:
-        """What a sum stands for."""
-
-
 @dataclass(frozen=True)
 class FloatBias:
-    """The bias is added to the real number."""
+    """The bias is added to the real number. ``start`` is what a channel's sums start at, ``real``
+    what a sum stands for.
+    """
 
     dtype: str = DTYPE
 
@@ -85,6 +72,7 @@ class SumBits:
         return product + T.reinterpret(bias[block, 1, lane], dtype=DTYPE) - T.float32(MAGIC)
 
 
+Requantization: TypeAlias = FloatBias | SumBits
 FLOAT_BIAS, SUM_BITS = FloatBias(), SumBits()
 
 
@@ -92,8 +80,11 @@ def summed(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """``func``, whose sums do not say that they read what they start at.
 
     What makes an intrinsic of a step takes the block of the whole sum for it, which reads more.
+    An attribute says which parameter that is, and which one is its scale.
     """
-    *_, bias, _ = func.params
+    *_, scale, bias, _ = func.params
+    if bias.dtype != SUMS:
+        return func
 
     def stripped(block: s_tir.SBlock) -> s_tir.SBlock:
         kept = [one for one in block.reads if not one.source.same_as(bias)]
@@ -109,7 +100,10 @@ def summed(func: tirx.PrimFunc) -> tirx.PrimFunc:
             annotations=block.annotations,
         )
 
-    return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, stripped)))
+    places = [len(func.params) - 2, len(func.params) - 3]
+    assert func.params[places[1]].same_as(scale)
+    body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, stripped))
+    return func.with_body(body).with_attr(SUMS_IN_BITS, places)
 
 
 def sum_bits(weight: NDArray[np.int8], scale: Array, bias: Array) -> NDArray[np.int32] | None:
@@ -126,9 +120,19 @@ def sum_bits(weight: NDArray[np.int8], scale: Array, bias: Array) -> NDArray[np.
     first, last = LEAST - low, MOST - 1 - high
     if ends.max() >= LARGEST or (last - first).min() < max(CANDIDATES) or scale.max() >= 1:
         return None
+    return bits_from((first + last) // 2, factor, shift)
+
+
+def bits_from(
+    middles: NDArray[np.integer[Any]], factors: NDArray[np.float64], shifts: NDArray[np.float64]
+) -> NDArray[np.int32] | None:
+    """(channels, 2) for ``SumBits``: sums that start near ``middles``, times factors, plus shifts.
+
+    None where one of them has no start NEAR enough.
+    """
     found = [
         nearest(int(middle), *channel)
-        for middle, *channel in zip((first + last) // 2, factor, shift, strict=True)
+        for middle, *channel in zip(middles, factors, shifts, strict=True)
     ]
     if any(one is None for one in found):
         return None
