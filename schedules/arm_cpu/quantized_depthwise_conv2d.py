@@ -23,10 +23,14 @@ from schedules.primitives import (
 MAX_TILE_WIDTH = 8  # groups of neighbours that share what they read
 MAX_TILE_HEIGHT = 8
 MOST_SUMS = 64  # of a tile: 16 registers
+TAPPED_LOOPS = 7  # of a filter without dot products
+MAX_TAPPED_WIDTH, MAX_TAPPED_HEIGHT = 2, 2  # outputs that share what they read
 HALF = 8  # channels of a tile: two registers of taps for each output, which stay
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    if len(sch.get_loops(conv)) == TAPPED_LOOPS:
+        return schedule_taps(sch, conv)
     (epilogue,) = sch.get_consumers(conv)
     n, o, h, w, neighbours, c = sch.get_loops(epilogue)
     height, groups, outputs = extent(sch, h), extent(sch, w), extent(sch, neighbours)
@@ -54,5 +58,39 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     intrinsic = (dot_products.pixels if whole == lanes else dot_products.halves)(lanes)
     sum_dot_products(sch, conv, [ckh, ck], [cn, co, ch, cw, cp], (cc, ci), intrinsic)
     unroll(sch, ckh, ck)
+    zero_halo(sch, by_rows=True)
+    return [sch]
+
+
+def schedule_taps(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    """A row of taps a step, of half a vector's channels: all of a tile's steps are unrolled."""
+    (epilogue,) = sch.get_consumers(conv)
+    n, o, h, w, c = sch.get_loops(epilogue)
+    height, width = extent(sch, h), extent(sch, w)
+
+    # Step 1. The tile: its outputs share what they read
+    tile_h = max(d for d in divisors(height) if d <= MAX_TAPPED_HEIGHT)
+    tile_w = max(d for d in divisors(width) if d <= MAX_TAPPED_WIDTH)
+    h_default, w_default = [height // tile_h, tile_h], [width // tile_w, tile_w]
+    h0, hi = sch.split(h, sch.sample_perfect_tile(h, 2, MAX_TAPPED_HEIGHT, h_default))
+    w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TAPPED_WIDTH, w_default))
+    c0, ci = sch.split(c, [None, HALF])
+    sch.reorder(n, o, h0, c0, w0, hi, wi, ci)
+    unroll(sch, hi, wi)
+    sch.vectorize(ci)
+    parallel_rows(sch, n, o, h0, kept=True)
+
+    # Step 2. All taps of the tile
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    cn, co, ch, cw, cc, ckh, ckw = own_loops(sch, conv)
+    sum_dot_products(
+        sch,
+        conv,
+        [ckh],
+        [cn, co, ch, cw],
+        (cc, ckw),
+        dot_products.taps(extent(sch, ckw)),
+    )
+    unroll(sch, ckh)
     zero_halo(sch, by_rows=True)
     return [sch]

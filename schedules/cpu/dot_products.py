@@ -31,6 +31,7 @@ from schedules.cpu.register_products import (
     SADDLP,
     SMULL,
     WHOLE,
+    of_taps,
     spelled_out,
 )
 from schedules.cpu.vectors import shuffled, zipped
@@ -51,12 +52,14 @@ SDOT = "llvm.aarch64.neon.sdot.v4i32.v16i8"
 class Integers:
     """Of activations: their type, and the channels a vector; None is as many as of floats.
 
-    ``depth`` channels are summed by a step of a dense convolution's products.
+    ``depth`` channels are summed by a step of a dense convolution's products. Where sums may be
+    floats in their bits (``sums_as_floats``), instructions narrow what is in the low ones.
     """
 
     dtype: str
     lanes: int | None = None
     depth: int = BYTES
+    sums_as_floats: bool = False
 
 
 UNSIGNED = Integers("uint8")
@@ -79,7 +82,9 @@ class DotProducts:
     stem_sums: int
 
 
-NAME = re.compile(r"tvm_mobilenet\.dot_(channels|pixels|halves|dwords|matrices|parts|folds)_(\d+)")
+NAME = re.compile(
+    r"tvm_mobilenet\.dot_(channels|pixels|halves|dwords|matrices|parts|folds|taps)_(\d+)"
+)
 # by the intrinsics that TVM knows now: the instruction that they are made of, its lanes, and the
 # type of activations
 _registered: dict[str, tuple[Instruction, int, str]] = {}
@@ -115,6 +120,11 @@ def folds() -> str:
     return register("folds", PARTS, Target.current(allow_none=True))
 
 
+def taps(count: int) -> str:
+    """The intrinsic for a row of taps of a depthwise filter, of some of the channels."""
+    return register("taps", count, Target.current(allow_none=True))
+
+
 def dwords(lanes: int) -> str:
     """The intrinsic for four bytes that lie in an int32, which all lanes share."""
     return register("dwords", lanes, Target.current(allow_none=True))
@@ -143,7 +153,9 @@ def register(operand: str, lanes: int, target: Target | None) -> str:
     name = f"tvm_mobilenet.dot_{operand}_{lanes}"
     instruction, widest = instruction_of(target)
     dtype = integers_of(target).dtype
-    if operand in WHOLE:
+    if operand == "taps":
+        TensorIntrin.register(name, *of_taps(lanes, plain=spelled_out(target)), override=True)
+    elif operand in WHOLE:
         TensorIntrin.register(name, *WHOLE[operand](plain=spelled_out(target)), override=True)
     elif _registered.get(name) != (instruction, widest, dtype):
         make = MAKERS[operand]
@@ -159,9 +171,10 @@ def integers_of(target: Target | None) -> Integers:
     if target is None or "arm_cpu" not in target.keys:
         return UNSIGNED
     if target_has_features("i8mm", target):
-        return Integers("int8", 8, MATRIX_DEPTH)
+        return Integers("int8", 8, MATRIX_DEPTH, sums_as_floats=True)
     plain = not target_has_features("dotprod", target)
-    return Integers("int8", 16, REGISTER if plain else BYTES)
+    depth = REGISTER if plain else BYTES
+    return Integers("int8", 16, depth, sums_as_floats=not spelled_out(target))
 
 
 def instruction_of(target: Target | None) -> tuple[Instruction, int]:

@@ -15,6 +15,7 @@ from tvm.target import Target
 from schedules.cpu.vectors import shuffled
 
 MATRIX_DEPTH = 8
+LANES = 8  # channels of a step of taps
 REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums that share them
 SMULL, SADDLP, ADDP = (
     "llvm.aarch64.neon.smull.v8i16",
@@ -75,6 +76,59 @@ def of_parts(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
                 acc[T.ramp(0, 1, PARTS)],
                 data[T.ramp(0, 1, REGISTER)],
                 weight[T.ramp(0, 1, REGISTER)],
+            )
+
+    return description, implementation
+
+
+def of_taps(count: int, *, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    """What a row of a depthwise filter is, and how it is done: ``smull`` and ``smlal`` sum the
+    products of two taps in 16 bits, ``saddw`` adds them to the sums.
+    """
+
+    def step(sums: Expr, data: list[Expr], weight: list[Expr]) -> Expr:
+        if plain:
+            for one, other in zip(data, weight, strict=True):
+                sums = sums + T.cast(one, f"int32x{LANES}") * T.cast(other, f"int32x{LANES}")
+            return sums
+        products = [
+            T.call_llvm_pure_intrin(SMULL, one, other, dtype=f"int16x{LANES}")
+            for one, other in zip(data, weight, strict=True)
+        ]
+        for first in range(0, count, 2):
+            pair = products[first : first + 2]
+            sums = sums + T.cast(pair[0] if len(pair) == 1 else pair[0] + pair[1], f"int32x{LANES}")
+        return sums
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        apart, between = T.int32(), T.int32()
+        data = T.match_buffer(a, (count, LANES), "int8", strides=[apart, 1], offset_factor=1)
+        weight = T.match_buffer(b, (count, LANES), "int8", strides=[between, 1], offset_factor=1)
+        acc = T.match_buffer(c, (LANES,), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(acc[0:LANES], data[0:count, 0:LANES], weight[0:count, 0:LANES])
+            T.writes(acc[0:LANES])
+            for lane, tap in T.grid(LANES, count):
+                with T.sblock("update"):
+                    vl, vt = T.axis.remap("SR", [lane, tap])
+                    acc[vl] = acc[vl] + T.cast(data[vt, vl], "int32") * T.cast(
+                        weight[vt, vl], "int32"
+                    )
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        apart, between = T.int32(), T.int32()
+        data = T.match_buffer(a, (count, LANES), "int8", strides=[apart, 1], offset_factor=1)
+        weight = T.match_buffer(b, (count, LANES), "int8", strides=[between, 1], offset_factor=1)
+        acc = T.match_buffer(c, (LANES,), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(acc[0:LANES], data[0:count, 0:LANES], weight[0:count, 0:LANES])
+            T.writes(acc[0:LANES])
+            acc[T.ramp(0, 1, LANES)] = step(
+                acc[T.ramp(0, 1, LANES)],
+                [data.vload([tap, 0], f"int8x{LANES}") for tap in range(count)],
+                [weight.vload([tap, 0], f"int8x{LANES}") for tap in range(count)],
             )
 
     return description, implementation

@@ -264,10 +264,24 @@ BY_REGISTERS = [
     Convolution("conv2d", (16, 16), (6, 9), kernel=(3, 3), stride=(2, 2), padding=SAME),
     Convolution("conv2d", (32, 32), (4, 4), (16, 16), kernel=(3, 3), padding=SAME, groups=2),
 ]
+# results in units, of sums that are floats in their bits, by any instruction
+IN_UNITS = apply("saturate_int_int8", SELF)
+IN_BITS = [
+    *((one, 4) for one in (POINTWISE[0], DENSE_KXK[1], GROUPED[0], DEPTHWISE[1], STEM[0], STEM[4])),
+    *((one, 8) for one in BY_MATRICES),
+    *((one, 16) for one in (*BY_REGISTERS, DEPTHWISE[0])),
+]
 SIGNED: list[Case] = [
     *map(signed, QUANTIZED),
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=8)) for one in BY_MATRICES),
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in BY_REGISTERS),
+    *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in DEPTHWISE[:4:3]),
+    *(
+        QuantizedConvolution(
+            replace(one, activation=Activation()), IN_UNITS, dtype="int8", depth=depth, in_bits=True
+        )
+        for one, depth in IN_BITS
+    ),
 ]
 IN_BF16: list[Case] = [
     Bf16Convolution(POINTWISE[0]),

@@ -60,8 +60,11 @@ from tvm_mobilenet.kernels.cpu.quantized import (
     quantized_depthwise_conv2d,
     quantized_stem_conv2d,
     tap_dwords,
+    tapped_depthwise_conv2d,
 )
+from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, SUM_BITS, sum_bits
 from tvm_mobilenet.kernels.cpu.weights import (
+    pack_bits,
     pack_channels,
     pack_quantized_conv2d,
     pack_quantized_dense,
@@ -173,19 +176,21 @@ class QuantizedConvolution:
     expression: Expression = SELF
     beside: bool = False
     dtype: str = "uint8"
-    depth: int = 4  # bytes that a step of a dense convolution sums
+    depth: int = 4  # bytes that a step of a dense convolution sums; 16 without dot products
+    in_bits: bool = False  # sums are floats in their bits
 
     @property
     def id(self) -> str:
         name = "" if self.expression == SELF else f"-{name_of(self.expression)}"
-        return f"{self.dtype}_{self.real.id}{name}" + f"-by{self.depth}" * (self.depth > 4)
+        by = f"-by{self.depth}" * (self.depth > 4) + "-bits" * self.in_bits
+        return f"{self.dtype}_{self.real.id}{name}{by}"
 
     @property
     def x(self) -> Blocked:
         """With the halo that the last dot product of a row reaches into."""
         x = replace(self.real.x, dtype=self.dtype)
         _, _, left, right = self.real.padding
-        if not self.real.depthwise:
+        if not self.real.depthwise or self.depth == REGISTER:
             return x
         read = columns_read(self.out.width, self.real.kernel[1], self.real.stride[1])
         beyond = max(0, read - left - x.width - right)
@@ -199,19 +204,30 @@ class QuantizedConvolution:
         real, out = self.real, self.out
         top, _, left, _ = real.padding
         window = Window(real.kernel, real.stride, (top, left), real.dilation)
+        how = SUM_BITS if self.in_bits else FLOAT_BIAS
         if real.kind == "stem":
             image = (real.batch, real.channels[0], *real.size)
             quantization = lowered(IMAGE, self.dtype)
             func = quantized_stem_conv2d(
-                image, real.padding, out, window, quantization, real.activation
+                image, real.padding, out, window, quantization, real.activation, how
             )
         elif real.kind == "depthwise":
-            func = quantized_depthwise_conv2d(self.x, out, window, real.activation)
+            kernel = (
+                tapped_depthwise_conv2d if self.depth == REGISTER else quantized_depthwise_conv2d
+            )
+            func = kernel(self.x, out, window, real.activation, how)
         elif self.depth == REGISTER:
-            func = partial_conv2d(self.x, out, window, real.activation, real.groups)
+            func = partial_conv2d(self.x, out, window, real.activation, real.groups, how)
         else:
             func = quantized_conv2d(
-                self.x, out, window, real.activation, real.panel, real.groups, self.depth
+                self.x,
+                out,
+                window,
+                real.activation,
+                real.panel,
+                real.groups,
+                self.depth,
+                requantization=how,
             )
         if self.expression == SELF:
             return func
@@ -226,12 +242,14 @@ class QuantizedConvolution:
         scale = rng.uniform(0.5, 2, real.channels[1]).astype(np.float32)
         scale *= np.float32(SPREAD / (147 * 74 * math.sqrt(count)))
         bias = normal(rng, real.channels[1])
+        if self.in_bits:  # results in units
+            scale, bias = scale / RESULT.scale, bias / RESULT.scale + RESULT.zero_point - BETWEEN
         v = real.vectors[1]
         arguments: list[AnyArray] = [
             data,
             self.packed(weight),
             pack_channels(scale, v),
-            pack_channels(bias, v),
+            self.packed_bias(weight, scale, bias),
         ]
         values: list[AnyArray] = [self.plain(integers, weight, scale, bias)]
         if self.beside:
@@ -240,6 +258,13 @@ class QuantizedConvolution:
             arguments.append(blocked_bytes(rng, other, out))
         result = run(kernel, out.shape, out.dtype, *arguments)
         check_blocked(result, out, evaluate(self.expression, values))
+
+    def packed_bias(self, weight: NDArray[np.int8], scale: Array, bias: Array) -> AnyArray:
+        if not self.in_bits:
+            return pack_channels(bias, self.real.vectors[1])
+        bits = sum_bits(weight, scale, bias)
+        assert bits is not None
+        return pack_bits(bits, self.real.vectors[1])
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -260,6 +285,8 @@ class QuantizedConvolution:
         real, v = self.real, self.real.vectors[1]
         if real.kind == "stem":
             return pack_quantized_stem(weight, v)
+        if real.kind == "depthwise" and self.depth == REGISTER:
+            return pack_channels(weight[:, 0], v)
         if real.kind == "depthwise":
             taps = tap_dwords(self.out.width, real.kernel[1], real.stride[1])
             return pack_quantized_depthwise(weight, v, taps.outputs, real.stride[1])

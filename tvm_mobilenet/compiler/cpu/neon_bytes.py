@@ -17,9 +17,9 @@ from tvm.script import tirx as T
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 
 from tvm_mobilenet.kernels.cpu.expressions import LIMITS, LRINT
+from tvm_mobilenet.kernels.cpu.requantization import MAGIC, MAGIC_BITS
 
 LANES = 4  # of a register of int32
-MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
 LLVM_CALL = "tirx.call_llvm_pure_intrin"
 ROUND = "llvm.aarch64.neon.fcvtns.v4i32.v4f32"
 WORDS = "llvm.aarch64.neon.sqxtn.v4i16"
@@ -52,9 +52,14 @@ def _narrowed(store: tirx.BufferStore) -> tirx.BufferStore:
     integers = _unlimited(value.value, LIMITS[dtype])
     if integers is None:
         return store
-    words = [
-        T.call_llvm_pure_intrin(WORDS, part, dtype=f"int16x{LANES}") for part in _quarters(integers)
-    ]
+    in_bits = _in_low_bits(integers)
+    if in_bits is not None:
+        words = [T.cast(part, f"int16x{LANES}") for part in _quarters(in_bits)]
+    else:
+        words = [
+            T.call_llvm_pure_intrin(WORDS, part, dtype=f"int16x{LANES}")
+            for part in _quarters(integers)
+        ]
     words += words[:1] * (len(words) % 2)  # the last by itself, twice
     pairs = [_joined(words[place : place + 2]) for place in range(0, len(words), 2)]
     bytes_ = [T.call_llvm_pure_intrin(BYTES[dtype], pair, dtype=f"{dtype}x8") for pair in pairs]
@@ -101,6 +106,17 @@ def _unlimited(value: Expr, limits: tuple[int, int]) -> Expr | None:
     if is_rounding(value) and is_limited(value.args[1], limits):
         return T.call_llvm_pure_intrin(LRINT, value.args[1].a.a, dtype=str(value.ty.dtype))
     return None
+
+
+def _in_low_bits(integers: Expr) -> Expr | None:
+    """The bits of a float that are an integer above MAGIC's, of its difference to that, rounded.
+
+    None for any other integers. Such are made where 16 bits hold them (kernels/cpu/requantization).
+    """
+    number = integers.args[1] if is_rounding(integers) else None
+    if not isinstance(number, tirx.Sub) or _number(number.b) != MAGIC:
+        return None
+    return T.reinterpret(number.a, dtype=str(integers.ty.dtype))
 
 
 def is_limited(value: Expr, limits: tuple[int, int]) -> bool:

@@ -15,6 +15,7 @@ from tvm_mobilenet.compiler.graph.elementwise import dequantization
 from tvm_mobilenet.compiler.graph.layer_rewriter import readers, stride_suffix, window_of
 from tvm_mobilenet.compiler.graph.layers import (
     Elementwise,
+    Epilogue,
     Layer,
     Pooling,
     QuantizedConvolution,
@@ -26,11 +27,13 @@ from tvm_mobilenet.compiler.graph.layers import (
     tensors,
 )
 from tvm_mobilenet.compiler.graph.quantized import requantized
-from tvm_mobilenet.kernels.cpu.expressions import SELF, QuantizationParameters, quantize
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.expressions import SELF, QuantizationParameters, apply, quantize
 from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
     BYTES,
     REGISTER,
+    TAPPED,
     columns_read,
     partial_conv2d,
     quantized_conv2d,
@@ -38,9 +41,17 @@ from tvm_mobilenet.kernels.cpu.quantized import (
     quantized_depthwise_conv2d,
     quantized_stem_conv2d,
     tap_dwords,
+    tapped_depthwise_conv2d,
+)
+from tvm_mobilenet.kernels.cpu.requantization import (
+    FLOAT_BIAS,
+    SUM_BITS,
+    Requantization,
+    sum_bits,
 )
 from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
+    pack_bits,
     pack_channels,
     pack_quantized_conv2d,
     pack_quantized_dense,
@@ -69,14 +80,16 @@ QUANTIZED = frozenset(
 def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
     """Emit the kernel with its scale, bias and epilogue."""
     layer = requantized(layer)
+    bits = bits_of(to, layer)
+    how = FLOAT_BIAS if bits is None else SUM_BITS
     if layer.source in to.images:
-        func, name, args, out = stem(to, layer)
+        func, name, args, out = stem(to, layer, how)
     elif layer.depthwise:
-        func, name, args, out = depthwise(to, layer)
+        func, name, args, out = depthwise(to, layer, how)
     else:
-        func, name, args, out = dense_convolution(to, layer)
-    scale = pack_channels(layer.scale, out.vector)
-    args = [*args, scale, pack_channels(layer.bias, out.vector)]
+        func, name, args, out = dense_convolution(to, layer, how)
+    scale, bias = pack_channels(layer.scale, out.vector), pack_channels(layer.bias, out.vector)
+    args = [*args, scale, bias if bits is None else pack_bits(bits, out.vector)]
     to.emit_extended(layer, func, name + stride_suffix(layer), args, out)
 
 
@@ -84,7 +97,17 @@ def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
 Emitted: TypeAlias = tuple[tirx.PrimFunc, str, list[Expr | NDArray[np.generic]], Blocked]
 
 
-def stem(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
+def bits_of(to: Legalizer, layer: QuantizedConvolution) -> NDArray[np.int32] | None:
+    """The bias of sums that are floats in their bits, where the target and the layer have such."""
+    ends = Epilogue(apply(f"saturate_int_{layer.quantization.dtype}", SELF))
+    if not to.integers_of_target.sums_as_floats:
+        return None
+    if layer.epilogue != ends or layer.activation != Activation():
+        return None
+    return sum_bits(layer.weight, layer.scale, layer.bias)
+
+
+def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
     out = to.layout(layer)
     top, left, bottom, right = layer.padding
     image = to.images[layer.source]
@@ -96,22 +119,39 @@ def stem(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
         window_of(layer),
         layer.quantization,
         layer.activation,
+        how,
     )
     name = f"quantized_stem_conv2d_{out.width}x{out.height}x{out.channels}"
     return func, name, [to.plain[image], pack_quantized_stem(layer.weight, out.vector)], out
 
 
-def depthwise(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
+def depthwise(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
     out = to.layout(layer)
     x = to.in_lanes(layer.source, out.vector)
-    func = quantized_depthwise_conv2d(x.layout, real(out), window_of(layer), layer.activation)
     name = f"quantized_depthwise_conv2d_{out.width}x{out.height}x{out.channels}"
+    given = (x.layout, real(out), window_of(layer), layer.activation, how)
+    if is_tapped(to, layer, out):
+        return tapped_depthwise_conv2d(*given), name, [x.value, pack_taps(layer, out)], out
+    func = quantized_depthwise_conv2d(*given)
     taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1])
     weight = pack_quantized_depthwise(layer.weight, out.vector, taps.outputs, layer.stride[1])
     return func, name, [x.value, weight], out
 
 
-def dense_convolution(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
+def is_tapped(to: Legalizer, layer: QuantizedConvolution, out: Blocked) -> bool:
+    """Whether a target without dot products multiplies a tap at a time.
+
+    Two products are summed in 16 bits, which two of -128 would overflow.
+    """
+    plain = to.integers_of_target.depth == REGISTER
+    return plain and out.vector % TAPPED == 0 and layer.weight.min() >= LEAST_WEIGHT
+
+
+def pack_taps(layer: QuantizedConvolution, out: Blocked) -> NDArray[np.int8]:
+    return pack_channels(layer.weight[:, 0], out.vector)
+
+
+def dense_convolution(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
     x, out = to.as_blocked(layer.source), to.layout(layer)
     # a vector of more bytes than floats is all the channels of a tile by itself
     wide = to.integers_of_target.lanes is not None
@@ -119,9 +159,9 @@ def dense_convolution(to: Legalizer, layer: QuantizedConvolution) -> Emitted:
     depth = depth_of(to, layer, x.layout, out)
     given = (x.layout, real(out), window_of(layer), layer.activation)
     if depth == REGISTER:
-        func = partial_conv2d(*given, layer.groups)
+        func = partial_conv2d(*given, layer.groups, how)
     else:
-        func = quantized_conv2d(*given, panel, layer.groups, depth)
+        func = quantized_conv2d(*given, panel, layer.groups, depth, requantization=how)
     kernel = "x".join(map(str, layer.weight.shape[2:]))
     kind = "quantized_conv2d" if kernel != "1x1" else "quantized_pointwise_conv2d"
     name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"

@@ -23,11 +23,13 @@ from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
 from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, Requantization, summed
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 BYTES = 4  # of a dot product's step
 REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums that share them
 BYTE = 255  # all bits of one
+TAPPED = 8  # channels of a register of products of a tap
 WEIGHTS, SUMS = "int8", "int32"
 
 
@@ -40,6 +42,8 @@ def quantized_conv2d(
     panel: int = 1,
     groups: int = 1,
     depth: int = BYTES,
+    *,
+    requantization: Requantization = FLOAT_BIAS,
 ) -> tirx.PrimFunc:
     """Dense convolution, 1x1 included; of ``groups`` whose channels fill whole dot products.
 
@@ -65,7 +69,7 @@ def quantized_conv2d(
         data: T.Buffer(x.shape, x.dtype),
         weight: T.Buffer(dense_shape(x, out, window, panel, groups, depth), WEIGHTS),
         scale: T.Buffer((out.blocks, v), DTYPE),
-        bias: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
@@ -78,7 +82,7 @@ def quantized_conv2d(
                 )
                 T.sblock_attr({"schedule_rule": "quantized_conv2d"})
                 with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.int32(0)
+                    acc[vn, vo, vh, vw, vc] = requantization.start(bias, vo, vc)
                 acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.cast(
                     data[
                         x.at(
@@ -95,10 +99,10 @@ def quantized_conv2d(
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
-                    T.cast(acc[vn, vo, vh, vw, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                    requantization.real(acc[vn, vo, vh, vw, vc], scale, bias, vo, vc)
                 )
 
-    return main
+    return summed(main)
 
 
 @parsed_once
@@ -108,6 +112,7 @@ def partial_conv2d(
     window: Window,
     activation: Activation,
     groups: int = 1,
+    requantization: Requantization = FLOAT_BIAS,
 ) -> tirx.PrimFunc:
     """As quantized_conv2d, for CPUs without dot products: a step is REGISTER input channels of one
     output channel, whose products four sums share, and are added up at the end.
@@ -134,7 +139,7 @@ def partial_conv2d(
         data: T.Buffer(x.shape, x.dtype),
         weight: T.Buffer(dense_shape(x, out, window, 1, groups, REGISTER), WEIGHTS),
         scale: T.Buffer((out.blocks, v), DTYPE),
-        bias: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
@@ -150,7 +155,7 @@ def partial_conv2d(
                 )
                 T.sblock_attr({"schedule_rule": "quantized_conv2d"})
                 with T.init():
-                    acc[vn, vo, vh, vw, vc, vq] = T.int32(0)
+                    acc[vn, vo, vh, vw, vc, vq] = part_of(requantization.start(bias, vo, vc), vq)
                 acc[vn, vo, vh, vw, vc, vq] = acc[vn, vo, vh, vw, vc, vq] + T.cast(
                     data[
                         x.at(
@@ -175,10 +180,10 @@ def partial_conv2d(
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
-                    T.cast(sums[vn, vo, vh, vw, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                    requantization.real(sums[vn, vo, vh, vw, vc], scale, bias, vo, vc)
                 )
 
-    return main
+    return summed(main)
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,11 @@ def tap_dwords(width: int, taps: int, stride: int, values: int = BYTES) -> TapDw
 
 @parsed_once
 def quantized_depthwise_conv2d(
-    x: Blocked, out: Blocked, window: Window, activation: Activation
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    requantization: Requantization = FLOAT_BIAS,
 ) -> tirx.PrimFunc:
     """Depthwise convolution, channel multiplier 1, taps side by side.
 
@@ -227,7 +236,7 @@ def quantized_depthwise_conv2d(
         data: T.Buffer(x.shape, x.dtype),
         weight: T.Buffer((out.blocks, kernel_h, outputs, dwords, v, BYTES), WEIGHTS),
         scale: T.Buffer((out.blocks, v), DTYPE),
-        bias: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
@@ -240,7 +249,7 @@ def quantized_depthwise_conv2d(
                 )
                 T.sblock_attr({"schedule_rule": "quantized_depthwise_conv2d"})
                 with T.init():
-                    acc[vn, vo, vh, vw, vp, vc] = T.int32(0)
+                    acc[vn, vo, vh, vw, vp, vc] = requantization.start(bias, vo, vc)
                 acc[vn, vo, vh, vw, vp, vc] = acc[vn, vo, vh, vw, vp, vc] + T.cast(
                     data[
                         x.at(
@@ -257,10 +266,69 @@ def quantized_depthwise_conv2d(
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vp, vc = T.axis.remap("SSSSSS", [n, o, h, w, p, c])
                 result[out.at(vn, vo, vh + top, vw * outputs + vp + left, vc)] = activation(
-                    T.cast(acc[vn, vo, vh, vw, vp, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                    requantization.real(acc[vn, vo, vh, vw, vp, vc], scale, bias, vo, vc)
                 )
 
-    return main
+    return summed(main)
+
+
+@parsed_once
+def tapped_depthwise_conv2d(
+    x: Blocked,
+    out: Blocked,
+    window: Window,
+    activation: Activation,
+    requantization: Requantization = FLOAT_BIAS,
+) -> tirx.PrimFunc:
+    """As quantized_depthwise_conv2d, for CPUs without dot products: a tap at a time.
+
+    Weights are (blocks, kh, kw, v), none of them -128; v is a multiple of TAPPED.
+    """
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    origin_h, origin_w = origin(x, window)
+    v = out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    top, left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, 1)
+    write_halo = halo_writer(out)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, x.dtype),
+        weight: T.Buffer((out.blocks, kernel_h, kernel_w, v), WEIGHTS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+        acc = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, o, h, w, c, kh, kw in T.grid(*tile, kernel_h, kernel_w):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vkh, vkw = T.axis.remap("SSSSSRR", [n, o, h, w, c, kh, kw])
+                T.sblock_attr({"schedule_rule": "quantized_depthwise_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = requantization.start(bias, vo, vc)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.cast(
+                    data[
+                        x.at(
+                            vn,
+                            vo,
+                            vh * stride_h + vkh + origin_h,
+                            vw * stride_w + vkw + origin_w,
+                            vc,
+                        )
+                    ],
+                    SUMS,
+                ) * T.cast(weight[vo, vkh, vkw, vc], SUMS)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
+                    requantization.real(acc[vn, vo, vh, vw, vc], scale, bias, vo, vc)
+                )
+
+    return summed(main)
 
 
 def columns_read(width: int, taps: int, stride: int, values: int = BYTES) -> int:
@@ -277,6 +345,7 @@ def quantized_stem_conv2d(
     window: Window,
     quantization: QuantizationParameters,
     activation: Activation,
+    requantization: Requantization = FLOAT_BIAS,
 ) -> tirx.PrimFunc:
     """The first convolution: reads the plain float32 image and quantizes it, a pixel's channels,
     four at most, into one dword.
@@ -308,7 +377,7 @@ def quantized_stem_conv2d(
         data: T.Buffer((batch, channels_in, height, width), DTYPE),
         weight: T.Buffer((out.blocks, kernel_h, kernel_w, v, BYTES), WEIGHTS),
         scale: T.Buffer((out.blocks, v), DTYPE),
-        bias: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
@@ -330,7 +399,7 @@ def quantized_stem_conv2d(
                 )
                 T.sblock_attr({"schedule_rule": "quantized_stem_conv2d"})
                 with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.int32(0)
+                    acc[vn, vo, vh, vw, vc] = requantization.start(bias, vo, vc)
                 acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + byte_of(
                     rows[vn, vh * stride_h + vkh, vw * stride_w + vkw], vi, dtype
                 ) * T.cast(weight[vo, vkh, vkw, vc, vi], SUMS)
@@ -338,10 +407,10 @@ def quantized_stem_conv2d(
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
-                    T.cast(acc[vn, vo, vh, vw, vc], DTYPE) * scale[vo, vc] + bias[vo, vc]
+                    requantization.real(acc[vn, vo, vh, vw, vc], scale, bias, vo, vc)
                 )
 
-    return main
+    return summed(main)
 
 
 @parsed_once
@@ -402,6 +471,13 @@ def operations_of(out: Blocked, window: Window, channels: int) -> int:
 def dot_steps(channels: int, values: int = BYTES) -> int:
     """Dot products of so many ``values`` that sum ``channels``."""
     return -(-channels // values)
+
+
+def part_of(start: Expr, part: Expr) -> Expr:
+    """What one of the parts of a sum starts at: all of it in the first."""
+    if isinstance(start, tirx.IntImm):
+        return start
+    return tirx.Select(part == 0, start, T.int32(0))
 
 
 def dense_shape(

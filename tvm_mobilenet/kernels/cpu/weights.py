@@ -43,6 +43,14 @@ def pack_channels(array: Packed, v: int, blocks: int | None = None) -> Packed:
     return np.ascontiguousarray(np.moveaxis(vectors, 1, -1))
 
 
+def pack_bits(bits: NDArray[np.int32], v: int) -> NDArray[np.int32]:
+    """(O, 2) → (blocks, 2, v), filled up with zeros."""
+    blocks = -(-len(bits) // v)
+    filled = np.zeros((blocks * v, 2), np.int32)
+    filled[: len(bits)] = bits
+    return np.ascontiguousarray(filled.reshape(blocks, v, 2).swapaxes(1, 2))
+
+
 def pack_conv2d(weight: Array, v: int, panel: int = 1) -> Array:
     """(O, I, kh, kw) → (O/v/panel, kh, kw, I, panel, v)."""
     return in_panels(pack_channels(np.moveaxis(weight, 1, 3), v), panel)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_mobilenet.hardware.cores import usable_cores
+from tvm_mobilenet.kernels.cpu.requantization import SUMS_IN_BITS
 from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.bfloat16_tensors import lent
 from tvm_mobilenet.tuning.workers.messages import Argument, RunTask
@@ -37,6 +38,8 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, lambda one: written.append(one.buffer)))
     named = func.attrs.get("constant_params") if func.attrs else None
     limits = func.attrs.get("integer_limits") if func.attrs else None
+    in_bits = func.attrs.get(SUMS_IN_BITS) if func.attrs else None
+    bias, scale = (None, None) if in_bits is None else map(int, in_bits)
     scales = scales_of(func)
     arguments = []
     for place, param in enumerate(func.params):
@@ -45,7 +48,8 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
         if any(buffer.same_as(param) for buffer in written):
             role = "output"
         shape = tuple(int(dim) for dim in param.shape)
-        more = {} if limits is None else {"limit": int(limits[place])}
+        more: dict[str, Any] = {} if limits is None else {"limit": int(limits[place])}
+        more["bits_by"] = scale if place == bias else None
         more["scales"] = next((n for one, n in scales if one.same_as(param)), 0)
         arguments.append(Argument(shape, str(param.dtype), role, **more))
     return tuple(arguments)
@@ -75,9 +79,11 @@ def scales_of(func: tirx.PrimFunc) -> list[tuple[tirx.Buffer, int]]:
 
     def visit(product: tirx.Mul) -> None:
         number, scale = product.a, product.b
-        if not isinstance(number, tirx.Cast) or not isinstance(scale, ir.TensorLoad):
+        if not isinstance(scale, ir.TensorLoad):
             return
-        source = getattr(number.value, "source", None)
+        # a sum as a float: converted, or in its bits
+        total = number.value if isinstance(number, tirx.Cast) else getattr(number, "args", (0,))[0]
+        source = getattr(total, "source", None)
         found.extend((scale.source, n) for one, n in sums if one.same_as(source))
 
     tvm_ffi.structural_walk(func.body, (s_tir.SBlock, collect))

@@ -69,7 +69,11 @@ def random_values(arguments: Sequence[Argument], seed: int) -> list[NDArray[Any]
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    return [_random(rng, one) for one in arguments]
+    values = [_random(rng, one) for one in arguments]
+    for place, one in enumerate(arguments):
+        if one.bits_by is not None:
+            values[place] = _bits(values[one.bits_by])
+    return values
 
 
 def save(path: Path, values: Sequence[NDArray[Any]]) -> None:
@@ -152,6 +156,18 @@ def typed(values: Sequence[NDArray[Any]], arguments: Sequence[Argument]) -> list
 def poison(dtype: str) -> float:
     """What an output begins as, so that a kernel that does not write it computes wrongly."""
     return float("nan") if is_float(dtype) else 77
+
+
+def _bits(scale: NDArray[Any]) -> NDArray[Any]:
+    """What sums of such scales start at, which are floats in their bits."""
+    import numpy as np
+
+    from tvm_mobilenet.kernels.cpu.requantization import MAGIC, bits_from
+
+    factors = scale.reshape(-1).astype(np.float64)
+    bits = bits_from(np.full(factors.shape, int(MAGIC)), factors, np.zeros_like(factors))
+    assert bits is not None  # a random scale is no simple fraction
+    return np.ascontiguousarray(bits.reshape(*scale.shape, 2).swapaxes(1, 2))
 
 
 def _random(rng: Any, argument: Argument) -> NDArray[Any]:

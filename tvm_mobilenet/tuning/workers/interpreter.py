@@ -46,6 +46,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tirx.sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tirx.sqrt": np.sqrt,
     "tirx.tanh": np.tanh,
+    "tirx.reinterpret": lambda x: float_of(x),
     LRINT: np.rint,
 }
 LLVM = "tirx.call_llvm_pure_intrin"
@@ -172,6 +173,12 @@ class _Elements(_Reader):
 
     def load(self, node: ir.TensorLoad) -> Array:
         return self.array
+
+
+def float_of(bits: Any) -> Array:
+    """The float32 that has these bits of an int32."""
+    value: Array = np.asarray(bits).astype(np.int64).astype(np.int32).view(np.float32)
+    return value.astype(np.float64)
 
 
 def is_rounding(node: Any) -> bool:

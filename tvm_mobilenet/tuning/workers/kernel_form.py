@@ -13,6 +13,7 @@ import numpy as np
 import tvm_ffi
 from tvm import ir, s_tir, sym, tirx
 
+from tvm_mobilenet.kernels.cpu.requantization import SUMS_IN_BITS
 from tvm_mobilenet.tuning.workers.blocked_arrays import Array, rows_outermost
 from tvm_mobilenet.tuning.workers.case import is_float
 from tvm_mobilenet.tuning.workers.interpreter import each_element, index_values, write_block
@@ -36,6 +37,8 @@ class KernelForm:
     def __init__(self, func: tirx.PrimFunc, inputs: Sequence[Array] = ()) -> None:
         self._params = list(func.params)
         self.inputs = [one.astype(np.float64) if is_value(one) else one for one in inputs]
+        places = func.attrs.get(SUMS_IN_BITS) if func.attrs else None
+        self._in_bits = None if places is None else int(places[0])
         self.buffers = list(zip(self._params, self.inputs, strict=False))
         self.blocks: dict[str, s_tir.SBlock] = {}
         self.rule = ""
@@ -119,9 +122,18 @@ class KernelForm:
 
     def write(self, block: str, sums: Array, shape: tuple[int, ...]) -> Array:
         """What the epilogue makes of the sums of ``block``, as that block has them."""
-        buffers = [*self.buffers, (self.blocks[block].body.buffer, sums)]
+        buffers = [*self.buffers, (self.blocks[block].body.buffer, sums + self.start(sums.ndim))]
         halo = [name for name in self.blocks if name.startswith("halo")]
         return self.written(["epilogue", *halo], buffers, shape)
+
+    def start(self, dimensions: int) -> Array | int:
+        """What the sums of each channel start at, along their second and their last dimension."""
+        if self._in_bits is None:
+            return 0
+        starts = self.inputs[self._in_bits][:, 0]
+        blocks, v = starts.shape
+        value: Array = starts.reshape(1, blocks, *[1] * (dimensions - 3), v).astype(np.float64)
+        return value
 
     def pixels(self) -> Array:
         """What a stem makes of its image before it is summed, padded."""

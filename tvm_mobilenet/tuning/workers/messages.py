@@ -25,7 +25,8 @@ class Argument:
     """A kernel's parameter. A constant is a weight: in a network it comes from beyond L2.
 
     ``scales`` says of how many products of bytes the sums are that it makes real numbers of, 0 for
-    any other parameter.
+    any other parameter. ``bits_by`` is the place of the scale of sums that are floats in their
+    bits, which start at this parameter.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class Argument:
         100  # of an integer's random values, which may be indices; bytes have all of theirs
     )
     scales: int = 0
+    bits_by: int | None = None
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,8 @@ def quantized_depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inpu
     So many neighbouring outputs read the same pixels, each with weights of its own.
     """
     data, weight, *_ = inputs
+    if weight.ndim == 4:  # a tap at a time, of CPUs without dot products
+        return depthwise_conv2d(kernel, shape, *inputs)
     _, kernel_h, outputs, dwords, _, dot = weight.shape
     width = dwords * dot
     filters = weight.transpose(1, 3, 5, 2, 0, 4).reshape(kernel_h, width, outputs, -1)
