@@ -12,7 +12,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.cpu.image_tiles import length, split_tiles, tile_lengths
+from schedules.cpu.image_tiles import RUN, length, split_tiles, tile_lengths
 from schedules.cpu.sharing import most_even
 from schedules.primitives import (
     accumulate_in_registers,
@@ -69,6 +69,8 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     cn, co, ch, *cw, cc, ckh, ckw, ck = own_loops(sch, conv)
     unrolls = powers_of_two_dividing(channels_in, MAX_REDUCTION_UNROLL)
     default = default_unroll(lanes, tile_h * tile_w, vectors, unrolls)
+    if RUN in sch.get(conv).annotations:
+        default = unrolls.index(min(lanes, unrolls[-1]))  # so many lie at the pixels' addresses
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(ck, [None, factor])
     if weights_outweigh_image:
