@@ -12,7 +12,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.cpu.image_tiles import RUN, length, split_tiles, tile_lengths
+from schedules.cpu.image_tiles import length, split_tiles, tile_lengths
 from schedules.cpu.sharing import most_even
 from schedules.primitives import (
     accumulate_in_registers,
@@ -69,8 +69,6 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     cn, co, ch, *cw, cc, ckh, ckw, ck = own_loops(sch, conv)
     unrolls = powers_of_two_dividing(channels_in, MAX_REDUCTION_UNROLL)
     default = default_unroll(lanes, tile_h * tile_w, vectors, unrolls)
-    if RUN in sch.get(conv).annotations:
-        default = unrolls.index(min(lanes, unrolls[-1]))  # so many lie at the pixels' addresses
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(ck, [None, factor])
     if weights_outweigh_image:
@@ -98,7 +96,11 @@ def band_counts(rows: int, row_bytes: int) -> list[int]:
 def default_unroll(lanes: int, pixels: int, vectors: int, unrolls: list[int]) -> int:
     """Which of ``unrolls`` steps of the reduction to take at once.
 
-    Where the tile fills the register file, LLVM spills when it overlaps unrolled steps.
+    16 registers hold a tile of few pixels, which a step finds with nearly as many other
+    instructions: so a whole vector of input channels, whose places are constants. Where the tile
+    fills 32 registers, LLVM spills when it overlaps unrolled steps.
     """
-    free = RegisterFile(lanes).count - (pixels + 1) * vectors
-    return unrolls.index(min(4 if free > 2 else 1, unrolls[-1]))
+    registers = RegisterFile(lanes)
+    free = registers.count - (pixels + 1) * vectors
+    most = lanes if registers.count == 16 else 4 if free > 2 else 1
+    return unrolls.index(min(most, unrolls[-1]))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.cpu.image_tiles import RUN, tile_lengths
+from schedules.cpu.image_tiles import tile_lengths
 from schedules.primitives import (
     accumulate_in_registers,
     extent,
@@ -70,8 +70,6 @@ def schedule(sch: Schedule, conv: SBlockRV, *, image_first: bool = False) -> lis
     cq, cn, co, ch, cw, cc, ck = sch.get_loops(conv)[-7:]
     unrolls = powers_of_two_dividing(half_k, MAX_REDUCTION_UNROLL)
     default = default_unroll(lanes, tile_h * tile_w, vectors, unrolls)
-    if RUN in sch.get(conv).annotations:
-        default = unrolls.index(min(lanes, unrolls[-1]))  # as in pointwise_conv2d.py
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), default)
     k0, ki = sch.split(ck, [None, factor])
     sch.annotate(k0, "prefetch", "weight")
