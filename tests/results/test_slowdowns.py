@@ -49,7 +49,7 @@ def test_it_is_told_everywhere() -> None:
     results = result_rows.results(*ROWS)
     out = io.StringIO()
     terminal.print_conclusions(Console(file=out, width=120), results)
-    assert "latency beside noise on another CPU, mobilenet_v1 1.0-224" in out.getvalue()
+    assert "beside noise, mobilenet_v1 1.0-224" in out.getvalue()
     (line,) = (line for line in out.getvalue().splitlines() if line.split()[:1] == ["openvino"])
     assert line.split()[3] == "1.50"
     text = markdown.render([("r.json", results)])

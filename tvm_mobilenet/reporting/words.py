@@ -252,7 +252,7 @@ def choice_cells(table: ChoiceTable) -> list[list[str]]:
 def slowdown_title(table: SlowdownTable) -> str:
     """What a table of ``results.slowdowns`` is of."""
     where = f"{table.network}, {table.precision}, {threads_phrase(table.threads)}"
-    return f"latency beside noise on another CPU, {where}"
+    return f"beside noise, {where}"
 
 
 def slowdown_header(table: SlowdownTable) -> list[str]:
