@@ -298,6 +298,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "headlines": headlines,
     "sweep-1": lambda: grid("x86-znver5-sweep", 1),
     "sweep-2": lambda: grid("x86-znver5-sweep", 2),
+    "avx2-sweep-1": lambda: grid("x86-64-v3-sweep", 1),
+    "avx2-sweep-2": lambda: grid("x86-64-v3-sweep", 2),
     "int8-sweep-1": lambda: grid("x86-znver4-int8-sweep", 1),
     "int8-sweep-2": lambda: grid("x86-znver4-int8-sweep", 2),
     "bf16-sweep-1": lambda: grid("x86-znver4-bf16-sweep", 1),

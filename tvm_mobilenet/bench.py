@@ -13,13 +13,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from tvm_mobilenet import cli, extras
 from tvm_mobilenet.benchmark.engines import PEERS, parse_peers
 from tvm_mobilenet.benchmark.request import BenchRequest
 from tvm_mobilenet.benchmark.rounds import PATIENCE, make_plan
 from tvm_mobilenet.remote.tracker import tracker_address
+from tvm_mobilenet.results.schema import Neighbour
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +50,11 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--against", type=parse_peers, metavar="ENGINES", help=what)
     what = "thread counts, each measured by itself (default: 1)"
     add("--threads", type=cli.thread_counts, default=(1,), metavar="N,...", help=what)
+    what = (
+        "measure again while a process keeps another CPU busy: with memory traffic (memory), or "
+        "with multiply-adds (fma)"
+    )
+    add("--noise", type=parse_noise, default=(), metavar="KIND,...", help=what)
     what = "time the layers of one BUNDLE against what a core can do at best; no peers"
     add("--profile", action="store_true", help=what)
     add("--json", type=Path, metavar="FILE", help="write the results here")
@@ -93,6 +99,15 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_noise(text: str) -> tuple[Neighbour, ...]:
+    """Kinds of noise, comma-separated."""
+    known: dict[str, Neighbour] = {kind: kind for kind in get_args(Neighbour)}
+    kinds = text.split(",")
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise argparse.ArgumentTypeError(f"expected {' or '.join(known)}, got {unknown[0]!r}")
+    return tuple(known[kind] for kind in kinds)
+
+
 def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
     """The flags as values; ``command`` is what the results say they were made by."""
     from tvm_mobilenet.benchmark.sweep import Sweep
@@ -103,6 +118,7 @@ def make_request(args: argparse.Namespace, command: str) -> BenchRequest:
         bundles=tuple(args.bundles),
         against=default if args.against is None else args.against,
         threads=args.threads,
+        noise=args.noise,
         plan=make_plan(args.min_runs, args.min_time, args.patience),
         onnx=args.onnx,
         weights=args.weights,

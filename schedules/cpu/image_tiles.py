@@ -1,7 +1,7 @@
 """The rows and columns of an image, which a kernel has as one loop each or as tiles that overlap.
 
 Where no good tile divides an image the kernel itself has the tiles (kernels/cpu/overlap.py): a loop
-over them and one inside each, for the columns or for rows and columns.
+over them and one inside each, for the columns, for rows and columns, or for all pixels.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from schedules.primitives import divisors, extent
 
 TILES_AND_INSIDE = 2  # loops of what is in tiles
 IN_TILES = 4  # loops of an image of which rows and columns are
+RUN = "run"  # marks the block of a convolution over runs of pixels
 
 
 @dataclass(frozen=True)
 class ImageOutput:
-    """What a convolution computes: an image, in vectors of ``lanes`` channels, and from what."""
+    """What a convolution computes: an image, in ``blocks`` vectors of channels, and from what.
+
+    An output is a sum over ``depth`` channels; ``stem``: of an image that is not in vectors.
+    """
 
     height: int
     width: int
@@ -30,11 +34,26 @@ class ImageOutput:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     depthwise: bool
+    blocks: int
+    depth: int
+    stem: bool = False
 
 
-# The rows and columns of tiles that overlap, rows None where they are no tiles; None where tiles
-# that divide the image do.
-OverlappingTile: TypeAlias = Callable[[ImageOutput], tuple[int | None, int] | None]
+@dataclass(frozen=True)
+class Run:
+    """A tile of so many pixels one after another, row after row; ``count`` of them cover the image.
+
+    The kernel then has the tiles in place of rows, and a tile's pixels in place of columns.
+    """
+
+    pixels: int
+    count: int
+
+
+# Rows and columns, rows None where they are no tiles; or a run of pixels.
+Tile: TypeAlias = tuple[int | None, int] | Run
+# The tile of those that overlap; None where tiles that divide the image do.
+OverlappingTile: TypeAlias = Callable[[ImageOutput], Tile | None]
 
 
 def covered(length: int, size: int) -> int:

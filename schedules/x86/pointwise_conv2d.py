@@ -96,7 +96,11 @@ def band_counts(rows: int, row_bytes: int) -> list[int]:
 def default_unroll(lanes: int, pixels: int, vectors: int, unrolls: list[int]) -> int:
     """Which of ``unrolls`` steps of the reduction to take at once.
 
-    Where the tile fills the register file, LLVM spills when it overlaps unrolled steps.
+    16 registers hold a tile of few pixels, which a step finds with nearly as many other
+    instructions: so a whole vector of input channels, whose places are constants. Where the tile
+    fills 32 registers, LLVM spills when it overlaps unrolled steps.
     """
-    free = RegisterFile(lanes).count - (pixels + 1) * vectors
-    return unrolls.index(min(4 if free > 2 else 1, unrolls[-1]))
+    registers = RegisterFile(lanes)
+    free = registers.count - (pixels + 1) * vectors
+    most = lanes if registers.count == 16 else 4 if free > 2 else 1
+    return unrolls.index(min(most, unrolls[-1]))

@@ -16,12 +16,12 @@ from support.result_rows import row
 
 import tvm_mobilenet
 from tvm_mobilenet import bench, models, processes
-from tvm_mobilenet.benchmark import cases, engines, rows, sweep
+from tvm_mobilenet.benchmark import cases, engines, neighbour, rows, sweep
 from tvm_mobilenet.benchmark.engines import ENGINES
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.places import side_by_side
 from tvm_mobilenet.benchmark.progress import PlainProgress
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.results import schema
 
 QUICK = ("--min-time", "0", "--min-runs", "25")
@@ -64,6 +64,33 @@ def test_a_bundle_is_measured(
     out, err = capsys.readouterr()
     assert "bundle, default schedules" in out and "wrote r.json" in out
     assert "bundle: warming up" in err and "drift of bundle" in err
+
+
+@pytest.mark.skipif(neighbour.cpu_beside() is None, reason="needs two CPUs")
+def test_it_is_measured_again_beside_noise(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--against", "none", "--noise", "fma", "--json", "r.json", *QUICK)
+    assert run(tiny, *flags) == 0
+    quiet, noisy = schema.load(Path("r.json")).results
+    assert (quiet.neighbour, noisy.neighbour) == (None, "fma")
+    assert noisy.latency_ms is not None
+    out, err = capsys.readouterr()
+    assert "beside noise, tiny" in out
+    assert "beside fma noise on CPU" in err
+
+
+def test_noise_that_ends_is_no_noise() -> None:
+    cpu = neighbour.cpu_beside() or 0
+    died = pytest.raises(RunFailed, match=r"makes noise \(memory\) ended while")
+    with died, neighbour.beside("memory", cpu) as child:
+        child.kill()
+
+
+def test_noise_that_cannot_be(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tiny, "--noise", "fma", "--profile") == 2
+    assert "--noise is for latencies on this machine" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run(tiny, "--noise", "loud")
+    assert "expected memory or fma, got 'loud'" in capsys.readouterr().err
 
 
 def test_several_inputs_and_outputs_of_several_types(folder: Path) -> None:

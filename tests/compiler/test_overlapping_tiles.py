@@ -7,7 +7,7 @@ import pytest
 from support.static_programs import check, relax_of
 from torch import nn
 
-from schedules.cpu.image_tiles import ImageOutput
+from schedules.cpu.image_tiles import ImageOutput, Run, Tile
 from schedules.x86.overlapping_tiles import overlapping_tile
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.compiler.pipeline import kernels_of
@@ -17,14 +17,24 @@ from tvm_mobilenet.scheduling.rules import overlapping_tile_of
 POINTWISE, SQUARE = (1, 1), (3, 3)
 
 
-def dense(width: int, lanes: int = 16) -> ImageOutput:
-    return ImageOutput(width, width, lanes, POINTWISE, (1, 1), depthwise=False)
+def dense(
+    width: int,
+    lanes: int = 16,
+    kernel: tuple[int, int] = POINTWISE,
+    blocks: int = 16,
+    depth: int = 128,
+) -> ImageOutput:
+    return ImageOutput(
+        width, width, lanes, kernel, (1, 1), depthwise=False, blocks=blocks, depth=depth
+    )
 
 
 def depthwise(
     width: int, stride: int = 1, kernel: tuple[int, int] = SQUARE, lanes: int = 16
 ) -> ImageOutput:
-    return ImageOutput(width, width, lanes, kernel, (stride, stride), depthwise=True)
+    return ImageOutput(
+        width, width, lanes, kernel, (stride, stride), depthwise=True, blocks=16, depth=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,8 +46,15 @@ def depthwise(
         (dense(31), (None, 8)),
         (dense(129), (None, 13)),  # 10 tiles for 129 columns, one of them computed twice
         (dense(257), (None, 13)),
-        (dense(257, lanes=8), (None, 6)),
-        (dense(14, lanes=8), None),
+        (dense(257, lanes=8, kernel=SQUARE), (None, 6)),
+        (dense(14, lanes=8, kernel=SQUARE), None),
+        (dense(257, lanes=8), Run(6, 11009)),
+        (dense(14, lanes=8), Run(6, 33)),
+        (dense(7, lanes=8), Run(5, 10)),  # for 49 pixels: six would compute 54
+        (dense(14, lanes=8, blocks=3), None),  # 2x2 pixels by three vectors
+        (dense(7, lanes=8, blocks=3), Run(4, 13)),
+        (dense(112, lanes=8, depth=8), None),  # too short a sum for what a run costs
+        (dense(2, lanes=8), None),
         (depthwise(7), None),
         (depthwise(112), None),
         (depthwise(257), (4, 4)),
@@ -46,7 +63,7 @@ def depthwise(
         (depthwise(257, lanes=8), None),
     ],
 )
-def test_the_tile(output: ImageOutput, tile: tuple[int | None, int] | None) -> None:
+def test_the_tile(output: ImageOutput, tile: Tile | None) -> None:
     assert overlapping_tile(output) == tile
 
 

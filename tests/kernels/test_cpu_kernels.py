@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.arrays import activate
 from support.kernel_cases import Case, Convolution
-from support.odd_kernels import CASES, FAST_PRODUCTS, OVERLAPPING, SEPARABLE, convolutions
+from support.odd_kernels import CASES, FAST_PRODUCTS, OVERLAPPING, RUNS, SEPARABLE, convolutions
 from torch.nn import functional
 
 from schedules.filter_window import Window
@@ -34,7 +34,7 @@ def check_unscheduled(case: Case, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [*CASES, *FAST_PRODUCTS, *SEPARABLE, *OVERLAPPING], ids=lambda case: case.id
+    "case", [*CASES, *FAST_PRODUCTS, *SEPARABLE, *OVERLAPPING, *RUNS], ids=lambda case: case.id
 )
 def test_unscheduled_compute(case: Case, rng: np.random.Generator) -> None:
     check_unscheduled(case, rng)

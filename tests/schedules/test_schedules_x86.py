@@ -65,6 +65,7 @@ ODD = [
     *odd_kernels.CASES,
     *odd_kernels.FAST_PRODUCTS,
     *odd_kernels.OVERLAPPING,
+    *odd_kernels.RUNS,
     *odd_kernels.IN_BF16,  # by float32 arithmetic, which these targets have in its place
 ]
 SHARES = 30  # a run takes one in so many kernels of the networks, at its default and at random

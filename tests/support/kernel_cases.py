@@ -30,6 +30,7 @@ from support.arrays import (
 from torch.nn import functional
 from tvm import tirx
 
+from schedules.cpu.image_tiles import Run, Tile
 from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import (
     Activation,
@@ -56,6 +57,7 @@ from tvm_mobilenet.kernels.cpu.weights import (
 )
 from tvm_mobilenet.kernels.cpu.winograd import operand_shape as winograd_shape
 from tvm_mobilenet.kernels.cpu.winograd import pack_winograd, winograd_conv2d, winograd_operands
+from tvm_mobilenet.kernels.cpu.winograd import tiles as winograd_tiles
 
 NONE, RELU, RELU6 = Activation(), Activation(low=0.0), Activation(low=0.0, high=6.0)
 ACTIVATION_NAMES = {NONE: "", RELU: "relu", RELU6: "relu6"}
@@ -81,8 +83,8 @@ class Convolution:
     ``kind`` is conv2d, depthwise, stem, operands (depthwise, its output the operands of a Strassen
     product), strassen (1x1, from such operands), windows (the operands of a Winograd product) or
     winograd (3x3, from such operands); ``vectors`` are the input's and the output's
-    lanes. ``spare`` is halo that the input has beyond the padding, ``tile`` the rows and columns of
-    tiles of the output that overlap.
+    lanes. ``spare`` is halo that the input has beyond the padding, ``tile`` that of tiles of the
+    output that overlap.
     """
 
     kind: str
@@ -99,7 +101,7 @@ class Convolution:
     panel: int = 1
     groups: int = 1
     dilation: tuple[int, int] = (1, 1)
-    tile: tuple[int | None, int] | None = None
+    tile: Tile | None = None
 
     @property
     def id(self) -> str:
@@ -117,7 +119,7 @@ class Convolution:
             f"panel{self.panel}" if self.panel != 1 else "",
             f"g{self.groups}" if self.groups != 1 else "",
             f"d{self.dilation[0]}{self.dilation[1]}" if self.dilation != (1, 1) else "",
-            f"t{self.tile[0] or ''}x{self.tile[1]}" if self.tile is not None else "",
+            tile_id(self.tile) if self.tile is not None else "",
         ]
         return "-".join(part for part in parts if part)
 
@@ -139,8 +141,16 @@ class Convolution:
         return Blocked(self.batch, self.channels[1], height, width, self.vectors[1], self.halo)
 
     def func(self) -> tirx.PrimFunc:
-        func, out = self.over_rows(), self.out
-        return func if self.tile is None else overlap(func, (out.height, out.width), self.tile)
+        func = self.over_rows()
+        return func if self.tile is None else overlap(func, self.rows_and_columns, self.tile)
+
+    @property
+    def rows_and_columns(self) -> tuple[int, int]:
+        """What the kernel has loops over: pixels of the result, or of a product."""
+        if self.kind == "winograd":
+            return winograd_tiles(self.out)
+        height, width = self.out.height, self.out.width
+        return (height // 2, width) if self.kind == "strassen" else (height, width)
 
     def over_rows(self) -> tirx.PrimFunc:
         """The kernel with a loop over rows and one over columns."""
@@ -240,6 +250,13 @@ class Convolution:
             groups=self.channels[0] if self.depthwise else self.groups,
         )
         return activate(summed.numpy(), self.activation)
+
+
+def tile_id(tile: Tile) -> str:
+    if isinstance(tile, Run):
+        return f"run{tile.pixels}x{tile.count}"
+    rows, columns = tile
+    return f"t{rows or ''}x{columns}"
 
 
 @dataclass(frozen=True)

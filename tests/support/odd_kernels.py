@@ -41,6 +41,7 @@ from support.quantized_cases import (
     signed,
 )
 
+from schedules.cpu.image_tiles import Run, Tile
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.expressions import (
     SELF,
@@ -224,6 +225,14 @@ OVERLAPPING: list[Case] = [
     Convolution("depthwise", (8, 8), (9, 11), (8, 8), (5, 5), (2, 1), (2, 2, 2, 2), tile=(1, 7)),
     Convolution("stem", (3, 16), (13, 23), (4, 16), (3, 3), (2, 2), SAME, RELU6, tile=(None, 8)),
 ]
+# for those whose schedules take runs of pixels
+RUNS: list[Case] = [
+    Convolution("conv2d", (7, 16), (7, 7), (8, 8), activation=RELU, halo=RING, tile=Run(5, 10)),
+    Convolution("conv2d", (16, 24), (5, 3), (8, 8), batch=2, spare=UNEVEN, tile=Run(4, 4)),
+    Convolution("conv2d", (8, 16), (2, 9), (16, 8), panel=2, halo=UNEVEN, tile=Run(6, 4)),
+    Convolution("strassen", (32, 32), (6, 7), (8, 8), activation=RELU6, tile=Run(6, 4)),
+    Convolution("winograd", (16, 24), (5, 9), (8, 8), (3, 3), padding=SAME, tile=Run(4, 4)),
+]
 AS_BYTE = quantize(SELF, RESULT)
 SUM_AS_BYTE = quantize(relu(apply("add", SELF, dequantize(Input(1), IMAGE))), RESULT)
 OWN_SCALE = apply("saturate_int_uint8", apply("add", apply("multiply", SELF, 30.0), 100.0))
@@ -388,5 +397,15 @@ def convolutions(draw: st.DrawFn, *, overlapping: bool = False) -> Convolution:
         return case
     rows, columns = case.out.height, case.out.width
     tiled_rows = st.integers(1, rows) if depthwise else st.none()
-    tile = draw(st.one_of(st.none(), st.tuples(tiled_rows, st.integers(1, columns))))
-    return replace(case, tile=tile)
+    tiles: list[st.SearchStrategy[Tile | None]] = [
+        st.none(),
+        st.tuples(tiled_rows, st.integers(1, columns)),
+    ]
+    if kind == "conv2d":
+        tiles.append(st.integers(1, rows * columns).map(lambda size: run_of(size, rows * columns)))
+    return replace(case, tile=draw(st.one_of(tiles)))
+
+
+def run_of(size: int, pixels: int) -> Run:
+    """The tile of so many pixels, of an image of ``pixels``."""
+    return Run(size, -(-pixels // size))

@@ -59,6 +59,7 @@ def test_every_layer_of_a_network(
         *odd_kernels.FAST_PRODUCTS,
         *odd_kernels.SEPARABLE,
         *odd_kernels.OVERLAPPING,
+        *odd_kernels.RUNS,
     ],
     ids=lambda one: one.id,
 )

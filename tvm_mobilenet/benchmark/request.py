@@ -13,6 +13,7 @@ from tvm_mobilenet.errors import BadInput
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.sweep import Sweep
     from tvm_mobilenet.remote.tracker import TrackerAddress
+    from tvm_mobilenet.results.schema import Neighbour
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class BenchRequest:
 
     ``onnx`` or ``weights`` is the file that the bundles' network is from, ``calibrate`` the samples
     that peers are quantized with beside bundles in int8, ``labelled`` the images that all engines
-    classify. Each of ``threads`` is measured by itself; ``precision`` is what was asked for of a
+    classify. Each of ``threads`` is measured by itself, and again beside each kind of ``noise``;
+    ``precision`` is what was asked for of a
     sweep. It happens on this machine, on a device that ``tracker`` has under ``key`` (None: that of
     the target's file), or with ``count_instructions`` on an emulated core. With ``profile`` the
     layers of one bundle are timed instead. ``json`` is where the results go, ``command`` what they
@@ -31,6 +33,7 @@ class BenchRequest:
     bundles: tuple[Path, ...]
     against: tuple[str, ...] = ()
     threads: tuple[int, ...] = (1,)
+    noise: tuple[Neighbour, ...] = ()
     plan: Plan = field(default_factory=Plan)
     onnx: Path | None = None
     weights: Path | None = None
@@ -52,6 +55,8 @@ class BenchRequest:
             raise BadInput("--rpc-key goes with --rpc-tracker: which tracker has the device")
         if self.count_instructions and (self.tracker or self.profile):
             raise BadInput("--count-instructions takes neither --rpc-tracker nor --profile")
+        if self.noise and (self.tracker or self.count_instructions or self.profile):
+            raise BadInput("--noise is for latencies on this machine; drop it")
         if self.profile and (self.sweep or len(self.bundles) != 1):
             raise BadInput("--profile takes one BUNDLE, and neither --sweep nor --zoo")
         if self.sweep and (self.bundles or self.onnx or self.weights):

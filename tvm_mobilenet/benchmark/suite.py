@@ -79,7 +79,8 @@ def _announce(
     if done:
         there = len(networks) * len(request.threads) - total
         progress.note(f"{there} of {there + total} measurements are in {request.json} already")
-    guess = sum(guess_s(1, len(one), request.against, request.plan) for one in left if one)
+    times = 1 + len(request.noise)
+    guess = sum(guess_s(1, len(one) * times, request.against, request.plan) for one in left if one)
     engines = 1 + len(request.against)
     progress.heading(
         f"{sum(map(bool, left))} networks, {total} measurements of {engines} "

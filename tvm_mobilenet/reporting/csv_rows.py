@@ -37,7 +37,8 @@ def render(files: Sequence[tuple[str, Results]]) -> str:
 def _cells(source: str, results: Results, line: Line) -> Iterator[object]:
     row, latency, ratio = line.row, line.row.latency_ms, line.ratio
     yield from (source, machine_name(results.machine), row.model, row.alpha, row.resolution)
-    yield from (row.batch, row.precision, row.threads, row.how, row.engine, row.engine_version)
+    yield from (row.batch, row.precision, row.threads, row.circumstances)
+    yield from (row.engine, row.engine_version)
     yield from (row.target, row.tuned, row.status)
     names = ("p50", "p90", "p99", "min", "mean", "std", "n")
     yield from (None if latency is None else getattr(latency, name) for name in names)

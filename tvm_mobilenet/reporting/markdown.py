@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tvm_mobilenet.reporting import words as text
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
+from tvm_mobilenet.results.slowdowns import slowdown_tables
 from tvm_mobilenet.results.tables import Comparison, comparisons, noise, summaries
 
 READING = (
@@ -36,6 +37,10 @@ def _file(source: str, results: Results) -> list[str]:
         parts.append(escape(text.summary_sentence(summary)))
     for table in tables:
         parts += _comparison(table)
+    for slowdown in slowdown_tables(results):
+        parts.append(f"## {escape(text.slowdown_title(slowdown).capitalize())}")
+        cells = text.slowdown_cells(slowdown)
+        parts.append(render_table(text.slowdown_header(slowdown), cells))
     for counted in count_tables(results):
         parts += _counts(counted)
     notes = noise(results.machine, tables)

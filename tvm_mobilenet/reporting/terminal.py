@@ -13,6 +13,7 @@ from tvm_mobilenet.reporting import words as text
 from tvm_mobilenet.results.choice import ChoiceTable, choices
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
+from tvm_mobilenet.results.slowdowns import slowdown_tables
 from tvm_mobilenet.results.tables import Comparison, Summary, comparisons, noise, summaries
 
 _VERDICT_STYLES = {"faster": "green", "slower": "red", "no difference": "dim"}
@@ -36,6 +37,13 @@ def print_conclusions(console: Console, results: Results) -> None:
     tables = comparisons(results)
     for summary in summaries(tables):
         print_summary(console, summary)
+    for slowdown in slowdown_tables(results):
+        print_table(
+            console,
+            text.slowdown_title(slowdown),
+            text.slowdown_header(slowdown),
+            text.slowdown_cells(slowdown),
+        )
     for choice in choices(results):
         print_choice(console, choice)
     print_notes(console, noise(results.machine, tables))

@@ -11,6 +11,7 @@ from tvm_mobilenet.results.choice import MOST_LOSS, ChoiceTable
 from tvm_mobilenet.results.counts import Counted, CountTable
 from tvm_mobilenet.results.profiles import Profiles
 from tvm_mobilenet.results.schema import ResultRow, Results
+from tvm_mobilenet.results.slowdowns import SlowdownTable
 from tvm_mobilenet.results.statistics import P90_RUNS, Ratio
 from tvm_mobilenet.results.tables import Comparison, Line, Summary, is_ours
 
@@ -267,6 +268,36 @@ def choice_cells(table: ChoiceTable) -> list[list[str]]:
             NONE if one.row.accuracy is None else str(one.row.accuracy),
         ]
         for one in table.choices
+    ]
+
+
+def slowdown_title(table: SlowdownTable) -> str:
+    """What a table of ``results.slowdowns`` is of."""
+    where = f"{table.network}, {table.precision}, {threads_phrase(table.threads)}"
+    return f"beside noise, {where}"
+
+
+def slowdown_header(table: SlowdownTable) -> list[str]:
+    return ["engine", "quiet, ms", *(text for k in table.kinds for text in (f"{k}, ms", "÷ quiet"))]
+
+
+def slowdown_cells(table: SlowdownTable) -> list[list[str]]:
+    """The rows under ``slowdown_header``."""
+    return [
+        [
+            name_of_row(one.quiet),
+            milliseconds(one.quiet_ms),
+            *(
+                cell
+                for noisy, ratio in zip(one.noisy_ms, one.ratios, strict=True)
+                for cell in (
+                    (NONE, NONE)
+                    if noisy is None or ratio is None
+                    else (milliseconds(noisy), f"{ratio:.2f}")
+                )
+            ),
+        ]
+        for one in table.engines
     ]
 
 

@@ -111,7 +111,7 @@ def _network(where: str, row: ResultRow) -> Key:
         row.batch,
         row.precision,
         row.threads,
-        row.how,
+        row.circumstances,
     )
 
 
@@ -122,7 +122,7 @@ def _change(key: Key, old: _Found | None, new: _Found | None) -> Iterator[Change
     if old and new and not is_ours(row) and old.row.engine_version == new.row.engine_version:
         return  # a reference
     network = variant_name(row) if row.batch == 1 else f"{variant_name(row)}, batch {row.batch}"
-    same = (str(key[0]), network, row.engine, row.precision, row.threads, row.how)
+    same = (str(key[0]), network, row.engine, row.precision, row.threads, row.circumstances)
     before, after = _figure(old), _figure(new)
     counted = row.instructions is not None
     reason = _missing(old, "old") or _missing(new, "new")

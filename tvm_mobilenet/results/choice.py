@@ -50,7 +50,7 @@ def choices(results: Results) -> Iterator[ChoiceTable]:
     groups: dict[tuple[str, int, int, str], list[ResultRow]] = {}
     for row in results.results:
         if row.latency_ms is not None and row.accuracy is not None:
-            key = (variant_name(row), row.batch, row.threads, row.how)
+            key = (variant_name(row), row.batch, row.threads, row.circumstances)
             groups.setdefault(key, []).append(row)
     for (network, _, threads, _), rows in groups.items():
         exact = [_percent(row) for row in rows if row.precision == EXACT]

@@ -22,6 +22,8 @@ FORMAT_VERSION = 1
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 Status = Literal["ok", "not run"]
+# What a process on another CPU did while the engines were timed: move memory, or multiply and add.
+Neighbour = Literal["memory", "fma"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ResultRow:
     ``samples_ms`` keeps the order of measuring, so that two rows can be paired in time.
     ``instructions`` of one inference, all threads together, were counted on an emulated core
     instead of timing it: such a row has neither latency nor samples.
+    ``neighbour`` says what kept another CPU busy, where ``bench`` had something do so.
     ``accuracy`` is the network's, where it was measured here; no published figure is in a row.
     A row that was ``not run`` has a ``reason``, no latency and no samples.
     """
@@ -72,6 +75,12 @@ class ResultRow:
     reason: str | None
     instructions: Count | None = None
     accuracy: Accuracy | None = None
+    neighbour: Neighbour | None = None
+
+    @property
+    def circumstances(self) -> str:
+        """How it was measured, and beside what: rows that differ in it are not compared."""
+        return self.how if self.neighbour is None else f"{self.how}, beside {self.neighbour} noise"
 
 
 @dataclass(frozen=True)

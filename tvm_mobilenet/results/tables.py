@@ -140,7 +140,7 @@ def short_name(row: ResultRow) -> str:
 def _title(row: ResultRow) -> str:
     batch = "" if row.batch == 1 else f", batch {row.batch}"
     threads = "1 thread" if row.threads == 1 else f"{row.threads} threads"
-    return f"{variant_name(row)}{batch}, {row.precision}, {threads}, {row.how}"
+    return f"{variant_name(row)}{batch}, {row.precision}, {threads}, {row.circumstances}"
 
 
 def comparisons(results: Results) -> list[Comparison]:
@@ -159,7 +159,7 @@ def same_network(rows: Iterable[ResultRow]) -> list[list[ResultRow]]:
             row.batch,
             row.precision,
             row.threads,
-            row.how,
+            row.circumstances,
         )
         groups.setdefault(key, []).append(row)
     return list(groups.values())
@@ -198,7 +198,7 @@ def summaries(tables: Iterable[Comparison]) -> list[Summary]:
         variant = _variant(table)
         if variant is not None:
             row = table.lines[0].row
-            key = (row.threads, row.precision, row.batch, row.how)
+            key = (row.threads, row.precision, row.batch, row.circumstances)
             found.setdefault(key, []).append(variant)
     return [
         Summary(threads, precision, tuple(variants), batch, how)

@@ -137,8 +137,12 @@ def _configure_pool(cpus: list[int]) -> None:
 
 def _rank_in_core(cpu: int, allowed: set[int]) -> int:
     """0 for the first allowed hyper-thread of a core, 1 for its second, …"""
-    siblings = _read(cpu, "topology/thread_siblings_list")
-    return sum(other < cpu for other in _cpu_list(siblings) if other in allowed)
+    return sum(other < cpu for other in siblings_of(cpu) if other in allowed)
+
+
+def siblings_of(cpu: int) -> set[int]:
+    """The CPUs that are hyper-threads of its core, itself among them; none where nothing tells."""
+    return set(_cpu_list(_read(cpu, "topology/thread_siblings_list")))
 
 
 def _max_khz(cpu: int) -> int:

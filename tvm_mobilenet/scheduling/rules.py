@@ -8,7 +8,7 @@ from tvm import s_tir, tirx
 from tvm.target import Target
 
 from schedules import OVERLAPPING_TILES, RULES
-from schedules.cpu.image_tiles import ImageOutput, OverlappingTile
+from schedules.cpu.image_tiles import ImageOutput, OverlappingTile, Tile
 from schedules.primitives import Rule
 from tvm_mobilenet.errors import RunFailed
 
@@ -70,7 +70,7 @@ def overlapping_tile_of(target: Target) -> OverlappingTile | None:
     if rule is None:
         return None
 
-    def tile(output: ImageOutput) -> tuple[int | None, int] | None:
+    def tile(output: ImageOutput) -> Tile | None:
         with target:
             return rule(output)
 

@@ -22,7 +22,7 @@ def open_place(request: BenchRequest, progress: PlainProgress) -> AbstractContex
     its tracker does not answer.
     """
     if request.tracker is None and not request.count_instructions:
-        return nullcontext(ThisMachine(request.plan, request.threads, progress))
+        return nullcontext(ThisMachine(request.plan, request.threads, progress, request.noise))
     targets = list_targets(request)
     if request.tracker is not None:
         from tvm_mobilenet.benchmark.places.held_device import hold_device

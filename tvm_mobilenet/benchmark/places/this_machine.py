@@ -5,18 +5,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.process import EngineProcess, Timeouts, wait_until_asleep
 from tvm_mobilenet.benchmark.engines.protocol import Job
+from tvm_mobilenet.benchmark.neighbour import beside, cpu_beside
 from tvm_mobilenet.benchmark.places.side_by_side import SideBySide
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.provenance import How, Machine, describe_machine
-from tvm_mobilenet.results.schema import ResultRow
+from tvm_mobilenet.results.schema import Neighbour, ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.cases import Case
@@ -29,8 +31,18 @@ class ThisMachine:
 
     architecture: str | None = None
 
-    def __init__(self, plan: Plan, threads: Sequence[int], progress: PlainProgress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        threads: Sequence[int],
+        progress: PlainProgress,
+        noise: Sequence[Neighbour] = (),
+    ) -> None:
+        """What is measured is measured again beside each kind of ``noise``."""
         self.plan, self.progress = plan, progress
+        self.noise, self.cpu_beside = noise, cpu_beside()
+        if noise and self.cpu_beside is None:
+            raise BadInput("--noise keeps a CPU busy beside the engines; expected two, got one")
         self.described = describe_machine()
         # what will disturb the measurement is said beforehand
         if self.described.busy:
@@ -45,10 +57,17 @@ class ThisMachine:
         return self.described
 
     def measure(self, case: Case, threads: int) -> list[ResultRow]:
-        opener = ProcessOpener()
-        return SideBySide(
-            case.candidates, case.network, threads, opener, self.progress, self.plan
-        ).measure()
+        side_by_side = SideBySide(
+            case.candidates, case.network, threads, ProcessOpener(), self.progress, self.plan
+        )
+        rows = side_by_side.measure()
+        for kind in self.noise:
+            assert self.cpu_beside is not None
+            self.progress.heading(f"beside {kind} noise on CPU {self.cpu_beside}")
+            with beside(kind, self.cpu_beside):
+                noisy = side_by_side.measure()
+            rows += [replace(row, neighbour=kind) for row in noisy]
+        return rows
 
 
 class ProcessOpener:

@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.ir import Expr, Var
 
 from schedules.cpu.dot_products import Integers
-from schedules.cpu.image_tiles import ImageOutput, OverlappingTile
+from schedules.cpu.image_tiles import ImageOutput, OverlappingTile, Run, Tile
 from tvm_mobilenet.compiler.graph.layer_rewriter import Array, LayerRewriter
 from tvm_mobilenet.compiler.graph.layers import (
     NO_EPILOGUE,
@@ -81,17 +81,44 @@ class BlockedTensors(LayerRewriter):
 
     # --- calls --------------------------------------------------------------------------------
 
-    def in_tiles(self, layer: Convolution, func: tirx.PrimFunc, out: Blocked) -> tirx.PrimFunc:
+    def in_tiles(
+        self, layer: Convolution, func: tirx.PrimFunc, out: Blocked, *, stem: bool = False
+    ) -> tirx.PrimFunc:
         """The kernel, over tiles that overlap where no good one divides the result."""
-        tile = self.tile_of(layer, out)
+        tile = self.tile_of(layer, out, stem=stem)
         return func if tile is None else overlap(func, (out.height, out.width), tile)
 
-    def tile_of(self, layer: Convolution, out: Blocked) -> tuple[int | None, int] | None:
-        """Rows and columns of tiles that overlap, None where none do."""
+    def in_runs(
+        self, func: tirx.PrimFunc, image: tuple[int, int], depth: int, blocks: int
+    ) -> tirx.PrimFunc:
+        """The kernel of several products, over runs of their rows where those are the best tiles.
+
+        ``image`` are a product's rows and columns.
+        """
+        lanes = self.vector_width
+        tile = self.tile and self.tile(
+            ImageOutput(*image, lanes, (1, 1), (1, 1), depthwise=False, blocks=blocks, depth=depth)
+        )
+        return overlap(func, image, tile) if isinstance(tile, Run) else func
+
+    def tile_of(self, layer: Convolution, out: Blocked, *, stem: bool = False) -> Tile | None:
+        """The tile of those that overlap, None where none do."""
         if self.tile is None:
             return None
-        size, kernel = (out.height, out.width), layer.weight.shape[2:]
-        return self.tile(ImageOutput(*size, out.vector, kernel, layer.stride, layer.depthwise))
+        _, depth, *kernel = layer.weight.shape
+        return self.tile(
+            ImageOutput(
+                out.height,
+                out.width,
+                out.vector,
+                (kernel[0], kernel[1]),
+                layer.stride,
+                layer.depthwise,
+                out.blocks // layer.groups if not layer.depthwise else out.blocks,
+                depth,
+                stem,
+            )
+        )
 
     def emit_blocked(
         self,

@@ -73,7 +73,7 @@ def float_stem(to: Legalizer, layer: Convolution) -> None:
     batch, channels, height, width = shape_of(layer.source)
     image, padding = (batch, channels, height, width), (top, bottom, left, right)
     func = stem_conv2d(image, padding, real(out), window_of(layer), layer.activation)
-    func = to.in_tiles(layer, func, out)
+    func = to.in_tiles(layer, func, out, stem=True)
     name = f"stem_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
     args = [to.plain[layer.source], pack_stem(layer.weight, out.vector)]
     to.emit_blocked(layer, func, name, args, out)
@@ -115,6 +115,7 @@ def strassen(to: Legalizer, layer: Convolution) -> None:
     x, out = to.blocked[layer.source], to.layout(layer)
     panel = panel_of(out.blocks // 2)
     func = strassen_conv2d(x.layout, out, layer.activation, panel)
+    func = to.in_runs(func, (out.height // 2, out.width), x.layout.channels // 2, out.blocks // 2)
     name = f"strassen_conv2d_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
     args = [x.value, pack_strassen(layer.weight, out.vector, panel)]
     to.emit_blocked(layer, func, name, args, out)
@@ -134,6 +135,7 @@ def winograd_convolution(to: Legalizer, layer: Convolution) -> None:
     operands = to.call(func, f"winograd_operands_{size}", [x.value], shape)
     panel = panel_of(out.blocks)
     func = winograd.winograd_conv2d(x.layout, out, layer.activation, panel)
+    func = to.in_runs(func, winograd.tiles(out), x.layout.channels, out.blocks)
     args = [operands, winograd.pack_winograd(layer.weight, out.vector, panel)]
     to.emit_blocked(layer, func, f"winograd_conv2d_{size}_{out.channels}", args, out)
 

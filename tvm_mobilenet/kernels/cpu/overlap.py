@@ -4,6 +4,8 @@ A schedule splits rows and columns into tiles that stay in registers. A prime nu
 no such tiles but of one column, and a guard at the row's end would cost every tile a branch. So the
 kernel itself says which tiles there are: the last one starts where it still fits, and computes some
 columns a second time, to the same values.
+
+Where a tile is a run of pixels, the last of a row and the first of the next may lie in one.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from dataclasses import dataclass, field
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import Expr, Range, TensorLoad, TensorRegion, Var
+from tvm.script import tirx as T
 
-TILED = ("conv", "epilogue")  # the blocks of a convolution that go over its result
-ROWS, COLUMNS = 2, 3  # the places of the image's axes in those blocks
-SUM = "acc"  # the buffer between the two
+from schedules.cpu.image_tiles import RUN, Run, Tile
+
+TILED = ("conv", "products", "epilogue")  # the blocks of a convolution that go over its result
+ROW, COLUMN = "vh", "vw"  # the image's axes in those blocks
+SUMS = ("acc", "products")  # the buffers between the two: rows, columns and lanes are their last
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,42 @@ class Tiles:
         return tirx.min(tile * self.size, self.length - self.size) + inside
 
 
-def overlap(
-    func: tirx.PrimFunc, image: tuple[int, int], tile: tuple[int | None, int]
-) -> tirx.PrimFunc:
+@dataclass(frozen=True)
+class RunTiles:
+    """Tiles of runs of pixels that cover an image of (height, width)."""
+
+    image: tuple[int, int]
+    run: Run
+
+    @property
+    def extents(self) -> tuple[int, int]:
+        """How many tiles there are, and how much is in one."""
+        return self.run.count, self.run.pixels
+
+    def at(self, tile: Expr, inside: Expr) -> tuple[Expr, Expr]:
+        """The row and the column of a tile's pixel."""
+        height, width = self.image
+        first = T.min(tile * self.run.pixels, height * width - self.run.pixels)
+        row, column = first // width, first % width + inside
+        if self.run.pixels > width:
+            return row + column // width, column % width
+        # one division for a tile, not one for each of its pixels
+        next_row = T.Select(column >= width, 1, 0)
+        return row + next_row, column - next_row * width
+
+
+def overlap(func: tirx.PrimFunc, image: tuple[int, int], tile: Tile) -> tirx.PrimFunc:
     """``func``, a convolution as ``kernels.cpu.conv2d`` has them, over tiles of its result.
 
-    ``image`` is the result's height and width, ``tile`` the rows and columns of a tile: rows None
-    where they are no tiles. Each loop over rows or columns becomes two, over tiles and inside one,
-    and so do the axis of the block and the dimension of the sums.
+    ``image`` is the result's height and width. Of a ``tile`` of rows and columns each loop over
+    rows or columns becomes two, over tiles and inside one, and so do the axis of the block and the
+    dimension of the sums. Where the tile is a run of pixels, the loops over rows and columns become
+    those two.
     """
-    sizes = zip((ROWS, COLUMNS), image, tile, strict=True)
-    tiles = {place: Tiles(length, size) for place, length, size in sizes if size is not None}
+    if isinstance(tile, Run):
+        return func.with_body(_Overlapped(run=RunTiles(image, tile)).statement(func.body))
+    sizes = zip((ROW, COLUMN), image, tile, strict=True)
+    tiles = {axis: Tiles(length, size) for axis, length, size in sizes if size is not None}
     return func.with_body(_Overlapped(tiles).statement(func.body))
 
 
@@ -67,7 +97,8 @@ class Axis:
 
 @dataclass
 class _Overlapped:
-    tiles: dict[int, Tiles]  # by the axis' place
+    tiles: dict[str, Tiles] = field(default_factory=dict)  # by the axis' name
+    run: RunTiles | None = None
     sums: dict[Var, tirx.Buffer] = field(default_factory=dict)  # in tiles, by what they were
 
     def statement(self, stmt: tirx.Stmt) -> tirx.Stmt:
@@ -80,7 +111,10 @@ class _Overlapped:
         if block.name_hint not in TILED:
             return stmt
         pairs = zip(loops, block.iter_vars, strict=True)
-        axes = [self.axis(place, loop, variable) for place, (loop, variable) in enumerate(pairs)]
+        axes = [self.axis(loop, variable) for loop, variable in pairs]
+        if self.run is not None:
+            row = [variable.var.name for variable in block.iter_vars].index(ROW)
+            axes[row : row + 2] = in_run(axes[row], axes[row + 1], self.run)
         loops = [loop for axis in axes for loop in axis.loops]
         tiled = self.block(block, axes)
         body = s_tir.SBlockRealize([loop.loop_var for loop in loops], realize.predicate, tiled)
@@ -97,38 +131,34 @@ class _Overlapped:
 
     def sum_of(self, buffer: tirx.Buffer) -> tirx.Buffer:
         """The buffer of the sums with its image in tiles; any other as it is."""
-        if buffer.name != SUM:
+        if buffer.name not in SUMS:
             return buffer
-        shape = [
+        *before, rows, columns, lanes = map(int, buffer.shape)
+        image = [
             extent
-            for place, dim in enumerate(buffer.shape)
-            for extent in (self.tiles[place].extents if place in self.tiles else [int(dim)])
+            for axis, length in ((ROW, rows), (COLUMN, columns))
+            for extent in (self.tiles[axis].extents if axis in self.tiles else [length])
         ]
-        self.sums[buffer] = tirx.decl_buffer(shape, buffer.dtype, SUM)
+        if self.run is not None:
+            image = [*self.run.extents]
+        shape = [*before, *image, lanes]
+        self.sums[buffer] = tirx.decl_buffer(shape, buffer.dtype, buffer.name)
         return self.sums[buffer]
 
-    def axis(self, place: int, loop: tirx.For, variable: tirx.IterVar) -> Axis:
-        if place not in self.tiles:
-            return Axis([loop], [variable], variable.var)
-        tiles = self.tiles[place]
+    def axis(self, loop: tirx.For, variable: tirx.IterVar) -> Axis:
         name = variable.var.name
-        variables = [
-            tirx.IterVar(Range(0, extent), tirx.Var(name + suffix, "int32"), variable.iter_type)
-            for suffix, extent in zip(("_tile", ""), tiles.extents, strict=True)
-        ]
-        loops = [
-            tirx.For(
-                tirx.Var(one.var.name, "int32"), loop.min, one.dom.extent, loop.kind, loop.body
-            )
-            for one in variables
-        ]
-        return Axis(loops, variables, tiles.at(*(one.var for one in variables)))
+        if name not in self.tiles:
+            return Axis([loop], [variable], variable.var)
+        tiles = self.tiles[name]
+        both = zip((name + "_tile", name), tiles.extents, strict=True)
+        variables, loops = zip(*(renewed(loop, variable, *one) for one in both), strict=True)
+        return Axis(list(loops), list(variables), tiles.at(*(one.var for one in variables)))
 
     def block(self, block: s_tir.SBlock, axes: Sequence[Axis]) -> s_tir.SBlock:
         now = list(zip((one.var for one in block.iter_vars), axes, strict=True))
 
-        def axis_of(var: Expr) -> Axis | None:
-            return next((axis for old, axis in now if var.same_as(old)), None)
+        def axis_of(index: Expr) -> Axis | None:
+            return next((axis for old, axis in now if index.same_as(old)), None)
 
         def value(var: Var) -> Expr:
             axis = axis_of(var)
@@ -138,8 +168,11 @@ class _Overlapped:
             """The same element; the sums have one index for each variable."""
             if buffer not in self.sums:
                 return buffer, [tvm_ffi.structural_map(index, (Var, value)) for index in indices]
-            found = [axis_of(index) for index in indices]
-            return self.sums[buffer], [one.var for axis in found if axis for one in axis.variables]
+            inside: list[Expr] = []
+            for index in indices:
+                axis = axis_of(index)
+                inside += [index] if axis is None else [one.var for one in axis.variables]
+            return self.sums[buffer], inside
 
         def load(load: TensorLoad) -> TensorLoad:
             return tirx.BufferLoad(*place(load.source, load.indices))
@@ -157,8 +190,25 @@ class _Overlapped:
             block.name_hint,
             body,
             None if block.init is None else store(block.init),
-            annotations=block.annotations,
+            annotations={**block.annotations, **({RUN: 1} if self.run else {})},
         )
+
+
+def in_run(rows: Axis, columns: Axis, run: RunTiles) -> list[Axis]:
+    """The axes over rows and columns as those over tiles and the pixels in one."""
+    tiles, inside = run.extents
+    tile, tile_loop = renewed(rows.loops[0], rows.variables[0], "tile", tiles)
+    pixel, pixel_loop = renewed(columns.loops[0], columns.variables[0], "pixel", inside)
+    row, column = run.at(tile.var, pixel.var)
+    return [Axis([tile_loop], [tile], row), Axis([pixel_loop], [pixel], column)]
+
+
+def renewed(
+    loop: tirx.For, variable: tirx.IterVar, name: str, extent: int
+) -> tuple[tirx.IterVar, tirx.For]:
+    """A block's variable of that name and extent, and its loop, in the place of these."""
+    one = tirx.IterVar(Range(0, extent), tirx.Var(name, "int32"), variable.iter_type)
+    return one, tirx.For(tirx.Var(name, "int32"), loop.min, one.dom.extent, loop.kind, loop.body)
 
 
 def nest(loop: tirx.For) -> tuple[list[tirx.For], s_tir.SBlockRealize]:
@@ -170,16 +220,25 @@ def nest(loop: tirx.For) -> tuple[list[tirx.For], s_tir.SBlockRealize]:
 
 
 def reads_of(store: tirx.BufferStore) -> list[TensorRegion]:
-    """The elements that a block of one store reads; a sum itself is not among them."""
-    found: list[TensorRegion] = []
+    """What a block of one store reads, of each buffer; a sum itself is not among it."""
+    found: dict[Var, list[TensorLoad]] = {}
 
     def visit(load: TensorLoad) -> None:
         if not load.source.same_as(store.buffer):
-            found.append(region(load.source, load.indices))
+            found.setdefault(load.source, []).append(load)
 
     tvm_ffi.structural_walk(store.value, (TensorLoad, visit))
-    return found
+    return [region(buffer, *(load.indices for load in loads)) for buffer, loads in found.items()]
 
 
-def region(buffer: tirx.Buffer, indices: Sequence[Expr]) -> TensorRegion:
-    return tirx.BufferRegion(buffer, [Range.from_min_extent(index, 1) for index in indices])
+def region(buffer: tirx.Buffer, *places: Sequence[Expr]) -> TensorRegion:
+    """The part of a buffer with these elements, which differ by constants alone."""
+    return tirx.BufferRegion(buffer, [spanned(indices) for indices in zip(*places, strict=True)])
+
+
+def spanned(indices: Sequence[Expr]) -> Range:
+    first = indices[0]
+    if all(tvm_ffi.structural_equal(first, index) for index in indices):
+        return Range.from_min_extent(first, 1)
+    constants = [int(index) for index in indices]
+    return Range(min(constants), max(constants) + 1)

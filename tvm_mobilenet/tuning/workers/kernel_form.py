@@ -13,14 +13,17 @@ import numpy as np
 import tvm_ffi
 from tvm import ir, s_tir, sym, tirx
 
+from schedules.cpu.image_tiles import RUN
 from tvm_mobilenet.kernels.cpu.requantization import SUMS_IN_BITS
 from tvm_mobilenet.tuning.workers.blocked_arrays import Array, rows_outermost
 from tvm_mobilenet.tuning.workers.case import is_float
 from tvm_mobilenet.tuning.workers.interpreter import each_element, index_values, write_block
 
 # Places of the loops over rows, and of those over columns: one each, or over tiles and inside one.
+# Where tiles are runs of pixels, the loops over tiles and inside one make both.
 ImageAxes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
+PRODUCT_AXES = (3, 4)  # of the products of a convolution, the loops over their rows and columns
 REDUCTION = tirx.IterVar.CommReduce
 TOTAL = "total"  # the block that adds up the parts of each sum, of kernels that have such
 # what reading a function of another form ends in
@@ -58,6 +61,8 @@ class KernelForm:
         if TOTAL in self.blocks:  # which has no loop over the parts of a sum
             plain = plain[: len(self.extents(TOTAL))]
         image = plain[2:-1]
+        if self.in_runs(block):
+            return tuple(image), tuple(image)
         rows = 2 if len(image) == 4 else 1  # the columns alone may be in tiles
         return tuple(image[:rows]), tuple(image[rows:])
 
@@ -74,11 +79,31 @@ class KernelForm:
         tiles overlap some are there twice.
         """
         rows, columns = self.starts(block, axes or self.image_axes(block))
+        if self.in_runs(block):
+            tiles = self.extents(block)[2:4]
+            return [
+                (kh, kw, image[:, rows[:, kh], columns[:, kw]].reshape(len(image), *tiles, -1))
+                for kh in range(window[0])
+                for kw in range(window[1])
+            ]
         return [
             (kh, kw, image[:, rows[:, kh, None], columns[None, :, kw]])
             for kh in range(window[0])
             for kw in range(window[1])
         ]
+
+    def in_runs(self, block: str) -> bool:
+        """Whether a block goes over runs of pixels, in tiles."""
+        return RUN in self.blocks[block].annotations
+
+    def products(self, plain: Array) -> Array:
+        """Products (P, N, blocks, rows, columns, lanes) as the block of that name has them."""
+        if not self.in_runs("products"):
+            return plain
+        rows, columns = self.starts("products", (PRODUCT_AXES, PRODUCT_AXES))
+        found = plain[:, :, :, rows[:, 0], columns[:, 0]]
+        tiles = [self.extents("products")[place] for place in PRODUCT_AXES]
+        return found.reshape(*plain.shape[:3], *tiles, plain.shape[-1])
 
     def starts(self, block: str, axes: ImageAxes | tuple[int, int]) -> list[Array]:
         """The rows, and the columns, that a block reads: (one of the result, one of the window)."""
@@ -116,7 +141,7 @@ class KernelForm:
         lanes = summed.reshape(batch, height, width, -1, shape[-1]).transpose(0, 3, 1, 2, 4)
         rows, columns = self.image_axes("conv")
         extents = self.extents("conv")
-        image = [extents[place] for place in (*rows, *columns)]
+        image = [extents[place] for place in sorted({*rows, *columns})]
         last = TOTAL if TOTAL in self.blocks else "conv"
         return self.write(last, lanes.reshape(*lanes.shape[:2], *image, shape[-1]), shape)
 

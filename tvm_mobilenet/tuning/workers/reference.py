@@ -88,12 +88,13 @@ def depthwise_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Arra
 def strassen_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The seven products of a 1x1 convolution and their sums: weights (O/2/v/panel, 7, I/2, …)."""
     operands, weight, *_ = inputs
-    batch, rows, products, blocks, columns, v = operands.shape
-    left = operands.transpose(2, 0, 1, 4, 3, 5).reshape(products, -1, blocks * v)
-    right = weight.transpose(1, 2, 0, 3, 4).reshape(products, blocks * v, -1)
+    batch, rows, count, blocks, columns, v = operands.shape
+    left = operands.transpose(2, 0, 1, 4, 3, 5).reshape(count, -1, blocks * v)
+    right = weight.transpose(1, 2, 0, 3, 4).reshape(count, blocks * v, -1)
     # (7, N H / 2 W, O / 2) → (7, N, O / 2 / v, H / 2, W, v)
-    products_of = (left @ right).reshape(products, batch, rows, columns, -1, shape[-1])
-    return kernel.write("products", products_of.transpose(0, 1, 4, 2, 3, 5), shape)
+    by_pixel = (left @ right).reshape(count, batch, rows, columns, -1, shape[-1])
+    products = kernel.products(by_pixel.transpose(0, 1, 4, 2, 3, 5))
+    return kernel.write("products", products, shape)
 
 
 def winograd_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
@@ -113,13 +114,14 @@ def winograd_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array
 def winograd_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """The sixteen products of a 3x3 convolution and their sums: weights (O/v/panel, 16, I, …)."""
     operands, weight, *_ = inputs
-    _, products, channels, *_ = weight.shape
+    _, count, channels, *_ = weight.shape
     batch, rows, _, blocks, columns, v = operands.shape
-    left = operands.transpose(2, 0, 1, 4, 3, 5).reshape(products, -1, blocks * v)[..., :channels]
-    right = weight.transpose(1, 2, 0, 3, 4).reshape(products, channels, -1)
+    left = operands.transpose(2, 0, 1, 4, 3, 5).reshape(count, -1, blocks * v)[..., :channels]
+    right = weight.transpose(1, 2, 0, 3, 4).reshape(count, channels, -1)
     # (16, N H W, O) → (16, N, O / v, H, W, v), of rows and columns of tiles
-    products_of = (left @ right).reshape(products, batch, rows, columns, -1, shape[-1])
-    return kernel.write("products", products_of.transpose(0, 1, 4, 2, 3, 5), shape)
+    by_pixel = (left @ right).reshape(count, batch, rows, columns, -1, shape[-1])
+    products = kernel.products(by_pixel.transpose(0, 1, 4, 2, 3, 5))
+    return kernel.write("products", products, shape)
 
 
 def separable_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
