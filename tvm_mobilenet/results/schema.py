@@ -164,10 +164,9 @@ def _row_document(row: ResultRow) -> dict[str, Any]:
     document = dataclasses.asdict(row)
     if row.latency_ms is not None and row.latency_ms.p99 is None:
         del document["latency_ms"]["p99"]
-    if row.instructions is None:
-        del document["instructions"]
-    if row.accuracy is None:
-        del document["accuracy"]
+    for name in ("instructions", "accuracy", "neighbour"):
+        if document[name] is None:
+            del document[name]
     return document
 
 
