@@ -133,4 +133,5 @@ def rounded(expression: Apply, values: Sequence[Reals]) -> Reals:
             whole = np.rint(scaled) + np.float32(zero)
         case other:
             whole = np.rint(evaluated(other, values))
-    return np.clip(whole, *LIMITS[dtype_of(expression)])
+    limited: Reals = np.clip(whole, *LIMITS[dtype_of(expression)])
+    return limited
