@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from support.quantized_layers import CASES, network
 from support.quantized_networks import QuantizedNetwork
 from support.static_programs import compiled, execute
+from tvm import tirx
 
+from tvm_mobilenet.compiler import pipeline
+from tvm_mobilenet.compiler.cpu.backends import StaticBackend
+from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import cleaning, onnx_export, relax_import
 
 Array = NDArray[np.float32]
@@ -63,6 +68,23 @@ def test_no_real_values_in_memory_between_integer_layers(rng: np.random.Generato
         "global_avg_pool2d_16x16x16",
         "quantized_dense_16_10",
     ]
+
+
+@pytest.mark.parametrize(("machine", "tables"), [("x86-znver4", 1), ("x86-skylake-avx512", 0)])
+@pytest.mark.parametrize("case", ["silu-of-bytes", "hard-swish-of-bytes", "beside-its-bytes"])
+def test_functions_of_a_byte_are_tables(case: str, machine: str, tables: int) -> None:
+    """Where the CPU looks up bytes; in the kernel of the layer before, or by themselves."""
+    backend = StaticBackend(CompileOptions(target.resolve(machine)))
+    net, output = network(case, signed=False)
+    lowered = pipeline.lower_graph(imported(net, output), backend.legalize())
+    reads = [
+        str(buffer.dtype)
+        for function in lowered.functions.values()
+        if isinstance(function, tirx.PrimFunc)
+        for buffer in function.params
+        if [int(extent) for extent in buffer.shape] == [256]
+    ]
+    assert reads == ["uint8"] * tables
 
 
 def check(found: Array, right: Array, scale: float, different: float = DIFFERENT) -> None:

@@ -34,6 +34,26 @@ def silu(net: QuantizedNetwork, x: str) -> str:
     return net.node("Mul", [sums, net.node("Sigmoid", [sums])])
 
 
+def of_bytes(layers: Layers, operator: str) -> Layers:
+    """What follows a layer whose own result is quantized: a function of one byte."""
+
+    def extended(net: QuantizedNetwork, x: str) -> str:
+        return net.node(operator, [net.quantized(layers(net, x), 0.0173)])
+
+    return extended
+
+
+def silu_of_bytes(layers: Layers) -> Layers:
+    """As exporters spell it, its sigmoid quantized too."""
+
+    def extended(net: QuantizedNetwork, x: str) -> str:
+        sums = net.quantized(layers(net, x), 0.0173)
+        gate = net.quantized(net.node("Sigmoid", [sums]), 1 / 255, 0)
+        return net.node("Mul", [sums, gate])
+
+    return extended
+
+
 def conv(kernel: tuple[int, int], channels: int = 16, **attributes: Any) -> Layers:
     def layers(net: QuantizedNetwork, x: str) -> str:
         return net.convolution(x, channels, kernel, **attributes)
@@ -79,6 +99,13 @@ def pooled(net: QuantizedNetwork, x: str) -> str:
     return net.node("GlobalAveragePool", [x])
 
 
+def beside_its_bytes(net: QuantizedNetwork, x: str) -> str:
+    """A function of bytes that somebody else reads too."""
+    sums = net.quantized(net.convolution(x, 16), 0.0173)
+    active = net.quantized(net.node("Tanh", [sums]), 0.0079)
+    return net.node("Add", [net.convolution(active, 16), sums])
+
+
 CASES: dict[str, tuple[tuple[int, ...], Layers]] = {
     "1x1": ((1, 16, 7, 9), pointwise),
     "1x1-of-few-channels": ((2, 6, 5, 5), pointwise),
@@ -112,6 +139,16 @@ CASES: dict[str, tuple[tuple[int, ...], Layers]] = {
     "depthwise-dilated": ((1, 16, 9, 9), depthwise((3, 3), pads=[2, 2, 2, 2], dilations=[2, 2])),
     "stem": ((1, 3, 17, 20), conv((3, 3), strides=[2, 2], pads=[1, 1, 1, 1])),
     "stem-grey": ((2, 1, 12, 12), conv((5, 5), pads=[2, 2, 2, 2])),
+    "silu-of-bytes": ((1, 16, 7, 9), silu_of_bytes(conv((1, 1), channels=37))),
+    "hard-swish-of-bytes": (
+        (2, 19, 7, 7),
+        of_bytes(depthwise((3, 3), pads=[1, 1, 1, 1]), "HardSwish"),
+    ),
+    "stem-of-bytes": (
+        (1, 3, 17, 22),
+        silu_of_bytes(conv((3, 3), strides=[2, 2], pads=[1, 1, 1, 1])),
+    ),
+    "beside-its-bytes": ((1, 16, 6, 5), beside_its_bytes),
     "residual": ((1, 20, 5, 7), residual),
     "residual-in-float": ((1, 20, 5, 7), residual_in_float),
     "squeeze-excite": ((1, 16, 6, 6), squeeze_excite),

@@ -9,6 +9,7 @@ from schedules.cpu.sharing import num_cores
 from tvm_mobilenet.compiler.backend import Finished
 from tvm_mobilenet.compiler.cpu.lowering import lower_module
 from tvm_mobilenet.compiler.cpu.native_code import generate
+from tvm_mobilenet.compiler.cpu.packed_stores import looks_up
 from tvm_mobilenet.compiler.cpu.static_program import make_static
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
@@ -45,6 +46,7 @@ class _CpuBackend:
                     small_weights=self.small_weights,
                     bf16=self.bf16,
                     integers=integers,
+                    looks_up=looks_up(self.target),
                 ),
                 legalize_topk(topk),
             ]

@@ -3,6 +3,11 @@
 A kernel over bytes rounds a vector of sums at a time and stores 16 bytes of each. Where the CPU has
 AVX-512, four such vectors are narrowed by three instructions that saturate, put in order by one
 more, and stored as a whole cache line: half of the instructions, and a quarter of the stores.
+
+Bytes that are looked up in a table of 256 are so 64 at a time, where the CPU has AVX512_VBMI: one
+``vpermi2b`` for each half of the table, whose numbers fill two registers, and the byte's highest
+bit says which half it is. Where four pixels do not lie together, or fewer are left, each is stored
+by itself.
 """
 
 from __future__ import annotations
@@ -13,13 +18,16 @@ from dataclasses import dataclass
 import tvm
 import tvm_ffi
 from tvm import sym, tirx
-from tvm.ir import Call, Expr
+from tvm.ir import Call, Expr, TensorLoad
 from tvm.script import tirx as T
+from tvm.target import Target
 from tvm.target.codegen import target_has_features
 
 LANES, VECTORS = 16, 4
 HIGHEST = 255
-NARROW = "uint8x16"
+NARROW, PACKED = "uint8x16", "uint8x64"
+BYTE_VALUES = 256
+PERMUTE = "llvm.x86.avx512.vpermi2var.qi.512"
 WORDS, BYTES = "llvm.x86.avx512.packssdw.512", "llvm.x86.avx512.packuswb.512"
 
 
@@ -31,6 +39,13 @@ class _Store:
     buffer: tirx.Buffer
     base: Expr
     integers: Expr
+    table: tirx.Buffer | None = None
+
+    def goes_with(self, other: _Store) -> bool:
+        """Whether one store may write what both do."""
+        one, another = self.table, other.table
+        same = one is another if one is None or another is None else one.same_as(another)
+        return same and self.buffer.same_as(other.buffer)
 
 
 @tirx.transform.prim_func_pass(opt_level=0, name="PackStores")
@@ -49,7 +64,7 @@ def _packed(statements: tirx.SeqStmt) -> tirx.Stmt:
     run: list[_Store] = []
     for place, statement in enumerate([*statements.seq, None]):
         store = None if statement is None else _store(statement, place)
-        if store is not None and (not run or store.buffer.same_as(run[0].buffer)):
+        if store is not None and (not run or store.goes_with(run[0])):
             run.append(store)
             continue
         _pack(run, kept)
@@ -65,11 +80,28 @@ def _store(statement: tirx.Stmt, place: int) -> _Store | None:
     if not isinstance(statement, tirx.BufferStore) or len(statement.indices) != 1:
         return None
     value, (index,) = statement.value, statement.indices
+    table = None
+    if is_lookup(value):
+        table, value = value.source, value.indices[0].value
     ramp = isinstance(index, tirx.Ramp) and int(index.lanes) == LANES
-    if not ramp or not isinstance(value, tirx.Cast) or str(value.ty.dtype) != NARROW:
+    if not ramp or str(value.ty.dtype) != NARROW:
         return None
-    integers = _saturated(value.value)
-    return None if integers is None else _Store(place, statement.buffer, index.base, integers)
+    integers = _saturated(value.value) if isinstance(value, tirx.Cast) else None
+    if integers is None and table is not None:
+        integers = T.cast(value, "int32x16")
+    if integers is None:
+        return None
+    return _Store(place, statement.buffer, index.base, integers, table)
+
+
+def is_lookup(value: Expr) -> bool:
+    """Whether it is LANES bytes of a table, by as many that are known to be bytes."""
+    if not isinstance(value, TensorLoad) or str(value.ty.dtype) != NARROW:
+        return False
+    if len(value.indices) != 1 or [int(extent) for extent in value.source.shape] != [BYTE_VALUES]:
+        return False
+    index = value.indices[0]
+    return isinstance(index, tirx.Cast) and str(index.value.ty.dtype) == NARROW
 
 
 def _saturated(value: Expr) -> Expr | None:
@@ -90,7 +122,7 @@ def _number(value: Expr) -> int | None:
 
 def _pack(run: Sequence[_Store], kept: list[tirx.Stmt | None]) -> None:
     """Put one store for each four that lie together where the last of them is."""
-    if len(run) < VECTORS:
+    if len(run) < VECTORS and all(one.table is None for one in run):
         return
     analyzer = sym.Analyzer()
     apart = [analyzer.simplify(one.base - run[0].base) for one in run]
@@ -108,9 +140,53 @@ def _pack(run: Sequence[_Store], kept: list[tirx.Stmt | None]) -> None:
             kept[one.place] = None
         kept[max(one.place for one in stores)] = tirx.BufferStore(
             stores[0].buffer,
-            _narrowed([one.integers for one in stores]),
+            _bytes_of(stores),
             [tirx.Ramp(stores[0].base, 1, LANES * VECTORS)],
         )
+    left = [one for one in places.values() if one.table is not None]
+    for start in range(0, len(left), VECTORS):
+        _store_each(left[start : start + VECTORS], kept)
+
+
+def _store_each(stores: Sequence[_Store], kept: list[tirx.Stmt | None]) -> None:
+    """Put stores of LANES bytes, which are looked up together, where the last of them is."""
+    for one in stores:
+        kept[one.place] = None
+    found = tirx.Var("bytes", "uint8x64")
+    separate = [
+        tirx.BufferStore(
+            one.buffer,
+            tirx.Shuffle([found], [tirx.IntImm("int32", LANES * place + i) for i in range(LANES)]),
+            [tirx.Ramp(one.base, 1, LANES)],
+        )
+        for place, one in enumerate(stores)
+    ]
+    filled = [*stores, *[stores[-1]] * (VECTORS - len(stores))]
+    bound = tirx.Bind(found, _bytes_of(filled))
+    kept[max(one.place for one in stores)] = tirx.SeqStmt([bound, *separate])
+
+
+def _bytes_of(stores: Sequence[_Store]) -> Expr:
+    """What the stores write, one after the other."""
+    table = stores[0].table
+    narrowed = _narrowed([one.integers for one in stores])
+    return narrowed if table is None else _looked_up(narrowed, table)
+
+
+def _looked_up(places: Expr, table: tirx.Buffer) -> Expr:
+    """The numbers of a table of all bytes at 64 places."""
+    quarters = [table.vload([first], PACKED) for first in range(0, BYTE_VALUES, LANES * VECTORS)]
+    low, high = (
+        T.call_llvm_pure_intrin(PERMUTE, one, places, other, dtype=PACKED)
+        for one, other in (quarters[:2], quarters[2:])
+    )
+    upper = T.reinterpret(places, dtype="int8x64") < T.broadcast(T.int8(0), LANES * VECTORS)
+    return tirx.Select(upper, high, low)
+
+
+def looks_up(target: Target) -> bool:
+    """Whether there are instructions for lookups in tables of all bytes."""
+    return bool(target_has_features("avx512vbmi", target))
 
 
 def _narrowed(integers: Sequence[Expr]) -> Expr:

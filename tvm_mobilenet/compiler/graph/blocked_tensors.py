@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -35,9 +35,10 @@ from tvm_mobilenet.kernels.cpu.elementwise import (
     feature_operand,
     read_bf16,
     read_integers,
+    table_operand,
     with_epilogue,
 )
-from tvm_mobilenet.kernels.cpu.expressions import LIMITS, SELF, QuantizationParameters
+from tvm_mobilenet.kernels.cpu.expressions import LIMITS, SELF, Expression, QuantizationParameters
 from tvm_mobilenet.kernels.cpu.layout import (
     BF16,
     DTYPE,
@@ -50,10 +51,12 @@ from tvm_mobilenet.kernels.cpu.layout import (
     unpack,
 )
 from tvm_mobilenet.kernels.cpu.overlap import overlap
+from tvm_mobilenet.kernels.cpu.tables import Table, tabulated
 from tvm_mobilenet.kernels.cpu.weights import pack_channels
 
 CONVOLUTIONS = Convolution | QuantizedConvolution
 REAL = Convolution | ChannelsToSpace  # layers that compute vectors of real numbers in any case
+TABLE_LANES = 16  # bytes at a place that are looked up at once (compiler/cpu/packed_stores.py)
 AnyArray: TypeAlias = NDArray[np.generic]
 
 
@@ -70,6 +73,7 @@ class BlockedTensors(LayerRewriter):
     byte_lanes: int  # integers
     integers_of_target: Integers
     tile: OverlappingTile | None
+    looks_up: bool  # whether functions of a byte are tables
     blocked: dict[Var, BlockedTensor]
     halos: dict[Var, Halo]
     fills: dict[Var, int]  # what stands in the halo of integers
@@ -149,13 +153,27 @@ class BlockedTensors(LayerRewriter):
         if layer.epilogue != NO_EPILOGUE:
             beside = [self.beside(one, out) for one in layer.epilogue.operands]
             operands = [as_operand(value, layout, out) for value, layout in beside]
-            func = with_epilogue(func, layer.epilogue.expression, operands, out.fill, out.dtype)
             args = [*args, *(value for value, _ in beside)]
+            if layer.epilogue.table is not None:
+                operands.append(table_operand(layer.epilogue.table))
+                args.append(layer.epilogue.table)
+            func = with_epilogue(func, layer.epilogue.expression, operands, out.fill, out.dtype)
             name += "_fused"
         else:
             func = stored(func, out)
         value = self.call(func, name, args, shape or out.shape, out.dtype)
         self.blocked[layer.result] = BlockedTensor(value, out)
+
+    def looked_up(
+        self, expression: Expression, place: int, out: Blocked, read_bytes: Mapping[int, str]
+    ) -> tuple[Expression, Table | None]:
+        """What a kernel that writes ``out`` computes, and the table, its input at ``place``.
+
+        As ``tables.tabulated``, where there are instructions for it; else ``expression`` itself.
+        """
+        if not self.looks_up or out.vector != TABLE_LANES:
+            return expression, None
+        return tabulated(expression, place, read_bytes) or (expression, None)
 
     def beside(self, operand: Operand, out: Blocked) -> tuple[Expr | Array, Blocked]:
         """An operand of arithmetic over blocked tensors like ``out``, and how it lies."""

@@ -20,6 +20,7 @@ from tvm.ir import Call, Constant, Expr, Var
 from tvm_mobilenet.compiler.graph.integers import Integers, KnownValues
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.expressions import SELF, Expression, QuantizationParameters
+from tvm_mobilenet.kernels.cpu.tables import Table
 
 Array = NDArray[np.float32]
 # what elementwise arithmetic reads: a tensor, or a constant for each channel
@@ -30,11 +31,13 @@ Operand: TypeAlias = Var | Array
 class Epilogue:
     """What becomes of a layer's result before it is written.
 
-    The expression's first input is that result, the others are the ``operands``.
+    The expression's first input is that result, the others are the ``operands``. The last is the
+    ``table`` where it looks bytes up.
     """
 
     expression: Expression = SELF
     operands: tuple[Operand, ...] = ()
+    table: Table | None = None
 
 
 NO_EPILOGUE = Epilogue()

@@ -100,10 +100,12 @@ def legalize(
     small_weights: bool = False,
     bf16: bool = False,
     integers: Integers = UNSIGNED,
+    looks_up: bool = False,
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
-    ``integers`` says how quantized activations lie.
+    ``integers`` says how quantized activations lie, and ``looks_up`` that there are instructions
+    that look bytes up.
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
     says which images get tiles that overlap, None that there are none. With ``small_weights`` a
@@ -113,7 +115,7 @@ def legalize(
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         legalizer = Legalizer(mod["main"], vector_width, rules, tile, integers, bf16=bf16)
-        legalizer.small_weights = small_weights
+        legalizer.small_weights, legalizer.looks_up = small_weights, looks_up
         legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
@@ -125,7 +127,7 @@ def legalize(
 class Legalizer(BlockedTensors):
     """Emits calls of our kernels; ``plain`` and ``blocked`` are the tensors in either layout."""
 
-    small_weights = False
+    small_weights = looks_up = False
 
     def __init__(
         self,

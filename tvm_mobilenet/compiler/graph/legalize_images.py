@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Expr, Var
 
@@ -32,7 +33,12 @@ from tvm_mobilenet.compiler.graph.layers import (
     tensors,
 )
 from tvm_mobilenet.kernels.cpu.channels import move_channels
-from tvm_mobilenet.kernels.cpu.elementwise import copy, read_integers, with_epilogue
+from tvm_mobilenet.kernels.cpu.elementwise import (
+    copy,
+    read_integers,
+    table_operand,
+    with_epilogue,
+)
 from tvm_mobilenet.kernels.cpu.expressions import LIMITS, Input, substitute
 from tvm_mobilenet.kernels.cpu.head import blocked_avg_pool2d, global_avg_pool2d
 from tvm_mobilenet.kernels.cpu.pooling import pool2d
@@ -56,15 +62,19 @@ def elementwise(to: Legalizer, layer: Elementwise) -> None:
     (_, first), *others = beside
     inputs = [Input(order.index(i)) for i in range(len(order))]
     copied = copy(real(first), real(out))
-    func = with_epilogue(
-        read_integers(copied, first.dtype) if first.dtype in LIMITS else read_stored(copied, first),
-        substitute(layer.expression, inputs),
-        [as_operand(value, layout, out) for value, layout in others],
-        out.fill,
-        out.dtype,
-    )
+    expression = substitute(layer.expression, inputs)
+    operands = [as_operand(value, layout, out) for value, layout in others]
+    args: list[Expr | NDArray[np.generic]] = [value for value, _ in beside]
+    of_bytes = first.dtype in LIMITS
+    read_bytes = {0: first.dtype} if of_bytes else {}
+    expression, table = to.looked_up(expression, len(args), out, read_bytes)
+    if table is not None:
+        operands.append(table_operand(table))
+        args.append(table)
+    copied = read_integers(copied, first.dtype) if of_bytes else read_stored(copied, first)
+    func = with_epilogue(copied, expression, operands, out.fill, out.dtype)
     name = f"elementwise_{out.width}x{out.height}x{out.channels}"
-    value = to.call(func, name, [value for value, _ in beside], out.shape, out.dtype)
+    value = to.call(func, name, args, out.shape, out.dtype)
     to.blocked[layer.result] = BlockedTensor(value, out)
 
 

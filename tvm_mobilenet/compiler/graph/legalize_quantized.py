@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -79,7 +80,7 @@ QUANTIZED = frozenset(
 
 def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
     """Emit the kernel with its scale, bias and epilogue."""
-    layer = requantized(layer)
+    layer = requantized(with_table(to, layer))
     bits = bits_of(to, layer)
     how = FLOAT_BIAS if bits is None else SUM_BITS
     if layer.source in to.images:
@@ -91,6 +92,14 @@ def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
     scale, bias = pack_channels(layer.scale, out.vector), pack_channels(layer.bias, out.vector)
     args = [*args, scale, bias if bits is None else pack_bits(bits, out.vector)]
     to.emit_extended(layer, func, name + stride_suffix(layer), args, out)
+
+
+def with_table(to: Legalizer, layer: QuantizedConvolution) -> QuantizedConvolution:
+    """The layer with a lookup for what becomes of its result once that is a byte."""
+    after = layer.epilogue
+    place = 1 + len(after.operands)
+    expression, table = to.looked_up(after.expression, place, to.layout(layer), {})
+    return replace(layer, epilogue=replace(after, expression=expression, table=table))
 
 
 # a kernel, its name, what it reads, and how its result lies

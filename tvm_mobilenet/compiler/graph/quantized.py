@@ -6,7 +6,7 @@ float32, from integers in memory where that is arithmetic of each element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -18,7 +18,6 @@ from tvm_mobilenet.compiler.graph.integers import Array, Integers
 from tvm_mobilenet.compiler.graph.layers import (
     Convolution,
     Dense,
-    Epilogue,
     Layer,
     Other,
     QuantizedConvolution,
@@ -31,6 +30,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.expressions import (
     LIMITS,
+    LOOKUP,
     SELF,
     Apply,
     Expression,
@@ -159,12 +159,17 @@ def corrected(
 
 
 def requantized(layer: OverIntegers) -> OverIntegers:
-    """The layer with its result's scale and zero point in its own, where it ends in that."""
-    factor, shift = scaling_of(layer.epilogue.expression)
+    """The layer with its result's scale and zero point in its own, where it ends in that.
+
+    Its end is the byte that is looked up in a table, where it has one.
+    """
+    rounded, finish = looked_up(layer.epilogue.expression)
+    factor, shift = scaling_of(rounded)
     if layer.epilogue.operands or factor is None or shift is None:
         return layer
     low, high = layer.activation.low, layer.activation.high
-    least, greatest = LIMITS[dtype_of(layer.epilogue.expression)]
+    dtype = dtype_of(rounded)
+    least, greatest = LIMITS[dtype]
     lowest = None if low is None or low * factor + shift <= least else low * factor + shift
     highest = None if high is None or high * factor + shift >= greatest else high * factor + shift
     return replace(
@@ -172,17 +177,29 @@ def requantized(layer: OverIntegers) -> OverIntegers:
         scale=layer.scale * np.float32(factor),
         bias=layer.bias * np.float32(factor) + np.float32(shift),
         activation=Activation(lowest, highest),
-        epilogue=Epilogue(apply(saturation(layer, factor, shift), SELF)),
+        epilogue=replace(
+            layer.epilogue,
+            expression=finish(apply(saturation(layer, factor, shift, dtype), SELF)),
+        ),
     )
 
 
-def saturation(layer: QuantizedConvolution | QuantizedDense, factor: float, shift: float) -> str:
+def looked_up(expression: Expression) -> tuple[Expression, Callable[[Expression], Expression]]:
+    """The byte that ``expression`` looks up in a table, itself if none, and what finishes it."""
+    match expression:
+        case Apply(operator, (byte, table)) if operator.startswith(LOOKUP):
+            return byte, lambda other: apply(operator, other, table)
+    return expression, lambda other: other
+
+
+def saturation(
+    layer: QuantizedConvolution | QuantizedDense, factor: float, shift: float, dtype: str
+) -> str:
     """How a result, ``factor`` times the layer's own plus ``shift``, becomes a byte."""
     channels = 1 if isinstance(layer, QuantizedDense) else 0
     others = tuple(place for place in range(layer.weight.ndim) if place != channels)
     sums = np.abs(layer.weight.astype(np.int64)).sum(others) * LARGEST
     largest = np.abs(layer.scale * factor) * sums + np.abs(layer.bias * factor + shift)
-    dtype = dtype_of(layer.epilogue.expression)
     return f"saturate_int_{dtype}" if largest.max() < INT32 else f"saturate_{dtype}"
 
 

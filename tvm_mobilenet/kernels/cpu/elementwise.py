@@ -19,6 +19,7 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     lower,
 )
 from tvm_mobilenet.kernels.cpu.layout import BF16, DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.tables import Table
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 HALO = "halo_"  # how the blocks that write it are called
@@ -32,13 +33,20 @@ class Operand:
     """A tensor that an epilogue reads: its buffer's shape, and ``at``, which says where.
 
     ``at`` gets the indices at which the kernel writes its result. A ``constant`` is the same in
-    every inference.
+    every inference. Of a ``table`` any element may be read, wherever the result is.
     """
 
     shape: tuple[int, ...]
     at: Place
     constant: bool = False
     dtype: str = DTYPE
+    table: bool = False
+
+    def region(self, load: TensorLoad) -> TensorRegion:
+        """What is read for one result."""
+        whole = [Range(0, extent) for extent in self.shape]
+        one = [Range.from_min_extent(index, 1) for index in load.indices]
+        return tirx.BufferRegion(load.source, whole if self.table else one)
 
 
 def blocked_operand(tensor: Blocked, out: Blocked, *, constant: bool = False) -> Operand:
@@ -64,6 +72,11 @@ def blocked_operand(tensor: Blocked, out: Blocked, *, constant: bool = False) ->
 def feature_operand(features: int) -> Operand:
     """A constant for each feature of a (N, F) result."""
     return Operand((features,), lambda indices: (indices[-1],), constant=True)
+
+
+def table_operand(table: Table) -> Operand:
+    """A table of all bytes, whatever the layout of the result."""
+    return Operand(table.shape, lambda _: (0,), constant=True, dtype=str(table.dtype), table=True)
 
 
 def with_epilogue(
@@ -99,7 +112,8 @@ def with_epilogue(
         others = [tirx.BufferLoad(buffer, operand.at(indices)) for buffer, operand in reads]
         value = T.cast(lower(expression, [store.value, *others]), dtype)
         body = tirx.BufferStore(result, value, indices)
-        regions = [region(load) for load in others]
+        pairs = zip(operands, others, strict=True)
+        regions = [operand.region(load) for operand, load in pairs]
         return s_tir.SBlock(
             block.iter_vars,
             [*block.reads, *regions],
@@ -187,13 +201,6 @@ def constant_places(params: int, operands: Sequence[Operand]) -> list[int]:
     """The places of weights and other constants among a kernel's parameters, for measuring it."""
     more = [place for place, one in enumerate(operands, params) if one.constant]
     return [*range(1, params), *more]
-
-
-def region(load: tirx.BufferLoad) -> TensorRegion:
-    """The one element that is loaded."""
-    return tirx.BufferRegion(
-        load.source, [Range.from_min_extent(index, 1) for index in load.indices]
-    )
 
 
 @parsed_once

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tvm import tirx
-from tvm.ir import Expr
+from tvm.ir import Expr, TensorLoad
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.layout import DTYPE
@@ -45,6 +45,7 @@ OPERATORS: dict[str, Callable[..., Expr]] = {
 LRINT = "llvm.lrint"
 
 
+LOOKUP = "lookup_"  # of a byte in a table (tables.py), and the type of what that holds
 # the least and the greatest of each type of activations
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 
@@ -141,7 +142,7 @@ def quantize(x: Expression, quantization: QuantizationParameters) -> Expression:
 
 def dtype_of(expression: Expression) -> str:
     """What its value is of: float32, or one of LIMITS."""
-    if isinstance(expression, Apply) and expression.operator.startswith("saturate_"):
+    if isinstance(expression, Apply) and expression.operator.startswith(("saturate_", LOOKUP)):
         return expression.operator.rpartition("_")[2]
     return DTYPE
 
@@ -251,7 +252,10 @@ def lower(expression: Expression, values: Sequence[Expr]) -> Expr:
     if isinstance(expression, Input):
         return values[expression.index]
     if isinstance(expression, Apply):
-        args = [as_float(lower(arg, values)) for arg in expression.args]
+        args = [lower(arg, values) for arg in expression.args]
+        if expression.operator.startswith(LOOKUP):
+            return looked_up(*args)
+        args = list(map(as_float, args))
         return OPERATORS[expression.operator](*args)
     return tirx.FloatImm(DTYPE, expression)
 
@@ -259,3 +263,13 @@ def lower(expression: Expression, values: Sequence[Expr]) -> Expr:
 def as_float(value: Expr) -> Expr:
     """``value`` as every operator takes it."""
     return value if str(value.ty.dtype) == DTYPE else T.cast(value, DTYPE)
+
+
+def looked_up(byte: Expr, table: Expr) -> Expr:
+    """What ``table``, of which the first number is given, holds for a byte's bits."""
+    assert isinstance(table, TensorLoad)
+    if isinstance(byte, tirx.Cast) and str(byte.ty.dtype) == DTYPE:  # of one from memory
+        byte = byte.value
+    place = T.cast(byte, "int32")
+    unsigned = str(byte.ty.dtype) == "uint8"
+    return tirx.BufferLoad(table.source, [place if unsigned else place & 255])
