@@ -37,6 +37,7 @@ from tvm_mobilenet.kernels.cpu.quantized import (
     TAPPED,
     columns_read,
     partial_conv2d,
+    planar_stem_conv2d,
     quantized_conv2d,
     quantized_dense,
     quantized_depthwise_conv2d,
@@ -54,6 +55,7 @@ from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
     pack_bits,
     pack_channels,
+    pack_planar_stem,
     pack_quantized_conv2d,
     pack_quantized_dense,
     pack_quantized_depthwise,
@@ -113,7 +115,8 @@ def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emi
     top, left, bottom, right = layer.padding
     image = to.images[layer.source]
     batch, channels, height, width = shape_of(image)
-    func = quantized_stem_conv2d(
+    planar = to.integers_of_target.depth == REGISTER
+    func = (planar_stem_conv2d if planar else quantized_stem_conv2d)(
         (batch, channels, height, width),
         (top, bottom, left, right),
         real(out),
@@ -123,7 +126,11 @@ def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emi
         how,
     )
     name = f"quantized_stem_conv2d_{out.width}x{out.height}x{out.channels}"
-    return func, name, [to.plain[image], pack_quantized_stem(layer.weight, out.vector)], out
+    if planar:
+        weight = pack_planar_stem(layer.weight, out.vector)
+    else:
+        weight = pack_quantized_stem(layer.weight, out.vector)
+    return func, name, [to.plain[image], weight], out
 
 
 def depthwise(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:

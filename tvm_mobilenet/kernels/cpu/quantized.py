@@ -33,7 +33,7 @@ REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums th
 EPILOGUE = "epilogue"  # the block that makes real numbers of sums
 BYTE = 255  # all bits of one
 TAPPED = 8  # channels of a register of products of a tap
-WEIGHTS, SUMS = "int8", "int32"
+WEIGHTS, WORDS, SUMS = "int8", "int16", "int32"
 
 
 @parsed_once
@@ -410,6 +410,77 @@ def quantized_stem_conv2d(
                 acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + byte_of(
                     rows[vn, vh * stride_h + vkh, vw * stride_w + vkw], vi, dtype
                 ) * T.cast(weight[vo, vkh, vkw, vc, vi], SUMS)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
+                    requantization.real(acc[vn, vo, vh, vw, vc], scale, bias, vo, vc)
+                )
+
+    return summed(main)
+
+
+@parsed_once
+def planar_stem_conv2d(
+    image: tuple[int, int, int, int],
+    padding: tuple[int, int, int, int],
+    out: Blocked,
+    window: Window,
+    quantization: QuantizationParameters,
+    activation: Activation,
+    requantization: Requantization = FLOAT_BIAS,
+) -> tirx.PrimFunc:
+    """As quantized_stem_conv2d, for CPUs without dot products: the image's planes stay apart.
+
+    Their integers and the weights, (out.blocks, C, kh, kw, v), have 16 bits.
+    """
+    batch, channels_in, height, width = image
+    top, bottom, left, right = padding
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    v = out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    out_top, out_left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, channels_in)
+    write_halo = halo_writer(out)
+    padded = (batch, channels_in, top + height + bottom, left + width + right)
+    inverse, zero = 1 / quantization.scale, quantization.zero_point
+    dtype = quantization.dtype
+
+    def integer(value: Expr) -> Expr:
+        scaled = value * T.float32(inverse) + T.float32(zero)
+        return T.cast(saturate(scaled, dtype), WORDS)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer((batch, channels_in, height, width), DTYPE),
+        weight: T.Buffer((out.blocks, channels_in, kernel_h, kernel_w, v), WORDS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+        rows = T.sblock_alloc_buffer(padded, WORDS)
+        acc = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, k, h, w in T.grid(*padded):
+            with T.sblock("pad"):
+                vn, vk, vh, vw = T.axis.remap("SSSS", [n, k, h, w])
+                rows[vn, vk, vh, vw] = T.if_then_else(
+                    top <= vh and vh < top + height and left <= vw and vw < left + width,
+                    integer(data[vn, vk, vh - top, vw - left]),
+                    T.int16(zero),
+                )
+        for n, o, h, w, c, k, kh, kw in T.grid(*tile, channels_in, kernel_h, kernel_w):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vk, vkh, vkw = T.axis.remap(
+                    "SSSSSRRR", [n, o, h, w, c, k, kh, kw]
+                )
+                T.sblock_attr({"schedule_rule": "quantized_stem_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = requantization.start(bias, vo, vc)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.cast(
+                    rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw], SUMS
+                ) * T.cast(weight[vo, vk, vkh, vkw, vc], SUMS)
         for n, o, h, w, c in T.grid(*tile):
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
