@@ -126,11 +126,8 @@ def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emi
         how,
     )
     name = f"quantized_stem_conv2d_{out.width}x{out.height}x{out.channels}"
-    if planar:
-        weight = pack_planar_stem(layer.weight, out.vector)
-    else:
-        weight = pack_quantized_stem(layer.weight, out.vector)
-    return func, name, [to.plain[image], weight], out
+    pack = pack_planar_stem if planar else pack_quantized_stem
+    return func, name, [to.plain[image], pack(layer.weight, out.vector)], out
 
 
 def depthwise(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
@@ -230,7 +227,8 @@ def needed_halo(layer: QuantizedConvolution, depth: int) -> Halo:
 
 def read_by_pairs(layer: QuantizedConvolution, columns: int) -> int:
     """Of a row, for so many ``columns`` of the result, by matrices of two."""
-    return columns + columns % PIXELS + (layer.weight.shape[3] - 1) * layer.dilation[1]
+    taps: int = layer.weight.shape[3]
+    return columns + columns % PIXELS + (taps - 1) * layer.dilation[1]
 
 
 def fills(layers: list[Layer]) -> dict[Var, int]:
