@@ -88,7 +88,10 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
 
 def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    """Products of two pixels by two output channels a step."""
+    """Products of two pixels by two output channels a step.
+
+    The last pair of an odd row is summed as any other; of its second pixel nothing is made.
+    """
     (epilogue,) = sch.get_consumers(conv)
     n, o, h, w, c = sch.get_loops(epilogue)
     steps = extent(sch, sch.get_loops(conv)[-2])
@@ -97,7 +100,8 @@ def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 1. The default decision, by the model
     heights = [d for d in divisors(height) if d <= MAX_TILE_HEIGHT]
-    tile_h, pairs, vectors = matrix_tile(heights, divisors(width // PAIR), divisors(blocks), lanes)
+    columns = -(-width // PAIR)
+    tile_h, pairs, vectors = matrix_tile(heights, divisors(columns), divisors(blocks), lanes)
     weights_outweigh_image = blocks * lanes > height * width
     panels, rows = blocks // vectors, height // tile_h
     if weights_outweigh_image:
@@ -112,7 +116,7 @@ def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_VECTORS, o_default))
     h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
     w1, wp = sch.split(w, [None, PAIR])
-    w_default = [width // PAIR // pairs, pairs]
+    w_default = [columns // pairs, pairs]
     w0, wi = sch.split(w1, sch.sample_perfect_tile(w1, 2, MAX_TILE_WIDTH // PAIR, w_default))
     sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, wp, oi, c)
     unroll(sch, hi, wi, wp, oi)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
+from schedules.arm_cpu.by_element import accumulate_by_element
 from schedules.cpu import dot_products
 from schedules.cpu.padding import copy_padded
 from schedules.primitives import (
@@ -25,11 +26,15 @@ MAX_TILE_WIDTH = 28
 MOST_SUMS = 32  # of a tile: 8 registers
 HALF = 8  # channels of a tile, whose taps stay in registers
 DEFAULT_BAND = 4  # output rows
+PLANES = 4  # dimensions of an image whose planes stay apart
+MAX_PLANAR_WIDTH = 8
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     (pad,) = sch.get_producers(conv)
     (epilogue,) = sch.get_consumers(conv)
+    if len(sch.get(pad).iter_vars) == PLANES:
+        return schedule_planes(sch, pad, conv, epilogue)
     n, o, h, w, c = sch.get_loops(epilogue)
     lanes = extent(sch, c)
     height, width = extent(sch, h), extent(sch, w)
@@ -62,5 +67,37 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.vectorize(row)
     tensorize_sums(sch, conv, ckh, cc, dot_products.dwords(half))
     unroll(sch, ckh, ckw)
+    zero_halo(sch, by_rows=True)
+    return [sch]
+
+
+def schedule_planes(
+    sch: Schedule, pad: SBlockRV, conv: SBlockRV, epilogue: SBlockRV
+) -> list[Schedule]:
+    """Products of 16 bits, by lane: a vector of neighbouring columns has one factor of each."""
+    n, o, h, w, c = sch.get_loops(epilogue)
+    lanes, height, width = extent(sch, c), extent(sch, h), extent(sch, w)
+
+    # Step 1. Bands of rows, tiles of few columns
+    half = min(lanes, HALF)
+    tile_w = max(d for d in divisors(width) if d * half <= MOST_SUMS)
+    band = max(d for d in divisors(height) if d <= DEFAULT_BAND)
+    h0, hi = sch.split(h, sch.sample_perfect_tile(h, 2, 16, [height // band, band]))
+    w0, wi = sch.split(
+        w, sch.sample_perfect_tile(w, 2, MAX_PLANAR_WIDTH, [width // tile_w, tile_w])
+    )
+    c0, c1 = sch.split(c, [None, half])
+    sch.reorder(n, h0, hi, o, c0, w0, wi, c1)
+    unroll(sch, wi)
+    sch.vectorize(c1)
+    parallel = parallel_rows(sch, n, h0)
+
+    # Step 2. The reduction inside the tile, and the padded rows of a band
+    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    cn, co, ch, cw, cc, ck, ckh, ckw = own_loops(sch, conv)
+    accumulate_by_element(sch, conv, [ck, ckh], [ckw, co, cn, ch, cw], cc)
+    unroll(sch, ck, ckh)
+    sch.compute_at(pad, parallel, preserve_unit_loops=True)
+    copy_padded(sch, pad, lanes)
     zero_halo(sch, by_rows=True)
     return [sch]

@@ -265,6 +265,8 @@ QUANTIZED: list[Case] = [
 BY_MATRICES = [
     Convolution("conv2d", (16, 24), (5, 6), (8, 8), activation=RELU, halo=RING),
     Convolution("conv2d", (13, 7), (3, 2), (8, 8), batch=2, spare=UNEVEN),
+    Convolution("conv2d", (16, 24), (3, 5), (8, 8), spare=RING, halo=RING),
+    Convolution("conv2d", (8, 16), (4, 7), (8, 8), (3, 3), padding=SAME, spare=RING, panel=2),
     Convolution("conv2d", (8, 16), (6, 8), (8, 8), (3, 3), padding=SAME),
 ]
 BY_REGISTERS = [
@@ -278,13 +280,13 @@ IN_UNITS = apply("saturate_int_int8", SELF)
 IN_BITS = [
     *((one, 4) for one in (POINTWISE[0], DENSE_KXK[1], GROUPED[0], DEPTHWISE[1], STEM[0], STEM[4])),
     *((one, 8) for one in BY_MATRICES),
-    *((one, 16) for one in (*BY_REGISTERS, DEPTHWISE[0])),
+    *((one, 16) for one in (*BY_REGISTERS, DEPTHWISE[0], *STEM[:2])),
 ]
 SIGNED: list[Case] = [
     *map(signed, QUANTIZED),
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=8)) for one in BY_MATRICES),
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in BY_REGISTERS),
-    *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in DEPTHWISE[:4:3]),
+    *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in (*DEPTHWISE[:4:3], STEM[2])),
     *(
         QuantizedConvolution(
             replace(one, activation=Activation()), IN_UNITS, dtype="int8", depth=depth, in_bits=True

@@ -55,6 +55,7 @@ from tvm_mobilenet.kernels.cpu.quantized import (
     REGISTER,
     columns_read,
     partial_conv2d,
+    planar_stem_conv2d,
     quantized_conv2d,
     quantized_dense,
     quantized_depthwise_conv2d,
@@ -66,6 +67,7 @@ from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, SUM_BITS, sum_b
 from tvm_mobilenet.kernels.cpu.weights import (
     pack_bits,
     pack_channels,
+    pack_planar_stem,
     pack_quantized_conv2d,
     pack_quantized_dense,
     pack_quantized_depthwise,
@@ -208,9 +210,8 @@ class QuantizedConvolution:
         if real.kind == "stem":
             image = (real.batch, real.channels[0], *real.size)
             quantization = lowered(IMAGE, self.dtype)
-            func = quantized_stem_conv2d(
-                image, real.padding, out, window, quantization, real.activation, how
-            )
+            stem = planar_stem_conv2d if self.depth == REGISTER else quantized_stem_conv2d
+            func = stem(image, real.padding, out, window, quantization, real.activation, how)
         elif real.kind == "depthwise":
             kernel = (
                 tapped_depthwise_conv2d if self.depth == REGISTER else quantized_depthwise_conv2d
@@ -281,8 +282,10 @@ class QuantizedConvolution:
         integers = random_bytes(rng, self.dtype, *shape)
         return blocked_bytes(rng, integers, self.x, self.real.padding), integers
 
-    def packed(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+    def packed(self, weight: NDArray[np.int8]) -> NDArray[np.int8] | NDArray[np.int16]:
         real, v = self.real, self.real.vectors[1]
+        if real.kind == "stem" and self.depth == REGISTER:
+            return pack_planar_stem(weight, v)
         if real.kind == "stem":
             return pack_quantized_stem(weight, v)
         if real.kind == "depthwise" and self.depth == REGISTER:

@@ -155,7 +155,9 @@ class Legalizer(BlockedTensors):
         # what scales the weights of some 1x1 convolutions, by their results
         self.layers, self.scales = (layers, {}) if bf16 else take_scales(layers, function)
         self.in_bf16 = stored_in_bf16(self.layers, BLOCKED.__args__) if bf16 else frozenset()
-        self.halos = needed_halos(self.layers, halo_of_pairs if bf16 else needed_halo)
+        self.halos = needed_halos(
+            self.layers, halo_of_pairs if bf16 else needed_halo, integers.depth
+        )
         self.fills = fills(self.layers)
         # how many channels those have that are the pixels of another tensor
         self.windows = {
@@ -244,15 +246,20 @@ def needed_halo(layer: Convolution) -> Halo:
 
 
 def needed_halos(
-    layers: list[Layer], of_convolution: Callable[[Convolution], Halo] = needed_halo
+    layers: list[Layer],
+    of_convolution: Callable[[Convolution], Halo] = needed_halo,
+    depth: int = UNSIGNED.depth,
 ) -> dict[Var, Halo]:
-    """For each tensor the halo that serves all the convolutions that read it."""
+    """For each tensor the halo that serves all the convolutions that read it.
+
+    Those of integers sum ``depth`` channels a step.
+    """
     halos: dict[Var, Halo] = {}
     for layer in layers:
         needed = (
             of_convolution(layer)
             if isinstance(layer, Convolution)
-            else needed_integer_halo(layer)
+            else needed_integer_halo(layer, depth)
             if isinstance(layer, QuantizedConvolution)
             else None
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
+from schedules.cpu.register_products import MATRIX_DEPTH
 from tvm_mobilenet.compiler.graph.blocked_tensors import real
 from tvm_mobilenet.compiler.graph.elementwise import dequantization
 from tvm_mobilenet.compiler.graph.layer_rewriter import readers, stride_suffix, window_of
@@ -37,6 +38,7 @@ from tvm_mobilenet.kernels.cpu.quantized import (
     TAPPED,
     columns_read,
     partial_conv2d,
+    planar_stem_conv2d,
     quantized_conv2d,
     quantized_dense,
     quantized_depthwise_conv2d,
@@ -54,6 +56,7 @@ from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
     pack_bits,
     pack_channels,
+    pack_planar_stem,
     pack_quantized_conv2d,
     pack_quantized_dense,
     pack_quantized_depthwise,
@@ -121,7 +124,8 @@ def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emi
     top, left, bottom, right = layer.padding
     image = to.images[layer.source]
     batch, channels, height, width = shape_of(image)
-    func = quantized_stem_conv2d(
+    planar = to.integers_of_target.depth == REGISTER
+    func = (planar_stem_conv2d if planar else quantized_stem_conv2d)(
         (batch, channels, height, width),
         (top, bottom, left, right),
         real(out),
@@ -131,7 +135,8 @@ def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emi
         how,
     )
     name = f"quantized_stem_conv2d_{out.width}x{out.height}x{out.channels}"
-    return func, name, [to.plain[image], pack_quantized_stem(layer.weight, out.vector)], out
+    pack = pack_planar_stem if planar else pack_quantized_stem
+    return func, name, [to.plain[image], pack(layer.weight, out.vector)], out
 
 
 def depthwise(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
@@ -162,10 +167,13 @@ def pack_taps(layer: QuantizedConvolution, out: Blocked) -> NDArray[np.int8]:
 
 def dense_convolution(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:
     x, out = to.as_blocked(layer.source), to.layout(layer)
-    # a vector of more bytes than floats is all the channels of a tile by itself
-    wide = to.integers_of_target.lanes is not None
-    panel = 1 if wide else panel_of(out.blocks // layer.groups)
     depth = depth_of(to, layer, x.layout, out)
+    if depth == MATRIX_DEPTH:
+        panel = max(n for n in (1, 2) if out.blocks // layer.groups % n == 0)
+    elif to.integers_of_target.lanes is not None:
+        panel = 1  # a vector of more bytes than floats is all the channels of a tile by itself
+    else:
+        panel = panel_of(out.blocks // layer.groups)
     given = (x.layout, real(out), window_of(layer), layer.activation)
     if depth == REGISTER:
         func = partial_conv2d(*given, layer.groups, how)
@@ -189,7 +197,9 @@ def depth_of(to: Legalizer, layer: QuantizedConvolution, x: Blocked, out: Blocke
     if depth == REGISTER:
         fits = fits and layer.weight.min() >= LEAST_WEIGHT
     else:
-        fits = fits and out.width % PIXELS == 0 and layer.stride[1] == 1
+        first = x.halo.left - layer.padding[1]
+        fits = fits and layer.stride[1] == 1
+        fits = fits and first + read_by_pairs(layer, out.width) <= x.padded_width
     return depth if fits else BYTES
 
 
@@ -212,14 +222,22 @@ def quantized_matrix_product(to: Legalizer, layer: QuantizedDense) -> None:
     to.emit_rows(layer, func, name, args, (batch, features_out))
 
 
-def needed_halo(layer: QuantizedConvolution) -> Halo:
-    """Its padding, and what it reads beyond that on the right."""
+def needed_halo(layer: QuantizedConvolution, depth: int) -> Halo:
+    """Its padding, and what it reads beyond that on the right, of steps of so many channels."""
     top, left, bottom, right = layer.padding
+    width, columns = shape_of(layer.source)[3], shape_of(layer.result)[3]
     if layer.depthwise:
-        width = shape_of(layer.source)[3]
-        columns = columns_read(shape_of(layer.result)[3], layer.weight.shape[3], layer.stride[1])
-        right = max(right, columns - left - width)
+        read = columns_read(columns, layer.weight.shape[3], layer.stride[1])
+        right = max(right, read - left - width)
+    elif depth == MATRIX_DEPTH and layer.stride[1] == 1:
+        right = max(right, read_by_pairs(layer, columns) - left - width)
     return Halo(top, bottom, left, right)
+
+
+def read_by_pairs(layer: QuantizedConvolution, columns: int) -> int:
+    """Of a row, for so many ``columns`` of the result, by matrices of two."""
+    taps: int = layer.weight.shape[3]
+    return columns + columns % PIXELS + (taps - 1) * layer.dilation[1]
 
 
 def fills(layers: list[Layer]) -> dict[Var, int]:

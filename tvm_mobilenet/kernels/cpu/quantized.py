@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm import tirx
-from tvm.ir import Expr
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Expr, Range
 from tvm.script import tirx as T
 
 from schedules.cpu.dot_products import byte_of
+from schedules.cpu.register_products import MATRIX_DEPTH
 from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
 from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate
@@ -28,9 +30,10 @@ from tvm_mobilenet.kernels.parsing import parsed_once
 
 BYTES = 4  # of a dot product's step
 REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums that share them
+EPILOGUE = "epilogue"  # the block that makes real numbers of sums
 BYTE = 255  # all bits of one
 TAPPED = 8  # channels of a register of products of a tap
-WEIGHTS, SUMS = "int8", "int32"
+WEIGHTS, WORDS, SUMS = "int8", "int16", "int32"
 
 
 @parsed_once
@@ -48,6 +51,7 @@ def quantized_conv2d(
     """Dense convolution, 1x1 included; of ``groups`` whose channels fill whole dot products.
 
     Weights are (out.blocks / panel, kh, kw, steps, panel, v, depth): a dot product sums ``depth``.
+    Those of MATRIX_DEPTH are of two columns, so that a row of an odd number reads one more.
     """
     (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
     apart_h, apart_w = window.dilation
@@ -55,6 +59,9 @@ def quantized_conv2d(
     steps, lanes_in, v = dot_steps(x.channels // groups, depth), x.vector, out.vector
     group_blocks = out.blocks // groups
     tile = (out.batch, out.blocks, out.height, out.width, v)
+    # a matrix has two columns, of which the last in a row may be for nothing
+    columns = out.width + (out.width % 2 if depth == MATRIX_DEPTH else 0)
+    sums = (out.batch, out.blocks, out.height, columns, v)
     top, left = out.halo.top, out.halo.left
     operations = operations_of(out, window, x.channels // groups)
     write_halo = halo_writer(out)
@@ -73,9 +80,9 @@ def quantized_conv2d(
         result: T.Buffer(out.shape, DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
-        acc = T.sblock_alloc_buffer(tile, SUMS)
+        acc = T.sblock_alloc_buffer(sums, SUMS)
         write_halo(result)
-        for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, steps, depth):
+        for n, o, h, w, c, kh, kw, k, i in T.grid(*sums, kernel_h, kernel_w, steps, depth):
             with T.sblock("conv"):
                 vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
                     "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
@@ -102,7 +109,7 @@ def quantized_conv2d(
                     requantization.real(acc[vn, vo, vh, vw, vc], scale, bias, vo, vc)
                 )
 
-    return summed(main)
+    return summed(main if columns == out.width else read_in_pairs(main, acc_place=3))
 
 
 @parsed_once
@@ -414,6 +421,77 @@ def quantized_stem_conv2d(
 
 
 @parsed_once
+def planar_stem_conv2d(
+    image: tuple[int, int, int, int],
+    padding: tuple[int, int, int, int],
+    out: Blocked,
+    window: Window,
+    quantization: QuantizationParameters,
+    activation: Activation,
+    requantization: Requantization = FLOAT_BIAS,
+) -> tirx.PrimFunc:
+    """As quantized_stem_conv2d, for CPUs without dot products: the image's planes stay apart.
+
+    Their integers and the weights, (out.blocks, C, kh, kw, v), have 16 bits.
+    """
+    batch, channels_in, height, width = image
+    top, bottom, left, right = padding
+    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
+    v = out.vector
+    tile = (out.batch, out.blocks, out.height, out.width, v)
+    out_top, out_left = out.halo.top, out.halo.left
+    operations = operations_of(out, window, channels_in)
+    write_halo = halo_writer(out)
+    padded = (batch, channels_in, top + height + bottom, left + width + right)
+    inverse, zero = 1 / quantization.scale, quantization.zero_point
+    dtype = quantization.dtype
+
+    def integer(value: Expr) -> Expr:
+        scaled = value * T.float32(inverse) + T.float32(zero)
+        return T.cast(saturate(scaled, dtype), WORDS)
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer((batch, channels_in, height, width), DTYPE),
+        weight: T.Buffer((out.blocks, channels_in, kernel_h, kernel_w, v), WORDS),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+        rows = T.sblock_alloc_buffer(padded, WORDS)
+        acc = T.sblock_alloc_buffer(tile, SUMS)
+        write_halo(result)
+        for n, k, h, w in T.grid(*padded):
+            with T.sblock("pad"):
+                vn, vk, vh, vw = T.axis.remap("SSSS", [n, k, h, w])
+                rows[vn, vk, vh, vw] = T.if_then_else(
+                    top <= vh and vh < top + height and left <= vw and vw < left + width,
+                    integer(data[vn, vk, vh - top, vw - left]),
+                    T.int16(zero),
+                )
+        for n, o, h, w, c, k, kh, kw in T.grid(*tile, channels_in, kernel_h, kernel_w):
+            with T.sblock("conv"):
+                vn, vo, vh, vw, vc, vk, vkh, vkw = T.axis.remap(
+                    "SSSSSRRR", [n, o, h, w, c, k, kh, kw]
+                )
+                T.sblock_attr({"schedule_rule": "quantized_stem_conv2d"})
+                with T.init():
+                    acc[vn, vo, vh, vw, vc] = requantization.start(bias, vo, vc)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.cast(
+                    rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw], SUMS
+                ) * T.cast(weight[vo, vk, vkh, vkw, vc], SUMS)
+        for n, o, h, w, c in T.grid(*tile):
+            with T.sblock("epilogue"):
+                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
+                result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
+                    requantization.real(acc[vn, vo, vh, vw, vc], scale, bias, vo, vc)
+                )
+
+    return summed(main)
+
+
+@parsed_once
 def quantized_dense(
     rows: int,
     features: tuple[int, int],
@@ -471,6 +549,31 @@ def operations_of(out: Blocked, window: Window, channels: int) -> int:
 def dot_steps(channels: int, values: int = BYTES) -> int:
     """Dot products of so many ``values`` that sum ``channels``."""
     return -(-channels // values)
+
+
+def read_in_pairs(func: tirx.PrimFunc, acc_place: int) -> tirx.PrimFunc:
+    """``func``, whose epilogue says that it reads the columns of its sums two by two.
+
+    So the schedule sums both of the last pair. ``acc_place`` is that of the column.
+    """
+
+    def paired(block: s_tir.SBlock) -> s_tir.SBlock:
+        if block.name_hint != EPILOGUE:
+            return block
+        sums, *others = block.reads
+        region = list(sums.region)
+        first = region[acc_place].min // 2 * 2
+        region[acc_place] = Range.from_min_extent(first, 2)
+        return s_tir.SBlock(
+            block.iter_vars,
+            [tirx.BufferRegion(sums.source, region), *others],
+            block.writes,
+            block.name_hint,
+            block.body,
+            annotations=block.annotations,
+        )
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, paired)))
 
 
 def part_of(start: Expr, part: Expr) -> Expr:

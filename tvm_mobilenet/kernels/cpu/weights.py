@@ -100,6 +100,11 @@ def pack_quantized_stem(weight: Bytes, v: int) -> Bytes:
     return np.ascontiguousarray(pack_channels(dots, v).swapaxes(-1, -2))
 
 
+def pack_planar_stem(weight: Bytes, v: int) -> NDArray[np.int16]:
+    """(O, I, kh, kw) → (O/v, I, kh, kw, v), of 16 bits."""
+    return pack_channels(weight, v).astype(np.int16)
+
+
 def pack_bf16_stem(weight: Array, v: int) -> Array:
     """(O, I, kh, kw) → (O/v, kh, kw, pairs, v, 2)."""
     pairs = in_dots(np.moveaxis(weight, 1, 3), axis=3, dot=2)  # (O, kh, kw, pairs, 2)

@@ -232,12 +232,23 @@ def quantized_depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inpu
 def quantized_stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Convolution of a plain image, whose pixels become four bytes: weights (O/v, kh, kw, v, 4)."""
     _, weight, *_ = inputs
+    if weight.dtype == np.int16:  # planes apart, of CPUs without dot products
+        return planar_stem_conv2d(kernel, shape, weight.astype(np.float64))
     _, kernel_h, kernel_w, _, dot = weight.shape
     pixels = kernel.pixels().astype(np.int64)
     image = np.stack([pixels >> 8 * byte & 255 for byte in range(dot)], axis=-1).astype(np.float64)
     if kernel.sums_signed():
         image -= 256.0 * (image > 127)
     filters = weight.transpose(1, 2, 4, 0, 3).reshape(kernel_h, kernel_w, dot, -1)
+    taps = kernel.taps(image, (kernel_h, kernel_w))
+    return kernel.finish(sum(tap @ filters[kh, kw] for kh, kw, tap in taps), shape)
+
+
+def planar_stem_conv2d(kernel: KernelForm, shape: tuple[int, ...], weight: Array) -> Array:
+    """The same, where a pixel's bytes are not one dword: weights (O/v, C, kh, kw, v)."""
+    _, channels, kernel_h, kernel_w, _ = weight.shape
+    image = kernel.pixels().transpose(0, 2, 3, 1)
+    filters = weight.transpose(2, 3, 1, 0, 4).reshape(kernel_h, kernel_w, channels, -1)
     taps = kernel.taps(image, (kernel_h, kernel_w))
     return kernel.finish(sum(tap @ filters[kh, kw] for kh, kw, tap in taps), shape)
 
