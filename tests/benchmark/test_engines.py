@@ -10,7 +10,7 @@ import onnx
 import pytest
 from support import foreign_onnx, tiny_bundle
 
-from tvm_mobilenet import models
+from tvm_mobilenet import models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS, PEERS, networks, verify
 from tvm_mobilenet.benchmark.engines.process import EngineFailed, EngineProcess, Timeouts
 from tvm_mobilenet.benchmark.engines.protocol import Job
@@ -22,8 +22,11 @@ OUTPUT_SHAPE = (2, 64, 4, 4)
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> networks.Network:
+    """Exported in this process: to import PyTorch once more takes longer."""
     path = tmp_path_factory.mktemp("onnx") / "network.onnx"
-    return networks.from_config(CONFIG, 2, "fp32", path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "call", lambda function, *given: function(*given))
+        return networks.from_config(CONFIG, 2, "fp32", path)
 
 
 def test_the_network_is_prepared(network: networks.Network) -> None:

@@ -56,10 +56,10 @@ def test_the_number_of_cores_changes_nothing(
 ) -> None:
     monkeypatch.setattr(native_code, "PART_KERNELS", 3)
     libraries = []
-    for cores in (1, 2, 7):
+    for cores in (1, 3):
         monkeypatch.setattr(native_code, "usable_cores", lambda cores=cores: tuple(range(cores)))
         libraries.append(build(small_file, tmp_path / "bundle"))
-    assert libraries[0] == libraries[1] == libraries[2]
+    assert libraries[0] == libraries[1]
 
 
 def test_every_kernel_is_in_one_part(
