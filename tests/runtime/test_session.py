@@ -37,18 +37,27 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def parallel(tmp_path: Path) -> Path:
-    path = tmp_path / "parallel"
-    x = np.ones(tiny_bundle.INPUT_SHAPE, np.float32)
+    return written(tmp_path, tiny_bundle.PARALLEL)
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Path:
+    """Its runs end when they are told to."""
+    return written(tmp_path, tiny_bundle.HELD)
+
+
+def written(folder: Path, source: str) -> Path:
+    """The bundle of a network in C that gives eight ones."""
+    path, file = folder / "bundle", folder / "bundle.so"
     outputs = (bundle.TensorInfo("y", (1, 8), "float32", "NC"),)
-    file = tmp_path / "parallel.so"
     about = tiny_bundle.manifest(outputs=outputs)
-    file.write_bytes(tiny_bundle.compiled(tiny_bundle.PARALLEL, about))
+    file.write_bytes(tiny_bundle.compiled(source, about))
     bundle.write(
         path,
         about,
         library=file,
         parameters=tiny_bundle.WEIGHTS,
-        sample_inputs=[x],
+        sample_inputs=[np.ones(tiny_bundle.INPUT_SHAPE, np.float32)],
         expected_outputs=[np.ones((1, 8), np.float32)],
         licenses="",
     )
@@ -388,7 +397,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(session
     assert python(script, tiny) == "0 True"
 
 
-def test_a_child_forked_in_a_run_does_not_hang(parallel: Path) -> None:
+def test_a_child_forked_in_a_run_does_not_hang(held: Path) -> None:
     """Its session says that it is busy, as it was when the child was made; it runs nothing."""
     script = """
 import os, sys, threading, time
@@ -398,7 +407,8 @@ session = load(sys.argv[1])
 x = session.bundle.sample_input()
 thread = threading.Thread(target=session.run, args=(x,))
 thread.start()
-time.sleep(0.02)
+while session.output[0, 0] != 2:
+    time.sleep(0.001)
 child = os.fork()
 if child == 0:
     try:
@@ -406,22 +416,32 @@ if child == 0:
     except errors.RunFailed as error:
         os._exit(0 if "is running in another thread" in str(error) else 1)
     os._exit(2)
-thread.join()
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+session.input[:] = 0
+thread.join()
 """
-    assert python(script, parallel) == "0"
+    assert python(script, held) == "0"
 
 
-def test_closing_waits_for_a_run(parallel: Path) -> None:
-    loaded = load(parallel)
+def test_closing_waits_for_a_run(held: Path) -> None:
+    loaded = load(held)
+    given, said = loaded.input, loaded.output
     results: list[np.ndarray] = []
     x = loaded.bundle.sample_input()
     thread = threading.Thread(target=lambda: results.append(np.asarray(loaded.run(x))))
     thread.start()
-    time.sleep(0.02)
-    loaded.close()
-    thread.join()
-    np.testing.assert_allclose(results[0], 1, rtol=1e-3)
+    while said[0, 0] != 2:
+        time.sleep(0.001)
+    closing = threading.Thread(target=loaded.close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()
+    given[:] = 0
+    for one in (thread, closing):
+        one.join()
+    assert results[0][0, 0] == 1
+    with pytest.raises(RunFailed, match="closed"):
+        loaded.run(x)
 
 
 def test_threads_by_default_are_what_the_process_may_use(tiny: Path) -> None:

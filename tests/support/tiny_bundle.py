@@ -90,6 +90,22 @@ int32_t tmn_kernel_fma_peak(float *scratch) { return scratch[0] > 0; }
 int32_t tmn_kernel_stream_read(const float *rows, float *sums) { return rows == sums; }
 """
 
+# one that runs until its input is cleared, and says in its output that it has begun: 2, and then 1
+HELD = """
+#include <stdint.h>
+int32_t tmn_kernel_network(float *input, const uint8_t *parameters, uint8_t *workspace,
+                           float *output, int64_t *stamps, int32_t stamped) {
+    volatile float *given = input, *said = output;
+    (void)parameters, (void)workspace, (void)stamps, (void)stamped;
+    said[0] = 2;
+    while (given[0] != 0) {}
+    said[0] = 1;
+    return 0;
+}
+int32_t tmn_kernel_fma_peak(float *scratch) { return scratch[0] > 0; }
+int32_t tmn_kernel_stream_read(const float *rows, float *sums) { return rows == sums; }
+"""
+
 
 def classifier_source(*, more: str = "", body: str = "") -> str:
     return CLASSIFIER.format(more=more, body=body)
