@@ -33,6 +33,7 @@ def check_unscheduled(case: Case, rng: np.random.Generator) -> None:
     case.check(tvm.compile(module, {"kind": "llvm"})["main"], rng)
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize(
     "case", [*CASES, *FAST_PRODUCTS, *SEPARABLE, *OVERLAPPING, *RUNS], ids=lambda case: case.id
 )
