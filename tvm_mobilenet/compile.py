@@ -133,6 +133,8 @@ def _compile(args: argparse.Namespace) -> int:
     if args.quantized_onnx is not None and preparation.calibration is None:
         raise BadInput("--quantized-onnx is for --calibrate SAMPLES; add it")
     preparation.check(network)
+    if args.quantized_onnx is not None:
+        files.check_writable(args.quantized_onnx, "--quantized-onnx")
     if network.trained is not None:
         print(f"weights {network.trained.line}", file=sys.stderr)
     link_command(spec)  # a missing compiler is said before anything is compiled

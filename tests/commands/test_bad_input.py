@@ -18,7 +18,7 @@ from support import tiny_bundle
 from support.stage_ends import Capture, ends, fails, status_of
 
 from tvm_mobilenet import __main__ as command
-from tvm_mobilenet import cli, files, report, run
+from tvm_mobilenet import cli, files, provenance, report, run
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 
@@ -42,6 +42,11 @@ RAISED: dict[str, tuple[BaseException, int, str]] = {
     "numpy's memory": (MemoryError("Unable to allocate 9 TiB"), 1, "of memory: Unable to allocate"),
     "recursion": (RecursionError("too deep"), 1, "error: unexpected RecursionError: too deep"),
     "a file": (PermissionError(errno.EACCES, "Permission denied", "f"), 1, "error: f: Permission"),
+    "a full disk": (
+        OSError(errno.ENOSPC, "No space left on device"),
+        1,
+        "make room, or set TMPDIR",
+    ),
     "a package": (ModuleNotFoundError("No", name="zlib"), 1, "error: zlib is not installed, and"),
     "an extra's": (ModuleNotFoundError("No", name="torch"), 2, "pip install 'tvm-mobilenet[comp"),
     "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted"),
@@ -144,10 +149,26 @@ def test_a_command_line_of_any_words(words: list[str]) -> None:
         assert told.getvalue().count("\n") == 1
 
 
+def test_results_of_studies_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "study.json"
+    provenance.write_results(path, {"rows": [1.5]})
+    assert provenance.read_results(path)["rows"] == [1.5]
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(
+        BadInput, match=r"study\.json: format_version: 2 is newer than this program"
+    ):
+        provenance.read_results(path)
+    path.write_text("[" * 10_000)
+    with pytest.raises(BadInput, match=r"study\.json: not JSON"):
+        provenance.read_results(path)
+
+
 def test_files_are_tried_without_a_trace(tmp_path: Path) -> None:
     (tmp_path / "kept.npy").write_bytes(b"kept")
     files.check_writable(tmp_path / "kept.npy", "--output")
     files.check_writable(tmp_path / "new.npy", "--output")
     files.check_replaceable(tmp_path / "new.md", "-o")
+    with pytest.raises(BadInput, match="-o /dev/null: expected a regular file, or a name that is"):
+        files.check_replaceable(Path("/dev/null"), "-o")
     assert [one.name for one in tmp_path.iterdir()] == ["kept.npy"]
     assert (tmp_path / "kept.npy").read_bytes() == b"kept"

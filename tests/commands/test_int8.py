@@ -170,6 +170,10 @@ def wrong() -> dict[str, tuple[tuple[str, ...], str]]:
         "fp32": ((*onnx_file, *calibrate), "--calibrate is for --precision int8"),
         "method alone": ((*INT8, "--calibration-method", "mse"), "are for --calibrate SAMPLES"),
         "loss alone": ((*onnx_file, "--max-loss", "1%"), "are for --calibrate SAMPLES"),
+        "nowhere to write": (
+            (*onnx_file, *INT8, *calibrate, "--quantized-onnx", "none/q.onnx"),
+            "--quantized-onnx none/q.onnx: cannot be written: No such file",
+        ),
         "file alone": ((*INT8, "--quantized-onnx", "q"), "is for --calibrate SAMPLES"),
         "no share": ((*INT8, *calibrate, "--max-loss", "x"), "expected a share such as 0.5%"),
         "all of it": ((*INT8, *calibrate, "--max-loss", "100%"), "expected a share such as 0.5%"),

@@ -180,7 +180,7 @@ def test_channels_are_shuffled_as_integers(rng: np.random.Generator) -> None:
 def test_scales_are_nudged_where_they_quantize() -> None:
     net = QuantizedNetwork((1, 8, 4, 4))
     model = net.model(net.convolution(net.start(), 4))
-    nudged = quantized_form.nudged(model, 0.5)
+    nudged = quantized_form.nudge(model, 0.5)
     constants = {one.name: numpy_helper.to_array(one) for one in nudged.graph.initializer}
     pairs = [
         node for node in nudged.graph.node if node.input[0] in ("x", nudged.graph.node[0].output[0])

@@ -117,7 +117,7 @@ def _add(into: Records, source: Records, chosen: Sequence[Record]) -> int:
     ]
     failed = {(one.workload, one.trace_key) for one in into.failures}
     failures = [
-        _failed(source, one)
+        _describe_failure(source, one)
         for one in source.failures
         if here.get(one.workload) is not None and (here[one.workload], one.trace_key) not in failed
     ]
@@ -125,5 +125,5 @@ def _add(into: Records, source: Records, chosen: Sequence[Record]) -> int:
     return len(new)
 
 
-def _failed(source: Records, one: Failure) -> Failed:
+def _describe_failure(source: Records, one: Failure) -> Failed:
     return Failed(source.module(one.workload), one.trace_key, one.cause, one.detail)

@@ -133,11 +133,11 @@ def check_weights(model: onnx.ModelProto, title: str) -> None:
             if bad.any():
                 raise BadInput(
                     f"{title}: {np.count_nonzero(bad)} of the {array.size} weights {name} of "
-                    f"{described(node)} are nan or infinite; train or export it again"
+                    f"{describe_node(node)} are nan or infinite; train or export it again"
                 )
 
 
-def described(node: onnx.NodeProto) -> str:
+def describe_node(node: onnx.NodeProto) -> str:
     """The operator, and which one it is: by its name, or by what it makes."""
     return f"{node.op_type} ({f'node {node.name}' if node.name else f'output {node.output[0]}'})"
 

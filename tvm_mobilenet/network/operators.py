@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.network.cleaning import described
+from tvm_mobilenet.network.cleaning import describe_node
 from tvm_mobilenet.network.spelling import importable
 
 if TYPE_CHECKING:
@@ -35,18 +35,18 @@ def check_operators(model: onnx.ModelProto) -> None:
     faults = []
     if missing:
         faults.append(
-            f"TVM has no importer for {_listed(missing)}; export the network with other operators, "
+            f"TVM has no importer for {_name(missing)}; export the network with other operators, "
             "or end it before them"
         )
     if unsized:
         faults.append(
-            f"the size of what {_listed(unsized)} gives depends on the image, and a bundle's "
+            f"the size of what {_name(unsized)} gives depends on the image, and a bundle's "
             "shapes are fixed; end the network before it, and do that part in the program that "
             "runs the bundle"
         )
     if places:
         faults.append(
-            f"the indices that {_listed(places)} gives have no importer in TVM; export the network "
+            f"the indices that {_name(places)} gives have no importer in TVM; export the network "
             "without what reads them"
         )
     if faults:
@@ -60,11 +60,11 @@ def _is_ours_to_read(node: onnx.NodeProto) -> bool:
     return node.domain in STANDARD_DOMAINS or not onnx.defs.has(node.op_type)
 
 
-def _listed(nodes: dict[str, list[onnx.NodeProto]]) -> str:
+def _name(nodes: dict[str, list[onnx.NodeProto]]) -> str:
     return ", ".join(
-        described(found[0])
+        describe_node(found[0])
         if len(found) == 1
-        else f"{', '.join(map(described, found[:MOST_NODES]))}"
+        else f"{', '.join(map(describe_node, found[:MOST_NODES]))}"
         + (f" and {len(found) - MOST_NODES} more {kind}" if len(found) > MOST_NODES else "")
         for kind, found in nodes.items()
     )

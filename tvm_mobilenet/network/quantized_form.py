@@ -49,7 +49,7 @@ def to_one_form(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def nudged(model: onnx.ModelProto, by: float) -> onnx.ModelProto:
+def nudge(model: onnx.ModelProto, by: float) -> onnx.ModelProto:
     """The network with every scale that activations are quantized with 1 + ``by`` times as large.
 
     They are dequantized as before: only what lies next to the middle of two integers changes.

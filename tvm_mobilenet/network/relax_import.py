@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tvm_mobilenet import chatter, ending
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network import opaque_calls, operators, signature
-from tvm_mobilenet.network.cleaning import described
+from tvm_mobilenet.network.cleaning import describe_node
 
 if TYPE_CHECKING:
     import onnx
@@ -56,7 +56,7 @@ def _failed_node(error: Exception) -> str:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         local = frame.f_locals.get("node")
         node = local if isinstance(local, onnx.NodeProto) else node
-    return "the graph as a whole" if node is None else described(node)
+    return "the graph as a whole" if node is None else describe_node(node)
 
 
 @contextlib.contextmanager

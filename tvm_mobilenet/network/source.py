@@ -323,7 +323,7 @@ def rounding_of(
     others = [
         onnx_export.evaluator(model),
         *(
-            onnx_export.evaluator(quantized_form.nudged(model, by), optimized=False)
+            onnx_export.evaluator(quantized_form.nudge(model, by), optimized=False)
             for by in (SUMS_DIFFER, -SUMS_DIFFER)
         ),
     ]

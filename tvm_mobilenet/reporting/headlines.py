@@ -37,10 +37,10 @@ def _of_summaries(group: MachineGroup, totals: Sequence[Summary]) -> Headline:
         first = f"Ours is faster than the fastest peer on all {counts[0]} networks."
     else:
         first = (
-            f"Ours is faster than the fastest peer on {_listed(faster)} networks"
+            f"Ours is faster than the fastest peer on {_join(faster)} networks"
             f"{f', slower on {lost}' if lost else ''}."
         )
-    sentence = f"{first} Peer ÷ ours is {_listed(means)}, as a geometric mean."
+    sentence = f"{first} Peer ÷ ours is {_join(means)}, as a geometric mean."
     worst = min((one.worst for one in totals), key=lambda variant: variant.ratio.value)
     best = max((one.best for one in totals), key=lambda variant: variant.ratio.value)
     figures = [
@@ -58,7 +58,7 @@ def _of_summaries(group: MachineGroup, totals: Sequence[Summary]) -> Headline:
     return Headline(scope, sentence, same.pop() if len(same) == 1 else "no difference", figures)
 
 
-def _listed(parts: Sequence[str]) -> str:
+def _join(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 

@@ -49,7 +49,7 @@ def read_inputs(
         x: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise BadInput(f"--input {path}: not a readable .npy: {first_line(error)}") from error
-    return (_checked(path, x, expected[0]),)
+    return (_check_fits(path, x, expected[0]),)
 
 
 def _read_named(path: Path, expected: Sequence[TensorInfo]) -> tuple[NDArray[Any], ...]:
@@ -63,10 +63,10 @@ def _read_named(path: Path, expected: Sequence[TensorInfo]) -> tuple[NDArray[Any
         raise BadInput(
             f"--input {path}: expected the arrays {', '.join(names)}, got {', '.join(arrays)}"
         )
-    return tuple(_checked(path, arrays[one.name], one) for one in expected)
+    return tuple(_check_fits(path, arrays[one.name], one) for one in expected)
 
 
-def _checked(path: Path, x: NDArray[Any], expected: TensorInfo) -> NDArray[Any]:
+def _check_fits(path: Path, x: NDArray[Any], expected: TensorInfo) -> NDArray[Any]:
     if x.shape != expected.shape or x.dtype != expected.dtype:
         raise BadInput(f"--input {path}: {mismatch(x, expected)}")
     if not np.isfinite(x).all():

@@ -23,7 +23,7 @@ def resize(picture: Image, how: Resizing, height: int, width: int) -> Pixels:
     nothing.
     """
     picture = picture.crop(_cut(picture.size, how.cut))
-    rows, columns = _resized(picture.size, how, height, width)
+    rows, columns = _scale_size(picture.size, how, height, width)
     if how.interpolation == "tensorflow":
         pixels: Pixels = _like_tensorflow(np.asarray(picture, np.float32), rows, columns)
     else:
@@ -45,7 +45,7 @@ class Part:
 def part_seen(size: tuple[int, int], how: Resizing, height: int, width: int) -> Part:
     """Which part of a picture of ``size`` (width, height) the H x W pixels of the input show."""
     left, top, right, bottom = _cut(size, how.cut)
-    rows, columns = _resized((right - left, bottom - top), how, height, width)
+    rows, columns = _scale_size((right - left, bottom - top), how, height, width)
     across, down = (right - left) / columns, (bottom - top) / rows
     return Part(
         left + across * _middle(columns, width),
@@ -67,7 +67,7 @@ def _cut(size: tuple[int, int], share: float) -> tuple[int, int, int, int]:
     return left, top, width - left, height - top
 
 
-def _resized(size: tuple[int, int], how: Resizing, height: int, width: int) -> tuple[int, int]:
+def _scale_size(size: tuple[int, int], how: Resizing, height: int, width: int) -> tuple[int, int]:
     """The rows and columns to resize to, at least height and width."""
     have_width, have_height = size
     least = min(height, width)

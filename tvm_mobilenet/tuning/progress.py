@@ -19,7 +19,7 @@ REFRESH_S = 0.25
 
 
 @contextmanager
-def watching(stream: TextIO | None = None) -> Iterator[Progress]:
+def open_progress(stream: TextIO | None = None) -> Iterator[Progress]:
     """Progress for ``stream`` (stderr): live where it is a terminal."""
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():

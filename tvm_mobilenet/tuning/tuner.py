@@ -139,7 +139,7 @@ def _search(state: State, records: Records, settings: Settings, measurer: Measur
     from tvm_mobilenet.tuning import loop
 
     try:
-        with progress.watching() as watcher:
+        with progress.open_progress() as watcher:
             loop.run(state, records, settings, measurer, watcher)
     except (KeyboardInterrupt, TvmMobilenetError) as ended:
         # what is known by then is told all the same

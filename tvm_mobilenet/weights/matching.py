@@ -86,7 +86,7 @@ def take(where: str, tensors: Tensors, fitting: Fitting, needed: set[str]) -> di
                 f"{where}: {name}: expected shape {_shape(there)}, as of {_title(fitting)}, "
                 f"got {_shape(array.shape)}"
             )
-        found[one.ours] = _checked(where, name, one, to_torch(array, one.kind, form))
+        found[one.ours] = _check_values(where, name, one, to_torch(array, one.kind, form))
         taken.add(name)
     for name in tensors.arrays:
         if name not in taken:
@@ -94,7 +94,7 @@ def take(where: str, tensors: Tensors, fitting: Fitting, needed: set[str]) -> di
     return found
 
 
-def _checked(where: str, name: str, one: Expected, array: Array) -> Float:
+def _check_values(where: str, name: str, one: Expected, array: Array) -> Float:
     if array.dtype.kind != "f":
         raise BadInput(f"{where}: {name}: expected floats, got {array.dtype}")
     bad = int(np.count_nonzero(~np.isfinite(array)))

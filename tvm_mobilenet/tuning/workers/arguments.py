@@ -103,7 +103,7 @@ class Arguments:
         from tvm_mobilenet.runtime import arena
 
         arguments, right = task.arguments, case.load(task.case)
-        values = case.typed(right, arguments)
+        values = case.cast(right, arguments)
         copies = copies_of(values, arguments, l2_bytes()) if cold else 1
         order = [
             (place, copy)

@@ -147,7 +147,7 @@ def wrong_integers(output: NDArray[Any], right: NDArray[Any]) -> str:
     return "" if farthest <= most else f"an integer {farthest:.2f} apart, at most {most:.2f}"
 
 
-def typed(values: Sequence[NDArray[Any]], arguments: Sequence[Argument]) -> list[NDArray[Any]]:
+def cast(values: Sequence[NDArray[Any]], arguments: Sequence[Argument]) -> list[NDArray[Any]]:
     """The values as the arguments' types have them."""
     pairs = zip(values, arguments, strict=True)
     return [value.astype(one.dtype, copy=False) for value, one in pairs]

@@ -34,7 +34,7 @@ from tvm_mobilenet.tuning.workers.messages import (
     RunTask,
     Settings,
     Waiting,
-    refused,
+    refuse,
 )
 from tvm_mobilenet.tuning.workers.timing import time_kernel
 
@@ -62,7 +62,7 @@ def serve(connection: Connection, worker: DeviceWorker) -> None:
                         ready = done.ready
                 worker.disconnect()
         except TvmMobilenetError as error:
-            connection.send(refused(error))
+            connection.send(refuse(error))
 
 
 @dataclass
@@ -254,7 +254,7 @@ class DeviceWorker:
         import numpy as np
 
         right = case.load(task.case)
-        values = case.typed(right, task.arguments)
+        values = case.cast(right, task.arguments)
         copies = 1
         if self._settings.cold:
             copies = min(MAX_COPIES, copies_of(values, task.arguments, self._l2))

@@ -97,7 +97,7 @@ class GpuRunner(Runner):
         values = case.load(task.case)
 
         def load() -> GpuKernel:
-            block = packed(task.arguments, values)
+            block = fill_block(task.arguments, values)
             return cuda.OpenLibrary(Path(job.library), block, HERE)
 
         return measure(job, load, output_of(task.arguments, values), self._settings)
@@ -175,7 +175,7 @@ def pack(arguments: Sequence[Argument]) -> tuple[list[int], int]:
     return offsets, max(size, 1)
 
 
-def packed(arguments: Sequence[Argument], values: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+def fill_block(arguments: Sequence[Argument], values: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
     """That block, filled."""
     offsets, size = pack(arguments)
     block = np.zeros(size, np.uint8)

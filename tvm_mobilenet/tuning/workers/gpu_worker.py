@@ -70,7 +70,7 @@ class GpuDeviceWorker(DeviceWorker):
     def _prepare(self, task: RunTask) -> _Prepared:
         values = case.load(task.case)
         return _Prepared(
-            self._tensor(gpu_kernels.packed(task.arguments, values)),
+            self._tensor(gpu_kernels.fill_block(task.arguments, values)),
             gpu_kernels.output_of(task.arguments, values),
         )
 

@@ -108,11 +108,11 @@ class _Reader:
         if isinstance(node, tirx.IntImm):
             return node.value
         if isinstance(node, tirx.FloatImm):
-            return rounded(node.value, str(node.ty.dtype))
+            return round_to(node.value, str(node.ty.dtype))
         if isinstance(node, tirx.Var):
             return self.variables[node]
         if isinstance(node, tirx.Cast):
-            return converted(self.value(node.value), str(node.ty.dtype))
+            return convert(self.value(node.value), str(node.ty.dtype))
         if isinstance(node, ir.TensorLoad):
             return self.load(node)
         if isinstance(node, tirx.Select):
@@ -188,12 +188,12 @@ def is_rounding(node: Any) -> bool:
     return llvm_name(node.args[0].value) == LRINT
 
 
-def rounded(number: float, dtype: str) -> float:
+def round_to(number: float, dtype: str) -> float:
     """What a constant of the kernel is in its own type."""
     return float(np.float32(number)) if dtype == "float32" else number
 
 
-def converted(value: Any, dtype: str) -> Any:
+def convert(value: Any, dtype: str) -> Any:
     """A cast, of which integers alone make another number, the one towards zero."""
     integer = dtype.startswith(("int", "uint"))
     return np.trunc(value).astype(np.int64) if integer else value

@@ -185,6 +185,6 @@ class Done:
     ready: bool = True
 
 
-def refused(error: TvmMobilenetError) -> Refused:
+def refuse(error: TvmMobilenetError) -> Refused:
     """What a worker says of a device that raised ``error``."""
     return Refused(str(error), failed=not isinstance(error, BadInput))

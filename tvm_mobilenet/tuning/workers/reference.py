@@ -68,13 +68,13 @@ def conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
 
 def depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution: weights (C/v, kh, kw, v)."""
-    return kernel.finish(filtered(kernel, "conv", inputs), shape)
+    return kernel.finish(filter_channels(kernel, "conv", inputs), shape)
 
 
 def depthwise_operands(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise convolution whose result is left as Strassen's left operands."""
     batch, _, half, rows, _, columns, v = kernel.extents("conv")[:7]
-    summed = filtered(kernel, "conv", inputs, DOUBLE_ROWS) + inputs[2].reshape(-1)
+    summed = filter_channels(kernel, "conv", inputs, DOUBLE_ROWS) + inputs[2].reshape(-1)
     active = kernel.clamp(summed)
     # pixels by odd and even row, channels by half: (i, j, N, H / 2, W, C / 2)
     parts = active.reshape(batch, rows, 2, columns, 2, half * v).transpose(2, 4, 0, 1, 3, 5)
@@ -127,14 +127,14 @@ def winograd_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) 
 def separable_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """A depthwise and a 1x1 convolution: the weights and bias of the one, then of the other."""
     *first, weight = inputs[:4]
-    summed = filtered(kernel, "filter", first) + first[2].reshape(-1)
+    summed = filter_channels(kernel, "filter", first) + first[2].reshape(-1)
     middle = kernel.clamp(summed, "filter_epilogue")
     _, _, _, channels, _, _ = weight.shape
     matrix = weight.transpose(1, 2, 3, 0, 4, 5).reshape(channels, -1)
     return kernel.finish(middle[..., :channels] @ matrix, shape)
 
 
-def filtered(
+def filter_channels(
     kernel: KernelForm,
     block: str,
     inputs: Sequence[Array],

@@ -18,7 +18,7 @@ from tvm_mobilenet.errors import TvmMobilenetError
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.processes import connect_to_parent
 from tvm_mobilenet.tuning.workers.builder import Builder
-from tvm_mobilenet.tuning.workers.messages import Done, Hello, Ready, Refused, Settings, refused
+from tvm_mobilenet.tuning.workers.messages import Done, Hello, Ready, Refused, Settings, refuse
 from tvm_mobilenet.tuning.workers.runner import Runner
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def main() -> None:
             try:
                 answer = worker.handle(connection.recv())
             except TvmMobilenetError as error:
-                answer = refused(error)
+                answer = refuse(error)
             if answer is not None:
                 connection.send(answer)
                 ready = isinstance(answer, Done) and answer.ready  # else the tuner starts another
