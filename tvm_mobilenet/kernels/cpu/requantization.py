@@ -27,7 +27,7 @@ SUMS_IN_BITS = "sums_in_bits"  # an attribute of kernels: the places of their bi
 MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
 LEAST, MOST = 2**23, 2**24  # floats between these are whole numbers, one after the other
 LARGEST = 2**15 - 1  # results that 16 bits hold
-CANDIDATES = (2**10, 2**14, 2**20)  # integers tried, for sums to start at, until one is near
+CANDIDATES = (2**12, 2**16, 2**20)  # integers tried, for sums to start at, until one is near
 NEAR = 2.0**-10  # how far from the exact result what is rounded may lie, in units of it
 
 Array = NDArray[np.float32]
