@@ -35,7 +35,7 @@ def test_results_are_the_next_integers(rng: np.random.Generator) -> None:
     sums = np.concatenate([worst, usual.T], axis=1)
     exact = sums * scale[:, None].astype(np.float64) + bias[:, None]
     apart = np.abs(results(bits, scale, sums) - exact)
-    assert apart.max() < 0.502
+    assert apart.max() < 0.5003
     assert np.abs(exact).max() > 1000, "results that are limited, too"
 
 
@@ -50,17 +50,21 @@ def test_biases_of_integers_are_exact(rng: np.random.Generator) -> None:
     exact = sums * scale[:, None].astype(np.float64) + bias[:, None]
     away = np.abs(exact - np.floor(exact) - 0.5)
     found = results(bits, scale, sums)
-    clear = away > 2e-3
+    clear = away > 3e-4
     np.testing.assert_array_equal(found[clear], np.rint(exact)[clear])
 
 
 def test_no_start_for_large_sums_or_results() -> None:
-    one = np.ones(1, np.float32)
+    zero = np.zeros(1, np.float32)
+
+    def over(divisor: float) -> NDArray[np.float32]:
+        return np.full(1, 1 / divisor, np.float32)
+
     large = np.full((1, 600), 127, np.int8)  # sums past 2²² at either end
-    assert sum_bits(large, one / 999, 0 * one) is None
-    assert sum_bits(large[:, :100], one / 999, 0 * one) is not None
-    assert sum_bits(large[:, :100], one / 40, 0 * one) is None, "results past 16 bits"
-    assert sum_bits(large[:, :1], 1.5 * one, 0 * one) is None
+    assert sum_bits(large, over(999), zero) is None
+    assert sum_bits(large[:, :100], over(999), zero) is not None
+    assert sum_bits(large[:, :100], over(40), zero) is None, "results past 16 bits"
+    assert sum_bits(large[:, :1], over(0.7), zero) is None
 
 
 def test_no_start_where_none_is_near() -> None:
