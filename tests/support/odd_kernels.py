@@ -347,7 +347,9 @@ def kind_of(case: Case) -> tuple[str, str]:
     return type(case).__name__, getattr(getattr(case, "real", case), "kind", "")
 
 
-def over_bytes(kind: str, lanes: int = 16, dtype: str = "uint8", depth: int = 4) -> Case:
+def over_bytes(
+    kind: str, lanes: int = 16, dtype: str = "uint8", depth: int = 4, *, in_bits: bool = False
+) -> Case:
     """A kernel of 1.0-224, of integers, its result quantized."""
     if kind == "dense":
         dense = Dense((1024, 1000), 1024 // lanes, 8, lanes)
@@ -364,7 +366,9 @@ def over_bytes(kind: str, lanes: int = 16, dtype: str = "uint8", depth: int = 4)
     if depth > 4:
         real = replace(real, panel=1)
     expression = AS_BYTE if dtype == "uint8" else of_signed(AS_BYTE)
-    return QuantizedConvolution(real, expression, dtype=dtype, depth=depth)
+    if in_bits:
+        expression = IN_UNITS
+    return QuantizedConvolution(real, expression, dtype=dtype, depth=depth, in_bits=in_bits)
 
 
 @st.composite
