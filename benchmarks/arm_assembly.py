@@ -1,8 +1,9 @@
 """The hot loops of a network's ARM kernels, as LLVM compiles them for each core.
 
-    python benchmarks/arm_assembly.py [--target arm-rpi4 ...] [--llvm-mca /usr/bin/llvm-mca-19]
+    python benchmarks/arm_assembly.py [--target arm-rpi4 ...] [--precision fp16]
+                                      [--llvm-mca /usr/bin/llvm-mca-19]
 
-A line for each kernel, with what its hot loop takes: instructions per FMA of four floats, stack
+A line for each kernel, with what its hot loop takes: instructions per FMA of a register, stack
 accesses, loads of single floats, and where llvm-mca is there the share of the core's FMAs that its
 model of the core starts (cached data, no branch ever mispredicted). Nothing is run: no board is
 needed. Kernels are those of the default schedules.
@@ -29,8 +30,8 @@ from tvm_mobilenet.hardware import target
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.core_model.loops import Loop
-    from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.network.source import NetworkSpec
 
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
@@ -52,12 +53,16 @@ def main() -> int:
     parser = cli.make_parser("arm_assembly", "The hot loops of ARM kernels, core by core.")
     parser.add_argument("--target", action="append", metavar="T", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--llvm-mca", metavar="FILE", help="(default: the newest on PATH)")
+    what = "of the kernels; fp16 for cores that have it (default: fp32)"
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help=what)
     network_flags.add_model_flags(parser)
     return cli.run_stage(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:
     from rich.console import Console
+
+    from tvm_mobilenet.compiler.options import CompileOptions
 
     mca = find_mca(args.llvm_mca)
     tvm_runtime.compiler()  # without PyTorch
@@ -70,15 +75,16 @@ def report(args: argparse.Namespace) -> int:
         mcpu = str(spec.target["mcpu"])
         if spec.family != "arm" or mcpu not in MODELS:
             raise BadInput(f"--target {name}: expected one of {', '.join(TARGETS)}")
-        console.print(table(network, spec, mcpu, mca))
+        console.print(table(network, CompileOptions(spec, args.precision), mcpu, mca))
     return 0
 
 
-def table(network: NetworkSpec, spec: TargetSpec, mcpu: str, mca: str | None) -> Table:
+def table(network: NetworkSpec, options: CompileOptions, mcpu: str, mca: str | None) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    spec = options.spec
     width = spec.facts["fmas"]
     modelled = f"; llvm-mca's model of {MODELS[mcpu]}" if mca else ""
     title = f"{spec.name}: {mcpu}, {width} FMA{'s' * (width > 1)} a cycle{modelled}"
@@ -86,7 +92,7 @@ def table(network: NetworkSpec, spec: TargetSpec, mcpu: str, mca: str | None) ->
     result.add_column("kernel")
     for heading in ("FMAs", "by element", "instructions/FMA", "stack", "scalar loads", "FMA peak"):
         result.add_column(heading, justify="right")
-    for name, loop in hot_loops(network, spec):
+    for name, loop in hot_loops(network, options):
         share = "" if mca is None else f"{utilisation(mca, MODELS[mcpu], loop, width):.0%}"
         figures = (loop.fmas, loop.by_element_fmas, f"{loop.instructions_per_fma:.2f}")
         counts = (len(loop.stack_accesses), len(loop.scalar_loads))
@@ -94,21 +100,20 @@ def table(network: NetworkSpec, spec: TargetSpec, mcpu: str, mca: str | None) ->
     return result
 
 
-def hot_loops(network: NetworkSpec, spec: TargetSpec) -> Iterator[tuple[str, Loop]]:
+def hot_loops(network: NetworkSpec, options: CompileOptions) -> Iterator[tuple[str, Loop]]:
     """Every kernel that multiplies, with its hot loop; a fused one with both of its own."""
     from tvm_mobilenet.compiler import pipeline
     from tvm_mobilenet.compiler.cpu.lowering import lower
-    from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.core_model import loops
     from tvm_mobilenet.scheduling.rules import default_schedule
 
-    machine = spec.tvm_target()
-    for kernel in pipeline.kernels_of(network.open().relax_module(), CompileOptions(spec)):
+    machine = options.spec.tvm_target()
+    for kernel in pipeline.kernels_of(network.open().relax_module(), options):
         func = kernel.func.with_attr("global_symbol", "main")
         scheduled = default_schedule(func, machine).mod
         assembly = str(lower(scheduled, machine).inspect_source("asm"))
         loop = loops.hot_loop(assembly, "aarch64")
-        if kernel.name.startswith("separable"):
+        if kernel.name.removeprefix("fp16_").startswith("separable"):
             found = loops.innermost_loops(assembly, "aarch64")
             yield f"{kernel.name}, 1x1", max(found, key=lambda one: one.by_element_fmas)
             filters = [one for one in found if not one.by_element_fmas]

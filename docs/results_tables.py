@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import json
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tvm_mobilenet import models
 from tvm_mobilenet.models.variants import ALPHAS, RESOLUTIONS
@@ -28,7 +30,13 @@ from tvm_mobilenet.results.tables import Comparison, Summary, comparisons, is_ou
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
 IMAGES = REPOSITORY / "docs" / "images"
-PAGES = ("README.md", "docs/index.md", "docs/performance.md", "docs/arm.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/performance.md",
+    "docs/arm.md",
+    "docs/raspberry-pi.md",
+)
 BLOCK = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- results end -->)", re.DOTALL)
 WIDTH = 125
 ALPHA = "α"  # noqa: RUF001  (the width multiplier, as the paper writes it)
@@ -248,6 +256,26 @@ def instructions(name: str) -> str:
     return table_of([ALPHA, *map(str, RESOLUTIONS)], cells)
 
 
+def fp16_instructions() -> str:
+    """Ours in fp16, and in fp32 on a core with the same instructions for that."""
+    counts = [
+        {(row.alpha, row.resolution): row.instructions for row in rows if is_ours(row)}
+        for rows in (
+            schema.load(RESULTS / f"{name}.json").results
+            for name in ("arm-graviton2-fp16-instructions", "arm-rpi4-instructions")
+        )
+    ]
+
+    def of(alpha: float, size: int) -> Iterator[str]:
+        for known in counts:
+            count = known[alpha, size]
+            assert count is not None
+            yield f"{count / 1e6:.1f}"
+
+    cells = [[f"{a:g}", *(" / ".join(of(a, size)) for size in RESOLUTIONS)] for a in ALPHAS]
+    return table_of([ALPHA, *map(str, RESOLUTIONS)], cells)
+
+
 def int8_cores() -> str:
     """1.0-224 on cores without dot products, with them, and with matrices of bytes."""
     cells = []
@@ -260,6 +288,32 @@ def int8_cores() -> str:
         assert ours is not None and theirs is not None
         cells.append([core, f"{ours / 1e6:.1f}", f"{theirs / 1e6:.1f}", f"{theirs / ours:.2f}x"])
     return table_of(["core", "ours", "ONNX Runtime", "ratio"], cells)
+
+
+def roofline() -> str:
+    """What benchmarks/roofline.py says of each board and precision."""
+    study = json.loads((RESULTS / "raspberry-pi-roofline.json").read_text(encoding="utf-8"))
+    cells = []
+    for board in study["boards"]:
+        layers = board["layers"]
+        waiting = [one for one in layers if one["memory_us"] > one["arithmetic_us"]]
+        cells.append(
+            [
+                f"`{board['target']}`, {board['precision']}",
+                floor_ms(layers, "arithmetic_us"),
+                floor_ms(layers, "memory_us"),
+                floor_ms(layers, "arithmetic_us", "memory_us"),
+                floor_ms(board["unfused"], "arithmetic_us", "memory_us"),
+                ", ".join(f"`{one['name']}`" for one in waiting),
+            ]
+        )
+    header = ["board", "multiplications", "memory", "the larger by layer", "without fused blocks"]
+    return table_of([*header, "layers that wait for memory"], cells)
+
+
+def floor_ms(layers: Sequence[Mapping[str, Any]], *kinds: str) -> str:
+    """Of all layers, of each the largest of these kinds."""
+    return f"{sum(max(one[kind] for kind in kinds) for one in layers) / 1e3:.1f}"
 
 
 def headlines() -> str:
@@ -311,6 +365,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "instructions": lambda: instructions("arm-rpi4-instructions"),
     "int8-instructions": lambda: instructions("arm-rpi5-int8-instructions"),
     "int8-cores": int8_cores,
+    "fp16-instructions": fp16_instructions,
+    "roofline": roofline,
 }
 
 

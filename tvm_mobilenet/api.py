@@ -61,7 +61,7 @@ def compile_bundle(
     ``"none"`` for default schedules, or None for the target's records where there are any;
     ``normalisation`` is how pixels become the input, which no ONNX file says, and ``labels`` name
     its classes. With ``calibration`` (``quantization.calibration.Calibration``) among ``model`` the
-    network is compiled in int8. ``precision`` among them is ``"fp32"``, ``"bf16"`` or, on GPUs,
+    network is compiled in int8. ``precision`` among them is ``"fp32"``, ``"bf16"`` or
     ``"fp16"``.
 
     Raises BadInput for arguments that cannot be used or would be ignored, RunFailed where the

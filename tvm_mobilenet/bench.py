@@ -84,7 +84,7 @@ def _make_parser() -> argparse.ArgumentParser:
     what = "go on with what --json FILE holds of the same sweep, after an interrupt"
     add(RESUME, action="store_true", help=what)
     what = "of all engines; int8: each network quantized, the same file for all (default: fp32)"
-    add("--precision", choices=("fp32", "bf16", "int8"), help=what)
+    add("--precision", choices=("fp32", "bf16", "fp16", "int8"), help=what)
     add("--batch", type=cli.positive_int, default=1, help="(default: %(default)s)")
     what = "compile with these records instead of those that are found"
     add("--tuning-records", type=Path, metavar="DIR", help=what)

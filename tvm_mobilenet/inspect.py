@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 # what a layer computes in, where a network has several: all but dot products is float32
-PRECISIONS: dict[Arithmetic, str] = {"bytes": "int8", "bf16": "bf16", "fma": "fp32"}
+PRECISIONS: dict[Arithmetic, str] = {
+    "bytes": "int8",
+    "bf16": "bf16",
+    "fp16": "fp16",
+    "fma": "fp32",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

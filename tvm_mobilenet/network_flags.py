@@ -137,8 +137,8 @@ def _add_precision_flags(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "bf16", "fp16", "int8"),
         default="fp32",
-        help="of activations and weights; fp16 on GPUs only, bf16 on CPUs with AVX512_BF16, int8 "
-        "on CPUs (default: %(default)s)",
+        help="of activations and weights; fp16 on GPUs and ARM cores with its arithmetic, bf16 on "
+        "CPUs with AVX512_BF16, int8 on CPUs (default: %(default)s)",
     )
     parser.add_argument(
         "--allow-tf32",

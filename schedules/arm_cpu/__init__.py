@@ -5,6 +5,7 @@ from __future__ import annotations
 from schedules.arm_cpu import (
     dense,
     depthwise_conv2d,
+    half_dense,
     pointwise_conv2d,
     quantized_conv2d,
     quantized_dense,
@@ -27,6 +28,7 @@ RULES: dict[str, Rule] = {
     "depthwise_conv2d": depthwise_conv2d.schedule,
     "elementwise": elementwise.schedule,
     "global_avg_pool2d": global_avg_pool2d.schedule,
+    "half_dense": half_dense.schedule,
     "layout": layout.schedule,
     "move_channels": move_channels.schedule,
     "pointwise_conv2d": pointwise_conv2d.schedule,

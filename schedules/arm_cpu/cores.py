@@ -9,8 +9,12 @@ from tvm.target import Target
 
 from schedules.facts import read_facts
 
-LANES = 4  # floats of a 128-bit NEON register; by-element FMAs take one of four as their factor
+REGISTER_BYTES = 16  # of NEON
+LANES = 4  # floats of a register; by-element FMAs take one of four as their factor
 SPARE = 2  # registers: with fewer, LLVM neither pairs the loads nor avoids spilling
+# Vectors of inputs by whose lanes a by-element FMA of float16 can multiply are in the lower 16
+# registers; LLVM lets accumulators have some of those, and spills inputs if they are to be more.
+HALF_LANES, HALF_PIXELS = 8, 8
 FLOAT_BYTES = 4
 
 
@@ -56,23 +60,23 @@ def core_of(target: Target | None) -> Core:
     return Core(**facts, registers=16 if is_32_bit else 32)
 
 
-def gemm_loads(pixels: int, vectors: int, panel: int) -> float:
-    """Load instructions of one step of four k.
+def gemm_loads(pixels: int, vectors: int, panel: int, lanes: int = LANES) -> float:
+    """Load instructions of one step of four k, or of as many as a register has ``lanes``.
 
     ldp loads two neighbours: the packed inputs, and the weights of one panel. What a second panel
     holds lies too far away for its offset, and comes one by one.
     """
-    return pixels / 2 + LANES * min(vectors, panel) / 2 + LANES * max(vectors - panel, 0)
+    return pixels / 2 + lanes * min(vectors, panel) / 2 + lanes * max(vectors - panel, 0)
 
 
-def gemm_cycles(core: Core, fmas: int, loads: float) -> float:
-    """Cycles per FMA of a step of so many FMAs and loads."""
+def gemm_cycles(core: Core, fmas: int, loads: float, lanes: int = LANES) -> float:
+    """Cycles per FMA of a step of ``lanes`` k, of so many FMAs and loads."""
     return (
         max(
             fmas / core.fmas,
             loads / core.loads,
             (fmas + loads) / core.vector_issue,
-            LANES * core.fma_latency,
+            lanes * core.fma_latency,
         )
         / fmas
     )
@@ -84,10 +88,11 @@ def best_gemm_tile(
     widths: Iterable[int],
     blocks: Iterable[int],
     panel: int = 1,
+    lanes: int = LANES,
 ) -> tuple[int, int, int]:
     """(rows, columns, channel vectors) with the fewest cycles per FMA that spills nothing.
 
-    Accumulators, four k of every pixel, one k of every channel vector and SPARE registers
+    Accumulators, a register of k of every pixel, one k of every channel vector and SPARE registers
     have to fit the register file. Ties go to the fewest instructions per FMA, which leave the core
     the most slack, then to the larger tile. ``panel`` channel vectors lie in one stream.
     """
@@ -98,13 +103,19 @@ def best_gemm_tile(
         for columns in widths
         for vectors in blocks
         if (vectors % panel == 0 or panel % vectors == 0)
+        and (lanes < HALF_LANES or rows * columns <= HALF_PIXELS)
         and rows * columns * vectors + rows * columns + vectors <= core.registers - SPARE
     ]
 
     def cost(tile: tuple[int, int, int]) -> tuple[float, float, int, int]:
         rows, columns, vectors = tile
-        fmas = LANES * rows * columns * vectors
-        loads = gemm_loads(rows * columns, vectors, panel)
-        return (round(gemm_cycles(core, fmas, loads), 3), round(loads / fmas, 3), -fmas, rows)
+        fmas = lanes * rows * columns * vectors
+        loads = gemm_loads(rows * columns, vectors, panel, lanes)
+        return (
+            round(gemm_cycles(core, fmas, loads, lanes), 3),
+            round(loads / fmas, 3),
+            -fmas,
+            rows,
+        )
 
     return min(fitting, key=cost)

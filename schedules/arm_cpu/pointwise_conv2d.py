@@ -1,8 +1,9 @@
 """Dense convolution over blocked activations (1x1 and KxK) for NEON, by-element FMAs.
 
 A tile of rows x columns pixels by ``vectors`` channel vectors stays in registers over the whole
-reduction. A step loads four k of every pixel as one vector, which the blocked layout holds side by
-side, and multiplies by its lanes: a fourth of the loads that broadcasting single inputs would take.
+reduction, or over a part of it (parts.py). A step loads four k of every pixel as one vector, eight
+of float16, which the blocked layout holds side by side, and multiplies by its lanes: a fourth of
+the loads that broadcasting single inputs would take.
 A thread's part is some channel panels by some rows, and starts with a copy of its inputs in the
 order of use. Where the weights outweigh the image (14x14 and 7x7) the threads share the panels, so
 that each reads its weights as few times as the caches allow; elsewhere they share the rows.
@@ -16,7 +17,8 @@ from tvm.s_tir.schedule import SBlockRV
 from tvm.tirx import Var
 
 from schedules.arm_cpu.by_element import accumulate_by_element
-from schedules.arm_cpu.cores import FLOAT_BYTES, LANES, best_gemm_tile, current_core
+from schedules.arm_cpu.cores import REGISTER_BYTES, best_gemm_tile, current_core
+from schedules.arm_cpu.parts import ends_of, item_bytes, lanes_of, start_total, sum_at
 from schedules.cpu.image_tiles import length, split_tiles, tile_lengths
 from schedules.cpu.sharing import num_cores
 from schedules.cpu.window_tiles import row_dimension
@@ -37,20 +39,20 @@ PACKED_PLANES = 2  # copied between two branches
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    (epilogue,) = sch.get_consumers(conv)
+    epilogue, total = ends_of(sch, conv)
     core = current_core()
     n, o, h, *w, c = sch.get_loops(epilogue)
-    channels_in = extent(sch, sch.get_loops(conv)[-1])
+    channels_in, channels = channels_read(sch, conv), extent(sch, o) * extent(sch, c)
     blocks, height, width = extent(sch, o), extent(sch, h), length(sch, w)
 
     # Step 1. The default decision, by the model
     widths = tile_lengths(sch, w, MAX_TILE_WIDTH)
     tile_h, tile_w, vectors = default_tile(sch, conv, height, widths, blocks)
     panels, rows = blocks // vectors, height // tile_h
-    row_bytes = tile_h * width * channels_in * FLOAT_BYTES
-    if blocks * LANES > height * width:
+    row_bytes = tile_h * width * channels_in * item_bytes(sch, conv)
+    if channels > height * width:
         parts = max(d for d in divisors(panels) if d <= num_cores())
-        weights_stay = blocks * LANES * channels_in * FLOAT_BYTES <= core.l2_bytes
+        weights_stay = channels * channels_in * item_bytes(sch, conv) <= core.l2_bytes
         band_bytes = core.l2_bytes // (2 * parts) if weights_stay else rows * row_bytes
     else:
         parts, band_bytes = 1, core.l1_bytes // 2
@@ -67,7 +69,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.vectorize(c)
     part = sch.fuse(n, o0, h0)
     sch.parallel(part)
-    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    sum_at(sch, conv, total, w0)
 
     # Step 3. The inputs of a part's tiles, each tile's side by side; those that overlap share some
     if len(w) == 1 and reads_one_pixel(sch, conv):
@@ -77,6 +79,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 4. The reduction inside the tile, in steps of one input vector
     reduce_in_tile(sch, conv, tile_h * tile_w, vectors)
+    start_total(sch, total)
     zero_halo(sch)
     return [sch]
 
@@ -91,15 +94,21 @@ def default_tile(
         widths,
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
         panel=int(sch.get(conv).reads[1].source.shape[-2]),
+        lanes=lanes_of(sch, conv),
     )
+
+
+def channels_read(sch: Schedule, conv: SBlockRV) -> int:
+    """All input channels of a group."""
+    return int(sch.get(conv).reads[1].source.shape[3])
 
 
 def reduce_in_tile(sch: Schedule, conv: SBlockRV, pixels: int, vectors: int) -> None:
     """The whole reduction in registers, for a tile of about this many pixels and vectors."""
     cn, co, ch, *cw, cc, ckh, ckw, ck = own_loops(sch, conv)
     channels_in = extent(sch, ck)
-    lanes = powers_of_two_dividing(channels_in, LANES)[-1]
-    most = max_planes(pixels, vectors, channels_in)
+    lanes = powers_of_two_dividing(channels_in, lanes_of(sch, conv))[-1]
+    most = max_planes(pixels, vectors, channels_in, lanes_of(sch, conv))
     planes = powers_of_two_dividing(channels_in // lanes, most)
     factor = sch.sample_categorical(planes, [1 / len(planes)] * len(planes), len(planes) - 1)
     k0, k1, ki = sch.split(ck, [None, factor, lanes])
@@ -107,14 +116,14 @@ def reduce_in_tile(sch: Schedule, conv: SBlockRV, pixels: int, vectors: int) -> 
     unroll(sch, k1)
 
 
-def max_planes(pixels: int, vectors: int, channels_in: int) -> int:
-    """Steps of four k between two branches: the inputs of all have one base, the weights another.
+def max_planes(pixels: int, vectors: int, channels_in: int, lanes: int) -> int:
+    """Steps of ``lanes`` k between two branches: the inputs of all have one base, weights another.
 
     At least two rounds are left, or LLVM takes the weights for constants of the loop around, loads
     them all before it, and spills them.
     """
-    step_bytes = LANES * FLOAT_BYTES * max(pixels, LANES * vectors)
-    return max(1, min(LDP_REACH // step_bytes, channels_in // LANES // 2))
+    step_bytes = REGISTER_BYTES * max(pixels, lanes * vectors)
+    return max(1, min(LDP_REACH // step_bytes, channels_in // lanes // 2))
 
 
 def reads_one_pixel(sch: Schedule, conv: SBlockRV) -> bool:

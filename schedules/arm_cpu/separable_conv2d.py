@@ -11,11 +11,13 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from schedules.arm_cpu import depthwise_conv2d
-from schedules.arm_cpu.cores import FLOAT_BYTES, current_core
+from schedules.arm_cpu.cores import current_core
+from schedules.arm_cpu.parts import ends_of, item_bytes, start_total, sum_at
 from schedules.arm_cpu.pointwise_conv2d import (
     MAX_TILE_HEIGHT,
     MAX_TILE_VECTORS,
     MAX_TILE_WIDTH,
+    channels_read,
     default_tile,
     lay_in_tiles,
     reduce_in_tile,
@@ -26,17 +28,18 @@ from schedules.primitives import divisors, extent, unroll, zero_halo
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
-    (epilogue,) = sch.get_consumers(conv)
+    epilogue, total = ends_of(sch, conv)
     (filtered,) = sch.get_producers(conv)
     n, o, h, w, c = sch.get_loops(epilogue)
-    channels_in = extent(sch, sch.get_loops(conv)[-1])
+    channels_in = channels_read(sch, conv)
     blocks, height, width = extent(sch, o), extent(sch, h), extent(sch, w)
 
     # Step 1. The default decision, by the model
     tile_h, tile_w, vectors = default_tile(
         sch, conv, height, [d for d in divisors(width) if d <= MAX_TILE_WIDTH], blocks
     )
-    rows, row_bytes = height // tile_h, tile_h * width * channels_in * FLOAT_BYTES
+    rows = height // tile_h
+    row_bytes = tile_h * width * channels_in * item_bytes(sch, conv)
     scratch_bytes = current_core().l2_bytes // (2 * num_cores())  # half of a core's share
     fitting = [d for d in divisors(rows) if rows // d * row_bytes <= scratch_bytes]
     bands = most_even(fitting or [rows])
@@ -54,7 +57,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.vectorize(c)
     band = sch.fuse(n, h0)
     sch.parallel(band)
-    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    sum_at(sch, conv, total, w0)
 
     # Step 3. The band's input, filtered
     filter_band(sch, filtered, band, extent(sch, wi))
@@ -64,6 +67,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 4. The reduction inside the tile, in steps of one input vector
     reduce_in_tile(sch, conv, tile_h * tile_w, vectors)
+    start_total(sch, total)
     zero_halo(sch)
     return [sch]
 

@@ -12,6 +12,7 @@ from tvm.s_tir.schedule import SBlockRV
 
 from schedules.arm_cpu.by_element import accumulate_by_element
 from schedules.arm_cpu.cores import best_gemm_tile, current_core
+from schedules.arm_cpu.parts import lanes_of
 from schedules.cpu.image_tiles import split_tiles, tile_lengths
 from schedules.cpu.padding import copy_padded
 from schedules.primitives import (
@@ -39,6 +40,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         [1],
         tile_lengths(sch, w, MAX_TILE_WIDTH),
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
+        lanes=lanes_of(sch, conv),
     )
     band = max(d for d in divisors(height) if d <= DEFAULT_BAND)
 

@@ -103,8 +103,8 @@ MEANINGLESS = {
         "precision: expected one of fp32, tf32, bf16, fp16, int8",
     ),
     "precision of a GPU": (
-        changed("precision", to="fp16"),
-        "precision: expected one of fp32, bf16, int8 on a CPU",
+        changed("precision", to="tf32"),
+        "precision: expected one of fp32, bf16, fp16, int8 on a CPU",
     ),
     "a GPU's arch": (
         changed("target", "gpu_arch", to="sm_90"),

@@ -18,10 +18,10 @@ from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.cpu.static_program import StaticProgram, make_static
 from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
-from tvm_mobilenet.compiler.precision import tolerance_of_bf16
+from tvm_mobilenet.compiler.precision import tolerance_of_halves
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import onnx_export, relax_import
-from tvm_mobilenet.network.rounding import bf16_rounding
+from tvm_mobilenet.network.rounding import effect_of_rounding
 from tvm_mobilenet.scheduling.rules import rules_of
 
 IMAGE = (1, 8, 8, 8)
@@ -51,7 +51,7 @@ def check(model: onnx.ModelProto, name: str, rng: np.random.Generator) -> list[s
     outputs = [tensor(np.full(one.shape, np.nan, np.float32)) for one in right]
     library = lower(program.module, target.resolve(name).tvm_target())
     library["infer"](*arguments(program, x), *outputs)
-    tolerance = tolerance_of_bf16(bf16_rounding(model, [x]))
+    tolerance = tolerance_of_halves(effect_of_rounding(model, [x], "bf16"), "bf16")
     for output, one in zip(outputs, right, strict=True):
         error = numerics.relative_error(output.numpy(), one)
         assert 1e-5 < error < tolerance, "rounded, and no more than that"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ import tvm_mobilenet
 from tvm_mobilenet import api, bundle
 from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.emulation import emulator, instruction_count
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network.source import from_onnx
 from tvm_mobilenet.quantization.calibration import Calibration
@@ -28,7 +30,7 @@ EPOCHS = 20  # half of what the example trains for
 LEAST_PERCENT = 97.0
 TEST_IMAGES = 360
 MOST_LOSS = 0.003  # of the test set, by int8
-MOST_LOSS_IN_BF16 = 0.001
+MOST_LOSS_IN_HALVES = 0.001  # by bf16 and fp16
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None,
@@ -81,7 +83,31 @@ def test_in_bf16_it_tells_them_apart_as_well(trained: tuple[Path, str], python: 
         manifest = opened.manifest
         assert opened.tolerance() < 0.1, "a trained network amplifies little"
     assert manifest.precision == "bf16" and manifest.accuracy is not None
-    assert correct - manifest.accuracy.correct <= MOST_LOSS_IN_BF16 * TEST_IMAGES
+    assert correct - manifest.accuracy.correct <= MOST_LOSS_IN_HALVES * TEST_IMAGES
+
+
+@pytest.mark.arm_emulator
+def test_in_fp16_an_emulated_core_tells_them_apart_as_well(
+    trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    """All images as one batch, which costs one start of the emulator."""
+    folder, _ = trained
+    labels, pytorch = classes(folder)
+    with np.load(folder / "digits-test.npz") as file:
+        images = file["images"]
+    model = onnx.load(str(folder / "digits.onnx"))
+    for one in (*model.graph.input, *model.graph.output):
+        one.type.tensor_type.shape.dim[0].dim_value = TEST_IMAGES
+    del model.graph.value_info[:]
+    onnx.save_model(model, str(tmp_path / "digits.onnx"))
+    options = CompileOptions(target.resolve("arm-rpi5"), "fp16")
+    build_bundle(from_onnx(tmp_path / "digits.onnx"), options, tmp_path / "b")
+    device = replace(emulator.find(), cpu="cortex-a76")
+    with bundle.open_bundle(tmp_path / "b", "aarch64") as opened:
+        assert opened.tolerance() < 0.02, "a trained network amplifies little"
+        (logits,) = instruction_count.count(opened, [images], device).outputs
+    correct = np.count_nonzero(logits.argmax(axis=1) == labels)
+    assert np.count_nonzero(pytorch == labels) - correct <= MOST_LOSS_IN_HALVES * TEST_IMAGES
 
 
 def test_in_int8_it_tells_them_apart_as_well(trained: tuple[Path, str], python: Any) -> None:

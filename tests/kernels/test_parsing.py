@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import sys
+from pathlib import Path
 
 import pytest
 import tvm
@@ -42,3 +45,27 @@ def test_stack_frames_show_their_source_again_after_parsing() -> None:
     with pytest.raises(LookupError):
         parsed_once(fails)(3)
     assert inspect.stack()[0].code_context is not None
+
+
+def test_the_same_line_of_two_files_is_two_functions(tmp_path: Path) -> None:
+    """What their buffers are, an annotation says, which is no part of a function's code."""
+    text = (
+        "from __future__ import annotations\n"
+        "from tvm.script import tirx as T\n"
+        "def made():\n"
+        "    @T.prim_func(s_tir=True)\n"
+        '    def main(x: T.Buffer((SIZE,), "float32")) -> None:\n'
+        "        x[0] = T.float32(1)\n"
+        "    return main\n"
+    )
+    sizes = []
+    for size in (3, 5):
+        path = tmp_path / f"of_{size}.py"
+        path.write_text(text.replace("SIZE", str(size)))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        sizes.append(int(parsed_once(module.made)().params[0].shape[0]))
+    assert sizes == [3, 5]

@@ -14,7 +14,7 @@ import pytest
 from support import tiny_bundle
 
 from tvm_mobilenet import bundle
-from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.runtime import threads as thread_pool
 from tvm_mobilenet.runtime.session import load
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import network_kernels, odd_kernels
 from support.blocked_cases import BlockedPooling, Channels, Elementwise
-from support.kernel_cases import Case, Convolution, Packing, Separable
+from support.fp16_cases import HalfConvolution, HalfDense
+from support.kernel_cases import RELU, Case, Convolution, Dense, Packing, Separable
 from support.network_kernels import Workload
 from tvm import tirx
 from tvm.target import Target
@@ -55,6 +57,8 @@ HOST = {
     "num-cores": 4,
     FACTS: dict(target.resolve("arm-rpi4").facts),
 }
+if platform.machine() == "x86_64":
+    HOST["mattr"] = ["+f16c"]  # where float16 is computed with, without calls for its conversion
 KERNELS = network_kernels.distinct()
 LARGEST = network_kernels.distinct((config_from("mobilenet_v1"),))
 FUSED_BLOCKS = network_kernels.fused_blocks(VECTOR_WIDTH)
@@ -63,6 +67,7 @@ REAL = [case for case in odd_kernels.CASES if case not in odd_kernels.QUANTIZED]
 ODD = [*REAL, *odd_kernels.SIGNED, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPPING]
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
 ODD_SHARES = 3  # one in so many kernels of odd shape, at both
+FP16_SHARES = 4  # of those in float16
 BLOCK_SHARES = 8  # and one in so many blocks, at its default
 # A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
@@ -103,6 +108,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.function is test_odd_shapes:
         odd = odd_kernels.share(ODD, metafunc.config.option.seed, ODD_SHARES)
         metafunc.parametrize("case", odd, ids=lambda case: case.id)
+    if metafunc.function is test_odd_shapes_in_fp16:
+        odd = odd_kernels.share(odd_kernels.IN_FP16, metafunc.config.option.seed, FP16_SHARES)
+        metafunc.parametrize("case", odd, ids=lambda case: case.id)
     if metafunc.function in HOT:
         argument, some = HOT[metafunc.function]
         on_cores = on_two_cores(some, metafunc.config.option.seed)
@@ -136,6 +144,11 @@ def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
     check_decisions(case, rng)
 
 
+@pytest.mark.isa("f16c")
+def test_odd_shapes_in_fp16(case: Case, rng: np.random.Generator) -> None:
+    check_decisions(case, rng)
+
+
 # the shapes are small as they are; making them smaller would take minutes of compiling
 @settings(max_examples=6, phases=[Phase.reuse, Phase.generate])
 @given(case=odd_kernels.convolutions(overlapping=True), seed=st.integers(0, 2**32 - 1))
@@ -163,6 +176,7 @@ GOLDEN: dict[str, Case] = {
     "blocked_avg_pool2d": BlockedPooling(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
     "elementwise": Elementwise(Blocked(1, 64, 14, 14, 4), silu(SELF), halo=odd_kernels.RING),
     "move_channels": Channels((Blocked(1, 2, 14, 14, 4),), ((0, 1), (0, 0)), 4),
+    "half_dense": HalfDense(Dense((1024, 1000), 128, 8, 8)),
     "layout": Packing(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
     "quantized_conv2d": odd_kernels.over_bytes("conv2d", dtype="int8"),
     "quantized_dense": odd_kernels.over_bytes("dense", dtype="int8"),
@@ -182,7 +196,7 @@ GOLDEN_OF_NETWORK = {
 
 def test_every_rule_of_x86_has_its_arm_one() -> None:
     only_x86 = STRASSEN | WINOGRAD | IN_BF16
-    assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - only_x86 | {FUSED}
+    assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - only_x86 | {FUSED, "half_dense"}
     assert sorted([*GOLDEN, *GOLDEN_OF_NETWORK]) == sorted(RULES["arm_cpu"])
 
 
@@ -254,6 +268,42 @@ def test_depthwise_hot_loops(name: str, machine: str) -> None:
     assert len(loop.stack_accesses) <= allowed
     # nine FMAs an output, and what loading, starting and ending them takes
     assert loop.instructions_per_fma < 2.3
+
+
+def in_fp16(case: Convolution) -> Case:
+    return HalfConvolution(replace(case, vectors=(8, 8), activation=RELU))
+
+
+# kernels of 1.0-224, and how many instructions an FMA of their hot loops may take
+FP16_HOT: dict[str, tuple[Case, float]] = {
+    "14x14x512": (in_fp16(Convolution("conv2d", (512, 512), (14, 14), panel=2)), POINTWISE_LIMIT),
+    "7x7x1024": (in_fp16(Convolution("conv2d", (1024, 1024), (7, 7), panel=2)), POINTWISE_LIMIT),
+    "stem": (
+        in_fp16(Convolution("stem", (3, 32), (224, 224), (8, 8), (3, 3), (2, 2), (1, 1, 1, 1))),
+        1.25,
+    ),
+    "depthwise": (
+        in_fp16(replace(FILTER, channels=(512, 512), size=(14, 14))),
+        2.3,
+    ),
+    "classifier": (HalfDense(Dense((1024, 1000), 128, 8, 8)), 2.1),
+}
+FP16_TARGETS = ("arm-rpi5", "arm-graviton2", "arm-graviton3", "arm-jetson-orin")
+
+
+@pytest.mark.parametrize("kind", FP16_HOT)
+def test_hot_loops_in_fp16(kind: str, pytestconfig: pytest.Config) -> None:
+    """On one of the targets; which, takes turns."""
+    case, limit = FP16_HOT[kind]
+    spec = target.resolve(FP16_TARGETS[(pytestconfig.option.seed + len(kind)) % len(FP16_TARGETS)])
+    mod = by_default(case.func(), spec.tvm_target())
+    assembly = str(lower(mod, spec.tvm_target()).inspect_source("asm"))
+    loop = loops.hot_loop(assembly, "aarch64")
+    assert loop.fmas == len(loop.matching(re.compile(r"^fmla\s+v\d+\.8h"))) >= 64
+    assert kind == "depthwise" or loop.by_element_fmas == loop.fmas
+    assert not loop.stack_accesses and not loop.calls
+    assert kind == "stem" or not loop.scalar_loads
+    assert loop.instructions_per_fma < limit, spec.name
 
 
 FUSED_SPILLS = {"arm-rpi3": 0.1}  # the same, where the outputs go into tiles

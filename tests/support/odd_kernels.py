@@ -18,6 +18,7 @@ from support.blocked_cases import (
     Resizing,
     WindowPooling,
 )
+from support.fp16_cases import HalfConvolution, HalfDense, HalfSeparable
 from support.kernel_cases import (
     NONE,
     RELU,
@@ -314,6 +315,41 @@ IN_BF16: list[Case] = [
     Bf16Dense(Dense((32, 20), 2)),
     Bf16Dense(Dense((16, 33), 8, 4, 8, RELU, batch=2)),
     Bf16Dense(Dense((6, 7), 3, 3, 8, RELU6)),
+]
+
+
+def by_eights(one: Convolution) -> Convolution:
+    """As it is, in vectors of at most the eight channels that NEON has of float16."""
+    first, second = one.vectors
+    return replace(one, vectors=(min(first, 8), min(second, 8)))
+
+
+# sums of more products than float16 adds up
+LONG = [
+    Convolution("conv2d", (256, 32), (5, 6), (8, 8), activation=RELU, halo=RING, panel=2),
+    Convolution("conv2d", (184, 24), (3, 4), (8, 8), activation=RELU6, panel=3, batch=2),
+    Convolution("conv2d", (72, 16), (4, 5), (8, 8), (3, 3), padding=SAME, halo=UNEVEN),
+    Convolution("conv2d", (320, 16), (4, 5), (8, 8), groups=2),
+    Convolution("conv2d", (80, 8), (7, 7), (8, 8), (5, 5), (2, 2), (2, 2, 2, 2), spare=RING),
+]
+WIDE = Convolution("depthwise", (144, 144), (6, 8), (8, 8), (3, 3), padding=SAME, activation=RELU)
+IN_FP16: list[Case] = [
+    *(HalfConvolution(by_eights(one)) for one in (*POINTWISE, *DENSE_KXK, *DEPTHWISE, *STEM)),
+    *(HalfConvolution(by_eights(one)) for one in (GROUPED[0], DILATED[0])),
+    *map(HalfConvolution, LONG),
+    HalfConvolution(by_eights(POINTWISE[0]), plain=True),
+    HalfConvolution(by_eights(POINTWISE[3]), silu(SELF)),
+    HalfConvolution(by_eights(POINTWISE[10]), SUM, beside=True),
+    HalfConvolution(LONG[0], SUM, beside=True),
+    HalfConvolution(LONG[2], plain=True),
+    HalfConvolution(by_eights(DEPTHWISE[6]), HARD_SWISH),
+    HalfConvolution(by_eights(STEM[0]), HARD_SWISH),
+    HalfSeparable(Separable(by_eights(FILTERS[0]), 32, 8, RELU, RING, panel=2)),
+    HalfSeparable(Separable(by_eights(FILTERS[3]), 7, vector=8, halo=UNEVEN)),
+    HalfSeparable(Separable(WIDE, 24, 8, RELU6, panel=3)),
+    HalfDense(Dense((32, 20), 8, 8, 8)),
+    HalfDense(Dense((300, 33), 8, 4, 8, RELU, batch=2)),
+    HalfDense(Dense((7, 5), 3, 3, 8, RELU6)),
 ]
 CASES: list[Case] = [
     *map(Packing, LAYOUTS),

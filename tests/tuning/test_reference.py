@@ -101,6 +101,21 @@ def test_odd_kernels_in_bf16(one: Case, rng: np.random.Generator) -> None:
     assert np.unique(expected.astype(float)).size > 1
 
 
+@pytest.mark.parametrize("one", odd_kernels.IN_FP16[::2], ids=lambda one: one.id)
+@pytest.mark.isa("f16c")
+def test_odd_kernels_in_fp16(one: Case, rng: np.random.Generator) -> None:
+    func = one.func().with_attr("global_symbol", "main")
+    given = arguments_of(tvm.IRModule({"main": func}))
+    arrays = case.random_values(given, int(rng.integers(1 << 30)))
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    lower(tvm.IRModule({"main": func}), target.resolve("x86-64-v3").tvm_target())["main"](*tensors)
+    wanted = reference.output(func, arrays[:-1], arrays[-1])
+    reason, error = case.wrong([tensors[-1].numpy()], [wanted], TOLERANCES["fp16"])
+    assert reason == ""
+    assert error <= 2**-8
+    assert np.unique(wanted.astype(float)).size > 1
+
+
 def test_a_reference_for_every_rule() -> None:
     assert set(RULES["x86"]) | set(RULES["arm_cpu"]) == set(reference.REFERENCES)
 

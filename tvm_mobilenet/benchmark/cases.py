@@ -29,7 +29,8 @@ from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.bundle.manifest import Manifest
-from tvm_mobilenet.compiler.precision import TOLERANCES
+from tvm_mobilenet.bundle.meaning import GPU_EXECUTOR
+from tvm_mobilenet.compiler.precision import IN_HALVES, TOLERANCES
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.results.schema import Precision
 from tvm_mobilenet.weights import hash_of
@@ -158,7 +159,8 @@ def _check_precision(opened: _Opened, against: Sequence[str], files: Files) -> N
     if opened.manifest.quantization is not None:
         _check_calibrated(opened, against, files)
         return
-    if precision == "bf16" or (precision == "int8" and files.onnx is not None):
+    halves = precision in IN_HALVES and opened.manifest.executor != GPU_EXECUTOR
+    if halves or (precision == "int8" and files.onnx is not None):
         return  # which the peers compute in it as well
     if precision != PEERS_PRECISION and against:
         raise BadInput(
@@ -203,7 +205,7 @@ def _case(
         if onnx is not None:
             onnx = with_fixed_sizes(onnx, [one.shape for one in first.samples], scratch)
         network = from_onnx(onnx, name, first.samples, first.expected, precision, first.resolution)
-        if onnx is None and precision == "bf16":
+        if onnx is None and precision in IN_HALVES:
             network = dataclasses.replace(network, tolerance=first.tolerance)
         if config is not None:
             alpha = models.width_of(config)
@@ -284,7 +286,7 @@ def of_model(
 ) -> Network:
     """One of our models, in ``scratch`` in the forms that the engines ``against`` want."""
     wanted: set[str] = {ENGINES[name].needs for name in against}
-    if precision == "bf16":  # which LiteRT does not have; ONNX also says how near is right
+    if precision in IN_HALVES:  # which LiteRT does not have; ONNX also says how near is right
         wanted = (wanted | {"onnx"}) - {"tflite"}
     path = scratch / f"{models.name_of(config)}-{models.variant_of(config)}-{batch}.onnx"
     network = from_config(config, batch, precision, path if "onnx" in wanted else None, weights)

@@ -46,6 +46,7 @@ ZOO = (
 class Sweep:
     """What is compiled: for which target, for how many images, with which records, which networks.
 
+    ``only`` is the one variant of MobileNetV1, alpha and resolution, that it is of, where not all.
     ``records`` is a folder, None for the records that ``database.lookup`` finds. In int8 all
     engines get the same quantized file (engines/quantized.py).
     """
@@ -54,11 +55,14 @@ class Sweep:
     batch: int = 1
     records: Path | None = None
     which: Literal["variants", "zoo"] = "variants"
-    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    only: tuple[float, int] | None = None
 
     def configs(self) -> Iterator[models.Config]:
         """The networks: MobileNetV1's 16 variants, or each of the zoo."""
-        if self.which == "zoo":
+        if self.only is not None:
+            yield models.config_from(models.DEFAULT_MODEL, *self.only)
+        elif self.which == "zoo":
             yield from (models.config_from(name) for name in ZOO)
         else:
             yield from (models.config_from(models.DEFAULT_MODEL, *variant) for variant in VARIANTS)
@@ -129,5 +133,5 @@ def _compile(sweep: Sweep, config: models.Config | Path, output: Path) -> None:
         network = source.from_config(config, sweep.batch)
     records = open_records(spec, sweep.records)
     # a quantized file says by itself that it is in int8
-    precision: Precision = "bf16" if sweep.precision == "bf16" else "fp32"
+    precision: Precision = "fp32" if sweep.precision == "int8" else sweep.precision
     build_bundle(network, CompileOptions(spec, precision), output, records)

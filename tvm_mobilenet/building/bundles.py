@@ -68,12 +68,13 @@ def build_bundle(
     from tvm_mobilenet.compiler.dump import NO_DUMP
     from tvm_mobilenet.compiler.linking import link
     from tvm_mobilenet.compiler.precision import (
+        IN_HALVES,
         TOLERANCES,
-        tolerance_of_bf16,
+        tolerance_of_halves,
         tolerance_of_quantized,
     )
     from tvm_mobilenet.hardware.toolchain import link_command
-    from tvm_mobilenet.network.rounding import bf16_rounding
+    from tvm_mobilenet.network.rounding import effect_of_rounding
 
     check_float(source, options.precision)
     options = options_for(source, options)
@@ -92,12 +93,14 @@ def build_bundle(
         check_reference(expected, source)
         compiled = compile_source(source, options, records, dump or NO_DUMP)
     tolerance = TOLERANCES["fp16" if source.half else options.precision]
-    if options.precision == "bf16":
-        tolerance = tolerance_of_bf16(bf16_rounding(source.onnx, sample))
+    if options.precision in IN_HALVES and options.spec.gpu is None:
+        rounding = effect_of_rounding(source.onnx, sample, options.precision)
+        tolerance = tolerance_of_halves(rounding, options.precision)
     if source.rounding is not None:
         tolerance = max(tolerance, tolerance_of_quantized(source.rounding(*sample)))
     if options.floats_in_bf16:
-        tolerance = max(tolerance, tolerance_of_bf16(bf16_rounding(source.onnx, sample)))
+        rounding = effect_of_rounding(source.onnx, sample, "bf16")
+        tolerance = max(tolerance, tolerance_of_halves(rounding, "bf16"))
     manifest = describe(source, options, compiled, expected)
     with files.temporary_folder() as folder:
         library = folder / bundle.LIBRARY
@@ -127,10 +130,13 @@ def options_for(source: Source, options: CompileOptions) -> CompileOptions:
 
 
 def check_float(source: Source, precision: Precision) -> None:
-    """Raise BadInput for a quantized network that is asked for in bf16."""
-    if precision == "bf16" and source.rounding is not None:
+    """Raise BadInput for a quantized network that is asked for in bf16 or fp16."""
+    from tvm_mobilenet.compiler.precision import IN_HALVES
+
+    if precision in IN_HALVES and source.rounding is not None:
         raise BadInput(
-            f"--precision bf16: {source.title} is quantized already; compile it without, in int8"
+            f"--precision {precision}: {source.title} is quantized already; compile it "
+            "without, in int8"
         )
 
 

@@ -21,9 +21,9 @@ class CompileOptions:
     """How to compile. Raises BadInput for a precision or an executor that the target lacks.
 
     ``precision`` is fp32, on a GPU also tf32 or fp16: of activations and weights, or only of what
-    is multiplied; sums are float32. On x86 it is also int8, for a network that is quantized, and
-    bf16 where the CPU multiplies that. With ``floats_in_bf16`` the layers of a quantized network
-    that are not over integers are in bf16.
+    is multiplied; sums are float32. On a CPU it is also int8, for a network that is quantized, bf16
+    where an x86 CPU multiplies that, and fp16 where an ARM core does. With ``floats_in_bf16`` the
+    layers of a quantized network that are not over integers are in bf16.
     ``executor`` is static, or on a CPU vm. Without ``strassen`` every 1x1 convolution is computed
     directly, without ``winograd`` every 3x3 one, as on a GPU in any case. With ``small_weights`` a
     CPU's bundle holds each weight once, which leaves both algorithms out too. With

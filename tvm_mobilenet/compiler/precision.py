@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
 
 BF16_FEATURE = "avx512_bf16"  # as in /proc/cpuinfo
+FP16_FEATURE = "fullfp16"  # as LLVM calls it: ARM's arithmetic over halves, from ARMv8.2 on
+IN_HALVES = ("bf16", "fp16")  # of 16 bits between layers, on CPUs
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 
 # What a result may differ by from float32 arithmetic, ‖a - b‖ / ‖b‖.
 # fp32 only sums in another order. fp16 keeps 10 bits after the leading one and so does tf32: each
 # rounds what it multiplies by up to 2^-11 = 4.9e-4, some 27 layers deep, hence the same tolerance.
 # (tf32 stays well below it: sums, and what lies between layers, are float32.)
-# bf16 keeps 7 bits: it rounds by up to 2^-8 = 3.9e-3, and a network may amplify that, as
-# ``tolerance_of_bf16`` has it.
+# bf16 keeps 7 bits: it rounds by up to 2^-8 = 3.9e-3. A network may amplify either, as
+# ``tolerance_of_halves`` has it.
 # int8 is held against the quantized network, which rounds at the same places; what lies in the
 # middle of two numbers may go either way, and the layers after it see that.
 TOLERANCES: dict[str, float] = {
@@ -41,15 +43,17 @@ def tolerance_of_quantized(rounding: float) -> float:
     return max(QUANTIZED_TOLERANCE, QUANTIZED_SPREAD * rounding)
 
 
-# Of a network in bf16: what rounding its weights and inputs alone moves the result by, in float32
-# arithmetic, times as much as all that is rounded between layers may add. Ours and OpenVINO's came
-# out at 1.0 to 2.3 times for 13 networks with random weights.
-BF16_SPREAD = 3.0
+# Of a network in bf16 or fp16: what rounding its weights and inputs alone moves the result by, in
+# float32 arithmetic, times as much as all that is rounded besides may add. In bf16, which rounds
+# between layers, ours and OpenVINO's came out at 1.0 to 2.3 times for 13 networks with random
+# weights. In fp16 sums of up to 128 products are rounded too, by sqrt(128 / 6) times as much
+# (kernels/cpu/float16.py).
+SPREADS = {"bf16": 3.0, "fp16": 5.0}
 
 
-def tolerance_of_bf16(rounding: float) -> float:
-    """Of a network whose result rounded weights and inputs move by ``rounding``."""
-    return max(TOLERANCES["bf16"], BF16_SPREAD * rounding)
+def tolerance_of_halves(rounding: float, precision: str) -> float:
+    """Of a network in bf16 or fp16 whose result rounded weights and inputs move by ``rounding``."""
+    return max(TOLERANCES[precision], SPREADS[precision] * rounding)
 
 
 def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> Precision:
@@ -86,6 +90,28 @@ def check_bf16(spec: TargetSpec) -> None:
     )
 
 
+def has_fp16(spec: TargetSpec) -> bool:
+    """Whether it is of ARM cores with arithmetic over float16."""
+    if spec.family != "arm":
+        return False
+    from tvm.target.codegen import target_has_features
+
+    return bool(target_has_features(FP16_FEATURE, spec.tvm_target()))
+
+
+def check_fp16(spec: TargetSpec) -> None:
+    """Raise BadInput for a target without a GPU whose CPU has no arithmetic over float16."""
+    if has_fp16(spec):
+        return
+    from tvm_mobilenet.hardware import target
+
+    have = [name for name in target.known() if has_fp16(target.resolve(name))]
+    raise BadInput(
+        f"target {spec.name}: precision fp16 is for GPUs and for ARM cores with arithmetic over "
+        f"float16; those of {', '.join(have)} have it"
+    )
+
+
 def check(precision: Precision, spec: TargetSpec) -> None:
     """Raise BadInput for a precision that the target does not compute in."""
     if precision == "fp32":
@@ -96,6 +122,9 @@ def check(precision: Precision, spec: TargetSpec) -> None:
     if precision == "int8":
         if spec.gpu is not None:
             raise BadInput(f"target {spec.name}: precision int8 is for CPUs; leave it out")
+        return
+    if precision == "fp16" and spec.gpu is None:
+        check_fp16(spec)
         return
     if spec.gpu is None:
         raise BadInput(f"target {spec.name}: precision {precision} is for GPUs; expected fp32")

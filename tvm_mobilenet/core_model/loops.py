@@ -21,8 +21,8 @@ Isa = Literal["x86_64", "aarch64"]
 class Syntax:
     """How an instruction set writes what a loop is asked for.
 
-    Group 1 of ``branch`` is the label, group 1 of ``fma`` (a multiply-add of packed float32) the
-    kind of register that is written.
+    Group 1 of ``branch`` is the label, group 1 of ``fma`` (a multiply-add of packed float32, on
+    aarch64 also of float16) the kind of register that is written.
     """
 
     comment: str
@@ -49,15 +49,15 @@ SYNTAXES: dict[Isa, Syntax] = {
         branch=re.compile(r"^(?:b|b\.\w+|cbn?z|tbn?z)\s+(?:.*,\s*)?([.\w$]+)$"),
         call=re.compile(r"^blr?\b"),
         stack=re.compile(r"\[(?:sp|x29)\b"),
-        fma=re.compile(r"^fml[as]\s+(v)\d+\.4s"),
+        fma=re.compile(r"^fml[as]\s+(v)\d+\.(?:4s|8h)"),
     ),
 }
 
 # Of aarch64 alone: an FMA that takes one factor from a lane of a register, an addition of four
-# floats, and a load of one float, alone or in a pair, or of one float into all lanes.
-BY_ELEMENT = re.compile(r"^fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.s\[\d\]$")
+# floats, and a load of one float or half, alone or in a pair, or of one into all lanes.
+BY_ELEMENT = re.compile(r"^fml[as]\s+v\d+\.(?:4s, v\d+\.4s, v\d+\.s|8h, v\d+\.8h, v\d+\.h)\[\d\]$")
 VECTOR_ADD = re.compile(r"^fadd\s+v\d+\.4s")
-SCALAR_LOAD = re.compile(r"^(?:ldr\s+s\d+|ldp\s+s\d+|ld1r|ld1\s+\{ v\d+\.s \})")
+SCALAR_LOAD = re.compile(r"^(?:ldr\s+[sh]\d+|ldp\s+s\d+|ld1r|ld1\s+\{ v\d+\.[sh] \})")
 # What sums products of bytes, 16-bit integers or bfloat16 into 32 bits: on x86-64 with the register
 # last, on aarch64 with it first, and without dot products in three instructions.
 DOT_PRODUCT = re.compile(
@@ -101,7 +101,7 @@ class Loop:
 
     @property
     def fmas(self) -> int:
-        """Multiply-adds of packed float32, whatever the width."""
+        """Multiply-adds of packed floats, whatever the width."""
         return len(self.matching(self.syntax.fma))
 
     def fmas_into(self, register: str) -> int:

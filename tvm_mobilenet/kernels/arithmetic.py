@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
-# float32 by FMAs, or dot products of bytes or of bfloat16
-Arithmetic: TypeAlias = Literal["fma", "bytes", "bf16"]
-BY_DOT_PRODUCTS: dict[str, Arithmetic] = {"quantized_": "bytes", "bf16_": "bf16"}
+# float32 by FMAs, dot products of bytes or of bfloat16, or float16 by FMAs
+Arithmetic: TypeAlias = Literal["fma", "bytes", "bf16", "fp16"]
+BY_NAME: dict[str, Arithmetic] = {
+    "quantized_": "bytes",
+    "bf16_": "bf16",
+    "fp16_": "fp16",
+}
 
 
 def arithmetic_of(kernel: str) -> Arithmetic:
     """Of the kernel with this name."""
-    for start, arithmetic in BY_DOT_PRODUCTS.items():
+    for start, arithmetic in BY_NAME.items():
         if kernel.startswith(start):
             return arithmetic
     return "fma"
 
 
 def dot_products_of(kernels: Iterable[str]) -> tuple[Arithmetic, ...]:
-    """The kinds of dot products that some of these kernels are made of, in a fixed order."""
+    """The kinds beyond float32 that some of these kernels are made of, in a fixed order."""
     found = set(map(arithmetic_of, kernels))
-    return tuple(one for one in BY_DOT_PRODUCTS.values() if one in found)
+    return tuple(one for one in BY_NAME.values() if one in found)
 
 
 def probe_of(arithmetic: Arithmetic) -> str:

@@ -17,7 +17,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvm import tirx
 from tvm.script.parser.core import diagnostics, doc, evaluator, utils
@@ -65,8 +65,11 @@ def _frames_without_source(frame: FrameType | None, context: int = 1) -> list[in
 
 _original_source = diagnostics.Source.__init__
 _original_annotation_names = utils._collect_annotation_names
-_sources: dict[CodeType, dict[str, Any]] = {}
-_annotation_names: dict[CodeType, set[str]] = {}
+# Equal code may be that of two functions, at the same line of two files: the code of neither says
+# what their buffers are.
+Place: TypeAlias = tuple[str, CodeType]
+_sources: dict[Place, dict[str, Any]] = {}
+_annotation_names: dict[Place, set[str]] = {}
 
 
 def _kept_source(self: diagnostics.Source, program: Any) -> None:
@@ -75,10 +78,11 @@ def _kept_source(self: diagnostics.Source, program: Any) -> None:
     if code is None:
         _original_source(self, program)
         return
-    if code not in _sources:
+    place = (code.co_filename, code)
+    if place not in _sources:
         _original_source(self, program)
-        _sources[code] = dict(vars(self))
-    vars(self).update(_sources[code])
+        _sources[place] = dict(vars(self))
+    vars(self).update(_sources[place])
 
 
 def _kept_ast(self: diagnostics.Source) -> Any:
@@ -94,9 +98,10 @@ def _kept_annotation_names(function: Any) -> set[str]:
     code = getattr(function, "__code__", None)
     if code is None:
         return set(_original_annotation_names(function))
-    if code not in _annotation_names:
-        _annotation_names[code] = _original_annotation_names(function)
-    return _annotation_names[code]
+    place = (code.co_filename, code)
+    if place not in _annotation_names:
+        _annotation_names[place] = _original_annotation_names(function)
+    return _annotation_names[place]
 
 
 def _is_atomic_type(node: object) -> bool:

@@ -20,11 +20,13 @@ ARITHMETIC: dict[Arithmetic, str] = {
     "fma": "arithmetic",
     "bytes": "int8 arithmetic",
     "bf16": "bf16 arithmetic",
+    "fp16": "fp16 arithmetic",
 }
 _PEAKS: dict[Arithmetic, str] = {
     "fma": "GFLOP/s",
     "bytes": "GOP/s in int8",
     "bf16": "GFLOP/s in bf16",
+    "fp16": "GFLOP/s in fp16",
 }
 QUIET = "Nothing was found that disturbed the measurement."
 NONE = "–"  # noqa: RUF001  (a dash stands in a cell that has no figure)

@@ -17,6 +17,7 @@ PEAK_NAMES: dict[Arithmetic, str] = {
     "fma": "flops_per_s",
     "bytes": "byte_operations_per_s",
     "bf16": "bf16_flops_per_s",
+    "fp16": "fp16_flops_per_s",
 }
 
 
@@ -32,6 +33,7 @@ class Core:
     bytes_per_s: Amount
     byte_operations_per_s: Amount | None = None
     bf16_flops_per_s: Amount | None = None
+    fp16_flops_per_s: Amount | None = None
 
     def peak(self, arithmetic: Arithmetic) -> float | None:
         """Operations a second of a kind, None where that is not known."""

@@ -23,8 +23,8 @@ class LiteRt:
     """
 
     def __init__(self, job: Job) -> None:
-        if job.precision == "bf16":
-            raise EngineUnavailable("has no bf16 on CPUs")
+        if job.precision in ("bf16", "fp16"):
+            raise EngineUnavailable(f"has no {job.precision} on CPUs")
         if job.tflite is None:
             raise EngineUnavailable("needs the network as LiteRT's file")
         self._path = job.tflite

@@ -17,6 +17,7 @@ from tvm_mobilenet import files, models, processes
 from tvm_mobilenet.benchmark.engines import ENGINES
 from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.benchmark.labelled import Labelled
+from tvm_mobilenet.compiler.precision import IN_HALVES
 from tvm_mobilenet.results.schema import Precision
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def from_config(
     """
     x, expected = processes.call(_run_pytorch, config, batch, onnx_path, weights)
     tolerance = None
-    if precision == "bf16" and onnx_path is not None:
-        tolerance = processes.call(_tolerance_of_bf16, onnx_path, (x,))
+    if precision in IN_HALVES and onnx_path is not None:
+        tolerance = processes.call(_tolerance_of_halves, onnx_path, (x,), precision)
     return Network(
         model=models.name_of(config),
         alpha=models.width_of(config),
@@ -109,8 +110,8 @@ def from_onnx(
     if path is not None and ENGINES["onnxruntime"].missing() is None:
         expected, tolerance = processes.call(_run_onnxruntime, path, samples)
         reference = "onnxruntime"
-        if precision == "bf16":
-            tolerance = processes.call(_tolerance_of_bf16, path, samples)
+        if precision in IN_HALVES:
+            tolerance = processes.call(_tolerance_of_halves, path, samples, precision)
     return Network(
         model=name,
         alpha=None,
@@ -170,12 +171,14 @@ def _run_pytorch(
     return x, tuple(tensor.numpy() for tensor in outputs)
 
 
-def _tolerance_of_bf16(path: Path, inputs: Sequence[Array]) -> float:
-    from tvm_mobilenet.compiler.precision import tolerance_of_bf16
+def _tolerance_of_halves(path: Path, inputs: Sequence[Array], precision: str) -> float:
+    from tvm_mobilenet.compiler.precision import tolerance_of_halves
     from tvm_mobilenet.network import onnx_export
-    from tvm_mobilenet.network.rounding import bf16_rounding
+    from tvm_mobilenet.network.rounding import effect_of_rounding
 
-    return tolerance_of_bf16(bf16_rounding(onnx_export.load(path), inputs))
+    return tolerance_of_halves(
+        effect_of_rounding(onnx_export.load(path), inputs, precision), precision
+    )
 
 
 def _exported(config: models.Config, module: nn.Module, x: Array, *, random: bool) -> bytes:

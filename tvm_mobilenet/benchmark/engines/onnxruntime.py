@@ -21,8 +21,8 @@ class OnnxRuntime:
     def __init__(self, job: Job) -> None:
         if job.onnx is None:
             raise EngineUnavailable("needs the network as ONNX: pass --onnx FILE")
-        if job.precision == "bf16":
-            raise EngineUnavailable("has no bf16 on CPUs")
+        if job.precision in ("bf16", "fp16"):
+            raise EngineUnavailable(f"has no {job.precision} on CPUs")
         self._path = job.onnx
         self._threads = job.threads
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 HINT = "INFERENCE_PRECISION_HINT"
-HINTS = {"fp32": "f32", "bf16": "bf16"}  # by our names of precisions
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # by our names of precisions
 
 
 class OpenVino:

@@ -24,7 +24,7 @@ def as_list(result: torch.Tensor | tuple[torch.Tensor, ...]) -> list[torch.Tenso
 
 
 class PyTorch:
-    """Eager PyTorch under ``inference_mode``; bf16 by its autocast."""
+    """Eager PyTorch under ``inference_mode``; bf16 and fp16 by its autocast."""
 
     def __init__(self, job: Job) -> None:
         if job.config is None:
@@ -35,7 +35,9 @@ class PyTorch:
         self._config = models.from_dict(job.config)
         self._threads = job.threads
         self._weights = job.weights
-        self._bf16, self._int8 = (job.precision == one for one in ("bf16", "int8"))
+        # NumPy has no bfloat16, and what is compared is float32
+        self._half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision)
+        self._int8 = job.precision == "int8"
 
     def load(self) -> None:
         if self._int8:
@@ -58,12 +60,10 @@ class PyTorch:
             self._output = self._module(*self._inputs)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self._bf16)
+        return torch.autocast("cpu", self._half, enabled=self._half is not None)
 
     def outputs(self) -> list[Array]:
-        # NumPy has no bfloat16
-        halves = (torch.bfloat16,) if self._bf16 else ()
-        tensors = [one.float() if one.dtype in halves else one for one in as_list(self._output)]
+        tensors = [one.float() if one.dtype is self._half else one for one in as_list(self._output)]
         return [np.array(tensor.numpy()) for tensor in tensors]
 
     def version(self) -> str:

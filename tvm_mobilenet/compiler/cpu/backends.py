@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tvm
 
+from schedules.arm_cpu.cores import HALF_LANES
 from schedules.cpu.dot_products import integers_of
 from schedules.cpu.sharing import num_cores
 from tvm_mobilenet.compiler.backend import Finished
@@ -15,6 +16,7 @@ from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
 from tvm_mobilenet.compiler.graph.legalize_float import STRASSEN, WINOGRAD
+from tvm_mobilenet.compiler.graph.legalize_fp16 import HalfLegalizer
 from tvm_mobilenet.compiler.graph.signed import sign_integers
 from tvm_mobilenet.compiler.graph.topk import legalize_topk
 from tvm_mobilenet.compiler.options import CompileOptions
@@ -26,6 +28,7 @@ class _CpuBackend:
     def __init__(self, options: CompileOptions) -> None:
         self.target = options.spec.tvm_target()
         self.vector_width = options.spec.vector_width
+        self.fp16 = options.precision == "fp16"
         rules = {"strassen": STRASSEN, "winograd": WINOGRAD}
         self.bf16 = options.precision == "bf16" or options.floats_in_bf16
         # both compute with sums of weights and of images, which bfloat16 would round
@@ -40,13 +43,14 @@ class _CpuBackend:
             [
                 *([sign_integers] if integers.dtype == "int8" else []),
                 legalize(
-                    self.vector_width,
+                    HALF_LANES if self.fp16 else self.vector_width,
                     self.rules,
                     overlapping_tile_of(self.target),
                     small_weights=self.small_weights,
                     bf16=self.bf16,
                     integers=integers,
                     looks_up=looks_up(self.target),
+                    of=HalfLegalizer if self.fp16 else None,
                 ),
                 legalize_topk(topk),
             ]

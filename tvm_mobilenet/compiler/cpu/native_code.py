@@ -26,7 +26,7 @@ from tvm_mobilenet.hardware.cores import usable_cores
 
 PART_KERNELS = 32  # MobileNetV1 has at most 29
 # what a library's own C calls
-ENTRIES = ("network", "fma_peak", "bytes_peak", "bf16_peak", "stream_read")
+ENTRIES = ("network", "fma_peak", "bytes_peak", "bf16_peak", "fp16_peak", "stream_read")
 ENTRY = "tmn_kernel_"  # what their symbols begin with
 ALLOCATE = "TVMBackendAllocWorkspace"  # (device, its number, bytes, …)
 ALIGNMENT = 64  # bytes, to which a library rounds what a kernel allocates

@@ -8,7 +8,7 @@ wait for each other.
 A library calls ``network``, which ``infer`` is around for TVM's callers. For ``bench --profile`` it
 notes the cycle counter before the first kernel and after each, which TVM's callers have as
 ``profile(…, stamps)``; ``fma_peak`` and ``stream_read`` measure what the core can do at best, and
-so do ``bytes_peak`` and ``bf16_peak`` where kernels are made of such products
+so do ``bytes_peak``, ``bf16_peak`` and ``fp16_peak`` where kernels are made of such products
 (kernels/cpu/probes.py, dot_probes.py).
 """
 
@@ -22,6 +22,7 @@ from tvm.ir import Call, Expr, GlobalVar, PrimType, StringImm
 from tvm.script import tirx as T
 from tvm.target import Target
 
+from schedules.arm_cpu.cores import HALF_LANES
 from tvm_mobilenet.compiler.cpu.distinct_outputs import give_out_apart
 from tvm_mobilenet.compiler.cpu.sharing import ALONE, Counters, on_cpu
 from tvm_mobilenet.compiler.memory_plan import (
@@ -36,6 +37,7 @@ from tvm_mobilenet.compiler.memory_plan import (
 )
 from tvm_mobilenet.kernels.arithmetic import dot_products_of, probe_of
 from tvm_mobilenet.kernels.cpu.dot_probes import dot_peak, step_of
+from tvm_mobilenet.kernels.cpu.layout import FP16
 from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
 from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
 
@@ -81,7 +83,11 @@ def make_static(
     probes = {"fma_peak": fma_peak(vector_width), "stream_read": stream_read(rows, vector_width)}
     if target is not None:
         for arithmetic in dot_products_of(call.kernel for call in plan.calls):
-            probes[probe_of(arithmetic)] = dot_peak(step_of(arithmetic, target))
+            probes[probe_of(arithmetic)] = (
+                fma_peak(HALF_LANES, FP16)
+                if arithmetic == "fp16"
+                else dot_peak(step_of(arithmetic, target))
+            )
     alone = {
         GlobalVar(name): probe.without_attr("global_symbol").with_attr(ALONE, ONE)
         for name, probe in probes.items()

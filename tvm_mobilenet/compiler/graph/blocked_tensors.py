@@ -33,7 +33,6 @@ from tvm_mobilenet.kernels.cpu.elementwise import Operand as EpilogueOperand
 from tvm_mobilenet.kernels.cpu.elementwise import (
     blocked_operand,
     feature_operand,
-    read_bf16,
     read_integers,
     table_operand,
     with_epilogue,
@@ -42,6 +41,7 @@ from tvm_mobilenet.kernels.cpu.expressions import LIMITS, SELF, Expression, Quan
 from tvm_mobilenet.kernels.cpu.layout import (
     BF16,
     DTYPE,
+    HALVES,
     MIN_VECTOR,
     NO_HALO,
     Blocked,
@@ -279,12 +279,14 @@ def real(out: Blocked) -> Blocked:
 
 def read_stored(func: tirx.PrimFunc, x: Blocked) -> tirx.PrimFunc:
     """The kernel, made for float32, whose first tensor is stored as ``x`` is."""
-    return read_bf16(func) if x.dtype == BF16 else func
+    return read_integers(func, x.dtype) if x.dtype in HALVES else func
 
 
 def stored(func: tirx.PrimFunc, out: Blocked) -> tirx.PrimFunc:
-    """The kernel, made for float32, whose result is stored as ``out`` is."""
-    return with_epilogue(func, SELF, dtype=BF16) if out.dtype == BF16 else func
+    """The kernel, made for float32 or for ``out``, whose result is stored as ``out`` is."""
+    if out.dtype not in HALVES or str(func.params[-1].dtype) == out.dtype:
+        return func
+    return with_epilogue(func, SELF, dtype=out.dtype)
 
 
 def as_operand(value: Expr | Array, layout: Blocked, out: Blocked) -> EpilogueOperand:

@@ -51,7 +51,7 @@ IN_BF16 = frozenset({"bf16_conv2d", "bf16_dense", "bf16_depthwise_conv2d", "bf16
 RANK = 4  # of images
 
 
-def stored_in_bf16(layers: list[Layer], blocked: tuple[type, ...]) -> frozenset[Var]:
+def images_read(layers: list[Layer], blocked: tuple[type, ...]) -> frozenset[Var]:
     """The tensors of images that a kernel over blocked tensors reads."""
     read = {
         var for layer in layers if isinstance(layer, (*blocked, Pooling)) for var in sources(layer)

@@ -44,8 +44,8 @@ from tvm_mobilenet.compiler.graph.legalize_bf16 import (
     bf16_matrix_product,
     bf16_stem,
     halo_of_pairs,
+    images_read,
     in_pairs,
-    stored_in_bf16,
 )
 from tvm_mobilenet.compiler.graph.legalize_float import (
     FUSED,
@@ -101,6 +101,7 @@ def legalize(
     bf16: bool = False,
     integers: Integers = UNSIGNED,
     looks_up: bool = False,
+    of: type[Legalizer] | None = None,
 ) -> tvm.transform.Pass:
     """The pass for targets whose vectors hold ``vector_width`` floats.
 
@@ -109,12 +110,14 @@ def legalize(
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
     says which images get tiles that overlap, None that there are none. With ``small_weights`` a
-    classifier's are not filled up to whole panels. With ``bf16`` layers are in bfloat16.
+    classifier's are not filled up to whole panels. With ``bf16`` layers are in bfloat16. ``of`` is
+    another class of legalizer, with kernels of its own.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        legalizer = Legalizer(mod["main"], vector_width, rules, tile, integers, bf16=bf16)
+        kind = of or Legalizer
+        legalizer = kind(mod["main"], vector_width, rules, tile, integers, bf16=bf16)
         legalizer.small_weights, legalizer.looks_up = small_weights, looks_up
         legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
@@ -128,6 +131,7 @@ class Legalizer(BlockedTensors):
     """Emits calls of our kernels; ``plain`` and ``blocked`` are the tensors in either layout."""
 
     small_weights = looks_up = False
+    scales_weights = True  # where the image has numbers for the weights' channels
 
     def __init__(
         self,
@@ -153,8 +157,9 @@ class Legalizer(BlockedTensors):
         layers, self.images = take_images(layers, function)
         layers, self.integers = take_integer_sources(layers, function)
         # what scales the weights of some 1x1 convolutions, by their results
-        self.layers, self.scales = (layers, {}) if bf16 else take_scales(layers, function)
-        self.in_bf16 = stored_in_bf16(self.layers, BLOCKED.__args__) if bf16 else frozenset()
+        scaled = self.scales_weights and not bf16
+        self.layers, self.scales = take_scales(layers, function) if scaled else (layers, {})
+        self.in_bf16 = images_read(self.layers, BLOCKED.__args__) if bf16 else frozenset()
         self.halos = needed_halos(
             self.layers, halo_of_pairs if bf16 else needed_halo, integers.depth
         )

@@ -4,6 +4,10 @@ All of them share one form: a reduction into ``acc``, then an ``epilogue`` that 
 applies the activation and writes the interior of the padded output, and up to four blocks that
 write the halo. Weights come packed (weights.py) so that the kernel reads
 them in order, one vector of output channels at a time.
+
+What ``x`` is of, float32 or float16, weights and sums are of too, and what ``out`` is of is what
+bias and activation are computed in; a bias itself is float32. Sums of float16 are for few products
+(float16.py).
 """
 
 from __future__ import annotations
@@ -28,10 +32,11 @@ class Activation:
     high: float | None = None
 
     def __call__(self, value: Expr) -> Expr:
+        dtype = str(value.ty.dtype)
         if self.low is not None:
-            value = T.max(value, T.float32(self.low))
+            value = T.max(value, tirx.const(self.low, dtype))
         if self.high is not None:
-            value = T.min(value, T.float32(self.high))
+            value = T.min(value, tirx.const(self.high, dtype))
         return value
 
 
@@ -62,10 +67,10 @@ def conv2d(
 
     @T.prim_func(s_tir=True)
     def main(
-        data: T.Buffer(x.shape, DTYPE),
-        weight: T.Buffer(dense_shape(x, out, window, panel, groups), DTYPE),
+        data: T.Buffer(x.shape, x.dtype),
+        weight: T.Buffer(dense_shape(x, out, window, panel, groups), x.dtype),
         bias: T.Buffer((out.blocks, out.vector), DTYPE),
-        result: T.Buffer(out.shape, DTYPE),
+        result: T.Buffer(out.shape, out.dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
         write_halo(result)
@@ -87,10 +92,10 @@ def depthwise_conv2d(
 
     @T.prim_func(s_tir=True)
     def main(
-        data: T.Buffer(x.shape, DTYPE),
-        weight: T.Buffer(depthwise_shape(out, window), DTYPE),
+        data: T.Buffer(x.shape, x.dtype),
+        weight: T.Buffer(depthwise_shape(out, window), x.dtype),
         bias: T.Buffer((out.blocks, out.vector), DTYPE),
-        result: T.Buffer(out.shape, DTYPE),
+        result: T.Buffer(out.shape, out.dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
         write_halo(result)
@@ -122,15 +127,15 @@ def separable_conv2d(
 
     @T.prim_func(s_tir=True)
     def main(
-        data: T.Buffer(x.shape, DTYPE),
-        filter: T.Buffer(depthwise_shape(middle, window), DTYPE),
+        data: T.Buffer(x.shape, x.dtype),
+        filter: T.Buffer(depthwise_shape(middle, window), x.dtype),
         filter_bias: T.Buffer((middle.blocks, middle.vector), DTYPE),
-        weight: T.Buffer(dense_shape(middle, out, pointwise, panel), DTYPE),
+        weight: T.Buffer(dense_shape(middle, out, pointwise, panel), middle.dtype),
         bias: T.Buffer((out.blocks, out.vector), DTYPE),
-        result: T.Buffer(out.shape, DTYPE),
+        result: T.Buffer(out.shape, out.dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
-        filtered = T.sblock_alloc_buffer(middle.shape, DTYPE)
+        filtered = T.sblock_alloc_buffer(middle.shape, middle.dtype)
         write_halo(result)
         filter_channels(data, filter, filter_bias, filtered)
         convolve(filtered, weight, bias, result)
@@ -145,11 +150,12 @@ def stem_conv2d(
     out: Blocked,
     window: Window,
     activation: Activation,
+    dtype: str = DTYPE,
 ) -> tirx.PrimFunc:
     """The first convolution: reads the plain (N, C, H, W) image, so that no transpose is needed.
 
     ``padding`` is (top, bottom, left, right). The padded rows are a block of their own, which the
-    schedule computes a band at a time.
+    schedule computes a band at a time. What is multiplied and summed is of ``dtype``.
     Buffers: image (N, C, H, W); weights (out.blocks, C, kh, kw, v); bias (out.blocks, v); out.
     """
     batch, channels_in, height, width = image
@@ -160,25 +166,26 @@ def stem_conv2d(
     out_top, out_left = out.halo.top, out.halo.left
     write_halo = halo_writer(out)
     padded = (batch, channels_in, top + height + bottom, left + width + right)
+    zero = tirx.const(0, dtype)
 
     @T.prim_func(s_tir=True)
     def main(
         data: T.Buffer((batch, channels_in, height, width), DTYPE),
-        weight: T.Buffer((out.blocks, channels_in, kernel_h, kernel_w, v), DTYPE),
+        weight: T.Buffer((out.blocks, channels_in, kernel_h, kernel_w, v), dtype),
         bias: T.Buffer((out.blocks, v), DTYPE),
-        result: T.Buffer(out.shape, DTYPE),
+        result: T.Buffer(out.shape, out.dtype),
     ) -> None:
         T.func_attr({"tirx.noalias": True})
-        rows = T.sblock_alloc_buffer(padded, DTYPE)
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        rows = T.sblock_alloc_buffer(padded, dtype)
+        acc = T.sblock_alloc_buffer(tile, dtype)
         write_halo(result)
         for n, k, h, w in T.grid(*padded):
             with T.sblock("pad"):
                 vn, vk, vh, vw = T.axis.remap("SSSS", [n, k, h, w])
                 rows[vn, vk, vh, vw] = T.if_then_else(
                     top <= vh and vh < top + height and left <= vw and vw < left + width,
-                    data[vn, vk, vh - top, vw - left],
-                    T.float32(0),
+                    T.cast(data[vn, vk, vh - top, vw - left], dtype),
+                    zero,
                 )
         for n, o, h, w, c, k, kh, kw in T.grid(*tile, channels_in, kernel_h, kernel_w):
             with T.sblock("conv"):
@@ -187,7 +194,7 @@ def stem_conv2d(
                 )
                 T.sblock_attr({"schedule_rule": "stem_conv2d"})
                 with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                    acc[vn, vo, vh, vw, vc] = zero
                 acc[vn, vo, vh, vw, vc] = (
                     acc[vn, vo, vh, vw, vc]
                     + rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw]
@@ -197,7 +204,7 @@ def stem_conv2d(
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
-                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                    T.cast(acc[vn, vo, vh, vw, vc], out.dtype) + T.cast(bias[vo, vc], out.dtype)
                 )
 
     return main
@@ -246,6 +253,7 @@ def dense_convolution(
     group_blocks = out.blocks // groups
     tile = (out.batch, out.blocks, out.height, out.width, v)
     top, left = out.halo.top, out.halo.left
+    zero = tirx.const(0, x.dtype)
 
     def source(block: Expr, k: Expr) -> Expr:
         """The input channel that is the k-th of a block's group."""
@@ -253,7 +261,7 @@ def dense_convolution(
 
     @T.inline
     def emit(data, weight, bias, result):
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        acc = T.sblock_alloc_buffer(tile, x.dtype)
         for n, o, h, w, c, kh, kw, k in T.grid(*tile, kernel_h, kernel_w, channels_in):
             with T.sblock("conv"):
                 vn, vo, vh, vw, vc, vkh, vkw, vk = T.axis.remap(
@@ -261,7 +269,7 @@ def dense_convolution(
                 )
                 T.sblock_attr({"schedule_rule": rule})
                 with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                    acc[vn, vo, vh, vw, vc] = zero
                 acc[vn, vo, vh, vw, vc] = (
                     acc[vn, vo, vh, vw, vc]
                     + data[
@@ -279,7 +287,7 @@ def dense_convolution(
             with T.sblock("epilogue"):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
-                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                    T.cast(acc[vn, vo, vh, vw, vc], out.dtype) + T.cast(bias[vo, vc], out.dtype)
                 )
 
     return emit
@@ -302,18 +310,19 @@ def depthwise_convolution(
     origin_h, origin_w = origin(x, window)
     tile = (out.batch, out.blocks, out.height, out.width, out.vector)
     top, left = out.halo.top, out.halo.left
+    zero = tirx.const(0, x.dtype)
     annotations = {} if rule is None else {"schedule_rule": rule}
     epilogue = "epilogue" if name == "conv" else f"{name}_epilogue"
 
     @T.inline
     def emit(data, weight, bias, result):
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
+        acc = T.sblock_alloc_buffer(tile, x.dtype)
         for n, o, h, w, c, kh, kw in T.grid(*tile, kernel_h, kernel_w):
             with T.sblock(name):
                 vn, vo, vh, vw, vc, vkh, vkw = T.axis.remap("SSSSSRR", [n, o, h, w, c, kh, kw])
                 T.sblock_attr(annotations)
                 with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.float32(0)
+                    acc[vn, vo, vh, vw, vc] = zero
                 acc[vn, vo, vh, vw, vc] = (
                     acc[vn, vo, vh, vw, vc]
                     + data[
@@ -331,7 +340,7 @@ def depthwise_convolution(
             with T.sblock(epilogue):
                 vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
                 result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
-                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
+                    T.cast(acc[vn, vo, vh, vw, vc], out.dtype) + T.cast(bias[vo, vc], out.dtype)
                 )
 
     return emit

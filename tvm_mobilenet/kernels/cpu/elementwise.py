@@ -18,7 +18,7 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     is_quantized,
     lower,
 )
-from tvm_mobilenet.kernels.cpu.layout import BF16, DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.cpu.tables import Table
 from tvm_mobilenet.kernels.parsing import parsed_once
 
@@ -143,11 +143,6 @@ def halo_of(block: s_tir.SBlock, old: tirx.Buffer, result: tirx.Buffer, fill: in
         body,
         annotations=block.annotations,
     )
-
-
-def read_bf16(func: tirx.PrimFunc, place: int = 0) -> tirx.PrimFunc:
-    """``func`` with a bfloat16 tensor as its parameter at ``place``."""
-    return read_integers(func, BF16, place)
 
 
 def read_integers(

@@ -22,6 +22,8 @@ from tvm_mobilenet.kernels.parsing import parsed_once
 
 DTYPE = "float32"
 BF16 = "bfloat16"
+FP16 = "float16"
+HALVES = (BF16, FP16)  # for tensors between kernels of ours, of float32 numbers
 MIN_VECTOR, WIDE_VECTOR = 4, 8  # floats: one SSE or NEON register, one of AVX
 
 
@@ -129,8 +131,8 @@ def pack(x: Blocked) -> tirx.PrimFunc:
 
 
 def plain_dtype(x: Blocked) -> str:
-    """Of the plain tensor: bfloat16 is for tensors between kernels of ours."""
-    return DTYPE if x.dtype == BF16 else x.dtype
+    """Of the plain tensor: halves are for tensors between kernels of ours."""
+    return DTYPE if x.dtype in HALVES else x.dtype
 
 
 @parsed_once

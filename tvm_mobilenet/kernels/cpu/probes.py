@@ -17,9 +17,10 @@ CHAINS = 12  # independent FMAs: two a cycle at a latency of 4 need 8; 12 fit 16
 
 
 @parsed_once
-def fma_peak(v: int) -> tirx.PrimFunc:
+def fma_peak(v: int, dtype: str = DTYPE) -> tirx.PrimFunc:
     """PEAK_OPERATIONS in ``CHAINS`` independent chains of vector FMAs, in registers only.
 
+    They are of ``dtype``, float32 or float16.
     Buffer: scratch (SCRATCH_FLOATS,); the compiler must not know its first ``v`` floats, the factor
     and the addend of every FMA, and must do the work since the results are left behind them.
     """
@@ -29,23 +30,25 @@ def fma_peak(v: int) -> tirx.PrimFunc:
     def main(scratch: T.Buffer((SCRATCH_FLOATS,), DTYPE)) -> None:
         T.func_attr({"tirx.noalias": True})
         with T.sblock("root"):
-            chains = T.sblock_alloc_buffer((CHAINS, v), DTYPE)
+            chains = T.sblock_alloc_buffer((CHAINS, v), dtype)
             for i in T.unroll(CHAINS):
                 for c in T.vectorized(v):
                     with T.sblock("start"):
                         vi, vc = T.axis.remap("SS", [i, c])
-                        chains[vi, vc] = scratch[vc]
+                        chains[vi, vc] = T.cast(scratch[vc], dtype)
             for k in T.serial(rounds):
                 for i in T.unroll(CHAINS):
                     for c in T.vectorized(v):
                         with T.sblock("fma"):
                             _, vi, vc = T.axis.remap("RSS", [k, i, c])
-                            chains[vi, vc] = chains[vi, vc] * scratch[vc] + scratch[vc]
+                            chains[vi, vc] = chains[vi, vc] * T.cast(scratch[vc], dtype) + T.cast(
+                                scratch[vc], dtype
+                            )
             for i in T.unroll(CHAINS):
                 for c in T.vectorized(v):
                     with T.sblock("finish"):
                         vi, vc = T.axis.remap("SS", [i, c])
-                        scratch[v + vi * v + vc] = chains[vi, vc]
+                        scratch[v + vi * v + vc] = T.cast(chains[vi, vc], DTYPE)
 
     return main
 

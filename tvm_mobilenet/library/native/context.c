@@ -336,6 +336,11 @@ extern int32_t tmn_kernel_bytes_peak(float *scratch) TMN_HIDDEN;
 TMN_API void NAME(bytes_peak)(float *scratch) { tmn_kernel_bytes_peak(scratch); }
 #endif
 
+#ifdef TMN_FP16_PEAK
+extern int32_t tmn_kernel_fp16_peak(float *scratch) TMN_HIDDEN;
+TMN_API void NAME(fp16_peak)(float *scratch) { tmn_kernel_fp16_peak(scratch); }
+#endif
+
 #ifdef TMN_BF16_PEAK
 extern int32_t tmn_kernel_bf16_peak(float *scratch) TMN_HIDDEN;
 TMN_API void NAME(bf16_peak)(float *scratch) { tmn_kernel_bf16_peak(scratch); }

@@ -21,6 +21,7 @@ typedef struct network {
     tmn_status (*profile)(void *, int64_t *);
     void *(*input)(void *, int32_t), *(*output)(void *, int32_t);
     void (*fma_peak)(float *), (*bytes_peak)(float *), (*bf16_peak)(float *);
+    void (*fp16_peak)(float *);
     void (*stream_read)(const float *, float *);
     void (*destroy)(void *), (*close_weights)(tmn_weights *);
     const char *(*last_error)(void);
@@ -79,6 +80,8 @@ static const char *look_up(network *in, const char *name) {
     memcpy(&in->bytes_peak, &probe, sizeof probe);
     probe = find(in, name, "bf16_peak");
     memcpy(&in->bf16_peak, &probe, sizeof probe);
+    probe = find(in, name, "fp16_peak");
+    memcpy(&in->fp16_peak, &probe, sizeof probe);
     return NULL;
 }
 
@@ -193,6 +196,7 @@ static int measure_peak(void (*probe)(float *), const TVMFFIAny *scratch) {
 PEAK(fma_peak)
 PEAK(bytes_peak)
 PEAK(bf16_peak)
+PEAK(fp16_peak)
 
 /* network_stream_read(handle, rows, sums) */
 TVM_FFI_DLL_EXPORT int __tvm_ffi_network_stream_read(void *self, const TVMFFIAny *arguments,

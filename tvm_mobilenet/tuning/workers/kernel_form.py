@@ -25,7 +25,8 @@ ImageAxes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 PRODUCT_AXES = (3, 4)  # of the products of a convolution, the loops over their rows and columns
 REDUCTION = tirx.IterVar.CommReduce
-TOTAL = "total"  # the block that adds up the parts of each sum, of kernels that have such
+# the block that adds up the parts of each sum, of kernels that have such, and the loop over them
+TOTAL, PART = "total", "vp"
 # what reading a function of another form ends in
 FORM_ERRORS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)
 
@@ -58,8 +59,8 @@ class KernelForm:
     def image_axes(self, block: str) -> ImageAxes:
         """Of a convolution's sum, whose loops are image, channel block, rows, columns, lane."""
         plain = [place for place, one in enumerate(self._variables(block)) if not is_sum(one)]
-        if TOTAL in self.blocks:  # which has no loop over the parts of a sum
-            plain = plain[: len(self.extents(TOTAL))]
+        if TOTAL in self.blocks:  # whose sums are over the parts of a sum, if not fewer
+            plain = plain[: len([one for one in self._variables(TOTAL) if not is_sum(one)])]
         image = plain[2:-1]
         if self.in_runs(block):
             return tuple(image), tuple(image)
@@ -111,17 +112,25 @@ class KernelForm:
         groups = [one if isinstance(one, tuple) else (one,) for one in axes]
         variables = self._variables(block)
         for index, group in zip(self._image_indices(groups, block), groups, strict=True):
+            # a sum in parts may have its window's rows among them
             window = [
                 place
                 for place, one in enumerate(variables)
-                if is_sum(one) and _depends(index, one.var)
+                if (is_sum(one) or self.is_part(one)) and _depends(index, one.var)
             ]
             values = index_values(self.blocks[block], index)
             kept = (*group, *window)
             others = tuple(0 if place not in kept else slice(None) for place in range(values.ndim))
             length = math.prod(values.shape[place] for place in group)
-            found.append(values[others].reshape(length, -1))
+            starts = values[others].reshape(length, -1)
+            # parts of the same row read it at the same places
+            _, first = np.unique(starts[0], return_index=True)
+            found.append(starts[:, np.sort(first)])
         return found
+
+    def is_part(self, axis: tirx.IterVar) -> bool:
+        """Whether it counts the parts of sums, which another block adds up."""
+        return TOTAL in self.blocks and bool(axis.var.name == PART)
 
     def first_channels(self) -> list[int]:
         """The first input channel that each output vector of a dense convolution reads."""

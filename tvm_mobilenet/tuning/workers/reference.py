@@ -18,6 +18,7 @@ from tvm_mobilenet.tuning.workers.blocked_arrays import Array, blocked, channels
 from tvm_mobilenet.tuning.workers.interpreter import write_block
 from tvm_mobilenet.tuning.workers.kernel_form import (
     FORM_ERRORS,
+    TOTAL,
     ImageAxes,
     KernelForm,
     NoReference,
@@ -177,6 +178,14 @@ def bf16_dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Ar
     return quantized_dense(kernel, shape, in_bf16(data), *others)
 
 
+def half_dense(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """As dense, of features that it rounds to float16 itself, with sums in parts."""
+    data, weight, *_ = inputs
+    matrix = weight.transpose(1, 0, 2, 3).reshape(weight.shape[1], -1)
+    read = data.astype(np.float16).astype(np.float64)
+    return kernel.write(TOTAL, (read @ matrix).reshape(len(data), -1, weight.shape[-1]), shape)
+
+
 def in_bf16(array: Array) -> Array:
     """Rounded to bfloat16, as float64."""
     return array.astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float64)
@@ -294,6 +303,7 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "elementwise": element_by_element,
     "move_channels": element_by_element,
     "blocked_avg_pool2d": global_avg_pool2d,
+    "half_dense": half_dense,
     "bf16_conv2d": quantized_conv2d,
     "bf16_dense": bf16_dense,
     "bf16_depthwise_conv2d": quantized_depthwise_conv2d,

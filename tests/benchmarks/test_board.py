@@ -1,0 +1,45 @@
+"""Everything about a board in one file, with an emulated device as the board."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support import benchmark_scripts
+
+from tvm_mobilenet.emulation import devices
+from tvm_mobilenet.results import schema
+
+KEY = "board"
+
+
+@pytest.mark.arm_emulator
+def test_one_file_about_an_emulated_board(tmp_path: Path) -> None:
+    port = next(one for one in range(9190, 9199) if not devices.listens((devices.HOST, one)))
+    path = tmp_path / "board.json"
+    with devices.serving(1, KEY, port) as (host, _):
+        done = benchmark_scripts.run(
+            "board",
+            *("--target", "arm-rpi4", "--alpha", "0.25", "--resolution", "32"),
+            *("--rpc-tracker", f"{host}:{port}", "--rpc-key", KEY, "--threads", "1,2"),
+            *("--against", "none", "--min-runs", "2", "--min-time", "0.01s", "--json", str(path)),
+        )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(path.read_text())
+    results = schema.read(document["benchmark"])
+    seen = [(row.precision, row.threads, row.status, row.how) for row in results.results]
+    runs = [(precision, threads) for precision in ("fp32", "int8") for threads in (1, 2)]
+    assert seen == [(*run, "ok", "emulated") for run in runs]
+    profiles = document["profiles"]
+    assert [(one["precision"], one["threads"]) for one in profiles] == runs
+    for one in profiles:
+        assert one["core"]["bytes_per_s"] > 0 and len(one["layers"]) > 15
+
+
+def test_a_target_that_is_none() -> None:
+    done = benchmark_scripts.run(
+        "board", "--target", "arm-rpi9", "--rpc-tracker", "nowhere:1", "--json", "x.json"
+    )
+    assert done.returncode == 2
+    assert "arm-rpi9" in done.stderr and done.stderr.count("\n") == 1
