@@ -33,8 +33,8 @@ class BenchRequest:
     bundles: tuple[Path, ...]
     against: tuple[str, ...] = ()
     threads: tuple[int, ...] = (1,)
-    noise: tuple[Neighbour, ...] = ()
     plan: Plan = field(default_factory=Plan)
+    noise: tuple[Neighbour, ...] = ()
     onnx: Path | None = None
     weights: Path | None = None
     calibrate: Path | None = None
