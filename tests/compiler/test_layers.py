@@ -18,8 +18,8 @@ from tvm_mobilenet.compiler.graph.layers import (
     Layer,
     Other,
     Pooling,
-    read_layers,
 )
+from tvm_mobilenet.compiler.graph.read_layers import read_layers
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 
 IMAGE = (2, 3, 8, 8)

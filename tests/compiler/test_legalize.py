@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.layers import read_layers
 from tvm_mobilenet.compiler.graph.legalize_cpu import legalize, needed_halos
+from tvm_mobilenet.compiler.graph.read_layers import read_layers
 from tvm_mobilenet.kernels.cpu.layout import Halo
 from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import onnx_export, relax_import

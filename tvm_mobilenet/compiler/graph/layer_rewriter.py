@@ -29,11 +29,11 @@ from tvm_mobilenet.compiler.graph.layers import (
     QuantizedDense,
     is_call,
     is_plain,
-    read_layers,
     shape_of,
     sources,
     variables,
 )
+from tvm_mobilenet.compiler.graph.read_layers import read_layers
 
 Array = NDArray[np.float32]
 MATRIX = 2  # dimensions
