@@ -40,6 +40,11 @@ class Preparation:
     labels: tuple[str, ...] = ()
     bf16: bool = False
 
+    @property
+    def may_keep_bf16(self) -> bool:
+        """Whether layers of a network in int8 may be in bfloat16."""
+        return self.bf16 and self.calibration is not None and self.calibration.max_loss is not None
+
     def check(self, network: NetworkSpec) -> None:
         """Raise BadInput, before any work, for samples that would be ignored or are missing."""
         if self.calibration is None:

@@ -14,6 +14,10 @@ from support.pages import REPOSITORY, read
 from tvm_mobilenet.results import schema, statistics
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
+LOW_PRECISIONS = (
+    ("int8", "byte_operations_per_s", "GOP/s"),
+    ("bf16", "bf16_flops_per_s", "GFLOP/s"),
+)
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT"}
 
 
@@ -119,6 +123,18 @@ def figures() -> Iterator[tuple[str, str]]:
     yield "performance", f"at **{network / floor:.2f}x** the core's FMA floor: {network:.2f} ms"
     yield "performance", f"against {floor:.2f} ms"
     yield "performance", f"the {gflops:.0f} GFLOP/s"
+    for precision, key, unit in LOW_PRECISIONS:
+        (profile,) = result(f"x86-znver4-{precision}-profile")["profiles"]
+        network, peak = profile["network_ms"], profile["core"][key]
+        pointwise = [one for one in profile["layers"] if "_pointwise_" in one["workload"]]
+        seconds = sum(one["ms"] for one in pointwise) / 1e3
+        share = sum(one["flops"] for one in pointwise) / peak / seconds
+        yield "performance", f"{network / profile['floor_ms']:.2f}x"
+        yield "performance", f"({network:.2f} ms; {peak / 1e9:.0f} {unit}"
+        yield "performance", f"at {share:.0%} in {precision}".replace("%", " %")
+        tuned = result(f"x86-znver4-{precision}-default-and-tuned")["rows"][0]["ratio"]
+        how = "faster" if tuned > 1 else "slower"
+        yield "tuning", f"tuned {precision} is {abs(1 - tuned):.1%} {how}".replace("%", " %")
     (profile,) = result("x86-64-v3-profile")["profiles"]
     above = profile["network_ms"] - profile["floor_ms"]
     yield "performance", f"it is {profile['network_ms'] / profile['floor_ms']:.2f}x the floor"

@@ -15,6 +15,7 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.results import inputs, tables
 from tvm_mobilenet.results.inputs import Inputs
+from tvm_mobilenet.results.profiles import Core, LayerProfile, Profiled
 from tvm_mobilenet.results.statistics import Ratio, mean_ratio
 
 if importlib.util.find_spec("matplotlib") is None:
@@ -22,6 +23,7 @@ if importlib.util.find_spec("matplotlib") is None:
 
 from tvm_mobilenet.reporting import sections
 from tvm_mobilenet.reporting.family import members
+from tvm_mobilenet.reporting.layer_sections import profile_section
 from tvm_mobilenet.reporting.page import Page, Section
 
 FP32 = results(
@@ -113,6 +115,30 @@ def test_layers_and_tuning_runs_are_shown() -> None:
     assert layers.tables[0].rows[0][-1] == "native 2026-11-29"  # where its schedule is from
     assert tuning.title == "Tuning, x86-znver5" and tuning.charts
     assert tuning.tables[0].rows[0][-2:] == ["22.208", "21.264"]
+
+
+def test_a_layer_is_held_against_the_peak_of_its_own_precision() -> None:
+    """A file from before dot products had a peak shows none for them, and no floor."""
+    layers = (
+        LayerProfile("00", "quantized_dense_64_64", tuned=False, ms=0.001, flops=80_000, nbytes=64),
+        LayerProfile("01", "global_avg_pool2d", tuned=False, ms=0.001, flops=20_000, nbytes=64),
+    )
+    core = Core(1e11, 5e10, byte_operations_per_s=4e11)
+    now = profile_section(Profiled("a", 1, 0.002, core, layers, 0.0004), "a")
+    assert "5.00 times its floor of 0.000 ms" in now.sentences[0]
+    assert "peak of 400 GOP/s in int8, 100 GFLOP/s, measured" in now.sentences[0]
+    assert [row[4:8] for row in now.tables[0].rows] == [
+        ["80.0", "1250.0", "20%", "int8 arithmetic"],
+        ["20.0", "312.5", "20%", "arithmetic"],
+    ]
+    assert tuple(now.tables[0].header[4:6]) == ("GOP/s", "OP/byte")
+    (chart,) = now.charts
+    assert (
+        "2 layers under a roof of 400 GOP/s in int8, 100 GFLOP/s and 50 GB/s" in chart.description
+    )
+    then = profile_section(Profiled("a", 1, 0.002, Core(1e11, 5e10), layers), "a")
+    assert "was not measured, so there is no floor" in then.sentences[0]
+    assert [row[6:8] for row in then.tables[0].rows] == [["–", "–"], ["20%", "arithmetic"]]  # noqa: RUF001
 
 
 def test_what_is_no_input_is_one_line(tmp_path: Path) -> None:

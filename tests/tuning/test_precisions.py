@@ -12,9 +12,10 @@ from PIL import Image
 from support.float_networks import conv, network, node
 
 from tvm_mobilenet import bundle, compile, records, tune
+from tvm_mobilenet.compiler.precision import TOLERANCES
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.results import tuning_runs
-from tvm_mobilenet.tuning import kernels
+from tvm_mobilenet.tuning import kernels, setup
 
 pytestmark = pytest.mark.usefixtures("warm_workers")
 Capture = pytest.CaptureFixture[str]
@@ -55,7 +56,7 @@ def test_records_in_int8_are_found_by_compile(capsys: Capture) -> None:
     told = capsys.readouterr()
     assert "network.onnx in int8, by mse from 5 samples" in told.err
     (run,) = tuning_runs.load(Path("records")).runs
-    assert run.of == "network.onnx, fp32 and int8"
+    assert run.of == "network, fp32 and int8"
     assert ran(records, "list", "records") == 0
     listed = capsys.readouterr().out.splitlines()[1:]
     for line in listed:
@@ -73,6 +74,18 @@ def test_kernels_in_bf16_are_tuned(capsys: Capture) -> None:
     assert ran(tune, *ONNX, *BF16, "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("bf16_") for line in lines) == 3
+
+
+def test_layers_kept_out_of_int8_are_held_to_what_bf16_rounds() -> None:
+    """A run has one bound for all of its kernels."""
+    found = []
+    for more in ([], ["--max-loss", "1%"]):
+        flags = [*ONNX, *INT8, "--target", "x86-znver4", *more]
+        request = tune.make_request(
+            tune.make_parser().parse_args(flags), target.resolve("x86-znver4")
+        )
+        found.append(setup.make_settings(request).tolerance)
+    assert found == [TOLERANCES["fp32"], TOLERANCES["bf16"]]
 
 
 def test_pictures_go_the_way_that_compile_sends_them(rng: np.random.Generator) -> None:

@@ -43,6 +43,11 @@ class Networks:
             return str(network.onnx)
         return f"{network.name}, all variants" if self.sweep else network.stem
 
+    @property
+    def stem(self) -> str:
+        """What they are called in a log, which says nothing of where files lie."""
+        return self.network.stem if self.network.onnx is not None else self.title
+
     def check(self) -> None:
         """Raise BadInput, before any work, for a file or a variant that there is not.
 

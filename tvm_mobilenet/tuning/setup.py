@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tvm_mobilenet.hardware.toolchain import linker_flags
 
 if TYPE_CHECKING:
+    from tvm_mobilenet.compiler.precision import Precision
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.tuning.measuring.measurer import Measurer
     from tvm_mobilenet.tuning.request import TuneRequest
@@ -20,17 +21,26 @@ def make_settings(request: TuneRequest) -> Settings:
     from tvm_mobilenet.tuning.workers.messages import Settings
 
     target, conditions = request.target, request.conditions
-    precision = request.options.precision
     return Settings(
         target=target.tvm_config(),
         gpu=target.gpu is not None,
         link=find_linker(target, here=conditions.tracker is None),
         threads=conditions.threads,
         cold=not conditions.warm and target.gpu is None,
-        # a kernel over integers is held to those, and what it gives as float32 to that
-        tolerance=TOLERANCES["fp32" if precision == "int8" else precision],
+        tolerance=TOLERANCES[rounding_of(request)],
         seed=request.seed,
     )
+
+
+def rounding_of(request: TuneRequest) -> Precision:
+    """The precision whose rounding every kernel of a run is held to.
+
+    Kernels over integers are held to those, and what they give as float32 to that; but layers that
+    are kept out of int8 may be in bfloat16.
+    """
+    if request.options.precision != "int8":
+        return request.options.precision
+    return "bf16" if request.networks.preparation.may_keep_bf16 else "fp32"
 
 
 def find_linker(target: TargetSpec, *, here: bool) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ def _begin(request: TuneRequest, records: Records, transfer: Mapping[str, Record
     print(f"tuning for {request.target.name} into {records.directory}", file=sys.stderr)
     for line in skipped:
         print(f"not tuned: {line}", file=sys.stderr)
-    return State(tasks, request.budget, skipped=skipped, what=request.networks.title)
+    return State(tasks, request.budget, skipped=skipped, what=request.networks.stem)
 
 
 def _check_any(request: TuneRequest, count: int, skipped: Sequence[str]) -> None:
