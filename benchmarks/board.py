@@ -1,7 +1,8 @@
 """Everything about one board, over RPC, into one results file.
 
     python benchmarks/board.py --target arm-rpi5 --rpc-tracker desk:9190 [--rpc-key rpi5]
-                               [--alpha 1.0] [--resolution 224] [--threads 1,4] --json rpi5.json
+                               [--alpha 1.0] [--resolution 224] [--threads 1,4]
+                               [--precision fp16 ...] --json rpi5.json
 
 MobileNetV1 is compiled for the board in each precision that its target has: fp32, fp16 where its
 cores compute with that, int8. Each is measured on every thread count, by the board's clock and
@@ -22,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tvm_mobilenet import cli
 from tvm_mobilenet.benchmark.engines import parse_peers
@@ -51,6 +52,8 @@ def main() -> int:
     add("--json", type=Path, required=True, metavar="FILE", help="the results file")
     add("--alpha", type=cli.alpha, default=1.0, help="(default: %(default)s)")
     add("--resolution", type=cli.resolution, default=224, help="(default: %(default)s)")
+    what = "repeatable (default: each that the target has)"
+    add("--precision", action="append", choices=get_args(Precision), help=what)
     add("--threads", type=cli.thread_counts, default=(1, 4), help="(default: 1,4)")
     what = "of onnxruntime; or none (default: onnxruntime)"
     add("--against", type=parse_peers, default=("onnxruntime",), metavar="ENGINES", help=what)
@@ -73,7 +76,7 @@ def measure(args: argparse.Namespace) -> int:
         (),
         args.against,
         args.threads,
-        make_plan(args.min_runs, args.min_time),
+        plan=make_plan(args.min_runs, args.min_time),
         tracker=args.rpc_tracker,
         key=args.rpc_key or spec.rpc_key,
         json=args.json,
@@ -81,7 +84,7 @@ def measure(args: argparse.Namespace) -> int:
     )
     networks = [
         Sweep(args.target, precision=one, only=(args.alpha, args.resolution))
-        for one in precisions_of(spec)
+        for one in args.precision or precisions_of(spec)
     ]
     measure_all(board, networks, Console(stderr=True))
     print(f"wrote {args.json}")

@@ -266,13 +266,16 @@ def fp16_instructions() -> str:
         )
     ]
 
-    def of(alpha: float, size: int) -> Iterator[str]:
-        for known in counts:
-            count = known[alpha, size]
-            assert count is not None
-            yield f"{count / 1e6:.1f}"
+    halves, floats = counts
 
-    cells = [[f"{a:g}", *(" / ".join(of(a, size)) for size in RESOLUTIONS)] for a in ALPHAS]
+    def of(variant: tuple[float, int]) -> str:
+        """Empty where the sweep has not come to it."""
+        one, other = halves.get(variant), floats[variant]
+        assert other is not None
+        return "" if one is None else f"{one / 1e6:.1f} / {other / 1e6:.1f}"
+
+    shown = [alpha for alpha in ALPHAS if any((alpha, size) in halves for size in RESOLUTIONS)]
+    cells = [[f"{alpha:g}", *(of((alpha, size)) for size in RESOLUTIONS)] for alpha in shown]
     return table_of([ALPHA, *map(str, RESOLUTIONS)], cells)
 
 
