@@ -35,7 +35,7 @@ def test_results_are_the_next_integers(rng: np.random.Generator) -> None:
     sums = np.concatenate([worst, usual.T], axis=1)
     exact = sums * scale[:, None].astype(np.float64) + bias[:, None]
     apart = np.abs(results(bits, scale, sums) - exact)
-    assert apart.max() < 0.5003
+    assert apart.max() < 0.5011
     assert np.abs(exact).max() > 1000, "results that are limited, too"
 
 
@@ -50,7 +50,7 @@ def test_biases_of_integers_are_exact(rng: np.random.Generator) -> None:
     exact = sums * scale[:, None].astype(np.float64) + bias[:, None]
     away = np.abs(exact - np.floor(exact) - 0.5)
     found = results(bits, scale, sums)
-    clear = away > 3e-4
+    clear = away > 1.1e-3
     np.testing.assert_array_equal(found[clear], np.rint(exact)[clear])
 
 

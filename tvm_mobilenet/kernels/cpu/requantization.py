@@ -27,8 +27,8 @@ SUMS_IN_BITS = "sums_in_bits"  # an attribute of kernels: the places of their bi
 MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
 LEAST, MOST = 2**23, 2**24  # floats between these are whole numbers, one after the other
 LARGEST = 2**15 - 1  # results that 16 bits hold
-STRIDE = 512  # so many integers, and as many so far apart: those that sums may start at
-NEAR = 2.0**-12  # how far from the exact result what is rounded may lie, in units of it
+STRIDES = (512, 1024)  # so many integers, and as many so far apart: those that sums may start at
+NEAR = 2.0**-10  # how far from the exact result what is rounded may lie, in units of it
 
 Array = NDArray[np.float32]
 
@@ -118,7 +118,7 @@ def sum_bits(weight: NDArray[np.int8], scale: Array, bias: Array) -> NDArray[np.
     factor, shift = scale.astype(np.float64), bias.astype(np.float64)
     ends = np.abs(np.stack([low * factor + shift, high * factor + shift]))
     first, last = LEAST - low, MOST - 1 - high
-    if ends.max() >= LARGEST or (last - first).min() < STRIDE**2 or scale.max() >= 1:
+    if ends.max() >= LARGEST or (last - first).min() < max(STRIDES) ** 2 or scale.max() >= 1:
         return None
     return bits_from((first + last) // 2, factor, shift)
 
@@ -148,17 +148,18 @@ def nearest(middle: int, factor: float, shift: float) -> tuple[int, float] | Non
 
     Sums are multiplied by ``factor``, and ``shift`` is added to them.
     """
-    near, far = np.arange(STRIDE), np.arange(STRIDE) * STRIDE + middle - STRIDE**2 // 2
-    # what near ones add to the distance from a whole number, of which one makes up for a far one's
-    parts = -near * factor % 1
-    order = parts.argsort()
-    sorted_parts = parts[order]
-    missing = -(MAGIC + shift - far * factor) % 1
-    place = np.searchsorted(sorted_parts, missing)
-    beside = np.stack([place - 1, place]) % STRIDE
-    away = np.abs((sorted_parts[beside] - missing + 0.5) % 1 - 0.5)
-    side, best = np.unravel_index(away.argmin(), away.shape)
-    if away[side, best] > NEAR:
-        return None
-    start = int(far[best] + near[order[beside[side, best]]])
-    return start, float(np.rint(MAGIC + shift - start * factor))
+    for stride in STRIDES:
+        near, far = np.arange(stride), np.arange(stride) * stride + middle - stride**2 // 2
+        # what a near one adds to the distance from a whole number, which makes up for a far one's
+        parts = -near * factor % 1
+        order = parts.argsort()
+        sorted_parts = parts[order]
+        missing = -(MAGIC + shift - far * factor) % 1
+        place = np.searchsorted(sorted_parts, missing)
+        beside = np.stack([place - 1, place]) % stride
+        away = np.abs((sorted_parts[beside] - missing + 0.5) % 1 - 0.5)
+        side, best = np.unravel_index(away.argmin(), away.shape)
+        if away[side, best] <= NEAR:
+            start = int(far[best] + near[order[beside[side, best]]])
+            return start, float(np.rint(MAGIC + shift - start * factor))
+    return None
