@@ -12,6 +12,7 @@ import pytest
 from support.pages import REPOSITORY, read
 
 from tvm_mobilenet.results import schema, statistics
+from tvm_mobilenet.results.slowdowns import slowdown_tables
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 LOW_PRECISIONS = (
@@ -139,6 +140,10 @@ def figures() -> Iterator[tuple[str, str]]:
     above = profile["network_ms"] - profile["floor_ms"]
     yield "performance", f"it is {profile['network_ms'] / profile['floor_ms']:.2f}x the floor"
     yield "performance", f"Of the {above:.2f} ms above the floor"
+    noisy = slowdown_tables(schema.load(RESULTS / "x86-znver4-noise.json"))
+    for engine in next(noisy).engines:
+        beside = " | ".join(f"{one:.2f}x" for one in engine.ratios if one is not None)
+        yield "performance", f"| {engine.quiet_ms:.2f} | {beside} |"
     one, two = (row["ratio"] for row in result("x86-znver5-vm-and-static")["rows"])
     assert f"{one:.2f}" == f"{two:.2f}"
     yield "performance", f"takes {one:.2f}x as long on one thread and on two"
