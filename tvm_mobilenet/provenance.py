@@ -46,7 +46,7 @@ BUSY_SHARE = 0.3  # a load average above this share of the cores disturbs a meas
 
 
 @dataclass(frozen=True)
-class Device:
+class MeasuredDevice:
     """The device that ran what was measured, where that was not the machine itself.
 
     ``temperature_c`` holds its readings before and after, as far as it could be read. An
@@ -76,7 +76,7 @@ class Machine:
     os: str
     python: str
     versions: dict[str, str]
-    device: Device | None = None
+    device: MeasuredDevice | None = None
 
     @property
     def busy(self) -> bool:

@@ -40,7 +40,7 @@ class ImageOutput:
 
 
 @dataclass(frozen=True)
-class Run:
+class PixelRun:
     """A tile of so many pixels one after another, row after row; ``count`` of them cover the image.
 
     The kernel then has the tiles in place of rows, and a tile's pixels in place of columns.
@@ -51,7 +51,7 @@ class Run:
 
 
 # Rows and columns, rows None where they are no tiles; or a run of pixels.
-Tile: TypeAlias = tuple[int | None, int] | Run
+Tile: TypeAlias = tuple[int | None, int] | PixelRun
 # The tile of those that overlap; None where tiles that divide the image do.
 OverlappingTile: TypeAlias = Callable[[ImageOutput], Tile | None]
 

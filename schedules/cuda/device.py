@@ -13,7 +13,7 @@ MAX_BLOCK_THREADS = 1024
 
 
 @dataclass(frozen=True)
-class Device:
+class GpuModel:
     """``capability`` is 10 · major + minor; what a target says, and what is so of every GPU.
 
     ``max_threads``, ``fma_lanes`` (float32) and ``registers`` (of 32 bits) are of one
@@ -52,10 +52,10 @@ class Device:
 
 
 # What a target must say of its GPU.
-FACTS = tuple(field.name for field in fields(Device) if field.name != "capability")
+FACTS = tuple(field.name for field in fields(GpuModel) if field.name != "capability")
 
 
-def device_of(target: Target) -> Device:
+def device_of(target: Target) -> GpuModel:
     """Raises ValueError where the target does not carry its GPU's facts."""
     capability = int(str(target.attrs["arch"]).removeprefix("sm_"))
-    return Device(capability=capability, **read_facts(target, FACTS))
+    return GpuModel(capability=capability, **read_facts(target, FACTS))

@@ -15,7 +15,7 @@ from tvm.target import Target
 
 from schedules.cuda import slices
 from schedules.cuda.depthwise_half import ALONE, Half
-from schedules.cuda.device import Device, device_of
+from schedules.cuda.device import GpuModel, device_of
 from schedules.cuda.rows import Grid, RowFiller, Threads, copy_rows, share
 from schedules.primitives import divisors, extent, unroll
 
@@ -166,7 +166,7 @@ class Block:
         return self.m * self.n // (self.thread_m * LANES) * self.slices
 
 
-def best_block(device: Device, height: int, width: int, inner: int, half: Half = ALONE) -> Block:
+def best_block(device: GpuModel, height: int, width: int, inner: int, half: Half = ALONE) -> Block:
     """The block with the least modelled time.
 
     Raises ValueError where none of the rows that ``half`` asks for fits.
@@ -192,7 +192,7 @@ def best_block(device: Device, height: int, width: int, inner: int, half: Half =
 
 
 def cycles(
-    device: Device, choice: Block, height: int, width: int, inner: int, half: Half = ALONE
+    device: GpuModel, choice: Block, height: int, width: int, inner: int, half: Half = ALONE
 ) -> float:
     """Of the whole kernel.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from schedules.cuda import fma_product, mma_product
 from schedules.cuda.depthwise_half import ALONE, After, Before, Half, depthwise_cycles
-from schedules.cuda.device import Device
+from schedules.cuda.device import GpuModel
 from schedules.cuda.fragments import TILE
 from schedules.cuda.mma_intrinsics import HALF, TF32
 from schedules.cuda.tiles import Tile, tiles_of
@@ -33,7 +33,7 @@ OPERANDS = {"fp16": HALF, "tf32": TF32}  # of tensor cores; fp32 runs on FMA uni
 class KernelTimes:
     """Of a device; ``precision`` is fp32, tf32 or fp16."""
 
-    device: Device
+    device: GpuModel
     precision: str
 
     def alone(self, conv: Convolution) -> float:

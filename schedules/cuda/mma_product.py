@@ -22,7 +22,7 @@ from tvm.target import Target
 
 from schedules.cuda import mma_intrinsics, slices
 from schedules.cuda.depthwise_half import ALONE, ROW_PADDING, Half
-from schedules.cuda.device import Device, device_of
+from schedules.cuda.device import GpuModel, device_of
 from schedules.cuda.fragments import HELD, LANES, TILE, c_place
 from schedules.cuda.mma_intrinsics import HALF, TF32, Operand
 from schedules.cuda.rows import (
@@ -219,7 +219,7 @@ def add_slices(
     unroll(sch, sch.get_loops(init)[-2])
 
 
-def instruction_of(device: Device, operand: Operand) -> str:
+def instruction_of(device: GpuModel, operand: Operand) -> str:
     """Raises ValueError for an operand that the device's tensor cores do not take."""
     if device.capability >= 80:
         return mma_intrinsics.MMA_TF32 if operand is TF32 else mma_intrinsics.MMA_K16
@@ -262,7 +262,7 @@ class Block:
 
 
 def best_block(
-    device: Device,
+    device: GpuModel,
     m_tiles: int,
     n_tiles: int,
     k_tiles: int,
@@ -297,7 +297,7 @@ def best_block(
 
 
 def staged_tiles(
-    device: Device, choice: Block, k_slice: int, operand: Operand, half: Half
+    device: GpuModel, choice: Block, k_slice: int, operand: Operand, half: Half
 ) -> list[int]:
     """How many tiles along the inner dimension a slice can have in shared memory at a time.
 
@@ -329,7 +329,7 @@ def rows_of_warps(half: Half) -> list[tuple[int, int]]:
 
 
 def cycles(
-    device: Device,
+    device: GpuModel,
     choice: Block,
     m_tiles: int,
     n_tiles: int,

@@ -13,7 +13,7 @@ from tvm.s_tir.schedule import SBlockRV
 from tvm.target import Target
 
 from schedules.cuda.dense import LANES, give_outputs_to_warps
-from schedules.cuda.device import Device, device_of
+from schedules.cuda.device import GpuModel, device_of
 from schedules.cuda.rows import inner_loops, lanes_of
 from schedules.primitives import divisors, extent, unroll
 
@@ -73,14 +73,14 @@ def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
     return [sch]
 
 
-def pixels_in_flight(device: Device, area: int, threads: int) -> int:
+def pixels_in_flight(device: GpuModel, area: int, threads: int) -> int:
     """As many as fit the registers that blocks of so many threads leave a thread."""
     free = min(MAX_REGISTERS, device.registers // threads - OTHER_REGISTERS)
     return max(d for d in divisors(area) if d * LOAD_BYTES // REGISTER_BYTES <= max(free, 2))
 
 
 def best_warps(
-    device: Device, batch: int, area: int, channels: int, outputs: int, size: int
+    device: GpuModel, batch: int, area: int, channels: int, outputs: int, size: int
 ) -> int:
     """Warps of a block, which are its outputs, with the least modelled time."""
     choices = [d for d in divisors(outputs) if d <= MAX_WARPS]
@@ -88,7 +88,7 @@ def best_warps(
 
 
 def cycles(
-    device: Device, warps: int, batch: int, area: int, channels: int, outputs: int, size: int
+    device: GpuModel, warps: int, batch: int, area: int, channels: int, outputs: int, size: int
 ) -> float:
     """Of the whole kernel: what a multiprocessor's blocks read, and the latencies in the open.
 

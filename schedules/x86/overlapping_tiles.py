@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from schedules.cpu.image_tiles import ImageOutput, Run, Tile, covered
+from schedules.cpu.image_tiles import ImageOutput, PixelRun, Tile, covered
 from schedules.cpu.window_tiles import MAX_TILE_HEIGHT, MAX_TILE_WIDTH
 from schedules.primitives import divisors
 from schedules.x86 import pointwise_conv2d
@@ -39,7 +39,7 @@ def overlapping_tile(output: ImageOutput) -> Tile | None:
     return run or dense_tile(output)
 
 
-def run_of_pixels(output: ImageOutput) -> Run | None:
+def run_of_pixels(output: ImageOutput) -> PixelRun | None:
     """The run that costs least; None where the best tile that divides the image costs no more.
 
     32 registers hold such a tile for nearly every image: 14 pixels by two vectors. Of the tiles
@@ -78,7 +78,7 @@ def run_of_pixels(output: ImageOutput) -> Run | None:
     if best is None or cost_of_run(*best) >= cost(rows * columns, beside):
         return None
     size, _ = best
-    return Run(size, covered(pixels, size) // size)
+    return PixelRun(size, covered(pixels, size) // size)
 
 
 def dense_tile(output: ImageOutput) -> tuple[None, int] | None:

@@ -7,7 +7,7 @@ import pytest
 from support.static_programs import check, relax_of
 from torch import nn
 
-from schedules.cpu.image_tiles import ImageOutput, Run, Tile
+from schedules.cpu.image_tiles import ImageOutput, PixelRun, Tile
 from schedules.x86.overlapping_tiles import overlapping_tile
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.compiler.pipeline import kernels_of
@@ -48,11 +48,11 @@ def depthwise(
         (dense(257), (None, 13)),
         (dense(257, lanes=8, kernel=SQUARE), (None, 6)),
         (dense(14, lanes=8, kernel=SQUARE), None),
-        (dense(257, lanes=8), Run(6, 11009)),
-        (dense(14, lanes=8), Run(6, 33)),
-        (dense(7, lanes=8), Run(5, 10)),  # for 49 pixels: six would compute 54
+        (dense(257, lanes=8), PixelRun(6, 11009)),
+        (dense(14, lanes=8), PixelRun(6, 33)),
+        (dense(7, lanes=8), PixelRun(5, 10)),  # for 49 pixels: six would compute 54
         (dense(14, lanes=8, blocks=3), None),  # 2x2 pixels by three vectors
-        (dense(7, lanes=8, blocks=3), Run(4, 13)),
+        (dense(7, lanes=8, blocks=3), PixelRun(4, 13)),
         (dense(112, lanes=8, depth=8), None),  # too short a sum for what a run costs
         (dense(2, lanes=8), None),
         (depthwise(7), None),

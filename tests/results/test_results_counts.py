@@ -12,7 +12,7 @@ from support import result_rows
 from support.result_rows import counted
 
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.provenance import Device
+from tvm_mobilenet.provenance import MeasuredDevice
 from tvm_mobilenet.reporting import html, markdown, terminal
 from tvm_mobilenet.results import schema, tables
 from tvm_mobilenet.results.counts import count_tables
@@ -23,7 +23,7 @@ SMALL = (
     counted("onnxruntime", None, alpha=0.25, resolution=128, reason="not there"),
     counted("tflite", 40_000_000, alpha=0.25, resolution=128),
 )
-DEVICE = Device("QEMU, emulated cortex-a72", emulated=True, versions={"qemu": "7.2.22"})
+DEVICE = MeasuredDevice("QEMU, emulated cortex-a72", emulated=True, versions={"qemu": "7.2.22"})
 RESULTS = dataclasses.replace(
     result_rows.results(*LARGE, *SMALL),
     machine=dataclasses.replace(result_rows.MACHINE, device=DEVICE),

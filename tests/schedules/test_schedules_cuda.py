@@ -19,7 +19,7 @@ from tvm import relax, tirx
 from schedules import RULES
 from schedules.cuda import fma_product, fusion, mma_product
 from schedules.cuda.depthwise_half import After
-from schedules.cuda.device import Device, device_of
+from schedules.cuda.device import GpuModel, device_of
 from schedules.cuda.fragments import (
     TILE,
     a_place,
@@ -94,7 +94,7 @@ FUNCTIONS: dict[str, Callable[[], tirx.PrimFunc]] = {
 ARCHITECTURES = [name.removeprefix("cuda-") for name in target.known() if name.startswith("cuda-")]
 
 
-def device(arch: str) -> Device:
+def device(arch: str) -> GpuModel:
     return device_of(target.resolve(f"cuda-{arch}").tvm_target())
 
 

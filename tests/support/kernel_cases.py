@@ -30,7 +30,7 @@ from support.arrays import (
 from torch.nn import functional
 from tvm import tirx
 
-from schedules.cpu.image_tiles import Run, Tile
+from schedules.cpu.image_tiles import PixelRun, Tile
 from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import (
     Activation,
@@ -253,7 +253,7 @@ class Convolution:
 
 
 def tile_id(tile: Tile) -> str:
-    if isinstance(tile, Run):
+    if isinstance(tile, PixelRun):
         return f"run{tile.pixels}x{tile.count}"
     rows, columns = tile
     return f"t{rows or ''}x{columns}"

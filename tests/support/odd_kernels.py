@@ -42,7 +42,7 @@ from support.quantized_cases import (
     signed,
 )
 
-from schedules.cpu.image_tiles import Run, Tile
+from schedules.cpu.image_tiles import PixelRun, Tile
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.expressions import (
     SELF,
@@ -228,11 +228,13 @@ OVERLAPPING: list[Case] = [
 ]
 # for those whose schedules take runs of pixels
 RUNS: list[Case] = [
-    Convolution("conv2d", (7, 16), (7, 7), (8, 8), activation=RELU, halo=RING, tile=Run(5, 10)),
-    Convolution("conv2d", (16, 24), (5, 3), (8, 8), batch=2, spare=UNEVEN, tile=Run(4, 4)),
-    Convolution("conv2d", (8, 16), (2, 9), (16, 8), panel=2, halo=UNEVEN, tile=Run(6, 4)),
-    Convolution("strassen", (32, 32), (6, 7), (8, 8), activation=RELU6, tile=Run(6, 4)),
-    Convolution("winograd", (16, 24), (5, 9), (8, 8), (3, 3), padding=SAME, tile=Run(4, 4)),
+    Convolution(
+        "conv2d", (7, 16), (7, 7), (8, 8), activation=RELU, halo=RING, tile=PixelRun(5, 10)
+    ),
+    Convolution("conv2d", (16, 24), (5, 3), (8, 8), batch=2, spare=UNEVEN, tile=PixelRun(4, 4)),
+    Convolution("conv2d", (8, 16), (2, 9), (16, 8), panel=2, halo=UNEVEN, tile=PixelRun(6, 4)),
+    Convolution("strassen", (32, 32), (6, 7), (8, 8), activation=RELU6, tile=PixelRun(6, 4)),
+    Convolution("winograd", (16, 24), (5, 9), (8, 8), (3, 3), padding=SAME, tile=PixelRun(4, 4)),
 ]
 AS_BYTE = quantize(SELF, RESULT)
 SUM_AS_BYTE = quantize(relu(apply("add", SELF, dequantize(Input(1), IMAGE))), RESULT)
@@ -448,6 +450,6 @@ def convolutions(draw: st.DrawFn, *, overlapping: bool = False) -> Convolution:
     return replace(case, tile=draw(st.one_of(tiles)))
 
 
-def run_of(size: int, pixels: int) -> Run:
+def run_of(size: int, pixels: int) -> PixelRun:
     """The tile of so many pixels, of an image of ``pixels``."""
-    return Run(size, -(-pixels // size))
+    return PixelRun(size, -(-pixels // size))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from tvm_mobilenet.kernels.arithmetic import Arithmetic
-from tvm_mobilenet.provenance import Device, Machine
+from tvm_mobilenet.provenance import Machine, MeasuredDevice
 from tvm_mobilenet.results.choice import MOST_LOSS, ChoiceTable
 from tvm_mobilenet.results.counts import Counted, CountTable
 from tvm_mobilenet.results.profiles import Profiles
@@ -312,7 +312,7 @@ def machine_line(machine: Machine) -> str:
     )
 
 
-def device_line(device: Device) -> str:
+def device_line(device: MeasuredDevice) -> str:
     """What is known of the device, in one line."""
     facts = [device.cpu]
     if device.cores is not None:

@@ -23,7 +23,7 @@ from tvm_mobilenet.emulation.emulator import EMULATOR_NAME, Emulator
 from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE, Count
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
-from tvm_mobilenet.provenance import Device, Machine, describe_machine
+from tvm_mobilenet.provenance import Machine, MeasuredDevice, describe_machine
 from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
@@ -78,11 +78,13 @@ def core_of(target_name: str) -> str:
     return mcpu if mcpu in CORES else ANY_CORE
 
 
-def describe(device: Emulator) -> Device:
+def describe(device: Emulator) -> MeasuredDevice:
     """The emulated core, for the results."""
     said = subprocess.run([emulator.QEMU, "--version"], capture_output=True, text=True, check=True)
     version = said.stdout.split("version", 1)[1].split()[0]
-    return Device(f"{EMULATOR_NAME} {device.cpu}", emulated=True, versions={"qemu": version})
+    return MeasuredDevice(
+        f"{EMULATOR_NAME} {device.cpu}", emulated=True, versions={"qemu": version}
+    )
 
 
 @dataclass(frozen=True)

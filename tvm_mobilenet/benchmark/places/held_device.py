@@ -140,11 +140,11 @@ class RemoteOpener:
         return RemoteOnnxRuntime(self.device, network, threads)
 
 
-def describe(first: About, last: About) -> provenance.Device:
+def describe(first: About, last: About) -> provenance.MeasuredDevice:
     """The device, for the results, as it was before and after."""
     temperatures = (first.temperature_c, last.temperature_c)
     versions = {"python": first.python, "tvm": first.tvm_version}
-    return provenance.Device(
+    return provenance.MeasuredDevice(
         cpu=first.cpu or "unknown",
         emulated=first.emulated,
         cores=first.cores,

@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.ir import Expr, Var
 
 from schedules.cpu.dot_products import Integers
-from schedules.cpu.image_tiles import ImageOutput, OverlappingTile, Run, Tile
+from schedules.cpu.image_tiles import ImageOutput, OverlappingTile, PixelRun, Tile
 from tvm_mobilenet.compiler.graph.layer_rewriter import Array, LayerRewriter
 from tvm_mobilenet.compiler.graph.layers import (
     NO_EPILOGUE,
@@ -103,7 +103,7 @@ class BlockedTensors(LayerRewriter):
         tile = self.tile and self.tile(
             ImageOutput(*image, lanes, (1, 1), (1, 1), depthwise=False, blocks=blocks, depth=depth)
         )
-        return overlap(func, image, tile) if isinstance(tile, Run) else func
+        return overlap(func, image, tile) if isinstance(tile, PixelRun) else func
 
     def tile_of(self, layer: Convolution, out: Blocked, *, stem: bool = False) -> Tile | None:
         """The tile of those that overlap, None where none do."""

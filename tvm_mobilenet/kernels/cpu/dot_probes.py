@@ -25,7 +25,7 @@ from tvm_mobilenet.kernels.probe_sizes import PEAK_OPERATIONS, SCRATCH_FLOATS
 
 
 @dataclass(frozen=True)
-class Step:
+class DotStep:
     """Dot products of one instruction or few: ``products`` in all, summed into ``lanes`` sums.
 
     ``add`` gives the sums after it, of those before and of 32 bits of factors for each lane.
@@ -37,20 +37,20 @@ class Step:
     add: Callable[[Expr, Expr], Expr]
 
 
-def step_of(arithmetic: Arithmetic, target: Target) -> Step:
+def step_of(arithmetic: Arithmetic, target: Target) -> DotStep:
     """The step with most products a cycle that kernels of this kind are made of on a target."""
     return bytes_step(target) if arithmetic == "bytes" else bf16_step(target)
 
 
-def bytes_step(target: Target) -> Step:
+def bytes_step(target: Target) -> DotStep:
     """What widens bytes to what an instruction multiplies is left out: kernels do so seldom."""
     instruction, lanes = instruction_of(target)
     if integers_of(target).depth == MATRIX_DEPTH:
-        return Step(4, 32, "int32", matrices)
+        return DotStep(4, 32, "int32", matrices)
     if instruction == "smull":
-        return Step(4, 16, "int32", pairs_in_16_bits)
+        return DotStep(4, 16, "int32", pairs_in_16_bits)
     if instruction == "pmaddwd":
-        return Step(lanes, 2 * lanes, "int32", words(lanes))
+        return DotStep(lanes, 2 * lanes, "int32", words(lanes))
     dot = INSTRUCTIONS[instruction](lanes)
     activations = integers_of(target).dtype
 
@@ -61,7 +61,7 @@ def bytes_step(target: Target) -> Step:
         )
         return dot(sums, data, weights)
 
-    return Step(lanes, BYTES * lanes, "int32", add)
+    return DotStep(lanes, BYTES * lanes, "int32", add)
 
 
 def matrices(sums: Expr, factors: Expr) -> Expr:
@@ -91,7 +91,7 @@ def words(lanes: int) -> Callable[[Expr, Expr], Expr]:
     return add
 
 
-def bf16_step(target: Target) -> Step:
+def bf16_step(target: Target) -> DotStep:
     lanes = 16
     native = pair_products.has_bf16(target)
     dot = (pair_products.vdpbf16ps if native else pair_products.multiply)(lanes)
@@ -100,11 +100,11 @@ def bf16_step(target: Target) -> Step:
         data, weights = (T.reinterpret(side, dtype=f"int32x{lanes}") for side in (sums, factors))
         return dot(sums, data, weights)
 
-    return Step(lanes, pair_products.PAIR * lanes, "float32", add)
+    return DotStep(lanes, pair_products.PAIR * lanes, "float32", add)
 
 
 @parsed_once
-def dot_peak(step: Step) -> tirx.PrimFunc:
+def dot_peak(step: DotStep) -> tirx.PrimFunc:
     """PEAK_OPERATIONS in ``CHAINS`` independent chains of ``step``, in registers only.
 
     What is multiplied by the factors are the sums so far, or the compiler would do it once before

@@ -18,7 +18,7 @@ from tvm import s_tir, tirx
 from tvm.ir import Expr, Range, TensorLoad, TensorRegion, Var
 from tvm.script import tirx as T
 
-from schedules.cpu.image_tiles import RUN, Run, Tile
+from schedules.cpu.image_tiles import RUN, PixelRun, Tile
 
 TILED = ("conv", "products", "epilogue")  # the blocks of a convolution that go over its result
 ROW, COLUMN = "vh", "vw"  # the image's axes in those blocks
@@ -49,7 +49,7 @@ class RunTiles:
     """Tiles of runs of pixels that cover an image of (height, width)."""
 
     image: tuple[int, int]
-    run: Run
+    run: PixelRun
 
     @property
     def extents(self) -> tuple[int, int]:
@@ -76,7 +76,7 @@ def overlap(func: tirx.PrimFunc, image: tuple[int, int], tile: Tile) -> tirx.Pri
     dimension of the sums. Where the tile is a run of pixels, the loops over rows and columns become
     those two.
     """
-    if isinstance(tile, Run):
+    if isinstance(tile, PixelRun):
         return func.with_body(_Overlapped(run=RunTiles(image, tile)).statement(func.body))
     sizes = zip((ROW, COLUMN), image, tile, strict=True)
     tiles = {axis: Tiles(length, size) for axis, length, size in sizes if size is not None}
