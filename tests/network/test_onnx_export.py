@@ -140,4 +140,4 @@ def test_missing_external_weights(small_onnx: onnx.ModelProto, tmp_path: Path) -
 def test_path_that_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "absent" / "network.onnx"
     with pytest.raises(BadInput, match=r"network.onnx: .*No such file or directory"):
-        onnx_export.export(torch.nn.ReLU(), (1, 3, 4, 4), path)
+        onnx_export.export(torch.nn.ReLU().eval(), (1, 3, 4, 4), path)

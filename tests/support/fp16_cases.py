@@ -134,7 +134,9 @@ class HalfConvolution:
         padded = channels_first(result, out)
         found = interior(padded, out)[:, : out.channels]
         assert (np.abs(found - expected) <= error).all()
-        assert np.abs(found - expected).max() > 0, "rounded"
+        # unless an activation made constants of all
+        in_float16 = bool((exact(expected) == expected).all())
+        assert in_float16 or np.abs(found - expected).max() > 0, "rounded"
         assert np.abs(summed).max() > 0.1, "not all zeros"
         halo = padded.copy()
         interior(halo, out)[:] = 0
