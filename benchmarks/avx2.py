@@ -6,7 +6,7 @@ ONNX Runtime takes its kernels by what the CPU has and by which registers the sy
 which it asks with the instruction ``xgetbv``. It runs from a copy here, in which that instruction
 is replaced by two of the same length that answer "those of AVX". That the copy keeps to AVX2 is
 seen first: Linux tells in ``/proc/PID/arch_status`` whether a process used 512-bit registers. The
-C library's own functions, which do, are held back by a tunable of glibc.
+C library's own functions, which would use them, are held back by a tunable of glibc.
 """
 
 from __future__ import annotations

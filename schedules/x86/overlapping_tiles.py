@@ -1,4 +1,4 @@
-"""Which tiles cover an image that none divides, for AVX2 and AVX-512."""
+"""Which tiles cover an image that none divides, or none that is as good, for AVX2 and AVX-512."""
 
 from __future__ import annotations
 
