@@ -1,17 +1,21 @@
-"""Steps of a dense convolution over bytes that take a whole register, as TVM tensor intrinsics.
+"""Steps of a convolution over bytes that take whole registers, as TVM tensor intrinsics.
 
 For ARM cores with int8 matrices (``matrices``), and for those without dot products (``parts``,
-whose sums ``folds`` adds up). Each is NEON's instructions, or where a target has none of them
-plain arithmetic, which is as exact.
+whose sums ``folds`` adds up, and ``taps``). Each is NEON's instructions, or where a target has none
+of them plain arithmetic, which is as exact.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 from tvm.target import Target
 
+from schedules.cpu.step_intrinsics import Intrinsic, Operand, Step, intrinsic_of
 from schedules.cpu.vectors import shuffled
 
 MATRIX_DEPTH = 8
@@ -32,28 +36,25 @@ def spelled_out(target: Target | None) -> bool:
     )
 
 
-def of_parts(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """What a step is, and how it is done: ``smull`` and ``smlal2`` sum two products in 16 bits,
-    ``sadalp`` adds neighbours to the sums."""
+def product_of(data: Expr, weight: Expr) -> Expr:
+    return T.cast(data, "int32") * T.cast(weight, "int32")
 
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (REGISTER,), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (REGISTER,), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (PARTS,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:PARTS], data[0:REGISTER], weight[0:REGISTER])
-            T.writes(acc[0:PARTS])
-            for part, i, j in T.grid(PARTS, 2, 2):
-                with T.sblock("update"):
-                    vp, vi, vj = T.axis.remap("SRR", [part, i, j])
-                    acc[vp] = acc[vp] + T.cast(data[vi * 8 + vp * 2 + vj], "int32") * T.cast(
-                        weight[vi * 8 + vp * 2 + vj], "int32"
-                    )
 
-    def step(sums: Expr, data: Expr, weight: Expr) -> Expr:
+@functools.cache
+def of_parts(_: int, *, plain: bool) -> Intrinsic:
+    """``smull`` and ``smlal2`` sum two products in 16 bits, ``sadalp`` adds neighbours to the sums.
+
+    So each part has two neighbouring channels of either half of the register.
+    """
+
+    def product(data: tirx.Buffer, weight: tirx.Buffer, axes: Sequence[Expr]) -> Expr:
+        part, i, j = axes
+        return product_of(data[i * 8 + part * 2 + j], weight[i * 8 + part * 2 + j])
+
+    def compute(sums: Expr, data: tirx.Buffer, weight: tirx.Buffer) -> Expr:
+        whole = [one.vload([0], f"int8x{REGISTER}") for one in (data, weight)]
         low, high = range(REGISTER // 2), range(REGISTER // 2, REGISTER)
-        halves = [(shuffled(data, half), shuffled(weight, half)) for half in (low, high)]
+        halves = [[shuffled(one, half) for one in whole] for half in (low, high)]
         if plain:
             for half in halves:
                 one, other = (T.cast(side, "int32x8") for side in half)
@@ -64,78 +65,69 @@ def of_parts(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
         first, second = (T.call_llvm_pure_intrin(SMULL, *half, dtype="int16x8") for half in halves)
         return sums + T.call_llvm_pure_intrin(SADDLP, first + second, dtype="int32x4")
 
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (REGISTER,), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (REGISTER,), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (PARTS,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:PARTS], data[0:REGISTER], weight[0:REGISTER])
-            T.writes(acc[0:PARTS])
-            acc[T.ramp(0, 1, PARTS)] = step(
-                acc[T.ramp(0, 1, PARTS)],
-                data[T.ramp(0, 1, REGISTER)],
-                weight[T.ramp(0, 1, REGISTER)],
-            )
-
-    return description, implementation
+    bytes_ = Operand((REGISTER,), "int8")
+    sums = Operand((PARTS,), "int32")
+    return intrinsic_of(Step(bytes_, bytes_, sums, (PARTS, 2, 2), "SRR", product, compute))
 
 
-def of_taps(count: int, *, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """What a row of a depthwise filter is, and how it is done: ``smull`` and ``smlal`` sum the
-    products of two taps in 16 bits, ``saddw`` adds them to the sums.
+@functools.cache
+def of_taps(count: int, *, plain: bool) -> Intrinsic:
+    """A row of a depthwise filter: ``smull`` and ``smlal`` sum the products of two taps in 16 bits,
+    ``saddw`` adds them to the sums.
     """
 
-    def step(sums: Expr, data: list[Expr], weight: list[Expr]) -> Expr:
+    def product(data: tirx.Buffer, weight: tirx.Buffer, axes: Sequence[Expr]) -> Expr:
+        lane, tap = axes
+        return product_of(data[tap, lane], weight[tap, lane])
+
+    def compute(sums: Expr, data: tirx.Buffer, weight: tirx.Buffer) -> Expr:
+        rows = [
+            tuple(one.vload([tap, 0], f"int8x{LANES}") for one in (data, weight))
+            for tap in range(count)
+        ]
         if plain:
-            for one, other in zip(data, weight, strict=True):
+            for one, other in rows:
                 sums = sums + T.cast(one, f"int32x{LANES}") * T.cast(other, f"int32x{LANES}")
             return sums
-        products = [
-            T.call_llvm_pure_intrin(SMULL, one, other, dtype=f"int16x{LANES}")
-            for one, other in zip(data, weight, strict=True)
-        ]
+        products = [T.call_llvm_pure_intrin(SMULL, *row, dtype=f"int16x{LANES}") for row in rows]
         for first in range(0, count, 2):
             pair = products[first : first + 2]
             sums = sums + T.cast(pair[0] if len(pair) == 1 else pair[0] + pair[1], f"int32x{LANES}")
         return sums
 
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        apart, between = T.int32(), T.int32()
-        data = T.match_buffer(a, (count, LANES), "int8", strides=[apart, 1], offset_factor=1)
-        weight = T.match_buffer(b, (count, LANES), "int8", strides=[between, 1], offset_factor=1)
-        acc = T.match_buffer(c, (LANES,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:LANES], data[0:count, 0:LANES], weight[0:count, 0:LANES])
-            T.writes(acc[0:LANES])
-            for lane, tap in T.grid(LANES, count):
-                with T.sblock("update"):
-                    vl, vt = T.axis.remap("SR", [lane, tap])
-                    acc[vl] = acc[vl] + T.cast(data[vt, vl], "int32") * T.cast(
-                        weight[vt, vl], "int32"
-                    )
+    rows = Operand((count, LANES), "int8", apart=True)
+    sums = Operand((LANES,), "int32")
+    return intrinsic_of(Step(rows, rows, sums, (LANES, count), "SR", product, compute))
 
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        apart, between = T.int32(), T.int32()
-        data = T.match_buffer(a, (count, LANES), "int8", strides=[apart, 1], offset_factor=1)
-        weight = T.match_buffer(b, (count, LANES), "int8", strides=[between, 1], offset_factor=1)
-        acc = T.match_buffer(c, (LANES,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:LANES], data[0:count, 0:LANES], weight[0:count, 0:LANES])
-            T.writes(acc[0:LANES])
-            acc[T.ramp(0, 1, LANES)] = step(
-                acc[T.ramp(0, 1, LANES)],
-                [data.vload([tap, 0], f"int8x{LANES}") for tap in range(count)],
-                [weight.vload([tap, 0], f"int8x{LANES}") for tap in range(count)],
+
+@functools.cache
+def of_matrices(depth: int, *, plain: bool) -> Intrinsic:
+    """``smmla`` multiplies a matrix of two pixels by a transposed one of two output channels."""
+
+    def product(data: tirx.Buffer, weight: tirx.Buffer, axes: Sequence[Expr]) -> Expr:
+        pixel, lane, i = axes
+        return product_of(data[pixel, i], weight[lane, i])
+
+    def compute(sums: Expr, data: tirx.Buffer, weight: tirx.Buffer) -> Expr:
+        left, right = (one.vload([0, 0], "int8x16") for one in (data, weight))
+        if not plain:
+            return T.call_llvm_pure_intrin(SMMLA, sums, left, right, dtype="int32x4")
+        for i in range(depth):
+            columns = [i + depth * row for row in (0, 1)]
+            pixels = shuffled(left, [column for column in columns for _ in (0, 1)])
+            sums = sums + T.cast(pixels, "int32x4") * T.cast(
+                shuffled(right, columns * 2), "int32x4"
             )
+        return sums
 
-    return description, implementation
+    matrix = Operand((2, depth), "int8")
+    sums = Operand((2, 2), "int32")
+    return intrinsic_of(Step(matrix, matrix, sums, (2, 2, depth), "SSR", product, compute))
 
 
-def of_folds(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """What is added up, and how: neighbours, twice."""
+@functools.cache
+def of_folds(_: int, *, plain: bool) -> Intrinsic:
+    """Adds up the PARTS sums of each of as many channels: neighbours, twice."""
 
     @T.prim_func(s_tir=True)
     def description(a: T.handle, b: T.handle) -> None:
@@ -173,54 +165,10 @@ def of_folds(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     return description, implementation
 
 
-def of_matrices(*, plain: bool) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
-    """What a step is, and how it is done: ``smmla`` multiplies a matrix by a transposed one."""
-    depth = MATRIX_DEPTH
-
-    def step(sums: Expr, data: Expr, weight: Expr) -> Expr:
-        if not plain:
-            return T.call_llvm_pure_intrin(SMMLA, sums, data, weight, dtype="int32x4")
-        for i in range(depth):
-            columns = [i + depth * row for row in (0, 1)]
-            pixels = shuffled(data, [column for column in columns for _ in (0, 1)])
-            sums = sums + T.cast(pixels, "int32x4") * T.cast(
-                shuffled(weight, columns * 2), "int32x4"
-            )
-        return sums
-
-    @T.prim_func(s_tir=True)
-    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (2, depth), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (2, depth), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (2, 2), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:2, 0:2], data[0:2, 0:depth], weight[0:2, 0:depth])
-            T.writes(acc[0:2, 0:2])
-            for pixel, lane, i in T.grid(2, 2, depth):
-                with T.sblock("update"):
-                    vp, vl, vi = T.axis.remap("SSR", [pixel, lane, i])
-                    acc[vp, vl] = acc[vp, vl] + T.cast(data[vp, vi], "int32") * T.cast(
-                        weight[vl, vi], "int32"
-                    )
-
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        data = T.match_buffer(a, (2, depth), "int8", offset_factor=1)
-        weight = T.match_buffer(b, (2, depth), "int8", offset_factor=1)
-        acc = T.match_buffer(c, (2, 2), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(acc[0:2, 0:2], data[0:2, 0:depth], weight[0:2, 0:depth])
-            T.writes(acc[0:2, 0:2])
-            acc.vstore(
-                [0, 0],
-                step(
-                    acc.vload([0, 0], "int32x4"),
-                    data.vload([0, 0], "int8x16"),
-                    weight.vload([0, 0], "int8x16"),
-                ),
-            )
-
-    return description, implementation
-
-
-WHOLE = {"matrices": of_matrices, "parts": of_parts, "folds": of_folds}
+# by operand: of so many lanes, taps or bytes, which ``parts`` and ``folds`` have but one of
+REGISTER_STEPS: dict[str, Callable[..., Intrinsic]] = {
+    "matrices": of_matrices,
+    "parts": of_parts,
+    "folds": of_folds,
+    "taps": of_taps,
+}

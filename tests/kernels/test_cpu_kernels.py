@@ -15,8 +15,9 @@ from support.odd_kernels import CASES, FAST_PRODUCTS, OVERLAPPING, RUNS, SEPARAB
 from torch.nn import functional
 
 from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.conv2d import Activation, origin
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
+from tvm_mobilenet.kernels.cpu.nests import origin
 from tvm_mobilenet.kernels.cpu.weights import (
     pack_channels,
     pack_conv2d,

@@ -24,18 +24,18 @@ from torch.nn import functional
 from tvm import tirx
 
 from schedules.filter_window import Window
+from schedules.x86.pair_products import PAIR
 from tvm_mobilenet.kernels.cpu.bfloat16 import (
-    PAIR,
     bf16_conv2d,
     bf16_dense,
     bf16_depthwise_conv2d,
     bf16_stem_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.dot_nests import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.elementwise import blocked_operand, with_epilogue
 from tvm_mobilenet.kernels.cpu.expressions import Expression
 from tvm_mobilenet.kernels.cpu.layout import BF16, Blocked
-from tvm_mobilenet.kernels.cpu.quantized import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.weights import (
     pack_bf16_stem,
     pack_channels,

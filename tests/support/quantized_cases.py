@@ -29,7 +29,10 @@ from support.kernel_cases import Convolution, Dense, describe
 from torch.nn import functional
 from tvm import tirx
 
+from schedules.cpu.byte_instructions import BYTES
+from schedules.cpu.register_products import REGISTER
 from schedules.filter_window import Window
+from tvm_mobilenet.kernels.cpu.dot_nests import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.elementwise import (
     blocked_operand,
     copy,
@@ -52,15 +55,14 @@ from tvm_mobilenet.kernels.cpu.expressions import (
 from tvm_mobilenet.kernels.cpu.head import global_avg_pool2d
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
-    REGISTER,
-    columns_read,
-    partial_conv2d,
-    planar_stem_conv2d,
     quantized_conv2d,
     quantized_dense,
     quantized_depthwise_conv2d,
     quantized_stem_conv2d,
-    tap_dwords,
+)
+from tvm_mobilenet.kernels.cpu.quantized_without_dots import (
+    partial_conv2d,
+    planar_stem_conv2d,
     tapped_depthwise_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, SUM_BITS, sum_bits
@@ -194,7 +196,7 @@ class QuantizedConvolution:
         _, _, left, right = self.real.padding
         if not self.real.depthwise or self.depth == REGISTER:
             return x
-        read = columns_read(self.out.width, self.real.kernel[1], self.real.stride[1])
+        read = columns_read(self.out.width, self.real.kernel[1], self.real.stride[1], BYTES)
         beyond = max(0, read - left - x.width - right)
         return replace(x, halo=replace(x.halo, right=x.halo.right + beyond))
 
@@ -291,7 +293,7 @@ class QuantizedConvolution:
         if real.kind == "depthwise" and self.depth == REGISTER:
             return pack_channels(weight[:, 0], v)
         if real.kind == "depthwise":
-            taps = tap_dwords(self.out.width, real.kernel[1], real.stride[1])
+            taps = tap_dwords(self.out.width, real.kernel[1], real.stride[1], BYTES)
             return pack_quantized_depthwise(weight, v, taps.outputs, real.stride[1])
         return pack_quantized_conv2d(weight, v, real.panel, self.depth)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.ir import Expr, Var
 
+from schedules.x86.pair_products import PAIR
 from tvm_mobilenet.compiler.graph.blocked_tensors import real
 from tvm_mobilenet.compiler.graph.layer_rewriter import Array, stride_suffix, window_of
 from tvm_mobilenet.compiler.graph.layers import (
@@ -26,14 +27,13 @@ from tvm_mobilenet.compiler.graph.layers import (
     sources,
 )
 from tvm_mobilenet.kernels.cpu.bfloat16 import (
-    PAIR,
     bf16_conv2d,
     bf16_dense,
     bf16_depthwise_conv2d,
     bf16_stem_conv2d,
 )
+from tvm_mobilenet.kernels.cpu.dot_nests import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.layout import Halo
-from tvm_mobilenet.kernels.cpu.quantized import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
     pack_bf16_stem,

@@ -17,6 +17,7 @@ from tvm.ir import Expr, Var
 
 from schedules.cpu.dot_products import UNSIGNED, Integers
 from schedules.cpu.image_tiles import OverlappingTile
+from schedules.x86.pair_products import PAIR
 from tvm_mobilenet.compiler.graph.blocked_tensors import BlockedTensor, BlockedTensors
 from tvm_mobilenet.compiler.graph.channels import move_channels
 from tvm_mobilenet.compiler.graph.elementwise import fuse_elementwise
@@ -75,7 +76,6 @@ from tvm_mobilenet.compiler.graph.pooling import pool_windows
 from tvm_mobilenet.compiler.graph.quantized import take_quantized
 from tvm_mobilenet.compiler.graph.resizing import resize_images
 from tvm_mobilenet.compiler.graph.scales import take_scales
-from tvm_mobilenet.kernels.cpu.bfloat16 import PAIR
 from tvm_mobilenet.kernels.cpu.conv2d import fusing_pays
 from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, NO_HALO, Halo
 from tvm_mobilenet.kernels.cpu.strassen import pays

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Expr, Var
 
-from schedules.cpu.register_products import MATRIX_DEPTH
+from schedules.cpu.byte_instructions import BYTES
+from schedules.cpu.register_products import MATRIX_DEPTH, REGISTER
 from tvm_mobilenet.compiler.graph.blocked_tensors import real
 from tvm_mobilenet.compiler.graph.elementwise import dequantization
 from tvm_mobilenet.compiler.graph.layer_rewriter import readers, stride_suffix, window_of
@@ -30,20 +31,19 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 from tvm_mobilenet.compiler.graph.quantized import requantized
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.dot_nests import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.expressions import SELF, QuantizationParameters, apply, quantize
 from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.quantized import (
-    BYTES,
-    REGISTER,
-    TAPPED,
-    columns_read,
-    partial_conv2d,
-    planar_stem_conv2d,
     quantized_conv2d,
     quantized_dense,
     quantized_depthwise_conv2d,
     quantized_stem_conv2d,
-    tap_dwords,
+)
+from tvm_mobilenet.kernels.cpu.quantized_without_dots import (
+    TAPPED,
+    partial_conv2d,
+    planar_stem_conv2d,
     tapped_depthwise_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.requantization import (
@@ -147,7 +147,7 @@ def depthwise(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -
     if is_tapped(to, layer, out):
         return tapped_depthwise_conv2d(*given), name, [x.value, pack_taps(layer, out)], out
     func = quantized_depthwise_conv2d(*given)
-    taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1])
+    taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1], BYTES)
     weight = pack_quantized_depthwise(layer.weight, out.vector, taps.outputs, layer.stride[1])
     return func, name, [x.value, weight], out
 
@@ -227,7 +227,7 @@ def needed_halo(layer: QuantizedConvolution, depth: int) -> Halo:
     top, left, bottom, right = layer.padding
     width, columns = shape_of(layer.source)[3], shape_of(layer.result)[3]
     if layer.depthwise:
-        read = columns_read(columns, layer.weight.shape[3], layer.stride[1])
+        read = columns_read(columns, layer.weight.shape[3], layer.stride[1], BYTES)
         right = max(right, read - left - width)
     elif depth == MATRIX_DEPTH and layer.stride[1] == 1:
         right = max(right, read_by_pairs(layer, columns) - left - width)

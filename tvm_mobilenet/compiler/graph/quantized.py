@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.ir import Constant, Expr, Var
 
+from schedules.cpu.byte_instructions import BYTES
 from tvm_mobilenet.compiler.graph.integers import Array, Integers
 from tvm_mobilenet.compiler.graph.layers import (
     Convolution,
@@ -38,7 +39,6 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     apply,
     dtype_of,
 )
-from tvm_mobilenet.kernels.cpu.quantized import BYTES
 
 OverIntegers = TypeVar("OverIntegers", QuantizedConvolution, QuantizedDense)
 LARGEST = 255  # of all bytes, whatever their type

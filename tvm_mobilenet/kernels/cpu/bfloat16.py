@@ -1,8 +1,7 @@
 """Convolutions and the classifier in bfloat16: products of pairs, summed in float32.
 
 A step of each reduction is two products, summed into a float32: what one lane of AVX512_BF16's
-``vdpbf16ps`` computes. The pair is two channels of a pixel, or, in a depthwise convolution, two
-neighbouring pixels of a channel, of which the filter's taps meet one or both.
+``vdpbf16ps`` computes. The loops are those of dot_nests.py.
 
 Buffers of all of them: data; weights packed (weights.py); ``bias`` of each channel, float32,
 (blocks, v) or (C_out,); result, float32 until an epilogue makes it bfloat16.
@@ -15,12 +14,22 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
+from schedules.x86.pair_products import PAIR, number_of
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
+from tvm_mobilenet.kernels.cpu.dot_nests import (
+    dot_convolution,
+    dot_dense,
+    dot_depthwise_convolution,
+    dot_depthwise_shape,
+    dot_shape,
+    dot_steps,
+    operations_of,
+)
 from tvm_mobilenet.kernels.cpu.layout import BF16, DTYPE, Blocked
-from tvm_mobilenet.kernels.cpu.quantized import dense_shape, dot_steps, operations_of, tap_dwords
+from tvm_mobilenet.kernels.cpu.nests import biased, image_writer, row_rounder
+from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_bias
+from tvm_mobilenet.kernels.cpu.stem_nests import Pixels, image_padder, padded
 from tvm_mobilenet.kernels.parsing import parsed_once
-
-PAIR = 2  # numbers of a dot product's step
 
 
 @parsed_once
@@ -36,59 +45,20 @@ def bf16_conv2d(
 
     Weights are (out.blocks / panel, kh, kw, steps, panel, v, 2).
     """
-    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    apart_h, apart_w = window.dilation
-    origin_h, origin_w = origin(x, window)
-    steps, lanes_in, v = dot_steps(x.channels // groups, PAIR), x.vector, out.vector
-    group_blocks = out.blocks // groups
-    tile = (out.batch, out.blocks, out.height, out.width, v)
-    top, left = out.halo.top, out.halo.left
+    convolve = dot_convolution(
+        x,
+        out,
+        window,
+        activation,
+        "bf16_conv2d",
+        PAIR,
+        panel=panel,
+        groups=groups,
+        columns=out.width,
+    )
+    weights = Tensor(dot_shape(x, out, window, panel, groups, PAIR), BF16)
     operations = operations_of(out, window, x.channels // groups)
-    write_halo = halo_writer(out)
-
-    def source(block: Expr, k: Expr, i: Expr) -> Expr:
-        """The input channel of a block's k-th pair and its i-th number."""
-        first = 0 if groups == 1 else block // group_blocks * (x.channels // groups)
-        return first + k * PAIR + i
-
-    @T.prim_func(s_tir=True)
-    def main(
-        data: T.Buffer(x.shape, BF16),
-        weight: T.Buffer(dense_shape(x, out, window, panel, groups, PAIR), BF16),
-        bias: T.Buffer((out.blocks, v), DTYPE),
-        result: T.Buffer(out.shape, DTYPE),
-    ) -> None:
-        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
-        write_halo(result)
-        for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, steps, PAIR):
-            with T.sblock("conv"):
-                vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
-                    "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
-                )
-                T.sblock_attr({"schedule_rule": "bf16_conv2d"})
-                with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.float32(0)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.cast(
-                    data[
-                        x.at(
-                            vn,
-                            source(vo, vk, vi) // lanes_in,
-                            vh * stride_h + vkh * apart_h + origin_h,
-                            vw * stride_w + vkw * apart_w + origin_w,
-                            source(vo, vk, vi) % lanes_in,
-                        )
-                    ],
-                    DTYPE,
-                ) * T.cast(weight[vo // panel, vkh, vkw, vk, vo % panel, vc, vi], DTYPE)
-        for n, o, h, w, c in T.grid(*tile):
-            with T.sblock("epilogue"):
-                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[out.at(vn, vo, vh + top, vw + left, vc)] = activation(
-                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
-                )
-
-    return main
+    return with_bias(x, weights, out, convolve, sums=DTYPE, operations=operations)
 
 
 @parsed_once
@@ -97,57 +67,12 @@ def bf16_depthwise_conv2d(
 ) -> tirx.PrimFunc:
     """Depthwise convolution, channel multiplier 1, taps side by side.
 
-    Weights are (blocks, kh, outputs, pairs, v, 2), as those over bytes (quantized.py); like there a
-    row's last pair may lie past its last tap, in the halo of ``x``.
+    Weights are (blocks, kh, outputs, pairs, v, 2), of ``tap_dwords``.
     """
-    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    origin_h, origin_w = origin(x, window)
-    v = out.vector
-    taps = tap_dwords(out.width, kernel_w, stride_w, PAIR)
-    outputs, pairs = taps.outputs, taps.dwords
-    tile = (out.batch, out.blocks, out.height, out.width // outputs, outputs, v)
-    top, left = out.halo.top, out.halo.left
+    convolve = dot_depthwise_convolution(x, out, window, activation, "bf16_depthwise_conv2d", PAIR)
+    weights = Tensor(dot_depthwise_shape(out, window, PAIR), BF16)
     operations = operations_of(out, window, 1)
-    write_halo = halo_writer(out)
-
-    @T.prim_func(s_tir=True)
-    def main(
-        data: T.Buffer(x.shape, BF16),
-        weight: T.Buffer((out.blocks, kernel_h, outputs, pairs, v, PAIR), BF16),
-        bias: T.Buffer((out.blocks, v), DTYPE),
-        result: T.Buffer(out.shape, DTYPE),
-    ) -> None:
-        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
-        write_halo(result)
-        for n, o, h, w, p, c, kh, k, i in T.grid(*tile, kernel_h, pairs, PAIR):
-            with T.sblock("conv"):
-                vn, vo, vh, vw, vp, vc, vkh, vk, vi = T.axis.remap(
-                    "SSSSSSRRR", [n, o, h, w, p, c, kh, k, i]
-                )
-                T.sblock_attr({"schedule_rule": "bf16_depthwise_conv2d"})
-                with T.init():
-                    acc[vn, vo, vh, vw, vp, vc] = T.float32(0)
-                acc[vn, vo, vh, vw, vp, vc] = acc[vn, vo, vh, vw, vp, vc] + T.cast(
-                    data[
-                        x.at(
-                            vn,
-                            vo,
-                            vh * stride_h + vkh + origin_h,
-                            vw * (outputs * stride_w) + vk * PAIR + vi + origin_w,
-                            vc,
-                        )
-                    ],
-                    DTYPE,
-                ) * T.cast(weight[vo, vkh, vp, vk, vc, vi], DTYPE)
-        for n, o, h, w, p, c in T.grid(*tile):
-            with T.sblock("epilogue"):
-                vn, vo, vh, vw, vp, vc = T.axis.remap("SSSSSS", [n, o, h, w, p, c])
-                result[out.at(vn, vo, vh + top, vw * outputs + vp + left, vc)] = activation(
-                    acc[vn, vo, vh, vw, vp, vc] + bias[vo, vc]
-                )
-
-    return main
+    return with_bias(x, weights, out, convolve, sums=DTYPE, operations=operations)
 
 
 @parsed_once
@@ -163,67 +88,43 @@ def bf16_stem_conv2d(
 
     ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, pairs, v, 2).
     """
-    batch, channels_in, height, width = image
-    top, bottom, left, right = padding
-    (kernel_h, kernel_w), (stride_h, stride_w) = window.kernel, window.stride
-    pairs, v = dot_steps(channels_in, PAIR), out.vector
-    tile = (out.batch, out.blocks, out.height, out.width, v)
-    out_top, out_left = out.halo.top, out.halo.left
-    operations = operations_of(out, window, channels_in)
-    write_halo = halo_writer(out)
-    padded = (batch, pairs, top + height + bottom, left + width + right)
+    channels_in, (stride_h, stride_w) = image[1], window.stride
+    pairs = dot_steps(channels_in, PAIR)
+    rows_shape = (image[0], pairs, *padded(image, padding))
+    write_image = image_writer(out, activation)
 
-    def pixels(data: tirx.Buffer, n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
+    def pixel(data: tirx.Buffer, n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
         """Two channels of a pixel; where there is but one, above it a zero."""
         second = data[n, T.min(k * PAIR + 1, channels_in - 1), h, w]
         if channels_in % PAIR:
             second = T.if_then_else(k * PAIR + 1 < channels_in, second, T.float32(0))
         return bits(data[n, k * PAIR, h, w]) | (bits(second) << 16)
 
-    @T.prim_func(s_tir=True)
-    def main(
-        data: T.Buffer((batch, channels_in, height, width), DTYPE),
-        weight: T.Buffer((out.blocks, kernel_h, kernel_w, pairs, v, PAIR), BF16),
-        bias: T.Buffer((out.blocks, v), DTYPE),
-        result: T.Buffer(out.shape, DTYPE),
-    ) -> None:
-        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
-        rows = T.sblock_alloc_buffer(padded, "int32")
-        acc = T.sblock_alloc_buffer(tile, DTYPE)
-        write_halo(result)
-        for n, k, h, w in T.grid(*padded):
-            with T.sblock("pad"):
-                vn, vk, vh, vw = T.axis.remap("SSSS", [n, k, h, w])
-                rows[vn, vk, vh, vw] = T.if_then_else(
-                    top <= vh and vh < top + height and left <= vw and vw < left + width,
-                    pixels(data, vn, vk, vh - top, vw - left),
-                    T.int32(0),
-                )
-        for n, o, h, w, c, kh, kw, k, i in T.grid(*tile, kernel_h, kernel_w, pairs, PAIR):
+    pad = image_padder(image, padding, Pixels(pairs, "int32", pixel, T.int32(0)))
+
+    @T.inline
+    def convolve(data, weight, sums, result):
+        rows = T.sblock_alloc_buffer(rows_shape, "int32")
+        acc = T.sblock_alloc_buffer(out.extents, sums.dtype)
+        pad(data, rows)
+        for n, o, h, w, c, kh, kw, k, i in T.grid(*out.extents, *window.kernel, pairs, PAIR):
             with T.sblock("conv"):
                 vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
                     "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
                 )
                 T.sblock_attr({"schedule_rule": "bf16_stem_conv2d"})
                 with T.init():
-                    acc[vn, vo, vh, vw, vc] = T.float32(0)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + T.reinterpret(
-                    DTYPE,
-                    T.shift_left(
-                        T.shift_right(
-                            rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw], vi * 16
-                        ),
-                        16,
-                    ),
-                ) * T.cast(weight[vo, vkh, vkw, vk, vc, vi], DTYPE)
-        for n, o, h, w, c in T.grid(*tile):
-            with T.sblock("epilogue"):
-                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[out.at(vn, vo, vh + out_top, vw + out_left, vc)] = activation(
-                    acc[vn, vo, vh, vw, vc] + bias[vo, vc]
-                )
+                    acc[vn, vo, vh, vw, vc] = sums.start(vo, vc)
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + number_of(
+                    rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw], vi
+                ) * T.cast(weight[vo, vkh, vkw, vk, vc, vi], sums.dtype)
+        write_image(acc, sums, result)
 
-    return main
+    weights = Tensor((out.blocks, *window.kernel, pairs, out.vector, PAIR), BF16)
+    operations = operations_of(out, window, channels_in)
+    return with_bias(
+        Tensor(image, DTYPE), weights, out, convolve, sums=DTYPE, operations=operations
+    )
 
 
 def bits(value: Expr) -> Expr:
@@ -242,39 +143,24 @@ def bf16_dense(
 ) -> tirx.PrimFunc:
     """Fully connected layer of (N, C_in) float32, rounded here; ``features`` are (C_in, C_out).
 
-    Weights are (blocks / panel, steps, panel, v, 2); C_in is even. What the last blocks hold past
-    C_out is not written.
+    Weights are (blocks / panel, steps, panel, v, 2); C_in is even.
     """
     features_in, features_out = features
-    steps = dot_steps(features_in, PAIR)
+    weights = (blocks // panel, dot_steps(features_in, PAIR), panel, v, PAIR)
     operations = 2 * rows * features_in * features_out
+    round_rows = row_rounder(rows, features_in, BF16)
+    multiply = dot_dense(features, (rows, blocks, v), panel, activation, "bf16_dense", PAIR)
 
     @T.prim_func(s_tir=True)
     def main(
         data: T.Buffer((rows, features_in), DTYPE),
-        weight: T.Buffer((blocks // panel, steps, panel, v, PAIR), BF16),
+        weight: T.Buffer(weights, BF16),
         bias: T.Buffer((features_out,), DTYPE),
         result: T.Buffer((rows, features_out), DTYPE),
     ) -> None:
         T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
         rounded = T.sblock_alloc_buffer((rows, features_in), BF16)
-        acc = T.sblock_alloc_buffer((rows, blocks, v), DTYPE)
-        for n, k in T.grid(rows, features_in):
-            with T.sblock("round"):
-                vn, vk = T.axis.remap("SS", [n, k])
-                rounded[vn, vk] = T.cast(data[vn, vk], BF16)
-        for n, o, c, k, i in T.grid(rows, blocks, v, steps, PAIR):
-            with T.sblock("dense"):
-                vn, vo, vc, vk, vi = T.axis.remap("SSSRR", [n, o, c, k, i])
-                T.sblock_attr({"schedule_rule": "bf16_dense"})
-                with T.init():
-                    acc[vn, vo, vc] = T.float32(0)
-                acc[vn, vo, vc] = acc[vn, vo, vc] + T.cast(
-                    rounded[vn, vk * PAIR + vi], DTYPE
-                ) * T.cast(weight[vo // panel, vk, vo % panel, vc, vi], DTYPE)
-        for n, o in T.grid(rows, features_out):
-            with T.sblock("epilogue"):
-                vn, vo = T.axis.remap("SS", [n, o])
-                result[vn, vo] = activation(acc[vn, vo // v, vo % v] + bias[vo])
+        round_rows(data, rounded)
+        multiply(rounded, weight, biased(bias, DTYPE, DTYPE), result)
 
     return main

@@ -10,8 +10,8 @@ from tvm import s_tir, tirx
 from tvm.ir import Expr, Range
 from tvm.script import tirx as T
 
-from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
 from tvm_mobilenet.kernels.cpu.layout import Blocked
+from tvm_mobilenet.kernels.cpu.nests import halo_writer
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 BLOCK = "move"

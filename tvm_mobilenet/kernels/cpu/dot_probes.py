@@ -13,7 +13,8 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 from tvm.target import Target
 
-from schedules.cpu.dot_products import BYTES, INSTRUCTIONS, PMADDWD, instruction_of, integers_of
+from schedules.cpu.byte_instructions import BYTES, INSTRUCTIONS, PMADDWD, instruction_of
+from schedules.cpu.dot_products import integers_of
 from schedules.cpu.register_products import MATRIX_DEPTH, SADDLP, SMMLA, SMULL
 from schedules.cpu.vectors import shuffled
 from schedules.x86 import pair_products

@@ -10,7 +10,6 @@ from tvm import s_tir, tirx
 from tvm.ir import Expr, Range, TensorLoad, TensorRegion
 from tvm.script import tirx as T
 
-from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
 from tvm_mobilenet.kernels.cpu.expressions import (
     Expression,
     QuantizationParameters,
@@ -19,6 +18,7 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     lower,
 )
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.nests import halo_writer
 from tvm_mobilenet.kernels.cpu.tables import Table
 from tvm_mobilenet.kernels.parsing import parsed_once
 

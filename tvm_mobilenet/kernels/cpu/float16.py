@@ -9,7 +9,7 @@ Of N products, whatever their signs, a part is off by at most
 1/15 of that for 128 of them, and by about sqrt(N / 6) * 2^-12 of the sum itself, 1/900, where signs
 are random. The parts of a sum being off independently, the whole is off by no larger a share.
 
-What has few products is conv2d.py's, in float16.
+What has few products is conv2d.py's, in float16, as are the buffers of what has many.
 """
 
 from __future__ import annotations
@@ -25,14 +25,22 @@ from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import (
     Activation,
     conv2d,
+    separable_conv2d,
+    separable_kernel,
+)
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, FP16, Blocked
+from tvm_mobilenet.kernels.cpu.nests import (
+    biased,
     dense_shape,
     depthwise_convolution,
     depthwise_shape,
-    halo_writer,
-    origin,
-    separable_conv2d,
+    first_channel,
+    image_writer,
+    row_rounder,
+    row_writer,
+    tap_of,
 )
-from tvm_mobilenet.kernels.cpu.layout import DTYPE, FP16, Blocked
+from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_bias
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 MOST_PRODUCTS = 128  # that are summed in float16
@@ -87,21 +95,9 @@ def half_conv2d(
         return conv2d(x, out, window, activation, panel, groups)
     pointwise = window.kernel == window.stride == (1, 1)
     rule = "pointwise_conv2d" if pointwise else "conv2d"
-    write_halo = halo_writer(out)
     convolve = convolution_in_parts(x, out, window, activation, panel, rule, groups=groups)
-
-    @T.prim_func(s_tir=True)
-    def main(
-        data: T.Buffer(x.shape, x.dtype),
-        weight: T.Buffer(dense_shape(x, out, window, panel, groups), x.dtype),
-        bias: T.Buffer((out.blocks, out.vector), DTYPE),
-        result: T.Buffer(out.shape, out.dtype),
-    ) -> None:
-        T.func_attr({"tirx.noalias": True})
-        write_halo(result)
-        convolve(data, weight, bias, result)
-
-    return main
+    weights = Tensor(dense_shape(x, out, window, panel, groups), x.dtype)
+    return with_bias(x, weights, out, convolve, sums=x.dtype, added_in=DTYPE)
 
 
 @parsed_once
@@ -115,31 +111,14 @@ def half_separable_conv2d(
     panel: int = 1,
 ) -> tirx.PrimFunc:
     """As ``separable_conv2d``, of any number of products."""
-    pointwise = Window()
-    if parts_of(pointwise.kernel, middle.channels).count == 1:
+    if parts_of(Window().kernel, middle.channels).count == 1:
         return separable_conv2d(x, middle, out, window, activation, pointwise_activation, panel)
-    write_halo = halo_writer(out)
-    filter_channels = depthwise_convolution(x, middle, window, activation, None, "filter")
     convolve = convolution_in_parts(
-        middle, out, pointwise, pointwise_activation, panel, "separable_conv2d"
+        middle, out, Window(), pointwise_activation, panel, "separable_conv2d"
     )
-
-    @T.prim_func(s_tir=True)
-    def main(
-        data: T.Buffer(x.shape, x.dtype),
-        filter: T.Buffer(depthwise_shape(middle, window), x.dtype),
-        filter_bias: T.Buffer((middle.blocks, middle.vector), DTYPE),
-        weight: T.Buffer(dense_shape(middle, out, pointwise, panel), middle.dtype),
-        bias: T.Buffer((out.blocks, out.vector), DTYPE),
-        result: T.Buffer(out.shape, out.dtype),
-    ) -> None:
-        T.func_attr({"tirx.noalias": True})
-        filtered = T.sblock_alloc_buffer(middle.shape, middle.dtype)
-        write_halo(result)
-        filter_channels(data, filter, filter_bias, filtered)
-        convolve(filtered, weight, bias, result)
-
-    return main
+    filter_channels = depthwise_convolution(x, middle, window, activation, None, "filter")
+    shapes = depthwise_shape(middle, window), dense_shape(middle, out, Window(), panel)
+    return separable_kernel((x, middle, out), shapes, filter_channels, convolve, DTYPE)
 
 
 def convolution_in_parts(
@@ -152,46 +131,34 @@ def convolution_in_parts(
     *,
     groups: int = 1,
 ) -> Callable[..., None]:
-    """As ``conv2d.dense_convolution``: a block sums each part, another the parts."""
-    kernel_w, (stride_h, stride_w) = window.kernel[1], window.stride
-    apart_h, apart_w = window.dilation
-    origin_h, origin_w = origin(x, window)
-    channels_in, lanes_in, v = x.channels // groups, x.vector, out.vector
+    """As ``nests.dense_convolution``: a block sums each part, another the parts."""
+    channels_in = x.channels // groups
     parts = parts_of(window.kernel, channels_in)
     chunks, channels = parts.chunks, parts.channels
-    group_blocks = out.blocks // groups
-    tile = (out.batch, out.blocks, out.height, out.width, v)
-    top, left = out.halo.top, out.halo.left
-    zero = tirx.const(0, x.dtype)
+    tap, first = tap_of(x, window), first_channel(x, out, groups)
+    write_image = image_writer(out, activation)
 
-    def source(block: Expr, part: Expr, k: Expr) -> Expr:
-        """The input channel that is the k-th of a part of a block's group."""
-        first = 0 if groups == 1 else block // group_blocks * channels_in
-        return first + part % chunks * channels + k
+    def source(block: Expr, part: Expr, k: Expr) -> tuple[Expr, Expr]:
+        """The k-th input channel of a part of a block's group."""
+        return x.channel(first(block) + part % chunks * channels + k)
 
     @T.inline
-    def emit(data, weight, bias, result):
-        acc = T.sblock_alloc_buffer((*tile, parts.count), x.dtype)
-        total = T.sblock_alloc_buffer(tile, DTYPE)
-        for n, o, h, w, c, p, kw, k in T.grid(*tile, parts.count, kernel_w, channels):
+    def emit(data, weight, sums, result):
+        acc = T.sblock_alloc_buffer((*out.extents, parts.count), sums.dtype)
+        total = T.sblock_alloc_buffer(out.extents, DTYPE)
+        for n, o, h, w, c, p, kw, k in T.grid(
+            *out.extents, parts.count, window.kernel[1], channels
+        ):
             with T.sblock("conv"):
                 vn, vo, vh, vw, vc, vp, vkw, vk = T.axis.remap(
                     "SSSSSSRR", [n, o, h, w, c, p, kw, k]
                 )
                 T.sblock_attr({"schedule_rule": rule})
                 with T.init():
-                    acc[vn, vo, vh, vw, vc, vp] = zero
+                    acc[vn, vo, vh, vw, vc, vp] = sums.start(vo, vc)
                 acc[vn, vo, vh, vw, vc, vp] = (
                     acc[vn, vo, vh, vw, vc, vp]
-                    + data[
-                        x.at(
-                            vn,
-                            source(vo, vp, vk) // lanes_in,
-                            vh * stride_h + vp // chunks * apart_h + origin_h,
-                            vw * stride_w + vkw * apart_w + origin_w,
-                            source(vo, vp, vk) % lanes_in,
-                        )
-                    ]
+                    + data[tap(vn, source(vo, vp, vk), vh, vw, vp // chunks, vkw)]
                     * weight[
                         vo // panel,
                         vp // chunks,
@@ -201,7 +168,7 @@ def convolution_in_parts(
                         vc,
                     ]
                 )
-        for n, o, h, w, c, p in T.grid(*tile, parts.count):
+        for n, o, h, w, c, p in T.grid(*out.extents, parts.count):
             with T.sblock("total"):
                 vn, vo, vh, vw, vc, vp = T.axis.remap("SSSSSR", [n, o, h, w, c, p])
                 with T.init():
@@ -209,12 +176,7 @@ def convolution_in_parts(
                 total[vn, vo, vh, vw, vc] = total[vn, vo, vh, vw, vc] + T.cast(
                     acc[vn, vo, vh, vw, vc, vp], DTYPE
                 )
-        for n, o, h, w, c in T.grid(*tile):
-            with T.sblock("epilogue"):
-                vn, vo, vh, vw, vc = T.axis.remap("SSSSS", [n, o, h, w, c])
-                result[out.at(vn, vo, vh + top, vw + left, vc)] = T.cast(
-                    activation(total[vn, vo, vh, vw, vc] + bias[vo, vc]), out.dtype
-                )
+        write_image(total, sums, result)
 
     return emit
 
@@ -236,6 +198,8 @@ def half_dense(
     features_in, features_out = features
     parts = parts_of((1, 1), features_in)
     channels = parts.channels
+    round_rows = row_rounder(rows, features_in, FP16)
+    write_rows = row_writer(rows, features_out, v, activation)
 
     @T.prim_func(s_tir=True)
     def main(
@@ -248,10 +212,7 @@ def half_dense(
         rounded = T.sblock_alloc_buffer((rows, features_in), FP16)
         acc = T.sblock_alloc_buffer((rows, blocks, v, parts.count), FP16)
         total = T.sblock_alloc_buffer((rows, blocks, v), DTYPE)
-        for n, k in T.grid(rows, features_in):
-            with T.sblock("round"):
-                vn, vk = T.axis.remap("SS", [n, k])
-                rounded[vn, vk] = T.cast(data[vn, vk], FP16)
+        round_rows(data, rounded)
         for n, o, c, p, k in T.grid(rows, blocks, v, parts.count, channels):
             with T.sblock("dense"):
                 vn, vo, vc, vp, vk = T.axis.remap("SSSSR", [n, o, c, p, k])
@@ -269,9 +230,6 @@ def half_dense(
                 with T.init():
                     total[vn, vo, vc] = T.float32(0)
                 total[vn, vo, vc] = total[vn, vo, vc] + T.cast(acc[vn, vo, vc, vp], DTYPE)
-        for n, o in T.grid(rows, features_out):
-            with T.sblock("epilogue"):
-                vn, vo = T.axis.remap("SS", [n, o])
-                result[vn, vo] = activation(total[vn, vo // v, vo % v] + bias[vo])
+        write_rows(total, biased(bias, FP16, DTYPE), result)
 
     return main

@@ -79,6 +79,11 @@ class Blocked:
         return self.halo.left + self.width + self.halo.right
 
     @property
+    def extents(self) -> tuple[int, int, int, int, int]:
+        """Of the image alone: images, channel blocks, rows, columns and lanes."""
+        return (self.batch, self.blocks, self.height, self.width, self.vector)
+
+    @property
     def zero(self) -> Expr:
         """What stands for zero, in the halo and in filled-up channels."""
         return tirx.const(self.fill, self.dtype)
@@ -91,6 +96,10 @@ class Blocked:
     def at(self, n: Any, o: Any, h: Any, w: Any, c: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Image, channel block, row, column and lane in the order of the buffer's dimensions."""
         return (n, h, o, w, c) if self.rows_outermost else (n, o, h, w, c)
+
+    def channel(self, k: Any) -> tuple[Any, Any]:
+        """The block and the lane of a channel."""
+        return k // self.vector, k % self.vector
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

@@ -9,9 +9,9 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
 from tvm_mobilenet.kernels.cpu.functions import number
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.nests import halo_writer
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 LOWEST = float(-(2 - 2**-23) * 2**127)  # the lowest float32

@@ -21,6 +21,7 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.layout import DTYPE
+from tvm_mobilenet.kernels.cpu.nests import Sums
 
 SUMS = "int32"
 SUMS_IN_BITS = "sums_in_bits"  # an attribute of kernels: the places of their bias and of its scale
@@ -35,22 +36,19 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FloatBias:
-    """The bias is added to the real number. ``start`` is what a channel's sums start at, ``real``
-    what a sum stands for.
-    """
+    """The bias is added to the real number, of a block and lane or of a channel."""
 
     dtype: str = DTYPE
 
     def shape(self, blocks: int, v: int) -> tuple[int, ...]:
         return blocks, v
 
-    def start(self, bias: tirx.Buffer, block: Expr, lane: Expr) -> Expr:
-        return T.int32(0)
-
-    def real(
-        self, total: Expr, scale: tirx.Buffer, bias: tirx.Buffer, block: Expr, lane: Expr
-    ) -> Expr:
-        return T.cast(total, DTYPE) * scale[block, lane] + bias[block, lane]
+    def sums(self, scale: tirx.Buffer, bias: tirx.Buffer) -> Sums:
+        return Sums(
+            SUMS,
+            lambda *channel: T.int32(0),
+            lambda total, *channel: T.cast(total, DTYPE) * scale[channel] + bias[channel],
+        )
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,12 @@ class SumBits:
     def shape(self, blocks: int, v: int) -> tuple[int, ...]:
         return blocks, 2, v
 
-    def start(self, bias: tirx.Buffer, block: Expr, lane: Expr) -> Expr:
-        return bias[block, 0, lane]
+    def sums(self, scale: tirx.Buffer, bias: tirx.Buffer) -> Sums:
+        def real(total: Expr, block: Expr, lane: Expr) -> Expr:
+            product = T.reinterpret(total, dtype=DTYPE) * scale[block, lane]
+            return product + T.reinterpret(bias[block, 1, lane], dtype=DTYPE) - T.float32(MAGIC)
 
-    def real(
-        self, total: Expr, scale: tirx.Buffer, bias: tirx.Buffer, block: Expr, lane: Expr
-    ) -> Expr:
-        product = T.reinterpret(total, dtype=DTYPE) * scale[block, lane]
-        return product + T.reinterpret(bias[block, 1, lane], dtype=DTYPE) - T.float32(MAGIC)
+        return Sums(SUMS, lambda block, lane: bias[block, 0, lane], real)
 
 
 Requantization: TypeAlias = FloatBias | SumBits

@@ -9,8 +9,8 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
-from tvm_mobilenet.kernels.cpu.conv2d import halo_writer
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.nests import halo_writer
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 

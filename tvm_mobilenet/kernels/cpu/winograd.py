@@ -23,8 +23,9 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.conv2d import Activation, halo_writer, origin
+from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.nests import halo_writer, origin
 from tvm_mobilenet.kernels.cpu.strassen import select
 from tvm_mobilenet.kernels.cpu.weights import in_panels, pack_channels
 from tvm_mobilenet.kernels.parsing import parsed_once

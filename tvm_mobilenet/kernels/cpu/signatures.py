@@ -1,0 +1,85 @@
+"""What convolutions are called with, and what each of them does: write the halo, then convolve.
+
+Buffers: data; weights packed (weights.py); of each channel its bias, and its scale where sums are
+integers; the blocked result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.script import tirx as T
+
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
+from tvm_mobilenet.kernels.cpu.nests import biased, halo_writer
+from tvm_mobilenet.kernels.cpu.requantization import Requantization
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One that is not blocked."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def with_bias(
+    read: Blocked | Tensor,
+    weights: Tensor,
+    out: Blocked,
+    convolve: Callable[..., None],
+    *,
+    sums: str,
+    added_in: str | None = None,
+    operations: int | None = None,
+) -> tirx.PrimFunc:
+    """A kernel whose ``sums`` are of that type; a bias is added in the result's, or in another.
+
+    Its ``operations`` are stated where products fill up steps, and count for none.
+    """
+    write_halo = halo_writer(out)
+    attributes: dict[str, object] = {"tirx.noalias": True}
+    if operations is not None:
+        attributes["estimated_flops"] = operations
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(read.shape, read.dtype),
+        weight: T.Buffer(weights.shape, weights.dtype),
+        bias: T.Buffer((out.blocks, out.vector), DTYPE),
+        result: T.Buffer(out.shape, out.dtype),
+    ) -> None:
+        T.func_attr(attributes)
+        write_halo(result)
+        convolve(data, weight, biased(bias, sums, added_in or out.dtype), result)
+
+    return main
+
+
+def with_scale(
+    read: Blocked | Tensor,
+    weights: Tensor,
+    out: Blocked,
+    convolve: Callable[..., None],
+    operations: int,
+    requantization: Requantization,
+) -> tirx.PrimFunc:
+    """A kernel whose sums are integers. Its result is float32, until an epilogue changes that."""
+    write_halo = halo_writer(out)
+    v = out.vector
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(read.shape, read.dtype),
+        weight: T.Buffer(weights.shape, weights.dtype),
+        scale: T.Buffer((out.blocks, v), DTYPE),
+        bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
+        result: T.Buffer(out.shape, DTYPE),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+        write_halo(result)
+        convolve(data, weight, requantization.sums(scale, bias), result)
+
+    return main
