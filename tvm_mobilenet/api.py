@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.compiler.precision import Precision
     from tvm_mobilenet.models.normalisation import Normalisation
     from tvm_mobilenet.network.source import Array, Source
-    from tvm_mobilenet.quantization.calibration import Calibration
+    from tvm_mobilenet.quantization.calibration import Abilities, Calibration
     from tvm_mobilenet.quantization.quantize import Quantized
 
 __all__ = [
@@ -70,7 +70,7 @@ def compile_bundle(
     """
     from tvm_mobilenet import models
     from tvm_mobilenet.compiler.options import CompileOptions
-    from tvm_mobilenet.compiler.precision import has_bf16
+    from tvm_mobilenet.compiler.precision import abilities_of
     from tvm_mobilenet.database.lookup import open_records
     from tvm_mobilenet.hardware import target as targets
     from tvm_mobilenet.network import source
@@ -99,22 +99,23 @@ def compile_bundle(
     if normalisation is not None:
         network = network.normalised(normalisation)
     if calibration is not None:
-        network, _ = in_int8(network, calibration, bf16=has_bf16(options.spec))
+        network, _ = in_int8(network, calibration, abilities_of(options.spec))
     records = open_records(options.spec, None if tuning_records is None else Path(tuning_records))
     return build_bundle(network, options, Path(output), records).path
 
 
 def in_int8(
-    source: Source, calibration: Calibration | None, *, bf16: bool = False
+    source: Source, calibration: Calibration | None, has: Abilities | None = None
 ) -> tuple[Source, Quantized | None]:
     """The network quantized, and what came of it; None for one that was quantized before.
 
-    ``bf16`` says that the target has that, for layers that would lose too much in int8.
+    ``has`` says what the target's kernels have besides int8, None for nothing.
 
     Raises BadInput for a float network without ``calibration``, the other way round, and for
     samples that the network does not take.
     """
     from tvm_mobilenet.network.quantized_form import is_quantized
+    from tvm_mobilenet.quantization.calibration import INT8_ALONE
     from tvm_mobilenet.quantization.quantize import How
     from tvm_mobilenet.quantization.samples import open_samples
     from tvm_mobilenet.quantization.source import quantize_source
@@ -129,7 +130,7 @@ def in_int8(
             "--calibrate FOLDER|FILE.npy, or a QDQ ONNX file"
         )
     samples = open_samples(calibration.samples, source.inputs, picture_reader(source))
-    how = How(calibration.method, calibration.max_loss, bf16=bf16)
+    how = How(calibration.method, calibration.max_loss, has=has or INT8_ALONE)
     return quantize_source(source, samples, how)
 
 

@@ -197,7 +197,7 @@ def options_of(args: argparse.Namespace, spec: TargetSpec) -> CompileOptions:
 
 def preparation_of(args: argparse.Namespace, options: CompileOptions) -> Preparation:
     """What is done to the network before. Raises BadInput for flags that do not go together."""
-    from tvm_mobilenet.compiler.precision import has_bf16
+    from tvm_mobilenet.compiler.precision import abilities_of
     from tvm_mobilenet.models.resizing import ResizingFlags
     from tvm_mobilenet.preparation import Preparation
     from tvm_mobilenet.runtime.classes import read_labels
@@ -210,7 +210,7 @@ def preparation_of(args: argparse.Namespace, options: CompileOptions) -> Prepara
         pixels_of_flags(args.mean, args.std, args.scale, args.channel_order),
         ResizingFlags(args.resize, args.crop, args.fit, args.interpolation),
         () if labels is None else tuple(read_labels(cli.existing_file(labels, "--labels"))),
-        has_bf16(options.spec),
+        abilities_of(options.spec),
     )
 
 

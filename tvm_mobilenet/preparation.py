@@ -16,7 +16,7 @@ from tvm_mobilenet.models.resizing import ResizingFlags
 if TYPE_CHECKING:
     from tvm_mobilenet.compiler.precision import Precision
     from tvm_mobilenet.network.source import NetworkSpec, Source
-    from tvm_mobilenet.quantization.calibration import Calibration
+    from tvm_mobilenet.quantization.calibration import Abilities, Calibration
     from tvm_mobilenet.quantization.quantize import Quantized
     from tvm_mobilenet.runtime.image import Pixels
 
@@ -27,10 +27,10 @@ AS_KNOWN = ResizingFlags()
 class Preparation:
     """What was asked for of a network.
 
-    ``calibration`` is for int8, of a network that is not quantized yet; ``bf16`` says that the
-    target has that, for layers that would lose too much in int8. ``pixels`` and ``resizing``
-    are how a picture becomes its input, None and nothing where its own way is right; ``labels``
-    name its classes, empty where nobody said.
+    ``calibration`` is for int8, of a network that is not quantized yet; ``has`` says what the
+    target's kernels have besides int8, None for nothing. ``pixels`` and ``resizing`` are how a
+    picture becomes its input, None and nothing where its own way is right; ``labels`` name its
+    classes, empty where nobody said.
     """
 
     precision: Precision = "fp32"
@@ -38,12 +38,14 @@ class Preparation:
     pixels: Pixels | None = None
     resizing: ResizingFlags = AS_KNOWN
     labels: tuple[str, ...] = ()
-    bf16: bool = False
+    has: Abilities | None = None
 
     @property
     def may_keep_bf16(self) -> bool:
         """Whether layers of a network in int8 may be in bfloat16."""
-        return self.bf16 and self.calibration is not None and self.calibration.max_loss is not None
+        if self.has is None or self.calibration is None:
+            return False
+        return self.has.bf16 and self.calibration.max_loss is not None
 
     def check(self, network: NetworkSpec) -> None:
         """Raise BadInput, before any work, for samples that would be ignored or are missing."""
@@ -74,4 +76,4 @@ class Preparation:
         check_float(source, self.precision)
         if self.precision != "int8":
             return source, None
-        return api.in_int8(source, self.calibration, bf16=self.bf16)
+        return api.in_int8(source, self.calibration, self.has)

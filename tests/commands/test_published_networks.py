@@ -17,6 +17,7 @@ import tvm_mobilenet
 from tvm_mobilenet import api, bundle, run
 from tvm_mobilenet.building import bundles
 from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.compiler.precision import abilities_of
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.models.normalisation import IMAGENET
 from tvm_mobilenet.network.signature import Sizes
@@ -130,11 +131,13 @@ def test_pages_in_int8_are_turned_as_in_fp32(tmp_path: Path) -> None:
     source = from_onnx(file, Sizes(batch=1)).normalised(IMAGENET)
     render(tmp_path / "calibration", 6, rng)
     render(tmp_path / "test", PAGES, rng)
-    quantized, found = api.in_int8(source, Calibration(tmp_path / "calibration"))
+    spec = target.resolve("x86")
+    calibration = Calibration(tmp_path / "calibration")
+    quantized, found = api.in_int8(source, calibration, abilities_of(spec))
     assert found is not None and found.report.agreement.top1 == 1
     assert found.report.agreement.error < 0.05  # of the scores before the softmax
     path = tmp_path / "orientation"
-    bundles.build_bundle(quantized, CompileOptions(target.resolve("x86"), "int8"), path)
+    bundles.build_bundle(quantized, CompileOptions(spec, "int8"), path)
     check_turns(path, source, tmp_path / "test", MOST_LOSS)
 
 

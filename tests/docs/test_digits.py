@@ -20,7 +20,7 @@ from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.emulation import emulator, instruction_count
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network.source import from_onnx
-from tvm_mobilenet.quantization.calibration import Calibration
+from tvm_mobilenet.quantization.calibration import Abilities, Calibration
 from tvm_mobilenet.quantization.quantize import How, quantize
 from tvm_mobilenet.quantization.ranges import Method
 from tvm_mobilenet.quantization.running import Runner
@@ -147,7 +147,7 @@ def test_layers_kept_in_bf16_lose_less_than_int8(trained: tuple[Path, str], tmp_
     labels, pytorch = classes(folder)
     opened = replace(from_onnx(folder / "digits.onnx"), head="embedding")
     samples = folder / "digits-calibration.npy"
-    source, found = api.in_int8(opened, Calibration(samples, max_loss=0.015), bf16=True)
+    source, found = api.in_int8(opened, Calibration(samples, max_loss=0.015), Abilities(bf16=True))
     assert found is not None and found.report.agreement.error <= 0.015
     assert found.report.summary.float_layers == ()
     kept = found.report.summary.bf16_layers

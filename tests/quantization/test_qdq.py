@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network import onnx_export
+from tvm_mobilenet.quantization.calibration import Abilities
 from tvm_mobilenet.quantization.graph import attribute
 from tvm_mobilenet.quantization.prepare import prepare
 from tvm_mobilenet.quantization.quantize import How, Quantized, quantize
@@ -253,11 +254,16 @@ def test_a_bias_beside_weights_of_next_to_nothing_fits(tmp_path: Path) -> None:
     assert np.abs(numbers.astype(np.int64)).max() <= 2**21
 
 
+@pytest.mark.parametrize("tables", [False, True])
 def test_each_layer_is_its_integers_to_one_quantum(
-    tmp_path: Path, rng: np.random.Generator
+    tables: bool, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     """Every uint8 tensor from the uint8 tensors before it, in float64 here."""
-    found = quantized(mobile(rng, spread=0.5), tmp_path, How()).model
+    model = mobile(rng, spread=0.5)
+    (activation,) = [one for one in model.graph.node if one.op_type == "HardSwish"]
+    activation.op_type = "Mish"
+    found = quantized(model, tmp_path, How(has=Abilities(tables=tables))).model
+    assert ("c0" in rounded_tensors(found)) == tables
     names = [f"{name}_quantized" for name in rounded_tensors(found)]
     x = images(1, seed=int(rng.integers(1000)))
     values = dict(zip(names, Runner(found, names).run(x), strict=True))
@@ -322,7 +328,7 @@ class Simulation:
             "Add": torch.add,
             "Mul": torch.mul,
             "Relu": torch.relu,
-            "HardSwish": functional.hardswish,
+            "Mish": functional.mish,
             "HardSigmoid": functional.hardsigmoid,
             "Flatten": lambda values: values.flatten(1),
         }

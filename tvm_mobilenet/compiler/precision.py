@@ -8,8 +8,10 @@ from tvm_mobilenet.errors import BadInput
 
 if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
+    from tvm_mobilenet.quantization.calibration import Abilities
 
 BF16_FEATURE = "avx512_bf16"  # as in /proc/cpuinfo
+LOOKUP_FEATURE = "avx512vbmi"
 FP16_FEATURE = "fullfp16"  # as LLVM calls it: ARM's arithmetic over halves, from ARMv8.2 on
 IN_HALVES = ("bf16", "fp16")  # of 16 bits between layers, on CPUs
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
@@ -75,6 +77,13 @@ def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> P
 def has_bf16(spec: TargetSpec) -> bool:
     """Whether a target's CPU multiplies bfloat16."""
     return BF16_FEATURE in spec.cpu_features
+
+
+def abilities_of(spec: TargetSpec) -> Abilities:
+    """What a network may be quantized for."""
+    from tvm_mobilenet.quantization.calibration import Abilities
+
+    return Abilities(bf16=has_bf16(spec), tables=LOOKUP_FEATURE in spec.cpu_features)
 
 
 def check_bf16(spec: TargetSpec) -> None:

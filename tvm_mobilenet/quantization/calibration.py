@@ -14,6 +14,21 @@ DEFAULT_METHOD: Method = "mse"
 
 
 @dataclass(frozen=True)
+class Abilities:
+    """What the kernels that a network is quantized for have besides int8.
+
+    ``bf16``: layers that would lose too much in int8 may be in bfloat16. ``tables``: functions of
+    one byte are looked up.
+    """
+
+    bf16: bool = False
+    tables: bool = False
+
+
+INT8_ALONE = Abilities()
+
+
+@dataclass(frozen=True)
 class Calibration:
     """``samples`` is a folder of pictures, a .npy or a .npz; ``method`` chooses ranges by them.
 

@@ -1,7 +1,7 @@
 """The quantized network as QDQ ONNX: QuantizeLinear and DequantizeLinear between kernels.
 
 Only what lies in memory between two kernels is quantized, and only where one that computes in int8
-reads it. Outputs of the network stay float.
+reads it; and what a function takes that becomes a table by that. Outputs of the network stay float.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Plan:
 
     ``scales`` has one for each tensor that may be quantized. ``biases`` are those that differ from
     the float network's, and ``floats`` the groups that are not computed in int8, both by the first
-    output of the group. With ``bf16`` those multiply numbers of bfloat16.
+    output of the group. With ``bf16`` those multiply numbers of bfloat16. ``arguments`` are the
+    scales of what a function inside a group takes, by that tensor: it becomes a table.
     """
 
     graph: Graph
@@ -40,6 +41,7 @@ class Plan:
     biases: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     floats: frozenset[str] = frozenset()
     bf16: bool = False
+    arguments: Mapping[str, Scale] = field(default_factory=dict)
 
     def in_bf16(self) -> Plan:
         """With what its float layers multiply rounded to bfloat16."""
@@ -47,6 +49,9 @@ class Plan:
 
     def with_floats(self, floats: frozenset[str]) -> Plan:
         return replace(self, floats=floats)
+
+    def with_arguments(self, arguments: Mapping[str, Scale]) -> Plan:
+        return replace(self, arguments=arguments)
 
     @property
     def weighted(self) -> tuple[Group, ...]:
@@ -70,12 +75,14 @@ class Plan:
 class Written:
     """A QDQ network. ``numbers`` and ``values`` name, by the float network's tensors, the uint8
     tensor of each that is quantized and what that stands for; ``scales`` are those used.
+    ``tables`` are the tensors that a table makes.
     """
 
     model: onnx.ModelProto
     numbers: Mapping[str, str]
     values: Mapping[str, str]
     scales: Mapping[str, Scale]
+    tables: frozenset[str]
 
 
 def key_of(group: Group) -> str:
@@ -123,7 +130,7 @@ def write(plan: Plan) -> Written:
             writer.quantize(name)
     model = make_model(plan.graph.model, writer.nodes, writer.constants)
     model.producer_name = PRODUCER
-    return Written(model, writer.numbers, writer.values, scales)
+    return Written(model, writer.numbers, writer.values, scales, frozenset(writer.tables))
 
 
 class _Writer:
@@ -133,6 +140,7 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.numbers: dict[str, str] = {}
         self.values: dict[str, str] = {}
+        self.tables: set[str] = set()
         self.in_int8 = {key_of(one) for one in plan.weighted}
 
     @property
@@ -141,11 +149,13 @@ class _Writer:
 
     def quantize(self, name: str) -> None:
         """Q and DQ after a tensor, where it has a scale; what follows reads the latter."""
+        if name in self.scales:
+            self.numbers[name], self.values[name] = self.rounded(name, self.scales[name])
+
+    def rounded(self, name: str, scale: Scale) -> tuple[str, str]:
+        """Q and DQ: the names of the numbers, and of what they stand for."""
         from onnx import helper
 
-        if name not in self.scales:
-            return
-        scale = self.scales[name]
         step = self.constant(f"{name}_scale", np.array(scale.step, np.float32))
         zero = self.constant(f"{name}_zero_point", np.array(scale.zero, np.uint8))
         number, value = f"{name}_quantized", f"{name}_dequantized"
@@ -153,21 +163,25 @@ class _Writer:
             helper.make_node("QuantizeLinear", [name, step, zero], [number], number),
             helper.make_node("DequantizeLinear", [number, step, zero], [value], value),
         ]
-        self.numbers[name], self.values[name] = number, value
+        return number, value
 
     def add(self, group: Group) -> None:
-        made = {name for node in group.nodes for name in node.output}
+        made = {name: name for node in group.nodes for name in node.output}
+        whole = key_of(group) in self.scales and key_of(group) not in self.plan.floats
         for original in group.nodes:
             node = type(original)()
             node.CopyFrom(original)
             if original is group.anchor and key_of(group) in self.in_int8:
                 self.quantize_constants(node, group)
             for place, name in enumerate(node.input):
-                if name not in made:
-                    node.input[place] = self.values.get(name, name)
+                node.input[place] = made.get(name) or self.values.get(name, name)
             if original is group.anchor and self.plan.bf16 and key_of(group) in self.plan.floats:
                 self.round_factors(node)
             self.nodes.append(node)
+            argument = self.plan.arguments.get(node.output[0])
+            if argument is not None and whole:
+                self.tables.update(group.outputs)
+                _, made[node.output[0]] = self.rounded(node.output[0], argument)
 
     def round_factors(self, node: onnx.NodeProto) -> None:
         """To bfloat16, and back: what a node multiplies."""

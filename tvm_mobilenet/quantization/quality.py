@@ -60,10 +60,11 @@ def qualities(
     found = []
     for name, ratio in zip(names, decibels, strict=True):
         maker, scale = makers.get(name), written.scales[name]
+        table = " (table)" if name in written.tables else ""
         found.append(
             TensorQuality(
                 name if maker is None else maker.name,
-                "input" if maker is None else maker.operators,
+                "input" if maker is None else maker.operators + table,
                 ratio,
                 scale.low,
                 scale.high,
@@ -96,12 +97,15 @@ def least_loss(
 ) -> tuple[Plan, tuple[str, ...]]:
     """The plan with as many layers in float as it takes to lose no more than ``most``.
 
-    Layers go in the order of what each saves by itself: the output's error on ``few`` samples with
-    that layer alone in float. Returns the layers' names too.
+    First no function is a table, as that rounds what it takes. Layers go in the order of what each
+    saves by itself: the output's error on ``few`` samples with that layer alone in float. Returns
+    the layers' names too.
     """
     names: list[str] = []
-    if judge.judge_plan(plan).loss <= most:
-        return plan, ()
+    for exact in (plan, plan.with_arguments({})):
+        if judge.judge_plan(exact).loss <= most:
+            return exact, ()
+    plan = plan.with_arguments({})
     scout = Judge(float_model, few, None)
     saving = {
         key_of(group): scout.judge_plan(plan.with_floats(plan.floats | {key_of(group)})).error

@@ -10,7 +10,7 @@ from tvm_mobilenet.quantization.agreement import Agreement
 
 @dataclass(frozen=True)
 class TensorQuality:
-    """A tensor in int8: ``layer`` makes it, by ``operators``.
+    """A tensor in int8: ``layer`` makes it, by ``operators``, the last of them a table as it says.
 
     ``decibels`` is its signal-to-noise ratio against float32 over the held-out samples, infinite
     where both are equal. ``low`` and ``high`` are its range, ``clipped`` the share of the
