@@ -49,6 +49,8 @@ def constants_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 
 CONV = node("Conv", ["x", "w"], ["c"])
 NEXT = node("Conv", ["a", "w"], ["y"])
+LARGER = node("ConvTranspose", ["x", "t"], ["c"], strides=[2, 2])
+OVERLAPPING = node("ConvTranspose", ["x", "t"], ["a"])
 LAYERS: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
     "activation": ([CONV, node("Relu", ["c"], ["a"]), NEXT], ["x", "a"]),
     "hard-swish in pieces": (
@@ -80,6 +82,8 @@ LAYERS: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
         ],
         ["x", "c", "p", "a"],
     ),
+    "transposed convolution": ([LARGER, node("Relu", ["c"], ["a"]), NEXT], ["x", "a"]),
+    "transposed convolution of windows that overlap": ([OVERLAPPING, NEXT], ["a"]),
     "sum after an activation": (
         [CONV, node("Relu", ["c"], ["r"]), node("Add", ["r", "x"], ["a"]), NEXT],
         ["x", "r", "a"],
@@ -117,7 +121,7 @@ def test_only_what_lies_between_kernels_is_rounded(name: str, tmp_path: Path) ->
     outputs = ("c", "y") if "output" in name else ("y",)
     numbers: dict[str, Any] = {"three": 3.0, "zero": 0.0, "six": 6.0, "w16": conv(RNG, 8, 16)}
     used = {one for each in nodes for one in each.input}
-    weights = {"w": W, "w1": W[::-1], **numbers}
+    weights = {"w": W, "w1": W[::-1], "t": conv(RNG, 8, 8, 2), **numbers}
     model = network(nodes, {k: v for k, v in weights.items() if k in used}, outputs)
     found = quantized(model, tmp_path).model
     assert rounded_tensors(found) == expected
@@ -147,6 +151,10 @@ def test_what_only_moves_values_keeps_their_scale(tmp_path: Path) -> None:
 
 FOLDED: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
     "norm": ([CONV, node("BatchNormalization", ["c", "g", "h", "h", "v"], ["y"])], ["Conv"]),
+    "norm after a transposed convolution": (
+        [LARGER, node("BatchNormalization", ["c", "g", "h", "h", "v"], ["y"])],
+        ["ConvTranspose"],
+    ),
     "product and sum": (
         [CONV, node("Mul", ["c", "column"], ["k"]), node("Sub", ["two", "k"], ["y"])],
         ["Conv"],
@@ -201,6 +209,7 @@ def test_what_can_be_is_folded_into_weights(name: str, rng: np.random.Generator)
         "w": W,
         "w3": conv(RNG, 8, 8, 3),
         "dw": DEPTHWISE,
+        "t": conv(RNG, 8, 8, 2),
         "dw1": conv(RNG, 8, 1),
         "g": rng.uniform(0.5, 2, 8),
         "h": rng.standard_normal(8),
@@ -254,16 +263,34 @@ def test_a_bias_beside_weights_of_next_to_nothing_fits(tmp_path: Path) -> None:
     assert np.abs(numbers.astype(np.int64)).max() <= 2**21
 
 
+def test_a_transposed_layer_is_its_integers_to_one_quantum(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    nodes = [
+        node("ConvTranspose", ["x", "t", "b"], ["c"], strides=[2, 2]),
+        node("Relu", ["c"], ["a"]),
+        node("ConvTranspose", ["a", "u"], ["d"], strides=[2, 2]),
+        node("MaxPool", ["d"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", ["p", "w"], ["y"]),
+    ]
+    weights = {"t": conv(rng, 8, 8, 2), "u": conv(rng, 8, 8, 2), "w": W, "b": rng.random(8)}
+    check_numbers(quantized(network(nodes, weights), tmp_path).model, rng)
+
+
 @pytest.mark.parametrize("tables", [False, True])
 def test_each_layer_is_its_integers_to_one_quantum(
     tables: bool, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    """Every uint8 tensor from the uint8 tensors before it, in float64 here."""
     model = mobile(rng, spread=0.5)
     (activation,) = [one for one in model.graph.node if one.op_type == "HardSwish"]
     activation.op_type = "Mish"
     found = quantized(model, tmp_path, How(has=Abilities(tables=tables))).model
     assert ("c0" in rounded_tensors(found)) == tables
+    check_numbers(found, rng)
+
+
+def check_numbers(found: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """Every uint8 tensor from the uint8 tensors before it, in float64 here."""
     names = [f"{name}_quantized" for name in rounded_tensors(found)]
     x = images(1, seed=int(rng.integers(1000)))
     values = dict(zip(names, Runner(found, names).run(x), strict=True))
@@ -318,6 +345,11 @@ class Simulation:
                 padding = attribute(one, "pads", [0] * 4)[:2]
                 weight, bias = x[1:]
                 return functional.conv2d(x[0], weight, bias, stride, padding, groups=group)
+            case "ConvTranspose":
+                weight, *bias = x[1:]
+                (offset,) = bias or [None]
+                stride = attribute(one, "strides")
+                return functional.conv_transpose2d(x[0], weight, offset, stride)
             case "Gemm":
                 return functional.linear(*x)
             case "MaxPool":

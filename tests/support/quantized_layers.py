@@ -106,6 +106,21 @@ def beside_its_bytes(net: QuantizedNetwork, x: str) -> str:
     return net.node("Add", [net.convolution(active, 16), sums])
 
 
+def transposed(channels: int, kernel: tuple[int, int], operator: str = "Relu") -> Layers:
+    def layers(net: QuantizedNetwork, x: str) -> str:
+        return net.node(operator, [net.transposed(x, channels, kernel)])
+
+    return layers
+
+
+def transposed_twice(net: QuantizedNetwork, x: str) -> str:
+    """As a detector's head has them: a function of bytes between, real numbers after."""
+    larger = net.quantized(net.transposed(x, 8, (2, 2)), 0.0173)
+    active = net.quantized(net.node("HardSwish", [larger]), 0.0123)
+    last = net.transposed(active, 1, (2, 2))
+    return net.node("Mul", [last, net.quantized(net.node("Sigmoid", [last]), 1 / 255, 0)])
+
+
 CASES: dict[str, tuple[tuple[int, ...], Layers]] = {
     "1x1": ((1, 16, 7, 9), pointwise),
     "1x1-of-few-channels": ((2, 6, 5, 5), pointwise),
@@ -148,6 +163,9 @@ CASES: dict[str, tuple[tuple[int, ...], Layers]] = {
         (1, 3, 17, 22),
         silu_of_bytes(conv((3, 3), strides=[2, 2], pads=[1, 1, 1, 1])),
     ),
+    "transposed": ((1, 16, 5, 7), transposed(20, (2, 2))),
+    "transposed-3x1": ((2, 12, 4, 3), transposed(33, (3, 1), "HardSwish")),
+    "transposed-twice": ((1, 16, 3, 5), transposed_twice),
     "beside-its-bytes": ((1, 16, 6, 5), beside_its_bytes),
     "residual": ((1, 20, 5, 7), residual),
     "residual-in-float": ((1, 20, 5, 7), residual_in_float),

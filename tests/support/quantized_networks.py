@@ -68,6 +68,14 @@ class QuantizedNetwork:
             "Conv", [value, weight, bias], channels, kernel_shape=list(kernel), **attributes
         )
 
+    def transposed(self, value: str, channels: int, kernel: tuple[int, int]) -> str:
+        """A transposed convolution whose windows lie side by side; the real result."""
+        shape = (self.channels[value], channels, *kernel)
+        scale = self.rng.uniform(0.5, 2, channels) / shape[0]
+        weight, bias = self.weights(value, shape, scale, axis=1)
+        how = {"kernel_shape": list(kernel), "strides": list(kernel)}
+        return self.node("ConvTranspose", [value, weight, bias], channels, **how)
+
     def dense(self, value: str, features: int) -> str:
         shape = (features, self.channels[value])
         scale = self.rng.uniform(0.5, 2, features) / shape[1]
@@ -79,7 +87,7 @@ class QuantizedNetwork:
     ) -> tuple[str, str]:
         scale = scale.astype(np.float32) * np.float32(0.03)
         integers = self.rng.integers(-127, 128, shape, dtype=np.int8)
-        bias = self.rng.integers(-3000, 3000, shape[0], dtype=np.int32)
+        bias = self.rng.integers(-3000, 3000, shape[axis], dtype=np.int32)
         bias_scale = (scale * np.float32(self.scales[value])).astype(np.float32)
         if scale.size == 1:
             scale, bias_scale = scale.reshape(()), bias_scale.reshape(())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 Numbers = NDArray[np.float64]
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def prepare(model: onnx.ModelProto) -> Graph:
@@ -38,14 +39,26 @@ def prepare(model: onnx.ModelProto) -> Graph:
 def is_weighted(node: onnx.NodeProto, graph: Graph) -> bool:
     """Whether it multiplies by constant weights as a convolution of images or a matrix does."""
     constants = graph.constants
-    if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in constants:
+    if node.op_type not in WEIGHTED or node.input[1] not in constants:
         return False
     if node.input[0] in constants or any(name not in constants for name in node.input[2:] if name):
         return False
     rank = constants[node.input[1]].ndim
     if node.op_type == "Conv":
         return rank == 4 and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    if node.op_type == "ConvTranspose":
+        return rank == 4 and _side_by_side(node, constants[node.input[1]].shape[2:])
     return rank == 2 and not attribute(node, "transA", 0)
+
+
+def _side_by_side(node: onnx.NodeProto, kernel: tuple[int, ...]) -> bool:
+    """Whether a transposed convolution's windows do not overlap and leave no gap."""
+    plain = attribute(node, "auto_pad", "NOTSET") == "NOTSET" and attribute(node, "group", 1) == 1
+    added = [*attribute(node, "pads", ()), *attribute(node, "output_padding", ())]
+    apart = any(one != 1 for one in attribute(node, "dilations", ()))
+    steps = tuple(attribute(node, "strides", (1, 1)))
+    given = attribute(node, "output_shape") is not None
+    return plain and steps == tuple(kernel) and not (any(added) or apart or given)
 
 
 def channel_axis(node: onnx.NodeProto) -> int:
@@ -162,7 +175,7 @@ def _fold_affine(graph: Graph) -> bool:
         (after,) = readers[result]
         affine = affine_of(after, result, graph)
         weight, bias = (graph.constants[name].astype(np.float64) for name in node.input[1:])
-        rank = 4 if node.op_type == "Conv" else 2
+        rank = 2 if node.op_type == "Gemm" else 4
         if affine is None:
             continue
         slope, shift = (by_channel(value, len(bias), rank) for value in affine)

@@ -194,10 +194,14 @@ class Channels:
 
 @dataclass(frozen=True)
 class Other:
-    """Any other operator, left to TVM's own legalization."""
+    """Any other operator, left to TVM's own legalization.
+
+    ``integers`` are the weights of a quantized network as it has them, where it has such.
+    """
 
     value: Expr
     result: Var
+    integers: Integers | None = None
 
 
 Layer: TypeAlias = (

@@ -74,8 +74,9 @@ from tvm_mobilenet.compiler.graph.legalize_quantized import (
 from tvm_mobilenet.compiler.graph.legalize_quantized import needed_halo as needed_integer_halo
 from tvm_mobilenet.compiler.graph.pooling import pool_windows
 from tvm_mobilenet.compiler.graph.quantized import take_quantized
-from tvm_mobilenet.compiler.graph.resizing import resize_images
+from tvm_mobilenet.compiler.graph.resizing import resize_images, take_transposed
 from tvm_mobilenet.compiler.graph.scales import take_scales
+from tvm_mobilenet.compiler.graph.windows import round_windows
 from tvm_mobilenet.kernels.cpu.conv2d import fusing_pays
 from tvm_mobilenet.kernels.cpu.layout import MIN_VECTOR, NO_HALO, Halo
 from tvm_mobilenet.kernels.cpu.strassen import pays
@@ -151,6 +152,7 @@ class Legalizer(BlockedTensors):
         self.tile = tile
         layers = self.layers
         if QUANTIZED.issubset(rules):
+            layers = take_transposed(layers, self.lanes)
             layers = take_quantized(layers, function.body.body)
         layers = prepared(layers, function.body.body, self.lanes)
         # plain images, and integers whose real values are read, by what is spared
@@ -241,7 +243,7 @@ def prepared(layers: Sequence[Layer], results: Expr, lanes: Callable[[int], int]
     """
     images = resize_images(pool_windows(layers), lanes)
     channels = move_channels(expand_groups(images), results)
-    return fuse_elementwise(channels, results)
+    return round_windows(fuse_elementwise(channels, results), results)
 
 
 def needed_halo(layer: Convolution) -> Halo:

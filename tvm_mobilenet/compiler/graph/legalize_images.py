@@ -113,8 +113,11 @@ def resize(to: Legalizer, layer: Resize) -> None:
 
 def channels_to_space(to: Legalizer, layer: ChannelsToSpace) -> None:
     x, out = to.as_blocked(layer.source), to.layout(layer)
-    func = pixels_of_channels(real(x.layout), real(out), layer.factor)
-    func = read_stored(func, x.layout)
+    if x.layout.dtype in LIMITS:
+        func = pixels_of_channels(x.layout, out, layer.factor)
+    else:
+        func = pixels_of_channels(real(x.layout), real(out), layer.factor)
+        func = read_stored(func, x.layout)
     name = f"channels_to_space_{out.width}x{out.height}x{out.channels}"
     to.emit_extended(layer, func, name, [x.value], out)
 

@@ -57,7 +57,7 @@ def read_layers(
             continue
         made_by[result] = len(layers)
         layer = start(value, result, takes)
-        if isinstance(layer, Convolution | Dense):
+        if isinstance(layer, Convolution | Dense | Other):
             layer = replace(layer, integers=integers)
         layers.append(layer)
     return layers

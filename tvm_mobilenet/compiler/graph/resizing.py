@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Var
 
+from tvm_mobilenet.compiler.graph.integers import Integers
 from tvm_mobilenet.compiler.graph.layers import (
     Array,
     ChannelsToSpace,
@@ -22,6 +23,7 @@ from tvm_mobilenet.compiler.graph.layers import (
 )
 
 Numbers = NDArray[np.float64]
+Kind = TypeVar("Kind", np.float32, np.int8)
 EPSILON = 1e-5  # TVM's, by which its floor and ceil err on the side of an exact place
 
 # where in the image, of so many pixels, the target's pixels lie; as TVM's legalization has it
@@ -53,6 +55,17 @@ def resize_images(layers: Sequence[Layer], lanes: Callable[[int], int]) -> list[
         found = resize(layer) or transposed(layer, lanes) if isinstance(layer, Other) else None
         resized += found or [layer]
     return resized
+
+
+def take_transposed(layers: Sequence[Layer], lanes: Callable[[int], int]) -> list[Layer]:
+    """``layers`` with transposed convolutions of integer weights as layers that kernels compute."""
+    taken: list[Layer] = []
+    for layer in layers:
+        found = None
+        if isinstance(layer, Other) and layer.integers is not None:
+            found = transposed(layer, lanes)
+        taken += found or [layer]
+    return taken
 
 
 def resize(layer: Other) -> list[Layer] | None:
@@ -102,7 +115,7 @@ def transposed(layer: Other, lanes: Callable[[int], int]) -> list[Layer] | None:
         return None
     source, attrs = value.args[0], value.attrs
     weight: Array = value.args[1].value.numpy()
-    channels_in, channels_out, tall, wide = weight.shape
+    _, channels_out, tall, wide = weight.shape
     if (
         not isinstance(source, Var)
         or (tall, wide) != tuple(int(step) for step in attrs.strides)
@@ -110,21 +123,37 @@ def transposed(layer: Other, lanes: Callable[[int], int]) -> list[Layer] | None:
     ):
         return None
     filled = -(-channels_out // lanes(channels_out)) * lanes(channels_out)
-    rows = np.zeros((tall, wide, filled, channels_in), np.float32)
-    rows[:, :, :channels_out] = weight.transpose(2, 3, 1, 0)
     batch, _, height, width = (int(dim) for dim in source.ty.shape)
     shape = (batch, tall * wide * filled, height, width)
     windows = relax.DataflowVar("windows", relax.TensorType(shape, "float32"))
     convolution = Convolution(
         source=source,
         result=windows,
-        weight=rows.reshape(-1, channels_in, 1, 1),
+        weight=rows_of(weight, filled),
         bias=np.zeros(shape[1], np.float32),
         stride=(1, 1),
         padding=(0, 0, 0, 0),
         depthwise=False,
+        integers=integer_rows(layer.integers, filled),
     )
     return [convolution, ChannelsToSpace(windows, layer.result, (tall, wide))]
+
+
+def rows_of(weight: NDArray[Kind], filled: int) -> NDArray[Kind]:
+    """Weights (C_in, C_out, H, W) as those of so many channels for each pixel of a window."""
+    channels_in, channels_out, tall, wide = weight.shape
+    rows = np.zeros((tall, wide, filled, channels_in), weight.dtype)
+    rows[:, :, :channels_out] = weight.transpose(2, 3, 1, 0)
+    return rows.reshape(-1, channels_in, 1, 1)
+
+
+def integer_rows(integers: Integers | None, filled: int) -> Integers | None:
+    """As ``rows_of``; None where an input channel has a scale of its own."""
+    if integers is None or integers.scale.shape[0] > 1:
+        return None
+    shape = (1, *integers.array.shape[1:])
+    scales = np.broadcast_to(integers.scale, shape).astype(np.float32)
+    return Integers(rows_of(integers.array, filled), rows_of(scales, filled))
 
 
 def side_by_side(attrs: Any) -> bool:

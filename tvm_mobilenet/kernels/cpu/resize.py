@@ -69,13 +69,13 @@ def resize2d(x: Blocked, out: Blocked, taps: int) -> tirx.PrimFunc:
 def channels_to_space(x: Blocked, out: Blocked, factor: tuple[int, int]) -> tirx.PrimFunc:
     """Each pixel of ``x`` holds ``factor`` (rows, columns) of pixels, one after the other.
 
-    Buffers: x blocked, of that many times the channel blocks of ``out``; out blocked.
+    Buffers: x blocked, of that many times the channel blocks of ``out``; out blocked, of its type.
     """
     write_halo = halo_writer(out)
     tall, wide = factor
 
     @T.prim_func(s_tir=True)
-    def main(data: T.Buffer(x.shape, DTYPE), result: T.Buffer(out.shape, DTYPE)) -> None:
+    def main(data: T.Buffer(x.shape, x.dtype), result: T.Buffer(out.shape, x.dtype)) -> None:
         T.func_attr({"tirx.noalias": True})
         write_halo(result)
         for n, o, h, w, c in T.grid(out.batch, out.blocks, out.height, out.width, out.vector):
