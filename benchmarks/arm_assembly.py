@@ -1,12 +1,13 @@
 """The hot loops of a network's ARM kernels, as LLVM compiles them for each core.
 
-    python benchmarks/arm_assembly.py [--target arm-rpi4 ...] [--precision fp16]
+    python benchmarks/arm_assembly.py [--target arm-rpi4 ...] [--precision fp16|bf16]
                                       [--llvm-mca /usr/bin/llvm-mca-19]
 
-A line for each kernel, with what its hot loop takes: instructions per FMA of a register, stack
-accesses, loads of single floats, and where llvm-mca is there the share of the core's FMAs that its
-model of the core starts (cached data, no branch ever mispredicted). Nothing is run: no board is
-needed. Kernels are those of the default schedules.
+A line for each kernel, with what its hot loop takes: instructions per FMA of a register, in bf16
+per product of pairs or matrices, stack accesses, loads of single floats, and where llvm-mca is
+there and has a model of the core the share of the core's FMAs that this starts (cached data, no
+branch ever mispredicted). Nothing is run: no board is needed. Kernels are those of the default
+schedules.
 
 llvm-mca has to be of LLVM 16 or newer (``apt-get install llvm-19``): older ones give N1 the model
 of A57, which starts one FMA a cycle where N1 starts two. A76, whose pipelines are N1's, has no
@@ -21,9 +22,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tvm_mobilenet import cli, network_flags, tvm_runtime
+from tvm_mobilenet.compiler import precision
 from tvm_mobilenet.errors import BadInput, RunFailed, first_line
 from tvm_mobilenet.hardware import target
 
@@ -32,14 +35,21 @@ if TYPE_CHECKING:
 
     from tvm_mobilenet.compiler.options import CompileOptions
     from tvm_mobilenet.core_model.loops import Loop
+    from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.network.source import NetworkSpec
 
-TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
+TARGETS = {  # by default, by precision
+    "fp32": ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2"),
+    "fp16": ("arm-rpi5", "arm-graviton2", "arm-graviton3", "arm-jetson-orin", "arm-apple-m1"),
+    "bf16": ("arm-graviton3",),
+}
 MODELS = {  # of llvm-mca, by the target's mcpu
     "cortex-a53": "cortex-a53",
+    "cortex-a55": "cortex-a55",
     "cortex-a72": "cortex-a72",
     "cortex-a76": "neoverse-n1",
     "neoverse-n1": "neoverse-n1",
+    "neoverse-v1": "neoverse-v1",
 }
 LEAST_LLVM = 16
 NEWEST_LLVM = 30
@@ -51,10 +61,10 @@ RELOCATION = re.compile(r":\w+:[\w.$]+")
 
 def main() -> int:
     parser = cli.make_parser("arm_assembly", "The hot loops of ARM kernels, core by core.")
-    parser.add_argument("--target", action="append", metavar="T", help=f"of {', '.join(TARGETS)}")
+    parser.add_argument("--target", action="append", metavar="T", help="64-bit ARM ones")
     parser.add_argument("--llvm-mca", metavar="FILE", help="(default: the newest on PATH)")
-    what = "of the kernels; fp16 for cores that have it (default: fp32)"
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help=what)
+    what = "of the kernels; fp16 and bf16 for cores that have them (default: fp32)"
+    parser.add_argument("--precision", choices=tuple(TARGETS), default="fp32", help=what)
     network_flags.add_model_flags(parser)
     return cli.run_stage(report, parser.parse_args())
 
@@ -70,31 +80,42 @@ def report(args: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if mca is None:
         console.print(f"no llvm-mca of LLVM {LEAST_LLVM} or newer: no utilisation; see --help")
-    for name in args.target or TARGETS:
+    for name in args.target or TARGETS[args.precision]:
         spec = target.resolve(name)
-        mcpu = str(spec.target["mcpu"])
-        if spec.family != "arm" or mcpu not in MODELS:
-            raise BadInput(f"--target {name}: expected one of {', '.join(TARGETS)}")
-        console.print(table(network, CompileOptions(spec, args.precision), mcpu, mca))
+        if spec.family != "arm" or not str(spec.target["mtriple"]).startswith(("aarch64", "arm64")):
+            raise BadInput(f"--target {name}: expected one of 64-bit ARM, like arm-rpi3")
+        precision.check(args.precision, spec)
+        console.print(table(network, CompileOptions(as_elf(spec), args.precision), mca))
     return 0
 
 
-def table(network: NetworkSpec, options: CompileOptions, mcpu: str, mca: str | None) -> Table:
+def as_elf(spec: TargetSpec) -> TargetSpec:
+    """The target, whose assembly is spelled as Linux has it."""
+    return replace(spec, target={**spec.target, "mtriple": "aarch64-linux-gnu"})
+
+
+def table(network: NetworkSpec, options: CompileOptions, mca: str | None) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    spec = options.spec
-    width = spec.facts["fmas"]
-    modelled = f"; llvm-mca's model of {MODELS[mcpu]}" if mca else ""
+    spec, model = options.spec, None
+    mcpu, width = str(spec.target["mcpu"]), spec.facts["fmas"]
+    if mca is not None and options.precision != "bf16":
+        model = MODELS.get(mcpu)
+    modelled = f"; llvm-mca's model of {model}" if model else ""
     title = f"{spec.name}: {mcpu}, {width} FMA{'s' * (width > 1)} a cycle{modelled}"
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     result.add_column("kernel")
     for heading in ("FMAs", "by element", "instructions/FMA", "stack", "scalar loads", "FMA peak"):
         result.add_column(heading, justify="right")
     for name, loop in hot_loops(network, options):
-        share = "" if mca is None else f"{utilisation(mca, MODELS[mcpu], loop, width):.0%}"
-        figures = (loop.fmas, loop.by_element_fmas, f"{loop.instructions_per_fma:.2f}")
+        share = ""
+        if mca is not None and model is not None:
+            share = f"{utilisation(mca, model, loop, width):.0%}"
+        products = loop.fmas or loop.dot_products
+        each = f"{len(loop.instructions) / products:.2f}"
+        figures = (products, loop.by_element_fmas, each)
         counts = (len(loop.stack_accesses), len(loop.scalar_loads))
         result.add_row(Text(name), *map(str, (*figures, *counts)), share)
     return result
@@ -118,7 +139,7 @@ def hot_loops(network: NetworkSpec, options: CompileOptions) -> Iterator[tuple[s
             yield f"{kernel.name}, 1x1", max(found, key=lambda one: one.by_element_fmas)
             filters = [one for one in found if not one.by_element_fmas]
             yield f"{kernel.name}, depthwise", max(filters, key=lambda one: one.fmas)
-        elif loop.fmas:
+        elif loop.fmas or loop.dot_products:
             yield kernel.name, loop
 
 

@@ -293,6 +293,17 @@ def int8_cores() -> str:
     return table_of(["core", "ours", "ONNX Runtime", "ratio"], cells)
 
 
+def arm_precisions() -> str:
+    """1.0-224 in each precision, on one core that has them all."""
+    cells = []
+    for precision in ("fp32", "fp16", "bf16", "int8"):
+        rows = schema.load(RESULTS / f"arm-graviton3-{precision}-1.0-224.json").results
+        (ours,) = filter(is_ours, rows)
+        assert ours.instructions is not None
+        cells.append([precision, f"{ours.instructions / 1e6:.1f}"])
+    return table_of(["precision", "million instructions"], cells)
+
+
 def roofline() -> str:
     """What benchmarks/roofline.py says of each board and precision."""
     study = json.loads((RESULTS / "raspberry-pi-roofline.json").read_text(encoding="utf-8"))
@@ -369,6 +380,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "int8-instructions": lambda: instructions("arm-rpi5-int8-instructions"),
     "int8-cores": int8_cores,
     "fp16-instructions": fp16_instructions,
+    "arm-precisions": arm_precisions,
     "roofline": roofline,
 }
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from schedules.arm_cpu import (
+    bf16_conv2d,
+    bf16_dense,
+    bf16_depthwise_conv2d,
+    bf16_stem_conv2d,
     dense,
     depthwise_conv2d,
     half_dense,
@@ -22,6 +26,10 @@ from schedules.primitives import Rule
 OVERLAPPING_TILE: OverlappingTile = overlapping_tile
 
 RULES: dict[str, Rule] = {
+    "bf16_conv2d": bf16_conv2d.schedule,
+    "bf16_dense": bf16_dense.schedule,
+    "bf16_depthwise_conv2d": bf16_depthwise_conv2d.schedule,
+    "bf16_stem_conv2d": bf16_stem_conv2d.schedule,
     "blocked_avg_pool2d": global_avg_pool2d.schedule,
     "conv2d": pointwise_conv2d.schedule,
     "dense": dense.schedule,

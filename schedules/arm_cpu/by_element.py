@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from schedules.primitives import unroll
+from schedules.primitives import own_loops, unroll
 
 
 def accumulate_by_element(
@@ -20,9 +20,8 @@ def accumulate_by_element(
     sch.vectorize(lanes)
     unroll(sch, *tile)
     inputs = sch.cache_read(conv, 0, "global")
-    dimensions = len(sch.get_loops(inputs))
     sch.compute_at(inputs, reduction[-1], preserve_unit_loops=True)
-    *copied, vector = sch.get_loops(inputs)[-dimensions:]
+    *copied, vector = own_loops(sch, inputs)
     unroll(sch, *copied)
     sch.vectorize(vector)
     sch.decompose_reduction(conv, reduction[0])

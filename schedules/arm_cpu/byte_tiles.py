@@ -8,8 +8,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ExprRV, LoopRV, SBlockRV
 
 from schedules.arm_cpu.cores import LANES, SPARE, current_core
-from schedules.cpu import dot_products
-from schedules.primitives import extent, powers_of_two_dividing, tensorize_sums, unroll
+from schedules.cpu.dot_products import BYTE_PRODUCTS, DotProducts
+from schedules.primitives import extent, own_loops, powers_of_two_dividing, tensorize_sums, unroll
 
 
 def default_tile(heights: Iterable[int], widths: Iterable[int], lanes: int) -> tuple[int, int, int]:
@@ -48,6 +48,8 @@ def sum_by_element(
     reduction: list[LoopRV],
     tile: list[LoopRV],
     dot: tuple[LoopRV, LoopRV],
+    *,
+    dots: DotProducts = BYTE_PRODUCTS,
 ) -> None:
     """As primitives.sum_dot_products, with each step's inputs loaded as whole vectors.
 
@@ -57,9 +59,8 @@ def sum_by_element(
     sch.reorder(*reduction, *tile, *dot)
     unroll(sch, *tile)
     inputs = sch.cache_read(conv, 0, "global")
-    dimensions = len(sch.get_loops(inputs))
     sch.compute_at(inputs, reduction[-1], preserve_unit_loops=True)
-    *copied, vector = sch.get_loops(inputs)[-dimensions:]
+    *copied, vector = own_loops(sch, inputs)
     unroll(sch, *copied)
     sch.vectorize(vector)
-    tensorize_sums(sch, conv, reduction[0], lanes, dot_products.channels(extent(sch, lanes)))
+    tensorize_sums(sch, conv, reduction[0], lanes, dots.channels(extent(sch, lanes)))

@@ -14,7 +14,9 @@ LANES = 4  # floats of a register; by-element FMAs take one of four as their fac
 SPARE = 2  # registers: with fewer, LLVM neither pairs the loads nor avoids spilling
 # Vectors of inputs by whose lanes a by-element FMA of float16 can multiply are in the lower 16
 # registers; LLVM lets accumulators have some of those, and spills inputs if they are to be more.
-HALF_LANES, HALF_PIXELS = 8, 8
+# It spills those of six pixels whatever the number of steps.
+HALF_LANES = 8
+HALF_PIXELS = (1, 2, 3, 4, 5, 7, 8)
 FLOAT_BYTES = 4
 
 
@@ -103,7 +105,7 @@ def best_gemm_tile(
         for columns in widths
         for vectors in blocks
         if (vectors % panel == 0 or panel % vectors == 0)
-        and (lanes < HALF_LANES or rows * columns <= HALF_PIXELS)
+        and (lanes < HALF_LANES or rows * columns in HALF_PIXELS)
         and rows * columns * vectors + rows * columns + vectors <= core.registers - SPARE
     ]
 

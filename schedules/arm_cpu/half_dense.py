@@ -6,9 +6,11 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from schedules.arm_cpu.by_element import accumulate_by_element
-from schedules.arm_cpu.dense import MAX_STEPS, MAX_VECTORS
+from schedules.arm_cpu.dense import MAX_VECTORS
 from schedules.arm_cpu.parts import lanes_of, start_total
 from schedules.primitives import divisors, extent, own_loops, powers_of_two_dividing, unroll
+
+MAX_HALF_STEPS = 1  # of eight k between two branches: what one base reaches with ldp's offset
 
 
 def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
@@ -21,7 +23,7 @@ def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
     # Step 1. Panels of output vectors, the batch inside, the parts of their sums one by one
     o0, oi = sch.split(o, sch.sample_perfect_tile(o, 2, MAX_VECTORS, [blocks // vectors, vectors]))
     step = powers_of_two_dividing(channels_in, lanes_of(sch, block))[-1]
-    unrolls = powers_of_two_dividing(channels_in // step, MAX_STEPS)
+    unrolls = powers_of_two_dividing(channels_in // step, MAX_HALF_STEPS)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     sch.reorder(o0, n, part, oi, c)
     unroll(sch, oi)

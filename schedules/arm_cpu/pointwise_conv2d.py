@@ -41,6 +41,9 @@ MAX_TILE_HEIGHT = 4
 MAX_TILE_VECTORS = 8
 LDP_REACH = 1024  # bytes from a base that a pair of 16-byte loads can name
 PACKED_PLANES = 2  # copied between two branches
+# Steps of float16 between two branches, by the pixels of a tile: with more LLVM loads inputs early,
+# and spills those that have to be in the lower registers. For 1, 2 and 4 pixels it does not.
+HALF_PLANES = {3: 1, 5: 1, 7: 2, 8: 2}
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
@@ -125,12 +128,13 @@ def max_planes(pixels: int, vectors: int, channels_in: int, lanes: int) -> int:
     """Steps of ``lanes`` k between two branches: the inputs of all have one base, weights another.
 
     At least two rounds are left, or LLVM takes the weights for constants of the loop around, loads
-    them all before it, and spills them. Of float16 it loads inputs too early for some cores where
-    more than half as many steps are one: on an A78AE a loop spilled 186 times for 448 FMAs.
+    them all before it, and spills them. Of float16, some tiles take fewer steps (HALF_PLANES).
     """
     step_bytes = REGISTER_BYTES * max(pixels, lanes * vectors)
     most = min(LDP_REACH // step_bytes, channels_in // lanes // 2)
-    return max(1, most // 2 if lanes == HALF_LANES else most)
+    if lanes == HALF_LANES:
+        most = min(most, HALF_PLANES.get(pixels, most))
+    return max(1, most)
 
 
 def reads_one_pixel(sch: Schedule, conv: SBlockRV) -> bool:

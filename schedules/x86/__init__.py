@@ -6,6 +6,7 @@ from functools import partial
 
 from schedules.cpu import elementwise, global_avg_pool2d, layout, move_channels
 from schedules.cpu.image_tiles import OverlappingTile
+from schedules.cpu.pair_products import PAIR_PRODUCTS
 from schedules.primitives import Rule
 from schedules.x86 import (
     dense,
@@ -21,7 +22,6 @@ from schedules.x86 import (
     winograd_operands,
 )
 from schedules.x86.overlapping_tiles import overlapping_tile
-from schedules.x86.pair_products import PAIR_PRODUCTS
 
 OVERLAPPING_TILE: OverlappingTile = overlapping_tile
 

@@ -54,8 +54,8 @@ def test_cpus_without_it(capsys: Capture, target: str) -> None:
     status, _, err = command(capsys, "--onnx", "network.onnx", *flags)
     assert status == 2
     assert err == (
-        f"error: target {target}: precision bf16 is for CPUs with avx512_bf16; those of "
-        "x86-znver4, x86-znver5 have it\n"
+        f"error: target {target}: precision bf16 is for CPUs that multiply bfloat16 "
+        "(avx512_bf16, or bf16 on ARM); those of arm-graviton3, x86-znver4, x86-znver5 do\n"
     )
 
 

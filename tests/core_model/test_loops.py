@@ -58,6 +58,7 @@ def test_what_a_hot_loop_must_not_have() -> None:
 
 AARCH64 = """
 main:
+\tadd\tx29, sp, #96
 .LBB0_1:
 \tldp\tq0, q1, [x8], #32                  // 32-byte Folded Reload
 \tldr\tq2, [x9, :lo12:table]
@@ -82,3 +83,5 @@ def test_the_same_of_aarch64() -> None:
     assert loop.scalar_loads == ["ldr s3, [sp, #8]"]
     assert (loop.calls, loop.branches) == (["bl memset"], ["cbz x10, .LBB0_2"])
     assert len(loop.instructions) == 11 and loop.instructions_per_fma == 5.5
+    without_frame = loops.hot_loop(AARCH64.replace("x29, sp", "x28, sp"), "aarch64")
+    assert without_frame.stack_accesses == ["ldr s3, [sp, #8]"], "x29 is a register like any other"

@@ -34,6 +34,7 @@ AVX_VNNI = Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "alder
         ("arm-rpi4", "bytes", {"smull": 8, "smlal2": 8, "sadalp": 0}),
         ("arm-rpi5", "bytes", {"sdot": 16}),
         ("arm-graviton3", "bytes", {"smmla": 32}),
+        ("arm-graviton3", "bf16", {"bfmmla": 16}),
     ],
 )
 def test_a_loop_is_of_these_alone(

@@ -20,6 +20,7 @@ import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support import network_kernels, odd_kernels
+from support.bf16_cases import Bf16Convolution, Bf16Dense
 from support.blocked_cases import BlockedPooling, Channels, Elementwise
 from support.fp16_cases import HalfConvolution, HalfDense
 from support.kernel_cases import RELU, Case, Convolution, Dense, Packing, Separable
@@ -31,7 +32,6 @@ from schedules import RULES
 from schedules.arm_cpu import cores
 from schedules.facts import FACTS
 from tvm_mobilenet.compiler.cpu.lowering import lower
-from tvm_mobilenet.compiler.graph.legalize_bf16 import IN_BF16
 from tvm_mobilenet.compiler.graph.legalize_float import FUSED, STRASSEN, WINOGRAD
 from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.core_model.loops import Loop
@@ -68,6 +68,7 @@ ODD = [*REAL, *odd_kernels.SIGNED, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPP
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
 ODD_SHARES = 3  # one in so many kernels of odd shape, at both
 FP16_SHARES = 4  # of those in float16
+BF16_SHARES = 6  # of those in bfloat16, computed with float32's arithmetic here
 BLOCK_SHARES = 8  # and one in so many blocks, at its default
 # A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
@@ -111,6 +112,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.function is test_odd_shapes_in_fp16:
         odd = odd_kernels.share(odd_kernels.IN_FP16, metafunc.config.option.seed, FP16_SHARES)
         metafunc.parametrize("case", odd, ids=lambda case: case.id)
+    if metafunc.function is test_odd_shapes_in_bf16:
+        odd = odd_kernels.share(odd_kernels.IN_MATRICES, metafunc.config.option.seed, BF16_SHARES)
+        metafunc.parametrize("case", odd, ids=lambda case: case.id)
     if metafunc.function in HOT:
         argument, some = HOT[metafunc.function]
         on_cores = on_two_cores(some, metafunc.config.option.seed)
@@ -144,6 +148,10 @@ def test_odd_shapes(case: Case, rng: np.random.Generator) -> None:
     check_decisions(case, rng)
 
 
+def test_odd_shapes_in_bf16(case: Case, rng: np.random.Generator) -> None:
+    check_decisions(case, rng)
+
+
 @pytest.mark.isa("f16c")
 def test_odd_shapes_in_fp16(case: Case, rng: np.random.Generator) -> None:
     check_decisions(case, rng)
@@ -170,8 +178,14 @@ def check_decisions(case: Case, rng: np.random.Generator) -> None:
 
 
 FILTER = Convolution("depthwise", (128, 128), (56, 56), (4, 4), (3, 3), padding=(1, 1, 1, 1))
+FIRST = Convolution("stem", (3, 32), (224, 224), (4, 4), (3, 3), (2, 2), (1, 1, 1, 1))
 BLOCK = Separable(FILTER, 128, vector=4, halo=odd_kernels.RING, panel=2)
+PRODUCT = Convolution("conv2d", (512, 512), (14, 14), (4, 4), activation=RELU, panel=4)
 GOLDEN: dict[str, Case] = {
+    "bf16_conv2d": Bf16Convolution(PRODUCT, SELF, depth=4),
+    "bf16_dense": Bf16Dense(Dense((1024, 1000), 256, 8, 4)),
+    "bf16_depthwise_conv2d": Bf16Convolution(replace(FILTER, activation=RELU), SELF),
+    "bf16_stem_conv2d": Bf16Convolution(FIRST, SELF),
     "conv2d": Convolution("conv2d", (32, 64), (28, 28), (4, 4), (3, 3), (1, 1), (1, 1, 1, 1)),
     "blocked_avg_pool2d": BlockedPooling(Blocked(1, 64, 14, 14, 4, odd_kernels.RING)),
     "elementwise": Elementwise(Blocked(1, 64, 14, 14, 4), silu(SELF), halo=odd_kernels.RING),
@@ -195,7 +209,7 @@ GOLDEN_OF_NETWORK = {
 
 
 def test_every_rule_of_x86_has_its_arm_one() -> None:
-    only_x86 = STRASSEN | WINOGRAD | IN_BF16
+    only_x86 = STRASSEN | WINOGRAD
     assert set(RULES["arm_cpu"]) == set(RULES["x86"]) - only_x86 | {FUSED, "half_dense"}
     assert sorted([*GOLDEN, *GOLDEN_OF_NETWORK]) == sorted(RULES["arm_cpu"])
 
@@ -286,13 +300,12 @@ FP16_HOT: dict[str, tuple[Case, float]] = {
         in_fp16(replace(FILTER, channels=(512, 512), size=(14, 14))),
         2.3,
     ),
-    "classifier": (HalfDense(Dense((1024, 1000), 128, 8, 8)), 2.1),
+    "classifier": (HalfDense(Dense((1024, 1000), 128, 8, 8)), 1.65),
 }
 # what LLVM keeps on the stack for a core's scheduling model, as a share of the FMAs
 FP16_SPILLS = {
     ("14x14x512", "arm-graviton2"): 0.01,
     ("7x7x1024", "arm-jetson-orin"): 0.05,
-    ("classifier", "arm-graviton2"): 0.12,
 }
 FP16_TARGETS = ("arm-rpi5", "arm-graviton2", "arm-graviton3", "arm-jetson-orin")
 
@@ -311,6 +324,29 @@ def test_hot_loops_in_fp16(kind: str, pytestconfig: pytest.Config) -> None:
     assert len(loop.stack_accesses) <= spilled * loop.fmas and not loop.calls, spec.name
     assert kind == "stem" or not loop.scalar_loads
     assert loop.instructions_per_fma < limit + spilled, spec.name
+
+
+BF16_TARGET = "arm-graviton3"
+# by the rule: the instruction of their hot loops, and how many instructions one of it may take
+BF16_HOT = {
+    "bf16_conv2d": ("bfmmla", 1.46),
+    "bf16_dense": ("bfdot", 1.75),
+    "bf16_depthwise_conv2d": ("bfdot", 2.5),
+    "bf16_stem_conv2d": ("bfdot", 1.85),
+}
+
+
+@pytest.mark.parametrize("rule", BF16_HOT)
+def test_hot_loops_in_bf16(rule: str) -> None:
+    instruction, limit = BF16_HOT[rule]
+    machine = target.resolve(BF16_TARGET).tvm_target()
+    assembly = str(lower(by_default(GOLDEN[rule].func(), machine), machine).inspect_source("asm"))
+    loop = loops.hot_loop(assembly, "aarch64")
+    assert loop.dot_products_into("v") == {instruction: loop.dot_products}
+    assert loop.dot_products >= 24 and not loop.calls
+    # the first convolution's taps, of which more than the registers hold serve a row of tiles
+    assert rule == "bf16_stem_conv2d" or not loop.stack_accesses
+    assert len(loop.instructions) < limit * loop.dot_products
 
 
 FUSED_SPILLS = {"arm-rpi3": 0.1}  # the same, where the outputs go into tiles

@@ -23,8 +23,8 @@ from support.quantized_cases import run
 from torch.nn import functional
 from tvm import tirx
 
+from schedules.cpu.pair_products import PAIR
 from schedules.filter_window import Window
-from schedules.x86.pair_products import PAIR
 from tvm_mobilenet.kernels.cpu.bfloat16 import (
     bf16_conv2d,
     bf16_dense,
@@ -65,26 +65,33 @@ def clipped(values: NDArray[np.float64], activation: Activation) -> NDArray[np.f
 class Bf16Convolution:
     """``real`` says what it is; with an ``expression`` as its epilogue the result is bfloat16.
 
-    ``beside``: the expression reads another tensor like the result.
+    ``beside``: the expression reads another tensor like the result. A dense one sums ``depth``
+    channels a step.
     """
 
     real: Convolution
     expression: Expression | None = None
     beside: bool = False
+    depth: int = PAIR
 
     @property
     def id(self) -> str:
         name = "" if self.expression is None else f"-{name_of(self.expression)}"
-        return f"bf16_{self.real.id}{name}"
+        depth = "" if self.depth == PAIR else f"-by-{self.depth}"
+        return f"bf16_{self.real.id}{name}{depth}"
 
     @property
     def x(self) -> Blocked:
         """With the halo that the last pair of a row reaches into."""
         x = replace(self.real.x, dtype=BF16)
         _, _, left, right = self.real.padding
-        if not self.real.depthwise:
+        width, taps, stride = self.out.width, self.real.kernel[1], self.real.stride[1]
+        if self.real.depthwise:
+            read = columns_read(width, taps, stride, PAIR)
+        elif self.depth == PAIR:
             return x
-        read = columns_read(self.out.width, self.real.kernel[1], self.real.stride[1], PAIR)
+        else:  # both pixels of a row's last pair
+            read = (width + width % 2 - 1) * stride + (taps - 1) * self.real.dilation[1] + 1
         beyond = max(0, read - left - x.width - right)
         return replace(x, halo=replace(x.halo, right=x.halo.right + beyond))
 
@@ -102,7 +109,8 @@ class Bf16Convolution:
         elif real.depthwise:
             func = bf16_depthwise_conv2d(self.x, out, window, real.activation)
         else:
-            func = bf16_conv2d(self.x, out, window, real.activation, real.panel, real.groups)
+            given = (self.x, out, window, real.activation, real.panel, real.groups)
+            func = bf16_conv2d(*given, self.depth)
         if self.expression is None:
             return func
         operands = [blocked_operand(replace(out, dtype=BF16), out)] if self.beside else []
@@ -152,7 +160,7 @@ class Bf16Convolution:
         if real.depthwise:
             taps = tap_dwords(self.out.width, real.kernel[1], real.stride[1], PAIR)
             return pack_quantized_depthwise(weight, v, taps.outputs, real.stride[1], PAIR)
-        return pack_quantized_conv2d(weight, v, real.panel, PAIR)
+        return pack_quantized_conv2d(weight, v, real.panel, self.depth)
 
     def plain(self, image: Array, weight: Array) -> NDArray[np.float64]:
         """PyTorch's sums in float64."""

@@ -57,6 +57,7 @@ from tvm_mobilenet.kernels.cpu.expressions import (
     silu,
 )
 from tvm_mobilenet.kernels.cpu.layout import NO_HALO, Blocked, Halo
+from tvm_mobilenet.kernels.cpu.weights import MATRIX_PANELS, panel_of
 
 RING = Halo(1, 1, 1, 1)
 UNEVEN = Halo(2, 1, 0, 3)
@@ -317,6 +318,31 @@ IN_BF16: list[Case] = [
     Bf16Dense(Dense((32, 20), 2)),
     Bf16Dense(Dense((16, 33), 8, 4, 8, RELU, batch=2)),
     Bf16Dense(Dense((6, 7), 3, 3, 8, RELU6)),
+]
+
+
+def by_matrices(case: Case) -> Case:
+    """In vectors of four, of which a step of a dense convolution multiplies a whole one."""
+    if isinstance(case, Bf16Dense):
+        _, features = case.real.features
+        panels = -(-features // (4 * case.real.panel))
+        return replace(case, real=replace(case.real, vector=4, blocks=panels * case.real.panel))
+    assert isinstance(case, Bf16Convolution)
+    real = replace(case.real, vectors=(4, 4))
+    real = replace(real, panel=panel_of(real.out.blocks // real.groups, MATRIX_PANELS))
+    return replace(case, real=real, depth=4 if real.kind == "conv2d" else case.depth)
+
+
+# for targets that multiply matrices of them; the last has two channels a vector
+IN_MATRICES: list[Case] = [
+    *map(by_matrices, IN_BF16),
+    *(
+        by_matrices(Bf16Convolution(one, SELF))
+        for one in (*BY_MATRICES, *DENSE_KXK[1:6:2], POINTWISE[2])
+    ),
+    Bf16Convolution(
+        Convolution("conv2d", (8, 12), (3, 5), (4, 2), (3, 3), padding=SAME, groups=2), depth=4
+    ),
 ]
 
 

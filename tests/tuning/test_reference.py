@@ -86,8 +86,10 @@ def test_odd_kernels_over_int8(one: Case, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.in_turns(2)
-@pytest.mark.parametrize("one", odd_kernels.IN_BF16, ids=lambda one: one.id)
+@pytest.mark.in_turns(3)
+@pytest.mark.parametrize(
+    "one", [*odd_kernels.IN_BF16, *odd_kernels.IN_MATRICES], ids=lambda one: one.id
+)
 def test_odd_kernels_in_bf16(one: Case, rng: np.random.Generator) -> None:
     func = one.func().with_attr("global_symbol", "main")
     given = arguments_of(tvm.IRModule({"main": func}))

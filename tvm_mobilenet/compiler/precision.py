@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.hardware.target import TargetSpec
     from tvm_mobilenet.quantization.calibration import Abilities
 
-BF16_FEATURE = "avx512_bf16"  # as in /proc/cpuinfo
+BF16_FEATURES = {"x86": "avx512_bf16", "arm": "bf16"}  # by family, as in /proc/cpuinfo
 LOOKUP_FEATURE = "avx512vbmi"
 FP16_FEATURE = "fullfp16"  # as LLVM calls it: ARM's arithmetic over halves, from ARMv8.2 on
 IN_HALVES = ("bf16", "fp16")  # of 16 bits between layers, on CPUs
@@ -76,7 +76,7 @@ def choose(asked: Precision, spec: TargetSpec, *, allow_tf32: bool = False) -> P
 
 def has_bf16(spec: TargetSpec) -> bool:
     """Whether a target's CPU multiplies bfloat16."""
-    return BF16_FEATURE in spec.cpu_features
+    return BF16_FEATURES.get(spec.family) in spec.cpu_features
 
 
 def abilities_of(spec: TargetSpec) -> Abilities:
@@ -94,8 +94,8 @@ def check_bf16(spec: TargetSpec) -> None:
 
     have = [name for name in target.known() if has_bf16(target.resolve(name))]
     raise BadInput(
-        f"target {spec.name}: precision bf16 is for CPUs with {BF16_FEATURE}; those of "
-        f"{', '.join(have)} have it"
+        f"target {spec.name}: precision bf16 is for CPUs that multiply bfloat16 "
+        f"({BF16_FEATURES['x86']}, or {BF16_FEATURES['arm']} on ARM); those of {', '.join(have)} do"
     )
 
 

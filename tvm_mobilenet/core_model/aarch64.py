@@ -27,11 +27,11 @@ RESULT = "x0"
 
 SCALAR = re.compile(r"^([xw])(\d+|zr)$|^(w?sp)$")
 VECTOR = re.compile(r"^([qvdshb])(\d+)\b")
-# products of bytes go where FMAs go
-BYTE_PRODUCT = re.compile(r"^(?:sdot|smmla|smull2?|smlal2?)$")
+# products of bytes and of bfloat16 go where FMAs go
+NARROW_PRODUCT = re.compile(r"^(?:sdot|smmla|smull2?|smlal2?|bfdot|bfmmla)$")
 # what reads the register that it writes: it adds to it, or leaves a part of it
 KEEPING = {"fmla", "fmls", "mla", "mls", "ins", "bit", "bif", "bsl", "sdot", "smmla"} | {
-    *("smlal", "smlal2", "sadalp", "sqxtn2", "sqxtun2", "xtn2")
+    *("smlal", "smlal2", "sadalp", "sqxtn2", "sqxtun2", "xtn2", "bfdot", "bfmmla", "bfcvtn2")
 }
 VECTOR_BYTES = {"q": 16, "v": 16, "d": 8, "s": 4, "h": 2, "b": 1}
 FMA = re.compile(r"^f(?:n?m(?:add|sub)|ml[as])$")
@@ -249,7 +249,7 @@ def _vector_operation(text: str, mnemonic: str, arguments: list[str]) -> Operati
         return Operation(text, "vector", (*reads, written), ("flags",), effect=_forget_flags)
     if mnemonic == "movi" and sources and _number(sources[0].split()[0]) == 0:
         return Operation(text, "none", (), (written,))  # zero, known without waiting
-    fma = bool(FMA.match(mnemonic) or BYTE_PRODUCT.match(mnemonic))
+    fma = bool(FMA.match(mnemonic) or NARROW_PRODUCT.match(mnemonic))
     keeps = mnemonic in KEEPING or (mnemonic == "mov" and "[" in destination)
     if keeps:
         reads.append(written)

@@ -31,7 +31,7 @@ class Syntax:
     stack: re.Pattern[str]
     fma: re.Pattern[str]
     frame: re.Pattern[str] | None = None  # by the frame pointer, where a function keeps one
-    sets_frame: str = ""  # the instruction that makes a register the frame pointer
+    sets_frame: re.Pattern[str] | None = None  # what makes a register the frame pointer
 
 
 SYNTAXES: dict[Isa, Syntax] = {
@@ -42,14 +42,16 @@ SYNTAXES: dict[Isa, Syntax] = {
         stack=re.compile(r"\(%rsp\b"),
         fma=re.compile(r"^vfn?m(?:add|sub)\d+ps\b.*%([xyz]mm)\d+$"),
         frame=re.compile(r"\(%rbp\b"),
-        sets_frame="movq %rsp, %rbp",
+        sets_frame=re.compile(r"^movq %rsp, %rbp$"),
     ),
     "aarch64": Syntax(
         comment=aarch64.COMMENT,
         branch=re.compile(r"^(?:b|b\.\w+|cbn?z|tbn?z)\s+(?:.*,\s*)?([.\w$]+)$"),
         call=re.compile(r"^blr?\b"),
-        stack=re.compile(r"\[(?:sp|x29)\b"),
+        stack=re.compile(r"\[sp\b"),
         fma=re.compile(r"^fml[as]\s+(v)\d+\.(?:4s|8h)"),
+        frame=re.compile(r"\[x29\b"),
+        sets_frame=re.compile(r"^(?:mov\s+x29, sp|add\s+x29, sp, #\d+)$"),
     ),
 }
 
@@ -62,7 +64,7 @@ SCALAR_LOAD = re.compile(r"^(?:ldr\s+[sh]\d+|ldp\s+s\d+|ld1r|ld1\s+\{ v\d+\.[sh]
 # last, on aarch64 with it first, and without dot products in three instructions.
 DOT_PRODUCT = re.compile(
     r"^(?:\{vex\} )?(?:(vpdpbusd|vpmaddwd|vdpbf16ps)\b.*%([xyz]mm)\d+$"
-    r"|(sdot|smmla|smull2?|smlal2?|sadalp)\s+(v)\d+\.)"
+    r"|(sdot|smmla|smull2?|smlal2?|sadalp|bfdot|bfmmla)\s+(v)\d+\.)"
 )
 
 
@@ -147,7 +149,8 @@ def innermost_loops(assembly: str, isa: Isa) -> list[Loop]:
             label,
             code.instructions[start : end + 1],
             syntax,
-            bool(syntax.sets_frame) and syntax.sets_frame in _function_until(code, start),
+            syntax.sets_frame is not None
+            and any(map(syntax.sets_frame.match, _function_until(code, start))),
         )
         for label, start, end in spans
         if not any(_holds((start, end), other[1:]) for other in spans)

@@ -60,9 +60,8 @@ def apply_trace(mod: tvm.IRModule, trace_json: str, target: Target | None) -> s_
     """
     from tvm import s_tir
 
-    from schedules.cpu import dot_products
+    from schedules.cpu import dot_products, pair_products
     from schedules.cuda import mma_intrinsics
-    from schedules.x86 import pair_products
 
     # the rules that do may not have run in this process
     if TENSORIZE in trace_json:

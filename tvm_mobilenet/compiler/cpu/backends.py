@@ -6,6 +6,7 @@ import tvm
 
 from schedules.arm_cpu.cores import HALF_LANES
 from schedules.cpu.dot_products import integers_of
+from schedules.cpu.pair_products import channels_of_step
 from schedules.cpu.sharing import num_cores
 from tvm_mobilenet.compiler.backend import Finished
 from tvm_mobilenet.compiler.cpu.lowering import lower_module
@@ -15,7 +16,7 @@ from tvm_mobilenet.compiler.cpu.static_program import make_static
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
 from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
-from tvm_mobilenet.compiler.graph.legalize_float import STRASSEN, WINOGRAD
+from tvm_mobilenet.compiler.graph.legalize_float import FUSED, STRASSEN, WINOGRAD
 from tvm_mobilenet.compiler.graph.legalize_fp16 import HalfLegalizer
 from tvm_mobilenet.compiler.graph.signed import sign_integers
 from tvm_mobilenet.compiler.graph.topk import legalize_topk
@@ -29,9 +30,10 @@ class _CpuBackend:
         self.target = options.spec.tvm_target()
         self.vector_width = options.spec.vector_width
         self.fp16 = options.precision == "fp16"
-        rules = {"strassen": STRASSEN, "winograd": WINOGRAD}
+        rules = {"strassen": STRASSEN, "winograd": WINOGRAD, "fused": {FUSED}}
         self.bf16 = options.precision == "bf16" or options.floats_in_bf16
-        # both compute with sums of weights and of images, which bfloat16 would round
+        # two compute with sums of weights and of images, which bfloat16 would round; fused blocks
+        # have no kernel in bfloat16
         left_out = frozenset(rules) if self.bf16 else options.without
         without = frozenset().union(*(rules[name] for name in left_out))
         self.rules = rules_of(self.target) - without
@@ -48,6 +50,7 @@ class _CpuBackend:
                     overlapping_tile_of(self.target),
                     small_weights=self.small_weights,
                     bf16=self.bf16,
+                    bf16_depth=channels_of_step(self.target),
                     integers=integers,
                     looks_up=looks_up(self.target),
                     of=HalfLegalizer if self.fp16 else None,

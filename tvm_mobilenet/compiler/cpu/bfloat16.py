@@ -1,10 +1,10 @@
 """bfloat16 → what TVM's code generator takes: integers of 16 bits, and LLVM's own bfloat16.
 
-Tensors become uint16. A float32 of one is its bits, shifted. A bfloat16 of a float32, and the dot
-products of schedules/x86/pair_products.py, are calls of small functions in LLVM's language, which
-it inlines: ``vcvtneps2bf16`` and ``vdpbf16ps``. Without AVX512_BF16 both are arithmetic of what
-every CPU has. Rounding is to nearest, ties to even; with AVX512_BF16 what is no normal number
-becomes zero.
+Tensors become uint16. A float32 of one is its bits, shifted. A bfloat16 of a float32, and the
+products of schedules/cpu/pair_products.py, are calls of small functions in LLVM's language, which
+it inlines: ``vcvtneps2bf16`` and ``vdpbf16ps``, or ``bfcvtn``, ``bfdot`` and ``bfmmla``. Without
+them all are arithmetic of what every CPU has. Rounding to bfloat16 is to nearest, ties to even;
+with AVX512_BF16 what is no normal number becomes zero.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from tvm.ir import Call, Expr, StringImm, TensorLoad
 from tvm.runtime import DataType
 from tvm.script import tirx as T
 
-from schedules.x86.pair_products import DOT
-from schedules.x86.pair_products import has_bf16 as target_has_bf16
+from schedules.cpu.pair_matrices import MATRIX
+from schedules.cpu.pair_products import DOT, on_arm
+from schedules.cpu.pair_products import has_bf16 as target_has_bf16
 
 BF16 = "bfloat16"
 NARROW = "tvm_mobilenet_narrow_bf16_"  # and the lanes
@@ -31,13 +32,13 @@ define linkonce_odr {integers} @{name}({floats} %x) alwaysinline nounwind {{
   ret {integers} %bits
 }}
 """
-DOT_IR = """
-declare {floats} @llvm.x86.avx512bf16.dpbf16ps.{bits}({floats}, {pairs}, {pairs})
+PRODUCT_IR = """
+declare {floats} @{instruction}({floats}, {pairs}, {pairs})
 define linkonce_odr {floats} @{name}({floats} %sums, {dwords} %a, {dwords} %b)
     alwaysinline nounwind {{
   %x = bitcast {dwords} %a to {pairs}
   %y = bitcast {dwords} %b to {pairs}
-  %r = call {floats} @llvm.x86.avx512bf16.dpbf16ps.{bits}({floats} %sums, {pairs} %x, {pairs} %y)
+  %r = call {floats} @{instruction}({floats} %sums, {pairs} %x, {pairs} %y)
   ret {floats} %r
 }}
 """
@@ -50,7 +51,8 @@ def lower_bf16(
     """``func`` without bfloat16; as it is where it has none."""
     if not has_bf16(func) and not multiplies_bf16(func):
         return func
-    native = target_has_bf16(func.attrs.get("target"))
+    target = func.attrs.get("target")
+    native, arm = target_has_bf16(target), on_arm(target)
     called: set[str] = set()
 
     def convert(cast: tirx.Cast) -> Expr:
@@ -65,7 +67,9 @@ def lower_bf16(
         return T.reinterpret(bits, dtype=str(cast.ty.dtype))
 
     def note(call: Call) -> None:
-        if isinstance(call.args[0], StringImm) and call.args[0].value.startswith((NARROW, DOT)):
+        if isinstance(call.args[0], StringImm) and call.args[0].value.startswith(
+            (NARROW, DOT, MATRIX)
+        ):
             called.add(call.args[0].value)
 
     def bits(number: tirx.FloatImm) -> Expr:
@@ -84,7 +88,7 @@ def lower_bf16(
         func.body, [(tirx.Cast, convert), (tirx.FloatImm, bits), (tirx.Broadcast, spread)]
     )
     tvm_ffi.structural_walk(body, (Call, lambda call: note(call) if len(call.args) else None))
-    code = "".join(map(definition, sorted(called)))
+    code = "".join(definition(name, arm=arm) for name in sorted(called))
     if code:
         body = tirx.AttrStmt(tirx.IntImm("int32", 0), "pragma_import_llvm", StringImm(code), body)
     module = tvm.IRModule({"main": func.with_body(body)})
@@ -107,12 +111,12 @@ def has_bf16(func: tirx.PrimFunc) -> bool:
 
 
 def multiplies_bf16(func: tirx.PrimFunc) -> bool:
-    """Whether it calls DOT: of tensors in bfloat16, or of the registers of a probe."""
+    """Whether it calls DOT or MATRIX: of tensors in bfloat16, or of the registers of a probe."""
     found: list[Call] = []
 
     def visit(call: Call) -> None:
         name = call.args[0] if len(call.args) else None
-        if isinstance(name, StringImm) and name.value.startswith(DOT):
+        if isinstance(name, StringImm) and name.value.startswith((DOT, MATRIX)):
             found.append(call)
 
     tvm_ffi.structural_walk(func.body, (Call, visit))
@@ -153,8 +157,8 @@ def narrowed(number: Expr, dtype: DataType) -> Expr:
     return T.cast(whole, of_lanes("uint16", dtype))
 
 
-def definition(name: str) -> str:
-    """A function of NARROW or DOT in LLVM's language."""
+def definition(name: str, *, arm: bool) -> str:
+    """A function of NARROW, DOT or MATRIX in LLVM's language."""
     lanes = int(name.rpartition("_")[2])
 
     def vector(of: str, count: int = lanes) -> str:
@@ -164,9 +168,15 @@ def definition(name: str) -> str:
         return NARROW_IR.format(
             name=name, floats=vector("float"), halves=vector("bfloat"), integers=vector("i16")
         )
-    return DOT_IR.format(
+    if name == MATRIX:
+        instruction = "llvm.aarch64.neon.bfmmla"
+    elif arm:
+        instruction = f"llvm.aarch64.neon.bfdot.v{lanes}f32.v{2 * lanes}bf16"
+    else:
+        instruction = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
+    return PRODUCT_IR.format(
         name=name,
-        bits=32 * lanes,
+        instruction=instruction,
         floats=vector("float"),
         dwords=vector("i32"),
         pairs=vector("bfloat", 2 * lanes),

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm.ir import Expr, Var
 
-from schedules.x86.pair_products import PAIR
+from schedules.cpu.pair_matrices import DEPTH, SIDE
+from schedules.cpu.pair_products import PAIR
 from tvm_mobilenet.compiler.graph.blocked_tensors import real
 from tvm_mobilenet.compiler.graph.layer_rewriter import Array, stride_suffix, window_of
 from tvm_mobilenet.compiler.graph.layers import (
@@ -35,6 +36,8 @@ from tvm_mobilenet.kernels.cpu.bfloat16 import (
 from tvm_mobilenet.kernels.cpu.dot_nests import columns_read, tap_dwords
 from tvm_mobilenet.kernels.cpu.layout import Halo
 from tvm_mobilenet.kernels.cpu.weights import (
+    CONV2D_PANELS,
+    MATRIX_PANELS,
     dense_blocks,
     pack_bf16_stem,
     pack_quantized_conv2d,
@@ -62,13 +65,13 @@ def images_read(layers: list[Layer], blocked: tuple[type, ...]) -> frozenset[Var
     )
 
 
-def in_pairs(layer: Convolution) -> bool:
-    """Whether dot products of pairs compute it."""
+def in_pairs(layer: Convolution, depth: int = PAIR) -> bool:
+    """Whether products of pairs compute it, dense ones in steps of ``depth`` channels."""
     if layer.depthwise:
         return layer.dilation == (1, 1)
     channels_out, channels_in = layer.weight.shape[:2]
     return layer.groups == 1 or (
-        channels_in % PAIR == 0 and channels_out // layer.groups % PAIR == 0
+        channels_in % depth == 0 and channels_out // layer.groups % PAIR == 0
     )
 
 
@@ -99,13 +102,18 @@ def bf16_depthwise(to: Legalizer, layer: Convolution) -> None:
 
 
 def bf16_dense_convolution(to: Legalizer, layer: Convolution) -> None:
-    x, out = to.as_blocked(layer.source), to.layout(layer)
-    panel = panel_of(out.blocks // layer.groups)
-    func = bf16_conv2d(x.layout, real(out), window_of(layer), layer.activation, panel, layer.groups)
+    out, depth = to.layout(layer), to.bf16_depth
+    # a step of matrices is a vector of every pixel
+    x = to.in_lanes(layer.source, depth) if depth == DEPTH else to.as_blocked(layer.source)
+    panels = MATRIX_PANELS if depth == DEPTH else CONV2D_PANELS
+    panel = panel_of(out.blocks // layer.groups, panels)
+    func = bf16_conv2d(
+        x.layout, real(out), window_of(layer), layer.activation, panel, layer.groups, depth
+    )
     kernel = "x".join(map(str, layer.weight.shape[2:]))
     kind = "bf16_conv2d" if kernel != "1x1" else "bf16_pointwise_conv2d"
     name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
-    weight = rounded(pack_quantized_conv2d(layer.weight, out.vector, panel, PAIR))
+    weight = rounded(pack_quantized_conv2d(layer.weight, out.vector, panel, depth))
     to.emit_blocked(layer, func, name + stride_suffix(layer), [x.value, weight], out)
 
 
@@ -127,11 +135,16 @@ def rounded(array: Array) -> NDArray[np.generic]:
     return array.astype(ml_dtypes.bfloat16)
 
 
-def halo_of_pairs(layer: Convolution) -> Halo:
-    """Its padding, and what its pairs read beyond that on the right."""
+def halo_of_pairs(layer: Convolution, depth: int = PAIR) -> Halo:
+    """Its padding, and what its pairs, or matrices, read beyond that on the right."""
     top, left, bottom, right = layer.padding
-    if layer.depthwise and in_pairs(layer):
-        width, taps = shape_of(layer.result)[3], layer.weight.shape[3]
-        columns = columns_read(width, taps, layer.stride[1], PAIR)
-        right = max(right, columns - left - shape_of(layer.source)[3])
-    return Halo(top, bottom, left, right)
+    width, taps = shape_of(layer.result)[3], layer.weight.shape[3]
+    if not in_pairs(layer, depth):
+        return Halo(top, bottom, left, right)
+    read = 0
+    if layer.depthwise:
+        read = columns_read(width, taps, layer.stride[1], PAIR)
+    elif depth == DEPTH:
+        last = width + width % SIDE - 1
+        read = last * layer.stride[1] + (taps - 1) * layer.dilation[1] + 1
+    return Halo(top, bottom, left, max(right, read - left - shape_of(layer.source)[3]))

@@ -17,7 +17,7 @@ from tvm.ir import Expr, Var
 
 from schedules.cpu.dot_products import UNSIGNED, Integers
 from schedules.cpu.image_tiles import OverlappingTile
-from schedules.x86.pair_products import PAIR
+from schedules.cpu.pair_products import PAIR
 from tvm_mobilenet.compiler.graph.blocked_tensors import BlockedTensor, BlockedTensors
 from tvm_mobilenet.compiler.graph.channels import move_channels
 from tvm_mobilenet.compiler.graph.elementwise import fuse_elementwise
@@ -100,6 +100,7 @@ def legalize(
     *,
     small_weights: bool = False,
     bf16: bool = False,
+    bf16_depth: int = PAIR,
     integers: Integers = UNSIGNED,
     looks_up: bool = False,
     of: type[Legalizer] | None = None,
@@ -111,14 +112,17 @@ def legalize(
 
     Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
     says which images get tiles that overlap, None that there are none. With ``small_weights`` a
-    classifier's are not filled up to whole panels. With ``bf16`` layers are in bfloat16. ``of`` is
-    another class of legalizer, with kernels of its own.
+    classifier's are not filled up to whole panels. With ``bf16`` layers are in bfloat16, and a
+    dense convolution sums ``bf16_depth`` channels a step. ``of`` is another class of legalizer,
+    with kernels of its own.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         kind = of or Legalizer
-        legalizer = kind(mod["main"], vector_width, rules, tile, integers, bf16=bf16)
+        legalizer = kind(
+            mod["main"], vector_width, rules, tile, integers, bf16=bf16, bf16_depth=bf16_depth
+        )
         legalizer.small_weights, legalizer.looks_up = small_weights, looks_up
         legalized = legalizer.run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
@@ -143,9 +147,10 @@ class Legalizer(BlockedTensors):
         integers: Integers,
         *,
         bf16: bool = False,
+        bf16_depth: int = PAIR,
     ) -> None:
         super().__init__(function)
-        self.bf16 = bf16
+        self.bf16, self.bf16_depth = bf16, bf16_depth
         self.vector_width, self.byte_lanes = vector_width, integers.lanes or vector_width
         self.integers_of_target = integers
         self.rules = rules
@@ -163,7 +168,9 @@ class Legalizer(BlockedTensors):
         self.layers, self.scales = take_scales(layers, function) if scaled else (layers, {})
         self.in_bf16 = images_read(self.layers, BLOCKED.__args__) if bf16 else frozenset()
         self.halos = needed_halos(
-            self.layers, halo_of_pairs if bf16 else needed_halo, integers.depth
+            self.layers,
+            partial(halo_of_pairs, depth=bf16_depth) if bf16 else needed_halo,
+            integers.depth,
         )
         self.fills = fills(self.layers)
         # how many channels those have that are the pixels of another tensor
@@ -213,7 +220,7 @@ class Legalizer(BlockedTensors):
     def convolution(self, layer: Convolution) -> None:
         if self.reads_image(layer):
             bf16_stem(self, layer) if self.bf16 else float_stem(self, layer)
-        elif self.bf16 and in_pairs(layer):
+        elif self.bf16 and in_pairs(layer, self.bf16_depth):
             bf16_depthwise(self, layer) if layer.depthwise else bf16_dense_convolution(self, layer)
         else:
             float_convolution(self, layer)

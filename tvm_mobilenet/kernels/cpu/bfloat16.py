@@ -1,7 +1,9 @@
 """Convolutions and the classifier in bfloat16: products of pairs, summed in float32.
 
 A step of each reduction is two products, summed into a float32: what one lane of AVX512_BF16's
-``vdpbf16ps`` computes. The loops are those of dot_nests.py.
+``vdpbf16ps`` computes, or of ARM's ``bfdot``. The loops are those of dot_nests.py. On ARM a dense
+convolution's step is four channels of two pixels by two output channels, as ``bfmmla`` multiplies
+them.
 
 Buffers of all of them: data; weights packed (weights.py); ``bias`` of each channel, float32,
 (blocks, v) or (C_out,); result, float32 until an epilogue makes it bfloat16.
@@ -13,8 +15,9 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
+from schedules.cpu.pair_matrices import DEPTH, SIDE
+from schedules.cpu.pair_products import PAIR, number_of
 from schedules.filter_window import Window
-from schedules.x86.pair_products import PAIR, number_of
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.dot_nests import (
     dot_convolution,
@@ -27,6 +30,7 @@ from tvm_mobilenet.kernels.cpu.dot_nests import (
 )
 from tvm_mobilenet.kernels.cpu.layout import BF16, DTYPE, Blocked
 from tvm_mobilenet.kernels.cpu.nests import biased, image_writer, row_rounder
+from tvm_mobilenet.kernels.cpu.quantized import read_in_pairs
 from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_bias
 from tvm_mobilenet.kernels.cpu.stem_nests import Pixels, image_padder, padded
 from tvm_mobilenet.kernels.parsing import parsed_once
@@ -40,25 +44,29 @@ def bf16_conv2d(
     activation: Activation,
     panel: int = 1,
     groups: int = 1,
+    depth: int = PAIR,
 ) -> tirx.PrimFunc:
-    """Dense convolution, 1x1 included; of ``groups`` whose channels fill whole pairs.
+    """Dense convolution, 1x1 included; of ``groups`` whose channels fill whole steps of ``depth``.
 
-    Weights are (out.blocks / panel, kh, kw, steps, panel, v, 2).
+    Weights are (out.blocks / panel, kh, kw, steps, panel, v, depth). Steps of matrices are of two
+    columns, so that a row of an odd number reads one more.
     """
+    columns = out.width + (out.width % SIDE if depth == DEPTH else 0)
     convolve = dot_convolution(
         x,
         out,
         window,
         activation,
         "bf16_conv2d",
-        PAIR,
+        depth,
         panel=panel,
         groups=groups,
-        columns=out.width,
+        columns=columns,
     )
-    weights = Tensor(dot_shape(x, out, window, panel, groups, PAIR), BF16)
+    weights = Tensor(dot_shape(x, out, window, panel, groups, depth), BF16)
     operations = operations_of(out, window, x.channels // groups)
-    return with_bias(x, weights, out, convolve, sums=DTYPE, operations=operations)
+    func = with_bias(x, weights, out, convolve, sums=DTYPE, operations=operations)
+    return func if columns == out.width else read_in_pairs(func, acc_place=3)
 
 
 @parsed_once

@@ -13,11 +13,12 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 from tvm.target import Target
 
+from schedules.cpu import pair_products
 from schedules.cpu.byte_instructions import BYTES, INSTRUCTIONS, PMADDWD, instruction_of
 from schedules.cpu.dot_products import integers_of
+from schedules.cpu.pair_matrices import DEPTH, SUMS, bfmmla, by_pairs
 from schedules.cpu.register_products import MATRIX_DEPTH, SADDLP, SMMLA, SMULL
 from schedules.cpu.vectors import shuffled
-from schedules.x86 import pair_products
 from tvm_mobilenet.kernels.arithmetic import Arithmetic
 from tvm_mobilenet.kernels.cpu.layout import DTYPE
 from tvm_mobilenet.kernels.cpu.probes import CHAINS
@@ -93,15 +94,20 @@ def words(lanes: int) -> Callable[[Expr, Expr], Expr]:
 
 
 def bf16_step(target: Target) -> DotStep:
-    lanes = 16
-    native = pair_products.has_bf16(target)
-    dot = (pair_products.vdpbf16ps if native else pair_products.multiply)(lanes)
+    if pair_products.channels_of_step(target) == DEPTH:
+        lanes, products = SUMS, SUMS * DEPTH
+        step = bfmmla if pair_products.has_bf16(target) else by_pairs(pair_products.multiply(lanes))
+    else:
+        lanes = 16
+        products = pair_products.PAIR * lanes
+        native = pair_products.has_bf16(target)
+        step = (pair_products.instruction if native else pair_products.multiply)(lanes)
 
     def add(sums: Expr, factors: Expr) -> Expr:
         data, weights = (T.reinterpret(side, dtype=f"int32x{lanes}") for side in (sums, factors))
-        return dot(sums, data, weights)
+        return step(sums, data, weights)
 
-    return DotStep(lanes, pair_products.PAIR * lanes, "float32", add)
+    return DotStep(lanes, products, "float32", add)
 
 
 @parsed_once

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 CONV2D_PANELS = (2, 3, 1)  # output vectors whose weights lie together, the first that divides
+MATRIX_PANELS = (4, *CONV2D_PANELS)  # of the narrow ones of products of matrices
 DENSE_PANEL = 8  # output vectors the classifier sums side by side
 
 Array = NDArray[np.float32]
@@ -16,9 +18,9 @@ DOT = 4  # bytes that a dot product sums; of bfloat16 it is 2, which ``dot`` say
 Packed = TypeVar("Packed", Array, Bytes)
 
 
-def panel_of(blocks: int) -> int:
+def panel_of(blocks: int, panels: Sequence[int] = CONV2D_PANELS) -> int:
     """Output vectors of a convolution whose weights lie together."""
-    return next(panel for panel in CONV2D_PANELS if blocks % panel == 0)
+    return next(panel for panel in panels if blocks % panel == 0)
 
 
 def dense_blocks(features: int, v: int, *, full_panels: bool = True) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """Dot products of two bfloat16 in each lane, as TVM tensor intrinsics.
 
-Where the CPU has AVX512_BF16 a step is one ``vdpbf16ps``; elsewhere two multiplications and
-additions of the numbers as float32, which any CPU has and tests run. The instruction itself is a
-call of DOT, which compiler/cpu/bfloat16.py defines: TVM's code generator has no bfloat16.
+Where the CPU has AVX512_BF16 a step is one ``vdpbf16ps``, where an ARM core has BF16 one ``bfdot``;
+elsewhere two multiplications and additions of the numbers as float32, which any CPU has and tests
+run. The instruction itself is a call of DOT, which compiler/cpu/bfloat16.py defines: TVM's code
+generator has no bfloat16. Dense convolutions have larger steps on ARM (pair_matrices.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tvm.target import Target
 from tvm.target.codegen import target_has_features
 
 from schedules.cpu.dot_products import DotProducts
+from schedules.cpu.pair_matrices import DEPTH, bfmmla, by_pairs, of_matrices
 from schedules.cpu.step_intrinsics import (
     Activations,
     Dot,
@@ -33,7 +35,8 @@ PAIR = 2
 BF16 = "bfloat16"
 LANE = Lane(PAIR, BF16, "float32")
 DOT = "tvm_mobilenet_dot_bf16_"  # and the lanes: (sums, activations, weights), as int32
-INSTRUCTIONS = (4, 8, 16)  # lanes
+MATRICES = "matrices"
+X86_LANES, ARM_LANES = (4, 8, 16), (4,)  # of their instructions
 
 
 def channels(lanes: int) -> str:
@@ -51,16 +54,23 @@ def dwords(lanes: int) -> str:
     return PAIRS.register("dwords", lanes)
 
 
+def matrices() -> str:
+    """The intrinsic for two neighbouring pixels by two output channels."""
+    return PAIRS.register(MATRICES, DEPTH)
+
+
 PAIR_PRODUCTS = DotProducts(channels, pixels, dwords, stored_together=1, stem_sums=16)
 
 
 def make(operand: str, lanes: int, target: Target | None) -> Intrinsic:
-    return of_lanes(operand, lanes, native=lanes in INSTRUCTIONS and has_bf16(target))
+    return of_lanes(operand, lanes, native=lanes in instruction_lanes(target))
 
 
 @functools.cache
 def of_lanes(operand: str, lanes: int, *, native: bool) -> Intrinsic:
-    dot = vdpbf16ps(lanes) if native else multiply(lanes)
+    dot = instruction(lanes) if native else multiply(lanes)
+    if operand == MATRICES:
+        return of_matrices(bfmmla if native else by_pairs(dot))
 
     def of_pairs(sums: Expr, activations: Expr, weights: Expr) -> Expr:
         return dot(sums, activations, T.reinterpret(weights, dtype=f"int32x{lanes}"))
@@ -68,12 +78,33 @@ def of_lanes(operand: str, lanes: int, *, native: bool) -> Intrinsic:
     return intrinsic_of(step_of_lanes(lanes, LANE, ACTIVATIONS[operand](lanes), of_pairs))
 
 
+def on_arm(target: Target | None) -> bool:
+    return target is not None and "arm_cpu" in target.keys
+
+
+def channels_of_step(target: Target | None) -> int:
+    """Input channels that a step of a dense convolution sums: of matrices, or of pairs."""
+    return DEPTH if on_arm(target) else PAIR
+
+
 def has_bf16(target: Target | None) -> bool:
-    return target is not None and bool(target_has_features("avx512bf16", target))
+    """Whether a target's CPU has instructions that multiply bfloat16."""
+    feature = "bf16" if on_arm(target) else "avx512bf16"
+    return target is not None and bool(target_has_features(feature, target))
 
 
-def vdpbf16ps(lanes: int) -> Dot:
-    """Rounds to nearest, ties to even, and takes what is no normal number for zero."""
+def instruction_lanes(target: Target | None) -> tuple[int, ...]:
+    """Of the instructions that a target has for these products."""
+    if not has_bf16(target):
+        return ()
+    return ARM_LANES if on_arm(target) else X86_LANES
+
+
+def instruction(lanes: int) -> Dot:
+    """``vdpbf16ps`` or ``bfdot``, which take what is no normal number for zero.
+
+    The first rounds to nearest, ties to even, the second to odd.
+    """
 
     def dot(sums: Expr, activations: Expr, weights: Expr) -> Expr:
         return T.call_extern(f"float32x{lanes}", f"{DOT}{lanes}", sums, activations, weights)
@@ -148,5 +179,5 @@ ACTIVATIONS: dict[str, Callable[[int], Activations]] = {
     "pixels": pixels_read,
     "dwords": dwords_read,
 }
-PAIRS = Intrinsics("pair", tuple(ACTIVATIONS), make)
+PAIRS = Intrinsics("pair", (*ACTIVATIONS, MATRICES), make)
 register_named = PAIRS.register_named

@@ -1,0 +1,45 @@
+"""The classifier over bfloat16, for NEON: as quantized_dense.py, of features that it rounds."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from schedules.arm_cpu.byte_tiles import sum_by_element
+from schedules.cpu.pair_products import PAIR_PRODUCTS
+from schedules.primitives import divisors, extent, powers_of_two_dividing, unroll
+
+PAIRS = 4  # in a register
+MAX_VECTORS = 8  # what legalization packs side by side: one stream of weights
+MAX_STEPS = 2  # of a register of features between two branches
+
+
+def schedule(sch: Schedule, block: SBlockRV) -> list[Schedule]:
+    (rounded,), (epilogue,) = sch.get_producers(block), sch.get_consumers(block)
+    n, o, c, k, i = sch.get_loops(block)
+    blocks, lanes, steps = extent(sch, o), extent(sch, c), extent(sch, k)
+    vectors = max(d for d in divisors(blocks) if d <= MAX_VECTORS)
+
+    # Step 1. Panels of output vectors, the rows inside
+    o0, oi = sch.split(o, sch.sample_perfect_tile(o, 2, MAX_VECTORS, [blocks // vectors, vectors]))
+    register = powers_of_two_dividing(steps, PAIRS)[-1]
+    unrolls = powers_of_two_dividing(steps // register, MAX_STEPS)
+    factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
+    k0, k1, ki = sch.split(k, [None, factor, register])
+    sch.reorder(o0, n, oi, c, k0, k1, ki)
+    sch.parallel(o0)
+
+    # Step 2. The panel's bias and activation, in vectors that divide the outputs
+    width = powers_of_two_dividing(extent(sch, sch.get_loops(epilogue)[-1]), lanes)[-1]
+    sch.reverse_compute_at(epilogue, n)
+    _, inner = sch.split(sch.get_loops(epilogue)[-1], [None, width])
+    sch.vectorize(inner)
+
+    # Step 3. The row's features, rounded, and the panel's sums in registers
+    sch.compute_at(rounded, n)
+    *_, feature = sch.get_loops(rounded)
+    _, inner = sch.split(feature, [None, powers_of_two_dividing(extent(sch, feature), lanes)[-1]])
+    sch.vectorize(inner)
+    sum_by_element(sch, block, [k0, k1], [ki, oi], (c, i), dots=PAIR_PRODUCTS)
+    unroll(sch, k1)
+    return [sch]
