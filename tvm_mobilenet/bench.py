@@ -12,6 +12,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -176,15 +177,17 @@ def _profile(request: BenchRequest, out: Console) -> None:
     from tvm_mobilenet.benchmark.profile.layers import to_json
     from tvm_mobilenet.benchmark.profile.titled import profile_bundle
     from tvm_mobilenet.files import write_text
+    from tvm_mobilenet.hardware.core_facts import find_core_facts
     from tvm_mobilenet.provenance import describe_machine, now
     from tvm_mobilenet.reporting.profile import print_profile
 
+    machine = replace(describe_machine(), facts=find_core_facts())
     profiles = []
     for title, one in profile_bundle(request):
         print_profile(out, title, one)
         profiles.append((title, one))
         if request.json is not None:
-            text = to_json(profiles, describe_machine(), request.command, now())
+            text = to_json(profiles, machine, request.command, now())
             write_text(request.json, text)
 
 

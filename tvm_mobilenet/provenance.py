@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 from tvm_mobilenet import files, strict
 from tvm_mobilenet.errors import BadInput
-from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.hardware import cpu, cpu_names
+from tvm_mobilenet.hardware.core_facts import CoreFacts
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.strict import Amount, Count
 
@@ -66,7 +67,9 @@ class MeasuredDevice:
 class Machine:
     """Where the rows were measured. ``load_average`` holds the 1, 5 and 15 minute figures.
 
-    ``device`` is None where the machine itself ran what was measured.
+    ``device`` is None where the machine itself ran what was measured. ``microarchitecture`` is by
+    the CPU's family and model, ``facts`` were found out where it mattered; both are None in files
+    from before.
     """
 
     cpu: str
@@ -77,6 +80,8 @@ class Machine:
     python: str
     versions: dict[str, str]
     device: MeasuredDevice | None = None
+    microarchitecture: str | None = None
+    facts: CoreFacts | None = None
 
     @property
     def busy(self) -> bool:
@@ -99,8 +104,9 @@ def head(
 ) -> dict[str, Any]:
     """The keys that a results file starts with; what is not known is left out."""
     document = dataclasses.asdict(machine)
-    if machine.device is None:
-        del document["device"]
+    for name in ("device", "microarchitecture", "facts"):
+        if document[name] is None:
+            del document[name]
     first = {
         "format_version": format_version,
         "command": command,
@@ -136,6 +142,7 @@ def describe_machine() -> Machine:
         os=_os_name(),
         python=platform.python_version(),
         versions=_versions(),
+        microarchitecture=cpu_names.microarchitecture(cpu.first_fields(cpu.read_cpuinfo())),
     )
 
 

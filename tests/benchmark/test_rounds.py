@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 
@@ -28,6 +28,9 @@ class Scripted:
             raise RunFailed("its process ended")
         self.calls.append((unrecorded, runs))
         return [next(self._medians)] * runs
+
+    def nops_per_cycle(self) -> Sequence[float]:
+        return ()
 
 
 def steady(ms: float) -> Scripted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +82,8 @@ def test_rows_are_complete_and_fit_the_schema() -> None:
         assert row.max_abs_diff == 0
         assert row.reference == "pytorch" and row.how == "native"
         assert row.load_ms and row.first_run_ms and row.peak_rss_mb
+        if platform.machine() == "x86_64":
+            assert row.core is not None and row.core.states in (1, 2)
     assert rows[0].tuned and rows[0].artifact_mb == 1.5
     assert [row.accuracy for row in rows] == [accuracy, None]
     assert sorted(heard.turns[:2]) == ["bundle", "peer"]

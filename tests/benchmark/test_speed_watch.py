@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -24,6 +24,9 @@ class Scripted:
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         self.runs.append(runs)
         return [next(self._medians)] * runs
+
+    def nops_per_cycle(self) -> Sequence[float]:
+        return ()
 
 
 def watching(*medians: float, patience_s: float = 10.0) -> tuple[SpeedWatch, Scripted, list[float]]:

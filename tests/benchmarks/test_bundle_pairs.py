@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import os
 import re
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,30 +15,21 @@ from support import benchmark_scripts, tiny_bundle
 
 TWO_CPUS = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
 
-# In the place of handover.c: ten handovers of each kind by turns, or of the first kind each second.
-SCRIPTED = """
-double handover_ns(int first, int second, int turns) {{
-  static int calls;
-  return calls++ / {run} % 2 ? 400.0 : 90.0;
-}}
-"""
-
 
 def write_bundle(path: Path) -> str:
     tiny_bundle.write(path, tiny_bundle.classifier())
     return str(path)
 
 
-def compiler_of(folder: Path, source: str) -> dict[str, str]:
-    """An environment whose gcc compiles ``source`` whatever file it is given last."""
-    (folder / "handover.c").write_text(source)
-    gcc = folder / "gcc"
-    gcc.write_text(
-        "#!/bin/sh\n"
-        f'exec {shutil.which("gcc")} -O2 -shared -fPIC -o "$6" "{folder / "handover.c"}"\n'
-    )
-    gcc.chmod(0o755)
-    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+def compare_scripted(monkeypatch: pytest.MonkeyPatch, run: int, *arguments: str) -> int:
+    """The exit status, with so many handovers of 90 ns and of 400 ns by turns."""
+    monkeypatch.syspath_prepend(str(benchmark_scripts.FOLDER))
+    module = importlib.import_module("bundle_pairs")
+    calls = itertools.count()
+    far = (next(calls) // run % 2 for _ in itertools.count())
+    monkeypatch.setattr(module.Handover, "ns", lambda _: 400.0 if next(far) else 90.0)
+    monkeypatch.setattr(sys, "argv", ["bundle_pairs.py", *arguments])
+    return int(module.main())
 
 
 def test_the_results(tmp_path: Path) -> None:
@@ -56,26 +49,26 @@ def test_the_results(tmp_path: Path) -> None:
 
 
 @TWO_CPUS
-def test_near_and_far_cpus_apart(tmp_path: Path) -> None:
+def test_near_and_far_cpus_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = write_bundle(tmp_path / "one")
     file = tmp_path / "pairs.json"
     options = ["--threads", "1", "--seconds", "0.5", "--handover", "--json", str(file)]
-    environment = compiler_of(tmp_path, SCRIPTED.format(run=9))
-    done = benchmark_scripts.run("bundle_pairs", bundle, bundle, *options, environment=environment)
-    assert done.returncode == 0, done.stderr
-    assert "far CPUs (400 ns)" in done.stdout
+    assert compare_scripted(monkeypatch, 9, bundle, bundle, *options) == 0
+    assert "far CPUs (400 ns)" in capsys.readouterr().out
     near, far = json.loads(file.read_text())["rows"]
     assert (near["cpus"], near["handover_ns"], far["cpus"]) == ("near", 90.0, "far")
 
 
 @TWO_CPUS
-def test_cpus_that_are_neither_near_nor_far_measure_nothing(tmp_path: Path) -> None:
+def test_cpus_that_are_neither_near_nor_far_measure_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = write_bundle(tmp_path / "one")
     options = ["--threads", "1", "--seconds", "0.2", "--handover"]
-    environment = compiler_of(tmp_path, SCRIPTED.format(run=1))
-    done = benchmark_scripts.run("bundle_pairs", bundle, bundle, *options, environment=environment)
-    assert done.returncode == 1
-    assert "take more --seconds" in done.stderr
+    assert compare_scripted(monkeypatch, 1, bundle, bundle, *options) == 1
+    assert "take more --seconds" in capsys.readouterr().err
 
 
 @TWO_CPUS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,15 +52,25 @@ class Runner(Protocol):
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         """Times in ms; raises RunFailed."""
 
+    def nops_per_cycle(self) -> Sequence[float]:
+        """What a core's front end had for the last run: before its first inference and after each.
+
+        Nothing where that is not probed.
+        """
+
 
 @dataclass
 class Timed:
-    """What one engine's turns gave. ``failure`` ends its part; then the samples do not count."""
+    """What one engine's turns gave. ``failure`` ends its part; then the samples do not count.
+
+    ``readings`` has the runner's ``nops_per_cycle`` of every turn.
+    """
 
     runner: Runner
     expected_ms: float = 0.0
     runs_per_round: int = 0
     samples_ms: list[float] = field(default_factory=list)
+    readings: list[Sequence[float]] = field(default_factory=list)
     steady: bool = False
     failure: str | None = None
 
@@ -116,6 +126,7 @@ def _turn(timed: Timed, plan: Plan) -> None:
         timed.failure = str(error)
     else:
         timed.samples_ms += times
+        timed.readings.append(timed.runner.nops_per_cycle())
 
 
 def _short(timed: Timed, plan: Plan) -> bool:

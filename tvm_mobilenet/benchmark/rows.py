@@ -11,7 +11,7 @@ from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import How
-from tvm_mobilenet.results.schema import ResultRow
+from tvm_mobilenet.results.schema import CoreUse, ResultRow
 from tvm_mobilenet.results.statistics import summarize
 
 _SAMPLE_DIGITS = 5  # 10 ns; the clock is no finer
@@ -54,6 +54,7 @@ class Measured:
     peak_rss_mb: float | None = None
     max_abs_diff: float | None = None
     accuracy: Accuracy | None = None
+    core: CoreUse | None = None
     reason: str | None = None
 
 
@@ -86,6 +87,7 @@ def result_row(measured: Measured, network: Network, threads: int, how: How) -> 
         reason=measured.reason,
         instructions=measured.instructions if ok else None,
         accuracy=measured.accuracy or candidate.accuracy,
+        core=measured.core if ok else None,
     )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tvm_mobilenet.reporting import words as text
+from tvm_mobilenet.results.core_use import core_use_tables
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.slowdowns import slowdown_tables
@@ -41,6 +42,9 @@ def _file(source: str, results: Results) -> list[str]:
         parts.append(f"## {escape(text.slowdown_title(slowdown).capitalize())}")
         cells = text.slowdown_cells(slowdown)
         parts.append(render_table(text.slowdown_header(slowdown), cells))
+    for used in core_use_tables(results):
+        parts.append(f"## {escape(text.core_use_title(used).capitalize())}")
+        parts.append(render_table(text.CORE_USE_HEADER, text.core_use_cells(used)))
     for counted in count_tables(results):
         parts += _counts(counted)
     notes = noise(results.machine, tables)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tvm_mobilenet.reporting import words as text
 from tvm_mobilenet.results.choice import ChoiceTable, choices
+from tvm_mobilenet.results.core_use import core_use_tables
 from tvm_mobilenet.results.counts import CountTable, count_tables
 from tvm_mobilenet.results.schema import Results
 from tvm_mobilenet.results.slowdowns import slowdown_tables
@@ -43,6 +44,10 @@ def print_conclusions(console: Console, results: Results) -> None:
             text.slowdown_title(slowdown),
             text.slowdown_header(slowdown),
             text.slowdown_cells(slowdown),
+        )
+    for used in core_use_tables(results):
+        print_table(
+            console, text.core_use_title(used), text.CORE_USE_HEADER, text.core_use_cells(used)
         )
     for choice in choices(results):
         print_choice(console, choice)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
+from tvm_mobilenet.hardware.core_facts import CoreFacts
 from tvm_mobilenet.kernels.arithmetic import Arithmetic
 from tvm_mobilenet.provenance import Machine, MeasuredDevice
 from tvm_mobilenet.results.choice import MOST_LOSS, ChoiceTable
+from tvm_mobilenet.results.core_use import CoreUseTable
 from tvm_mobilenet.results.counts import Counted, CountTable
 from tvm_mobilenet.results.profiles import Profiles
-from tvm_mobilenet.results.schema import ResultRow, Results
+from tvm_mobilenet.results.schema import ResultRow, Results, State
 from tvm_mobilenet.results.slowdowns import SlowdownTable
 from tvm_mobilenet.results.statistics import P90_RUNS, Ratio
 from tvm_mobilenet.results.tables import Comparison, Line, Summary, is_ours
@@ -303,13 +305,60 @@ def slowdown_cells(table: SlowdownTable) -> list[list[str]]:
     ]
 
 
+CORE_USE_HEADER = ["engine", "alone, ms", "of its runs", "shared, ms", "of its runs", "÷ alone"]
+
+
+def core_use_title(table: CoreUseTable) -> str:
+    """What a table of ``results.core_use`` is of."""
+    return f"core alone and shared with a neighbour, {table.title}"
+
+
+def core_use_cells(table: CoreUseTable) -> list[list[str]]:
+    """The rows under ``CORE_USE_HEADER``."""
+    return [
+        [
+            name_of_row(one.row),
+            *_state_cells(one.use.alone),
+            *_state_cells(one.use.shared),
+            NONE if one.slowdown is None else f"{one.slowdown:.2f}",
+        ]
+        for one in table.engines
+    ]
+
+
+def _state_cells(state: State | None) -> tuple[str, str]:
+    if state is None:
+        return NONE, "0 %"
+    return milliseconds(state.p50), f"{state.share * 100:.0f} %"
+
+
 def machine_line(machine: Machine) -> str:
     load = " ".join(f"{value:.2f}" for value in machine.load_average)
     governor = f"governor {machine.governor}" if machine.governor else "governor unknown"
+    name = machine.cpu
+    if machine.microarchitecture is not None and machine.microarchitecture not in name:
+        name = f"{machine.microarchitecture}: {name}"
+    facts = "" if machine.facts is None else "".join(f", {one}" for one in _facts(machine.facts))
     return (
-        f"{machine.cpu}, {machine.cores} cores, {governor}, load average {load}; "
+        f"{name}, {machine.cores} cores{facts}, {governor}, load average {load}; "
         f"{machine.os}; Python {machine.python}"
     )
+
+
+def _facts(facts: CoreFacts) -> list[str]:
+    """What was found out about the cores, in a few words each."""
+    said = []
+    if facts.threads_per_core is not None and facts.threads_per_core > 1:
+        said.append(f"{facts.threads_per_core} hyper-threads a core")
+    if facts.last_level_caches is not None and facts.last_level_caches > 1:
+        said.append(f"{facts.last_level_caches} last level caches")
+    if facts.handover_ns is not None:
+        said.append(f"{facts.handover_ns:.0f} ns from the first CPU to the second and back")
+    if facts.clock_mhz is not None:
+        wide = facts.vector_clock_mhz
+        beside = "" if wide is None else f" ({wide} MHz under FMAs)"
+        said.append(f"{facts.clock_mhz} MHz{beside}")
+    return said
 
 
 def device_line(device: MeasuredDevice) -> str:

@@ -40,6 +40,29 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class State:
+    """The samples taken in one state of the core: their share of the row's, their median in ms."""
+
+    share: Amount
+    p50: Amount
+
+
+@dataclass(frozen=True)
+class CoreUse:
+    """Whether something else ran on the other hardware thread of the engine's core, at times.
+
+    ``states`` is 1 where the probe's readings told no two apart; the rest is of 2. ``of_samples``
+    has a letter for every sample: ``a`` for alone, ``s`` for shared, ``m`` where the readings
+    before and after it differ. A state that no sample was taken in is None.
+    """
+
+    states: Count
+    alone: State | None = None
+    shared: State | None = None
+    of_samples: str = ""
+
+
+@dataclass(frozen=True)
 class ResultRow:
     """One engine on one network with one thread count.
 
@@ -47,7 +70,8 @@ class ResultRow:
     ``samples_ms`` keeps the order of measuring, so that two rows can be paired in time.
     ``instructions`` of one inference, all threads together, were counted on an emulated core
     instead of timing it: such a row has neither latency nor samples.
-    ``neighbour`` says what kept another CPU busy, where ``bench`` had something do so.
+    ``neighbour`` says what kept another CPU busy, where ``bench`` had something do so, ``core``
+    whether others used the engine's own: None where that was not probed.
     ``accuracy`` is the network's, where it was measured here; no published figure is in a row.
     A row that was ``not run`` has a ``reason``, no latency and no samples.
     """
@@ -76,6 +100,7 @@ class ResultRow:
     instructions: Count | None = None
     accuracy: Accuracy | None = None
     neighbour: Neighbour | None = None
+    core: CoreUse | None = None
 
     @property
     def circumstances(self) -> str:
@@ -128,8 +153,21 @@ def _check_latency(row: ResultRow) -> None:
         raise Unexpected(
             f"{row.latency_ms.n}, but samples_ms holds {len(row.samples_ms)}", ".latency_ms.n"
         )
+    if row.core is not None:
+        _check_core(row.core, len(row.samples_ms))
     if min(row.samples_ms) <= 0 or row.latency_ms.min <= 0:
         raise Unexpected("expected latencies above 0", ".samples_ms")
+
+
+def _check_core(core: CoreUse, samples: int) -> None:
+    if core.states > 2:
+        raise Unexpected(f"a core has one state or two, got {core.states}", ".core.states")
+    expected = samples if core.states == 2 else 0
+    if len(core.of_samples) != expected or set(core.of_samples) - set("asm"):
+        raise Unexpected(
+            f"expected {expected} letters of a, s and m, got {strict.shown(core.of_samples)}",
+            ".core.of_samples",
+        )
 
 
 def read(document: Any) -> Results:
@@ -164,9 +202,11 @@ def _row_document(row: ResultRow) -> dict[str, Any]:
     document = dataclasses.asdict(row)
     if row.latency_ms is not None and row.latency_ms.p99 is None:
         del document["latency_ms"]["p99"]
-    for name in ("instructions", "accuracy", "neighbour"):
+    for name in ("instructions", "accuracy", "neighbour", "core"):
         if document[name] is None:
             del document[name]
+    if row.core is not None:
+        document["core"] = {key: value for key, value in document["core"].items() if value}
     return document
 
 

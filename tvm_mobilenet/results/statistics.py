@@ -20,6 +20,8 @@ from tvm_mobilenet.results.schema import Latency
 Verdict = Literal["faster", "slower", "no difference"]
 
 BLOCKS = 25  # also the number of rounds ``bench`` measures, so that a block is a round
+SAME_STATE = "as"  # letters of a core's states in which two engines are compared
+FAIR_PART = 0.25  # of a stretch's samples, so that no pair is of a chance sample
 MIN_BLOCKS = 5  # below this a bootstrap interval says nothing
 CONFIDENCE = 0.95
 # Two processes of the same engine differ by up to this much (placement of buffers and code), which
@@ -91,6 +93,54 @@ def compare(engine_ms: Sequence[float], ours_ms: Sequence[float], blocks: int = 
     if blocks < MIN_BLOCKS:
         return Ratio(value, 0.0, float("inf"))
     return Ratio(value, *interval(ratios, CONFIDENCE))
+
+
+def compare_within_states(
+    engine_ms: Sequence[float],
+    engine_states: str,
+    ours_ms: Sequence[float],
+    ours_states: str,
+    blocks: int = BLOCKS,
+) -> Ratio | None:
+    """As ``compare``, of what both took while their core was in the same state.
+
+    The states have a letter for each sample (``schema.CoreUse``). Of every stretch what was taken
+    alone is paired, and what was taken on a shared core, each where a fair part of both sides' was.
+    None where no stretch has such a pair.
+    """
+    blocks = min(blocks, len(engine_ms), len(ours_ms))
+    ratios = []
+    for engine, ours in zip(
+        _stretches(engine_ms, engine_states, blocks),
+        _stretches(ours_ms, ours_states, blocks),
+        strict=True,
+    ):
+        for state in SAME_STATE:
+            one, other = _taken(engine, state), _taken(ours, state)
+            if one is not None and other is not None:
+                ratios.append(one / other)
+    if not ratios:
+        return None
+    kept = np.array(ratios[: _odd(len(ratios))])
+    value = float(np.median(kept))
+    if kept.size < MIN_BLOCKS:
+        return Ratio(value, 0.0, float("inf"))
+    return Ratio(value, *interval(kept, CONFIDENCE))
+
+
+_Stretch = tuple[NDArray[np.float64], NDArray[np.str_]]
+
+
+def _stretches(samples_ms: Sequence[float], states: str, blocks: int) -> list[_Stretch]:
+    samples = np.array_split(np.asarray(samples_ms, dtype=np.float64), blocks)
+    return list(zip(samples, np.array_split(np.array(list(states)), blocks), strict=True))
+
+
+def _taken(stretch: _Stretch, state: str) -> float | None:
+    """The median of what was taken in a state, None where that is too little of the stretch."""
+    samples, states = stretch
+    taken = samples[states == state]
+    return float(np.median(taken)) if taken.size >= FAIR_PART * samples.size else None
 
 
 def _odd(count: int) -> int:

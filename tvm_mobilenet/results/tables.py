@@ -11,6 +11,7 @@ from tvm_mobilenet.results.statistics import (
     Ratio,
     block_medians,
     compare,
+    compare_within_states,
     mean_ratio,
     relative_iqr,
 )
@@ -23,7 +24,11 @@ UNRESOLVED = 0.03  # a difference that a steady machine shows
 
 @dataclass(frozen=True)
 class Line:
-    """One row beside ours; ``ratio`` is None for ours and where one side has no latency."""
+    """One row beside ours.
+
+    ``ratio`` is None for ours, where one side has no latency, and where the two were never timed in
+    the same state of the core.
+    """
 
     row: ResultRow
     ratio: Ratio | None
@@ -185,7 +190,12 @@ def _baseline(rows: Sequence[ResultRow]) -> ResultRow | None:
 def _ratio(row: ResultRow, baseline: ResultRow | None) -> Ratio | None:
     if baseline is None or row is baseline or row.status != "ok":
         return None
-    return compare(row.samples_ms, baseline.samples_ms)
+    one, other = row.core, baseline.core
+    if one is None or other is None or one.states == 1 or other.states == 1:
+        return compare(row.samples_ms, baseline.samples_ms)
+    return compare_within_states(
+        row.samples_ms, one.of_samples, baseline.samples_ms, other.of_samples
+    )
 
 
 def summaries(tables: Iterable[Comparison]) -> list[Summary]:
@@ -228,6 +238,11 @@ def noise(machine: Machine, tables: Iterable[Comparison]) -> list[str]:
     for table in tables:
         for line in table.lines:
             notes += [f"{table.title}: {line.label} {note}" for note in _row_noise(line.row)]
+            if line.ratio is None and line.row.status == "ok" and line.row is not table.baseline:
+                notes.append(
+                    f"{table.title}: {line.label} and ours were never timed in the same state of "
+                    "the core, and are not compared."
+                )
             if (unresolved := _unresolved(line.ratio)) > UNRESOLVED:
                 notes.append(
                     f"{table.title}: {line.label} may differ from ours by less than "

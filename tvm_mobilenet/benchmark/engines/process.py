@@ -50,6 +50,7 @@ class EngineProcess:
     def __init__(self, engine_path: str, job: Job, scratch: Path, timeouts: Timeouts) -> None:
         """``scratch`` is an empty directory for what the engine prints and its temporary files."""
         self._timeouts = timeouts
+        self.nops_per_cycle: Sequence[float] = ()
         self._child = Child(
             "tvm_mobilenet.benchmark.engines.worker",
             log=scratch / LOG,
@@ -78,10 +79,11 @@ class EngineProcess:
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         """Times in ms of ``runs`` inferences after ``unrecorded`` ones, each about
-        ``expected_ms``."""
+        ``expected_ms``; ``nops_per_cycle`` then has what was probed around them."""
         expected_s = (unrecorded + runs) * expected_ms / 1e3
         timeout = self._timeouts.run + self._timeouts.run_factor * expected_s
-        times: list[float] = self._ask("run", (unrecorded, runs), timeout)
+        times: list[float]
+        times, self.nops_per_cycle = self._ask("run", (unrecorded, runs), timeout)
         return times
 
     def outputs(self) -> list[Array]:

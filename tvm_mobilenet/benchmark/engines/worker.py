@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet.benchmark.engines.protocol import Engine, EngineUnavailable, Job
 from tvm_mobilenet.errors import TvmMobilenetError, first_line
+from tvm_mobilenet.hardware.core_probe import nops_per_cycle, ticks_of_core
 from tvm_mobilenet.processes import connect_to_parent
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class _Server:
         self._engine_path = engine_path
         self._job = job
         self._engine: Engine
+        self._probe = ticks_of_core()
 
     def load(self) -> tuple[float, str]:
         """(time in ms from importing the runtime until the network is ready, its version)."""
@@ -94,22 +96,29 @@ class _Server:
         elapsed = (perf_counter_ns() - start) / _NS_PER_MS
         return elapsed, self._engine.outputs()
 
-    def run(self, unrecorded: int, runs: int) -> list[float]:
-        """Times in ms of ``runs`` inferences that follow ``unrecorded`` ones."""
-        infer = self._engine.infer
-        ends = [0] * (runs + 1)
+    def run(self, unrecorded: int, runs: int) -> tuple[list[float], list[float]]:
+        """Times in ms of ``runs`` inferences that follow ``unrecorded`` ones.
+
+        Beside them, before the first and after each, the nops a cycle that this thread's core had
+        for it then; none where no probe can be made.
+        """
+        infer, probe = self._engine.infer, self._probe
+        begins, ends, ticks = [0] * runs, [0] * runs, [0] * (runs + 1)
         gc.collect()
         gc.disable()
         try:
             for _ in range(unrecorded):
                 infer()
-            ends[0] = perf_counter_ns()
-            for i in range(1, runs + 1):
+            ticks[0] = probe()
+            for i in range(runs):
+                begins[i] = perf_counter_ns()
                 infer()
                 ends[i] = perf_counter_ns()
+                ticks[i + 1] = probe()
         finally:
             gc.enable()
-        return [(ends[i + 1] - ends[i]) / _NS_PER_MS for i in range(runs)]
+        times = [(end - begin) / _NS_PER_MS for begin, end in zip(begins, ends, strict=True)]
+        return times, [nops_per_cycle(one) for one in ticks] if all(ticks) else []
 
     def outputs(self) -> list[Array]:
         """The outputs of the last inference."""

@@ -162,6 +162,10 @@ class _OnDevice:
         """None: the device's server shares its process with what it runs."""
         return None
 
+    def nops_per_cycle(self) -> Sequence[float]:
+        """None: the probe is this machine's."""
+        return ()
+
     def settle(self) -> bool:
         time.sleep(SETTLE_S)
         return True

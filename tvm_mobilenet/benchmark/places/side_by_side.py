@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tvm_mobilenet.benchmark import core_states
 from tvm_mobilenet.benchmark.engines import verify
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.rounds import Plan, Timed, drift, take_turns, warm_up
@@ -51,6 +52,9 @@ class OpenEngine(Protocol):
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         """Milliseconds of each of ``runs`` inferences after ``unrecorded`` ones."""
 
+    def nops_per_cycle(self) -> Sequence[float]:
+        """What was probed around the last run's inferences, as in ``rounds.Runner``."""
+
     def outputs(self) -> Sequence[Array]:
         """The outputs of the last inference."""
 
@@ -90,7 +94,10 @@ class _Attempt(Measured):
 
 @dataclass(frozen=True)
 class SideBySide:
-    """One measurement: these candidates, this network, this many threads."""
+    """One measurement: these candidates, this network, this many threads.
+
+    ``readings`` are of the cores' probe, from measurements before this one; it adds its own.
+    """
 
     candidates: Sequence[Candidate]
     network: Network
@@ -98,12 +105,14 @@ class SideBySide:
     opener: Opener
     progress: Progress
     plan: Plan = field(default_factory=Plan)
+    readings: list[float] = field(default_factory=list)
 
     def measure(self) -> list[ResultRow]:
         """One row for each candidate, in their order. Engines that fail give ``not run``."""
         with ExitStack() as engines:
             attempts = [self._prepare(candidate, engines) for candidate in self.candidates]
             self._take_turns(attempts)
+            self._tell_states(attempts)
             if self.opener.shared:
                 self._measure_drift(attempts)
             for attempt in attempts:
@@ -166,6 +175,14 @@ class SideBySide:
             self.progress.note(f"threads of {name} kept running while others were measured")
         for name, one in timed.items():
             running[name].reason = one.failure
+
+    def _tell_states(self, attempts: Sequence[_Attempt]) -> None:
+        """Of every engine's samples, by all readings there are."""
+        timed = [(a, a.timed) for a in attempts if a.reason is None and a.timed]
+        self.readings.extend(one for _, of in timed for turn in of.readings for one in turn)
+        shared_below = core_states.boundary(self.readings)
+        for attempt, of in timed:
+            attempt.core = core_states.use_of(of.readings, of.samples_ms, shared_below)
 
     def _make_watch(
         self, attempts: Sequence[_Attempt], settle: Callable[[str], None]

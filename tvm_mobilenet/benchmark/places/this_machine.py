@@ -17,6 +17,7 @@ from tvm_mobilenet.benchmark.places.side_by_side import SideBySide
 from tvm_mobilenet.benchmark.rounds import Plan
 from tvm_mobilenet.benchmark.rows import Candidate
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware.core_facts import find_core_facts
 from tvm_mobilenet.provenance import How, Machine, describe_machine
 from tvm_mobilenet.results.schema import Neighbour, ResultRow
 
@@ -41,9 +42,11 @@ class ThisMachine:
         """What is measured is measured again beside each kind of ``noise``."""
         self.plan, self.progress = plan, progress
         self.noise, self.cpu_beside = noise, cpu_beside()
+        # of all that was measured: a neighbour may have been there throughout one network
+        self.readings: list[float] = []
         if noise and self.cpu_beside is None:
             raise BadInput("--noise keeps a CPU busy beside the engines; expected two, got one")
-        self.described = describe_machine()
+        self.described = replace(describe_machine(), facts=find_core_facts())
         # what will disturb the measurement is said beforehand
         if self.described.busy:
             progress.note(
@@ -58,7 +61,13 @@ class ThisMachine:
 
     def measure(self, case: Case, threads: int) -> list[ResultRow]:
         side_by_side = SideBySide(
-            case.candidates, case.network, threads, ProcessOpener(), self.progress, self.plan
+            case.candidates,
+            case.network,
+            threads,
+            ProcessOpener(),
+            self.progress,
+            self.plan,
+            self.readings,
         )
         rows = side_by_side.measure()
         for kind in self.noise:
@@ -117,6 +126,9 @@ class LocalEngine:
 
     def run(self, unrecorded: int, runs: int, expected_ms: float) -> list[float]:
         return self.process.run(unrecorded, runs, expected_ms)
+
+    def nops_per_cycle(self) -> Sequence[float]:
+        return self.process.nops_per_cycle
 
     def outputs(self) -> Sequence[Array]:
         return self.process.outputs()

@@ -1,0 +1,73 @@
+"""Whether something else runs on a core's other hardware thread, as far as its front end tells.
+
+A core hands the places for instructions of every cycle to its two threads in turns while both run,
+and to one alone otherwise. So a loop of ``nop``, which nothing but those places bounds, goes about
+half as fast while the other thread is busy; that thread may be another guest's, of which nothing
+else in a virtual machine tells. Seen, nops a cycle: 5.3 and 2.6 on Emerald Rapids, 11 and 6 on
+Zen 4. A loop of register-only FMAs, which bounds itself, goes as fast in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm_mobilenet.hardware.machine_code import (
+    COUNTER,
+    IMUL_R10_R10,
+    MOV_R8D_EAX,
+    MOV_R9D_EAX,
+    NOP,
+    OR_RAX_R9,
+    RET,
+    SHL_R9_32,
+    SUB_EAX_R9D,
+    SUB_R9D_R8D,
+    Code,
+    loop,
+    outer_loop,
+)
+
+# Long enough for a counter of 10 ns steps, as AMD's is; 0.2 to 0.6 µs where the core is our own.
+NOPS, NOP_TRIPS = 254, 32
+# A chain of which each waits for the one before, so that it tells cycles, whatever the frequency
+# and whoever shares the core. (Chains of additions are collapsed by some cores.)
+CHAIN, CHAIN_TRIPS = 32, 8
+CHAIN_CYCLES = 3  # of each 64-bit multiplication, on all of Intel's and AMD's of the last ten years
+_LOW = 0xFFFFFFFF
+
+
+class CoreProbe:
+    """Raises OSError where no such probe can be made."""
+
+    def __init__(self) -> None:
+        timed = [
+            *(COUNTER, MOV_R8D_EAX, loop(NOP * NOPS, NOP_TRIPS)),
+            *(COUNTER, MOV_R9D_EAX, loop(IMUL_R10_R10 * CHAIN, CHAIN_TRIPS)),
+            COUNTER,
+        ]
+        # what comes after an inference first has to be fetched
+        twice = outer_loop(b"".join(timed), 2)
+        self._code = Code([twice, SUB_EAX_R9D, SUB_R9D_R8D, SHL_R9_32, OR_RAX_R9, RET])
+
+    def ticks(self) -> int:
+        """Ticks of the nops times 2^32, and of the chain: for ``nops_per_cycle``. Takes 1 µs."""
+        return int(self._code.call())
+
+    def nops_per_cycle(self) -> float:
+        """How many the calling thread got of its core's places for instructions, now."""
+        return nops_per_cycle(self.ticks())
+
+
+def ticks_of_core() -> Callable[[], int]:
+    """``CoreProbe.ticks``, or where there can be no such probe what always gives 0."""
+    try:
+        return CoreProbe().ticks
+    except OSError:
+        return lambda: 0
+
+
+def nops_per_cycle(ticks: int) -> float:
+    """Of what ``ticks`` gave; both loops' overhead is in it, so that it is a little low."""
+    nops, chain = ticks >> 32, ticks & _LOW
+    cycles = CHAIN * CHAIN_TRIPS * CHAIN_CYCLES
+    return NOPS * NOP_TRIPS / cycles * chain / max(nops, 1)
