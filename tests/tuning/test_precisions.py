@@ -123,7 +123,10 @@ def test_pictures_go_the_way_that_compile_sends_them(rng: np.random.Generator) -
         ((*ONNX, *INT8, "--mean", "0,0,0"), "are for the pictures of --calibrate FOLDER"),
         ((*INT8, "--sweep"), "--sweep tunes several resolutions; samples.npy has samples of one"),
         ((*INT8, "--target", "cuda-sm_80"), "precision int8 is for CPUs"),
-        (("--precision", "bf16", "--target", "arm-rpi4"), "precision bf16 is for CPUs that multiply"),
+        (
+            ("--precision", "bf16", "--target", "arm-rpi4"),
+            "precision bf16 is for CPUs that multiply",
+        ),
         (("--precision", "fp16", "--target", "x86-znver4"), "precision fp16 is for GPUs"),
     ],
 )
