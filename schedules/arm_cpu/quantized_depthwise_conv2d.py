@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
+from tvm.target import Target
 
 from schedules.cpu import dot_products
 from schedules.primitives import (
@@ -22,7 +23,9 @@ from schedules.primitives import (
 
 MAX_TILE_WIDTH = 8  # groups of neighbours that share what they read
 MAX_TILE_HEIGHT = 8
-MOST_SUMS = 64  # of a tile: 16 registers
+FEW = 2  # rows, or columns: with more, LLVM loads them all at first, and spills most
+# for these cores it keeps the order of a tile's rows, so that there may be many
+KEEPS_ORDER = {"neoverse-n1"}
 TAPPED_LOOPS = 7  # of a filter without dot products
 MAX_TAPPED_WIDTH, MAX_TAPPED_HEIGHT = 2, 2  # outputs that share what they read
 HALF = 8  # channels of a tile: two registers of taps for each output, which stay
@@ -37,12 +40,11 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     whole = extent(sch, c)
     lanes = min(whole, HALF)
 
-    # Step 1. The tile: rows share what they read, columns do not
-    most = MOST_SUMS // lanes
-    rows = [d for d in divisors(height) if d <= most // 2 and d * outputs <= most]
-    tile_h = max(rows, default=1)
-    columns = [d for d in divisors(groups) if d <= MAX_TILE_WIDTH and d * outputs * tile_h <= most]
-    tile_w = max(columns, default=1)
+    # Step 1. The tile: rows share what they read, and columns some of what a stride leaves apart
+    far = keeps_order()
+    tile_h = most_rows(height, MAX_TILE_HEIGHT if far and outputs > 1 else FEW)
+    most = 1 if outputs > 1 else 2 * FEW if far else FEW
+    tile_w = max(d for d in divisors(groups) if d <= most)
     h_default, w_default = [height // tile_h, tile_h], [groups // tile_w, tile_w]
     h0, hi = sch.split(h, sch.sample_perfect_tile(h, 2, MAX_TILE_HEIGHT, h_default))
     w0, wi = sch.split(w, sch.sample_perfect_tile(w, 2, MAX_TILE_WIDTH, w_default))
@@ -52,14 +54,25 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.vectorize(ci)
     parallel_rows(sch, n, o, h0, kept=True)
 
-    # Step 2. All taps of the tile
-    sch.compute_at(conv, w0, preserve_unit_loops=True)
+    # Step 2. All taps of a row of it: with its sums stored at once, the taps stay in registers
+    sch.compute_at(conv, hi, preserve_unit_loops=True)
     cn, co, ch, cw, cp, cc, ckh, ck, ci = own_loops(sch, conv)
     intrinsic = (dot_products.pixels if whole == lanes else dot_products.halves)(lanes)
     sum_dot_products(sch, conv, [ckh, ck], [cn, co, ch, cw, cp], (cc, ci), intrinsic)
     unroll(sch, ckh, ck)
     zero_halo(sch, by_rows=True)
     return [sch]
+
+
+def most_rows(height: int, most: int) -> int:
+    """Of a tile: what divides ``height``, up to ``most``; more than those rather than one row."""
+    fitting = [d for d in divisors(height) if d <= MAX_TILE_HEIGHT]
+    return max((d for d in fitting if 1 < d <= most), default=fitting[-1])
+
+
+def keeps_order() -> bool:
+    target = Target.current(allow_none=True)
+    return target is not None and str(target.attrs.get("mcpu", "")) in KEEPS_ORDER
 
 
 def schedule_taps(sch: Schedule, conv: SBlockRV) -> list[Schedule]:

@@ -44,14 +44,14 @@ HALF_REGISTER = 8  # bytes
 class Integers:
     """Of activations: their type, and the channels a vector; None is as many as of floats.
 
-    ``depth`` channels are summed by a step of a dense convolution's products. Where sums may be
-    floats in their bits (``sums_as_floats``), instructions narrow what is in the low ones.
+    ``depth`` channels are summed by a step of a dense convolution's products. With ``fixed_point``
+    instructions multiply sums by numbers of 31 bits behind the point, and round them.
     """
 
     dtype: str
     lanes: int | None = None
     depth: int = BYTES
-    sums_as_floats: bool = False
+    fixed_point: bool = False
 
 
 UNSIGNED = Integers("uint8")
@@ -62,10 +62,10 @@ def integers_of(target: Target | None) -> Integers:
     if target is None or "arm_cpu" not in target.keys:
         return UNSIGNED
     if target_has_features("i8mm", target):
-        return Integers("int8", 8, MATRIX_DEPTH, sums_as_floats=True)
+        return Integers("int8", 8, MATRIX_DEPTH, fixed_point=True)
     plain = not target_has_features("dotprod", target)
     depth = REGISTER if plain else BYTES
-    return Integers("int8", 16, depth, sums_as_floats=not spelled_out(target))
+    return Integers("int8", 16, depth, fixed_point=not spelled_out(target))
 
 
 @dataclass(frozen=True)

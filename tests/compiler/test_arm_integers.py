@@ -11,19 +11,19 @@ from support.quantized_networks import small_network
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.kernels.cpu.requantization import SUMS_IN_BITS
+from tvm_mobilenet.kernels.cpu.requantization import IN_FIXED_POINT
 from tvm_mobilenet.network.source import from_onnx
 
 
 @pytest.mark.parametrize(
-    ("name", "in_bits"),
+    ("name", "fixed"),
     [("arm-rpi4", True), ("arm-rpi5", True), ("arm-graviton3", True), ("arm-rpi2-armv7", False)],
 )
-def test_sums_are_floats_in_their_bits_on_64_bits(name: str, in_bits: bool, tmp_path: Path) -> None:
+def test_bytes_are_made_without_floats_on_64_bits(name: str, fixed: bool, tmp_path: Path) -> None:
     file = tmp_path / "network.onnx"
     onnx.save_model(small_network(), str(file))
     options = CompileOptions(target.resolve(name))
     kernels = pipeline.kernels_of(from_onnx(file).relax_module(), options)
     convolutions = [one for one in kernels if "conv2d" in one.name]
     # the others' results are limited, to other integers than bytes are
-    assert any(SUMS_IN_BITS in one.func.attrs for one in convolutions) == in_bits
+    assert any(IN_FIXED_POINT in one.func.attrs for one in convolutions) == fixed

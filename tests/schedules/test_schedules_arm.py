@@ -396,7 +396,7 @@ BYTE_LOOPS = {
 @pytest.mark.parametrize(("machine", "kind", "lanes", "depth"), BYTE_LOOPS)
 def test_hot_loops_over_bytes(machine: str, kind: str, lanes: int, depth: int) -> None:
     spec = target.resolve(machine)
-    case = odd_kernels.over_bytes(kind, lanes, "int8", depth, in_bits=True)
+    case = odd_kernels.over_bytes(kind, lanes, "int8", depth, offset=-128)
     mod = by_default(case.func(), spec.tvm_target())
     loop = loops.hot_loop(lower(mod, spec.tvm_target()).inspect_source("asm"), "aarch64")
     instruction, share = BYTE_LOOPS[machine, kind, lanes, depth]

@@ -279,9 +279,9 @@ BY_REGISTERS = [
     Convolution("conv2d", (16, 16), (6, 9), kernel=(3, 3), stride=(2, 2), padding=SAME),
     Convolution("conv2d", (32, 32), (4, 4), (16, 16), kernel=(3, 3), padding=SAME, groups=2),
 ]
-# results in units, of sums that are floats in their bits, by any instruction
+# results in units, in fixed point, by any instruction; the zero point after ReLU and another
 IN_UNITS = apply("saturate_int_int8", SELF)
-IN_BITS = [
+FIXED = [
     *((one, 4) for one in (POINTWISE[0], DENSE_KXK[1], GROUPED[0], DEPTHWISE[1], STEM[0], STEM[4])),
     *((one, 8) for one in BY_MATRICES),
     *((one, 16) for one in (*BY_REGISTERS, DEPTHWISE[0], *STEM[:2])),
@@ -293,9 +293,13 @@ SIGNED: list[Case] = [
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in (*DEPTHWISE[:4:3], STEM[2])),
     *(
         QuantizedConvolution(
-            replace(one, activation=Activation()), IN_UNITS, dtype="int8", depth=depth, in_bits=True
+            replace(one, activation=Activation()),
+            IN_UNITS,
+            dtype="int8",
+            depth=depth,
+            offset=(-128, 3)[place % 2],
         )
-        for one, depth in IN_BITS
+        for place, (one, depth) in enumerate(FIXED)
     ),
 ]
 IN_BF16: list[Case] = [
@@ -412,7 +416,7 @@ def kind_of(case: Case) -> tuple[str, str]:
 
 
 def over_bytes(
-    kind: str, lanes: int = 16, dtype: str = "uint8", depth: int = 4, *, in_bits: bool = False
+    kind: str, lanes: int = 16, dtype: str = "uint8", depth: int = 4, *, offset: int | None = None
 ) -> Case:
     """A kernel of 1.0-224, of integers, its result quantized."""
     if kind == "dense":
@@ -430,9 +434,9 @@ def over_bytes(
     if depth > 4:
         real = replace(real, panel=1)
     expression = AS_BYTE if dtype == "uint8" else of_signed(AS_BYTE)
-    if in_bits:
+    if offset is not None:
         expression = IN_UNITS
-    return QuantizedConvolution(real, expression, dtype=dtype, depth=depth, in_bits=in_bits)
+    return QuantizedConvolution(real, expression, dtype=dtype, depth=depth, offset=offset)
 
 
 @st.composite

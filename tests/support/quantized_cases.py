@@ -65,7 +65,7 @@ from tvm_mobilenet.kernels.cpu.quantized_without_dots import (
     planar_stem_conv2d,
     tapped_depthwise_conv2d,
 )
-from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, SUM_BITS, sum_bits
+from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, POINT, FixedPoint
 from tvm_mobilenet.kernels.cpu.weights import (
     pack_bits,
     pack_channels,
@@ -181,12 +181,13 @@ class QuantizedConvolution:
     beside: bool = False
     dtype: str = "uint8"
     depth: int = 4  # bytes that a step of a dense convolution sums; 16 without dot products
-    in_bits: bool = False  # sums are floats in their bits
+    offset: int | None = None  # of results in fixed point
 
     @property
     def id(self) -> str:
         name = "" if self.expression == SELF else f"-{name_of(self.expression)}"
-        by = f"-by{self.depth}" * (self.depth > 4) + "-bits" * self.in_bits
+        by = f"-by{self.depth}" * (self.depth > 4)
+        by += "" if self.offset is None else f"-fixed{self.offset}"
         return f"{self.dtype}_{self.real.id}{name}{by}"
 
     @property
@@ -208,7 +209,7 @@ class QuantizedConvolution:
         real, out = self.real, self.out
         top, _, left, _ = real.padding
         window = Window(real.kernel, real.stride, (top, left), real.dilation)
-        how = SUM_BITS if self.in_bits else FLOAT_BIAS
+        how = FLOAT_BIAS if self.offset is None else FixedPoint(self.offset)
         if real.kind == "stem":
             image = (real.batch, real.channels[0], *real.size)
             quantization = lowered(IMAGE, self.dtype)
@@ -245,8 +246,9 @@ class QuantizedConvolution:
         scale = rng.uniform(0.5, 2, real.channels[1]).astype(np.float32)
         scale *= np.float32(SPREAD / (147 * 74 * math.sqrt(count)))
         bias = normal(rng, real.channels[1])
-        if self.in_bits:  # results in units
-            scale, bias = scale / RESULT.scale, bias / RESULT.scale + RESULT.zero_point - BETWEEN
+        if self.offset is not None:  # results in units, biases in those of sums
+            scale = scale / np.float32(RESULT.scale)
+            bias = np.rint(bias / RESULT.scale / scale) * scale + np.float32(self.offset)
         v = real.vectors[1]
         arguments: list[AnyArray] = [
             data,
@@ -263,10 +265,11 @@ class QuantizedConvolution:
         check_blocked(result, out, evaluate(self.expression, values))
 
     def packed_bias(self, weight: NDArray[np.int8], scale: Array, bias: Array) -> AnyArray:
-        if not self.in_bits:
+        if self.offset is None:
             return pack_channels(bias, self.real.vectors[1])
-        bits = sum_bits(weight, scale, bias)
-        assert bits is not None
+        start = np.rint((bias.astype(np.float64) - self.offset) / scale)
+        multiplier = np.rint(scale.astype(np.float64) * 2**POINT)
+        bits = np.stack([start, multiplier], axis=1).astype(np.int32)
         return pack_bits(bits, self.real.vectors[1])
 
     @property

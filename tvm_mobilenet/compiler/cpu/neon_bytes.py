@@ -3,11 +3,15 @@
 LLVM rounds in two instructions, and limits integers before it narrows them; ``fcvtns`` rounds ties
 to even and saturates, and so does ``sqxtn``, whatever it is given. 32-bit NEON rounds towards zero
 alone: there a float that is limited first is rounded by adding what leaves it no bits below one.
+
+Numbers in fixed point (kernels/cpu/requantization.py) need no float: ``sqrdmulh`` multiplies and
+rounds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tvm
 import tvm_ffi
@@ -17,12 +21,15 @@ from tvm.script import tirx as T
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 
 from tvm_mobilenet.kernels.cpu.expressions import LIMITS, LRINT
-from tvm_mobilenet.kernels.cpu.requantization import MAGIC, MAGIC_BITS
+from tvm_mobilenet.kernels.cpu.requantization import LEAST, POINT
 
 LANES = 4  # of a register of int32
 LLVM_CALL = "tirx.call_llvm_pure_intrin"
 ROUND = "llvm.aarch64.neon.fcvtns.v4i32.v4f32"
 WORDS = "llvm.aarch64.neon.sqxtn.v4i16"
+MULTIPLY = "llvm.aarch64.neon.sqrdmulh.v4i32"
+MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000  # of a float whose neighbours are the next integers
+SIGN = -128  # the bit by which an int8 differs from the uint8 that is 128 greater
 BYTES = {"int8": "llvm.aarch64.neon.sqxtn.v8i8", "uint8": "llvm.aarch64.neon.sqxtun.v8i8"}
 
 
@@ -52,22 +59,31 @@ def _narrowed(store: tirx.BufferStore) -> tirx.BufferStore:
     integers = _unlimited(value.value, LIMITS[dtype])
     if integers is None:
         return store
-    in_bits = _in_low_bits(integers)
-    if in_bits is not None:
-        words = [T.cast(part, f"int16x{LANES}") for part in _quarters(in_bits)]
-    else:
-        words = [
-            T.call_llvm_pure_intrin(WORDS, part, dtype=f"int16x{LANES}")
-            for part in _quarters(integers)
-        ]
-    words += words[:1] * (len(words) % 2)  # the last by itself, twice
+    numbers = _fixed_point(integers) if dtype == "int8" else None
+    if numbers is not None:
+        return tirx.BufferStore(store.buffer, _of_fixed_point(numbers), store.indices)
+    words = [
+        T.call_llvm_pure_intrin(WORDS, part, dtype=f"int16x{LANES}") for part in _quarters(integers)
+    ]
+    whole = _first(_bytes_of(words, dtype), lanes)
+    return tirx.BufferStore(store.buffer, whole, store.indices)
+
+
+def _bytes_of(words: list[Expr], dtype: str) -> Expr:
+    """Integers of 16 bits, LANES in each, limited to bytes; those of an odd one twice."""
+    words = words + words[:1] * (len(words) % 2)
     pairs = [_joined(words[place : place + 2]) for place in range(0, len(words), 2)]
-    bytes_ = [T.call_llvm_pure_intrin(BYTES[dtype], pair, dtype=f"{dtype}x8") for pair in pairs]
-    whole = _joined(bytes_)
-    if lanes == LANES:  # as one integer: of four bytes alone LLVM would make four words again
-        first = tirx.Shuffle([T.reinterpret(whole, dtype="int32x2")], [tirx.IntImm("int32", 0)])
-        whole = T.reinterpret(first, dtype=f"{dtype}x{LANES}")
-    return tirx.BufferStore(store.buffer, _slice(whole, range(lanes)), store.indices)
+    return _joined(
+        [T.call_llvm_pure_intrin(BYTES[dtype], pair, dtype=f"{dtype}x8") for pair in pairs]
+    )
+
+
+def _first(whole: Expr, lanes: int) -> Expr:
+    """The first bytes: LANES of them as one integer, or LLVM would make four words again."""
+    if lanes != LANES:
+        return _slice(whole, range(lanes))
+    first = tirx.Shuffle([T.reinterpret(whole, dtype="int32x2")], [tirx.IntImm("int32", 0)])
+    return T.reinterpret(first, dtype=f"{_type(whole)[0]}x{LANES}")
 
 
 def _by_addition(cast: tirx.Cast) -> Expr:
@@ -108,15 +124,51 @@ def _unlimited(value: Expr, limits: tuple[int, int]) -> Expr | None:
     return None
 
 
-def _in_low_bits(integers: Expr) -> Expr | None:
-    """The bits of a float that are an integer above MAGIC's, of its difference to that, rounded.
+@dataclass(frozen=True)
+class _FixedPoint:
+    """Integers, what they are multiplied by in fixed point, and what is added to the product."""
 
-    None for any other integers. Such are made where 16 bits hold them (kernels/cpu/requantization).
+    total: Expr
+    multiplier: Expr
+    offset: int
+
+
+def _fixed_point(integers: Expr) -> _FixedPoint | None:
+    """The numbers that are rounded to ``integers``, as ``FixedPoint`` makes them; None for others.
+
+    16 bits hold them, and what they are before the offset is added.
     """
     number = integers.args[1] if is_rounding(integers) else None
-    if not isinstance(number, tirx.Sub) or _number(number.b) != MAGIC:
+    offset: float | None = 0
+    if isinstance(number, tirx.Add):
+        number, offset = number.a, _number(number.b)
+    if not isinstance(number, tirx.Mul) or offset is None or not isinstance(number.b, tirx.Mul):
         return None
-    return T.reinterpret(number.a, dtype=str(integers.ty.dtype))
+    if _number(number.b.b) != 2.0**-POINT:
+        return None
+    total, multiplier = number.a, number.b.a
+    for one in (total, multiplier):
+        if not isinstance(one, tirx.Cast) or _type(one.value)[0] != "int32":
+            return None
+    return _FixedPoint(total.value, multiplier.value, int(offset))
+
+
+def _of_fixed_point(numbers: _FixedPoint) -> Expr:
+    """Their int8: after LEAST is added it is the uint8 before that, but for the sign."""
+    lanes = _type(numbers.total)[1]
+    factors = zip(_quarters(numbers.total), _quarters(numbers.multiplier), strict=True)
+    products = [T.call_llvm_pure_intrin(MULTIPLY, *pair, dtype="int32x4") for pair in factors]
+    words = [T.cast(product, f"int16x{LANES}") for product in products]
+    if numbers.offset == LEAST and lanes > LANES:
+        unsigned = _bytes_of(words, "uint8")
+        flipped = T.broadcast(T.int8(SIGN), _type(unsigned)[1])
+        whole = T.reinterpret(unsigned, dtype=f"int8x{_type(unsigned)[1]}") ^ flipped
+    elif numbers.offset:
+        added = T.broadcast(T.int16(numbers.offset), LANES)
+        whole = _bytes_of([word + added for word in words], "int8")
+    else:
+        whole = _bytes_of(words, "int8")
+    return _first(whole, lanes)
 
 
 def is_limited(value: Expr, limits: tuple[int, int]) -> bool:

@@ -48,9 +48,9 @@ from tvm_mobilenet.kernels.cpu.quantized_without_dots import (
 )
 from tvm_mobilenet.kernels.cpu.requantization import (
     FLOAT_BIAS,
-    SUM_BITS,
+    FixedPoint,
     Requantization,
-    sum_bits,
+    fixed_point,
 )
 from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
@@ -84,8 +84,8 @@ QUANTIZED = frozenset(
 def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
     """Emit the kernel with its scale, bias and epilogue."""
     layer = requantized(with_table(to, layer))
-    bits = bits_of(to, layer)
-    how = FLOAT_BIAS if bits is None else SUM_BITS
+    fixed = in_fixed_point(to, layer)
+    how, bits = (FLOAT_BIAS, None) if fixed is None else fixed
     if layer.source in to.images:
         func, name, args, out = stem(to, layer, how)
     elif layer.depthwise:
@@ -109,14 +109,16 @@ def with_table(to: Legalizer, layer: QuantizedConvolution) -> QuantizedConvoluti
 Emitted: TypeAlias = tuple[tirx.PrimFunc, str, list[Expr | NDArray[np.generic]], Blocked]
 
 
-def bits_of(to: Legalizer, layer: QuantizedConvolution) -> NDArray[np.int32] | None:
-    """The bias of sums that are floats in their bits, where the target and the layer have such."""
+def in_fixed_point(
+    to: Legalizer, layer: QuantizedConvolution
+) -> tuple[FixedPoint, NDArray[np.int32]] | None:
+    """How sums become bytes without floats, and its bias, where the target and the layer allow."""
     ends = Epilogue(apply(f"saturate_int_{layer.quantization.dtype}", SELF))
-    if not to.integers_of_target.sums_as_floats:
+    if not to.integers_of_target.fixed_point:
         return None
     if layer.epilogue != ends or layer.activation != Activation():
         return None
-    return sum_bits(layer.weight, layer.scale, layer.bias)
+    return fixed_point(layer.weight, layer.scale, layer.bias)
 
 
 def stem(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -> Emitted:

@@ -2,16 +2,16 @@
 
 ``FloatBias`` is what the layer says: a float of the sum, times the channel's scale, plus its bias.
 
-``SumBits`` spares the conversion to float, and the one back to an integer. Sums start at the bits
-of a float near 1.5·2²³, so that their bits are that float plus the sum. Times the scale, plus a
-whole number of the channel's, it is 1.5·2²³ plus the result in units. The one rounding of a fused
-multiply-add makes that a whole number, ties to even: the result is in the low bits.
+``FixedPoint`` spares the conversion to float, and the one back to an integer. The scale is a number
+of 31 bits behind the point, sums start at the bias in their own units, and what is left of it is
+one integer of the whole layer, the zero point: NEON multiplies, rounds and drops those bits in one
+instruction (``sqrdmulh``), which rounds ties up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import tvm_ffi
@@ -24,12 +24,16 @@ from tvm_mobilenet.kernels.cpu.layout import DTYPE
 from tvm_mobilenet.kernels.cpu.nests import Sums
 
 SUMS = "int32"
-SUMS_IN_BITS = "sums_in_bits"  # an attribute of kernels: the places of their bias and of its scale
-MAGIC, MAGIC_BITS = 1.5 * 2**23, 0x4B400000
-LEAST, MOST = 2**23, 2**24  # floats between these are whole numbers, one after the other
-LARGEST = 2**15 - 1  # results that 16 bits hold
-STRIDES = (512, 1024)  # so many integers, and as many so far apart: those that sums may start at
+IN_FIXED_POINT = "in_fixed_point"  # an attribute of kernels: the places of their bias and scale
+POINT = 31  # bits behind the point
+LEAST = -128  # the zero point after ReLU
+OFFSETS = range(LEAST, 128)  # zero points
+LARGEST = 2**15 - 1 + LEAST  # results that 16 bits hold with the zero point
+LARGEST_START = 2**31 - 2**24  # what a sum of bytes adds to it is less than 2²⁴
 NEAR = 2.0**-10  # how far from the exact result what is rounded may lie, in units of it
+# results at least as far from a byte are limited, wherever they are exactly
+BYTES = 256
+EMPTY = 2.0**-12  # the scale of a channel whose sums are all zero
 
 Array = NDArray[np.float32]
 
@@ -52,9 +56,13 @@ class FloatBias:
 
 
 @dataclass(frozen=True)
-class SumBits:
-    """The bias is, of each channel, what its sums start at and the bits of what is added."""
+class FixedPoint:
+    """The bias is, of each channel, what its sums start at and its scale in fixed point.
 
+    ``offset`` is added to each result. How NEON computes it: compiler/cpu/neon_bytes.py.
+    """
+
+    offset: int = LEAST
     dtype: str = SUMS
 
     def shape(self, blocks: int, v: int) -> tuple[int, ...]:
@@ -62,14 +70,14 @@ class SumBits:
 
     def sums(self, scale: tirx.Buffer, bias: tirx.Buffer) -> Sums:
         def real(total: Expr, block: Expr, lane: Expr) -> Expr:
-            product = T.reinterpret(total, dtype=DTYPE) * scale[block, lane]
-            return product + T.reinterpret(bias[block, 1, lane], dtype=DTYPE) - T.float32(MAGIC)
+            factor = T.cast(bias[block, 1, lane], DTYPE) * T.float32(2.0**-POINT)
+            return T.cast(total, DTYPE) * factor + T.float32(self.offset)
 
         return Sums(SUMS, lambda block, lane: bias[block, 0, lane], real)
 
 
-Requantization: TypeAlias = FloatBias | SumBits
-FLOAT_BIAS, SUM_BITS = FloatBias(), SumBits()
+Requantization: TypeAlias = FloatBias | FixedPoint
+FLOAT_BIAS = FloatBias()
 
 
 def summed(func: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -99,63 +107,36 @@ def summed(func: tirx.PrimFunc) -> tirx.PrimFunc:
     places = [len(func.params) - 2, len(func.params) - 3]
     assert func.params[places[1]].same_as(scale)
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, stripped))
-    return func.with_body(body).with_attr(SUMS_IN_BITS, places)
+    return func.with_body(body).with_attr(IN_FIXED_POINT, places)
 
 
-def sum_bits(weight: NDArray[np.int8], scale: Array, bias: Array) -> NDArray[np.int32] | None:
-    """(channels, 2) for ``SumBits``, of a layer of int8 that ends in units of its result.
+def fixed_point(
+    weight: NDArray[np.int8], scale: Array, bias: Array
+) -> tuple[FixedPoint, NDArray[np.int32]] | None:
+    """What a layer of int8 that ends in units of its result starts from, and (channels, 2) for it.
 
-    ``weight`` is by output channels. None where sums or results could be too large, or where no
-    start brings one of the channels NEAR its exact results.
+    ``weight`` is by output channels. None where results could be too large, or where one of the
+    channels would not be NEAR its exact results.
     """
     integers = weight.reshape(len(weight), -1).astype(np.int64)
     positive, negative = integers.clip(min=0).sum(1), -integers.clip(max=0).sum(1)
     low, high = -(128 * positive + 127 * negative), 127 * positive + 128 * negative
-    factor, shift = scale.astype(np.float64), bias.astype(np.float64)
-    ends = np.abs(np.stack([low * factor + shift, high * factor + shift]))
-    first, last = LEAST - low, MOST - 1 - high
-    if ends.max() >= LARGEST or (last - first).min() < max(STRIDES) ** 2 or scale.max() >= 1:
+    factor = np.where(low == high, EMPTY, scale.astype(np.float64))
+    if factor.min() <= 0 or factor.max() >= 1:
         return None
-    return bits_from((first + last) // 2, factor, shift)
-
-
-def bits_from(
-    middles: NDArray[np.integer[Any]], factors: NDArray[np.float64], shifts: NDArray[np.float64]
-) -> NDArray[np.int32] | None:
-    """(channels, 2) for ``SumBits``: sums that start near ``middles``, times factors, plus shifts.
-
-    None where one of them has no start NEAR enough.
-    """
-    found = [
-        nearest(int(middle), *channel)
-        for middle, *channel in zip(middles, factors, shifts, strict=True)
-    ]
-    if any(one is None for one in found):
+    multiplier = np.rint(factor * 2**POINT)
+    shift = bias.astype(np.float64) - np.array(OFFSETS)[:, None]
+    start = np.rint(shift / factor)
+    farthest = np.maximum(np.abs(low * factor + shift), np.abs(high * factor + shift))
+    used = multiplier / 2**POINT
+    away = np.abs(start * used - shift)
+    away += np.minimum(farthest, BYTES) * np.abs(used / factor - 1)
+    possible = (farthest <= LARGEST) & (np.abs(start) <= LARGEST_START) & (away <= NEAR)
+    if not possible.all(1).any():
         return None
-    starts, added = np.array(found, np.float64).T
-    # of a float from 2²³ on, the bits of the next are the next integer
-    start = starts.astype(np.int64) - int(MAGIC) + MAGIC_BITS
-    whole = added.astype(np.float32).view(np.int32)
-    return np.stack([start.astype(np.int32), whole], axis=1)
-
-
-def nearest(middle: int, factor: float, shift: float) -> tuple[int, float] | None:
-    """A float near ``middle`` for sums to start at, and the whole number that is added after it.
-
-    Sums are multiplied by ``factor``, and ``shift`` is added to them.
-    """
-    for stride in STRIDES:
-        near, far = np.arange(stride), np.arange(stride) * stride + middle - stride**2 // 2
-        # what a near one adds to the distance from a whole number, which makes up for a far one's
-        parts = -near * factor % 1
-        order = parts.argsort()
-        sorted_parts = parts[order]
-        missing = -(MAGIC + shift - far * factor) % 1
-        place = np.searchsorted(sorted_parts, missing)
-        beside = np.stack([place - 1, place]) % stride
-        away = np.abs((sorted_parts[beside] - missing + 0.5) % 1 - 0.5)
-        side, best = np.unravel_index(away.argmin(), away.shape)
-        if away[side, best] <= NEAR:
-            start = int(far[best] + near[order[beside[side, best]]])
-            return start, float(np.rint(MAGIC + shift - start * factor))
-    return None
+    allowed = [offset for offset, fits in zip(OFFSETS, possible.all(1), strict=True) if fits]
+    # by instructions: none, one for all of a register of bytes, one for half of it
+    nearest = OFFSETS[int(np.where(possible, away, np.inf).max(1).argmin())]
+    best = OFFSETS.index(next((one for one in (0, LEAST) if one in allowed), nearest))
+    bits = np.stack([start[best], multiplier], axis=1).astype(np.int32)
+    return FixedPoint(OFFSETS[best]), bits

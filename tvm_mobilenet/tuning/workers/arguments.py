@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_mobilenet.hardware.cores import usable_cores
-from tvm_mobilenet.kernels.cpu.requantization import SUMS_IN_BITS
+from tvm_mobilenet.kernels.cpu.requantization import IN_FIXED_POINT
 from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.bfloat16_tensors import lent
 from tvm_mobilenet.tuning.workers.messages import Argument, RunTask
@@ -38,8 +38,7 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, lambda one: written.append(one.buffer)))
     named = func.attrs.get("constant_params") if func.attrs else None
     limits = func.attrs.get("integer_limits") if func.attrs else None
-    in_bits = func.attrs.get(SUMS_IN_BITS) if func.attrs else None
-    bias, scale = (None, None) if in_bits is None else map(int, in_bits)
+    bias, scale = fixed_point_places(func)
     scales = scales_of(func)
     arguments = []
     for place, param in enumerate(func.params):
@@ -55,6 +54,15 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
     return tuple(arguments)
 
 
+def fixed_point_places(func: tirx.PrimFunc) -> tuple[int, int] | tuple[None, None]:
+    """Of a bias that holds scales in fixed point, and of these scales as floats."""
+    places = func.attrs.get(IN_FIXED_POINT) if func.attrs else None
+    if places is None:
+        return None, None
+    bias, scale = map(int, places)
+    return bias, scale
+
+
 def scales_of(func: tirx.PrimFunc) -> list[tuple[tirx.Buffer, int]]:
     """The buffers by which sums of integers are multiplied, and how many products each sum has."""
     import tvm_ffi
@@ -62,6 +70,8 @@ def scales_of(func: tirx.PrimFunc) -> list[tuple[tirx.Buffer, int]]:
 
     sums: list[tuple[Any, int]] = []
     found: list[tuple[Any, int]] = []
+    bias, place = fixed_point_places(func)
+    fixed = None if bias is None else func.params[bias]
 
     def collect(block: s_tir.SBlock) -> None:
         summed = [one for one in block.iter_vars if one.iter_type == tirx.IterVar.CommReduce]
@@ -79,12 +89,13 @@ def scales_of(func: tirx.PrimFunc) -> list[tuple[tirx.Buffer, int]]:
 
     def visit(product: tirx.Mul) -> None:
         number, scale = product.a, product.b
+        if isinstance(scale, tirx.Mul) and isinstance(scale.a, tirx.Cast):  # in fixed point
+            scale = scale.a.value
         if not isinstance(scale, ir.TensorLoad):
             return
-        # a sum as a float: converted, or in its bits
-        total = number.value if isinstance(number, tirx.Cast) else getattr(number, "args", (0,))[0]
-        source = getattr(total, "source", None)
-        found.extend((scale.source, n) for one, n in sums if one.same_as(source))
+        source = getattr(getattr(number, "value", None), "source", None)
+        by = func.params[place] if scale.source.same_as(fixed) else scale.source
+        found.extend((by, n) for one, n in sums if one.same_as(source))
 
     tvm_ffi.structural_walk(func.body, (s_tir.SBlock, collect))
     tvm_ffi.structural_walk(func.body, (tirx.Mul, visit))

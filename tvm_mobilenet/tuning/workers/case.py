@@ -23,6 +23,7 @@ MOST_APART = 0.51
 NEXT_INTEGER = 1 / 100
 # by channel, from the least to the greatest, of sums of products of random bytes as real values
 LEAST_SPREAD, GREATEST_SPREAD = 0.5, 64.0
+WITHIN_BYTE = 64  # half of the results that start here are limited at most
 BYTE_PRODUCT = 147 * 74  # the usual size of a product of a random uint8 and a random int8
 
 
@@ -159,15 +160,14 @@ def poison(dtype: str) -> float:
 
 
 def _bits(scale: NDArray[Any]) -> NDArray[Any]:
-    """What sums of such scales start at, which are floats in their bits."""
+    """Such scales in fixed point, and before them what sums start at: within a byte."""
     import numpy as np
 
-    from tvm_mobilenet.kernels.cpu.requantization import MAGIC, bits_from
+    from tvm_mobilenet.kernels.cpu.requantization import POINT, SUMS
 
-    factors = scale.reshape(-1).astype(np.float64)
-    bits = bits_from(np.full(factors.shape, int(MAGIC)), factors, np.zeros_like(factors))
-    assert bits is not None  # a random scale is no simple fraction
-    return np.ascontiguousarray(bits.reshape(*scale.shape, 2).swapaxes(1, 2))
+    start = np.rint(WITHIN_BYTE / scale.astype(np.float64))
+    multiplier = np.rint(scale.astype(np.float64) * 2**POINT)
+    return np.stack([start, multiplier], axis=1).astype(SUMS)
 
 
 def _random(rng: Any, argument: Argument) -> NDArray[Any]:

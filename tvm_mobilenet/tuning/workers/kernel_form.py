@@ -14,7 +14,7 @@ import tvm_ffi
 from tvm import ir, s_tir, sym, tirx
 
 from schedules.cpu.image_tiles import RUN
-from tvm_mobilenet.kernels.cpu.requantization import SUMS_IN_BITS
+from tvm_mobilenet.kernels.cpu.requantization import IN_FIXED_POINT
 from tvm_mobilenet.tuning.workers.blocked_arrays import Array, rows_outermost
 from tvm_mobilenet.tuning.workers.case import is_float
 from tvm_mobilenet.tuning.workers.interpreter import each_element, index_values, write_block
@@ -41,8 +41,8 @@ class KernelForm:
     def __init__(self, func: tirx.PrimFunc, inputs: Sequence[Array] = ()) -> None:
         self._params = list(func.params)
         self.inputs = [one.astype(np.float64) if is_value(one) else one for one in inputs]
-        places = func.attrs.get(SUMS_IN_BITS) if func.attrs else None
-        self._in_bits = None if places is None else int(places[0])
+        places = func.attrs.get(IN_FIXED_POINT) if func.attrs else None
+        self._fixed_point = None if places is None else int(places[0])
         self.buffers = list(zip(self._params, self.inputs, strict=False))
         self.blocks: dict[str, s_tir.SBlock] = {}
         self.rule = ""
@@ -162,9 +162,9 @@ class KernelForm:
 
     def start(self, dimensions: int) -> Array | int:
         """What the sums of each channel start at, along their second and their last dimension."""
-        if self._in_bits is None:
+        if self._fixed_point is None:
             return 0
-        starts = self.inputs[self._in_bits][:, 0]
+        starts = self.inputs[self._fixed_point][:, 0]
         blocks, v = starts.shape
         value: Array = starts.reshape(1, blocks, *[1] * (dimensions - 3), v).astype(np.float64)
         return value

@@ -25,8 +25,8 @@ class Argument:
     """A kernel's parameter. A constant is a weight: in a network it comes from beyond L2.
 
     ``scales`` says of how many products of bytes the sums are that it makes real numbers of, 0 for
-    any other parameter. ``bits_by`` is the place of the scale of sums that are floats in their
-    bits, which start at this parameter.
+    any other parameter. ``bits_by`` is the place of the scale that this parameter holds in fixed
+    point, beside what sums start at.
     """
 
     shape: tuple[int, ...]
