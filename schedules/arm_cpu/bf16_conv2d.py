@@ -12,8 +12,9 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 from tvm.tirx import Var
 
-from schedules.cpu import pair_products
+from schedules.cpu.padding import copy_padded
 from schedules.cpu.pair_matrices import DEPTH, SIDE
+from schedules.cpu.pair_products import matrices, words
 from schedules.cpu.sharing import most_even
 from schedules.cpu.window_tiles import slope
 from schedules.primitives import (
@@ -36,9 +37,13 @@ LEAST_ROUNDS = 4
 FEW_STEPS = 8
 BAND_BYTES = 16 * 1024  # inputs of one band stay in L1 beside the weights
 BYTES = 2
+WORD = "int64"  # of a first convolution's pixel
+STEM_BAND = 4  # rows of a first convolution
+ROW_LANES = 8  # pixels that it rounds together
 
 
 def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
+    pads = sch.get_producers(conv)
     (epilogue,) = sch.get_consumers(conv)
     n, o, h, w, c = sch.get_loops(epilogue)
     steps, lanes = extent(sch, sch.get_loops(conv)[-2]), extent(sch, c)
@@ -46,30 +51,28 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     inputs = side_by_side(sch, conv)
 
     # Step 1. The default decision, by the model
-    columns = -(-width // SIDE)
-    tile_h, pairs, vectors = default_tile(
+    tile = default_tile(
         [d for d in divisors(height) if d <= MAX_TILE_HEIGHT],
-        [d for d in divisors(columns) if d <= MAX_PAIRS],
+        [d for d in divisors(-(-width // SIDE)) if d <= MAX_PAIRS],
         [d for d in divisors(blocks) if d <= MAX_VECTORS],
         lanes,
     )
-    panels, rows = blocks // vectors, height // tile_h
-    if blocks * lanes > height * width:  # the weights outweigh the image
-        bands, o_default = rows, [panels, 1, vectors]
-    else:
-        bands = most_even(band_counts(rows, tile_h * width * steps * DEPTH * BYTES))
-        o_default = [1, panels, vectors]
-    h_default = [bands, rows // bands, tile_h]
+    row_bytes = width * steps * DEPTH * BYTES
+    o_default, h_default = around(tile, blocks, height, row_bytes, stem=bool(pads))
+    if not pads and blocks * lanes > height * width:  # the weights outweigh the image
+        o_default = [o_default[1], 1, tile[2]]
+        h_default = [height // tile[0], 1, tile[0]]
 
     # Step 2. Channel blocks and bands around the tile
     o0, o1, oi = sch.split(o, sch.sample_perfect_tile(o, 3, MAX_VECTORS, o_default))
     h0, h1, hi = sch.split(h, sch.sample_perfect_tile(h, 3, MAX_TILE_HEIGHT, h_default))
     w1, wp = sch.split(w, [None, SIDE])
-    w0, wi = sch.split(w1, sch.sample_perfect_tile(w1, 2, MAX_PAIRS, [columns // pairs, pairs]))
+    w_default = [-(-width // SIDE) // tile[1], tile[1]]
+    w0, wi = sch.split(w1, sch.sample_perfect_tile(w1, 2, MAX_PAIRS, w_default))
     sch.reorder(n, o0, h0, o1, h1, w0, hi, wi, oi, wp, c)
     unroll(sch, hi, wi, oi, wp)
     sch.vectorize(c)
-    parallel_rows(sch, n, o0, h0)
+    parallel = parallel_rows(sch, n, o0, h0)
     if steps <= FEW_STEPS:  # LLVM unrolls them, and would keep all their weights for the next tile
         w0 = sch.fuse(o1, h1, w0)
 
@@ -91,7 +94,10 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         *copied, channels = own_loops(sch, inputs)
         unroll(sch, *copied)
         sch.vectorize(channels)
-    tensorize_sums(sch, conv, ckh, cw1, pair_products.matrices())
+    for pad in pads:
+        sch.compute_at(pad, parallel, preserve_unit_loops=True)
+        copy_padded(sch, pad, ROW_LANES)
+    tensorize_sums(sch, conv, ckh, cw1, (words if pads else matrices)())
     zero_halo(sch, by_rows=True)
     return [sch]
 
@@ -105,8 +111,11 @@ def side_by_side(sch: Schedule, conv: SBlockRV) -> SBlockRV | None:
     at = [dim.min for dim in sch.get(conv).reads[0].region]
     place = next(i for i, one in enumerate(at) if one.same_as(sch.get(conv).iter_vars[3].var))
 
+    # a pixel is a vector of channels, or one number
+    end = len(at) if str(sch.get(conv).reads[0].source.dtype) == WORD else len(at) - 1
+
     def columns_last(*axes: Var) -> list[Var]:
-        return [*axes[:place], *axes[place + 1 : -1], axes[place], axes[-1]]
+        return [*axes[:place], *axes[place + 1 : end], axes[place], *axes[end:]]
 
     sch.transform_layout(inputs, ("write", 0), columns_last)
     return inputs
@@ -130,6 +139,22 @@ def default_tile(
 
     tiles = [(rows, columns, one) for rows in heights for columns in pairs for one in blocks]
     return min((tile for tile in tiles if sums(tile) <= MOST_SUMS), key=loads)
+
+
+def around(
+    tile: tuple[int, int, int], blocks: int, height: int, row_bytes: int, *, stem: bool
+) -> tuple[list[int], list[int]]:
+    """How channels and rows are split, for threads that share bands of rows.
+
+    A band's inputs stay in L1 beside the weights, a first convolution's are rounded before them.
+    """
+    tile_h, _, vectors = tile
+    rows = height // tile_h
+    if stem:
+        band = max(d for d in divisors(rows) if d * tile_h <= STEM_BAND)
+    else:
+        band = rows // most_even(band_counts(rows, tile_h * row_bytes))
+    return [1, blocks // vectors, vectors], [rows // band, band, tile_h]
 
 
 def in_matrices(n: Var, o: Var, h: Var, w: Var, c: Var) -> tuple[Expr, ...]:

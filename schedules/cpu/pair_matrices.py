@@ -41,17 +41,29 @@ def by_pairs(dot: Dot) -> Dot:
     return multiply
 
 
-def of_matrices(multiply: Dot) -> Intrinsic:
+def of_matrices(multiply: Dot, *, words: bool = False) -> Intrinsic:
+    """``words``: a pixel's channels lie in an int64."""
+
     def product(data: tirx.Buffer, weight: tirx.Buffer, axes: Sequence[Expr]) -> Expr:
         pixel, lane, i = axes
-        return T.cast(data[pixel, i], "float32") * T.cast(weight[lane, i], "float32")
+        factor = number_in(data[pixel], i) if words else T.cast(data[pixel, i], "float32")
+        return factor * T.cast(weight[lane, i], "float32")
 
     def compute(sums: Expr, data: tirx.Buffer, weight: tirx.Buffer) -> Expr:
+        numbers = f"bfloat16x{SIDE * DEPTH}"
+        read = data.vload([0], f"int64x{SIDE}") if words else data.vload([0, 0], numbers)
         pixels, weights = (
-            T.reinterpret(one.vload([0, 0], f"bfloat16x{SIDE * DEPTH}"), dtype=f"int32x{SUMS}")
-            for one in (data, weight)
+            T.reinterpret(one, dtype=f"int32x{SUMS}")
+            for one in (read, weight.vload([0, 0], numbers))
         )
         return multiply(sums, pixels, weights)
 
     matrix, sums = Operand((SIDE, DEPTH), "bfloat16"), Operand((SIDE, SIDE), "float32")
-    return intrinsic_of(Step(matrix, matrix, sums, (SIDE, SIDE, DEPTH), "SSR", product, compute))
+    data = Operand((SIDE,), "int64") if words else matrix
+    return intrinsic_of(Step(data, matrix, sums, (SIDE, SIDE, DEPTH), "SSR", product, compute))
+
+
+def number_in(word: Expr, place: Expr) -> Expr:
+    """That of an int64 of bfloat16, the lowest first, as a float32."""
+    bits = T.cast(T.shift_right(word, T.cast(place * 16, "int64")), "int32")
+    return T.reinterpret("float32", T.shift_left(bits, 16))

@@ -35,7 +35,7 @@ PAIR = 2
 BF16 = "bfloat16"
 LANE = Lane(PAIR, BF16, "float32")
 DOT = "tvm_mobilenet_dot_bf16_"  # and the lanes: (sums, activations, weights), as int32
-MATRICES = "matrices"
+MATRICES, WORDS = "matrices", "words"  # of vectors of DEPTH channels, and of as many in an int64
 X86_LANES, ARM_LANES = (4, 8, 16), (4,)  # of their instructions
 
 
@@ -59,6 +59,11 @@ def matrices() -> str:
     return PAIRS.register(MATRICES, DEPTH)
 
 
+def words() -> str:
+    """As ``matrices``, of pixels that are an int64 each."""
+    return PAIRS.register(WORDS, DEPTH)
+
+
 PAIR_PRODUCTS = DotProducts(channels, pixels, dwords, stored_together=1, stem_sums=16)
 
 
@@ -69,8 +74,8 @@ def make(operand: str, lanes: int, target: Target | None) -> Intrinsic:
 @functools.cache
 def of_lanes(operand: str, lanes: int, *, native: bool) -> Intrinsic:
     dot = instruction(lanes) if native else multiply(lanes)
-    if operand == MATRICES:
-        return of_matrices(bfmmla if native else by_pairs(dot))
+    if operand in (MATRICES, WORDS):
+        return of_matrices(bfmmla if native else by_pairs(dot), words=operand == WORDS)
 
     def of_pairs(sums: Expr, activations: Expr, weights: Expr) -> Expr:
         return dot(sums, activations, T.reinterpret(weights, dtype=f"int32x{lanes}"))
@@ -179,5 +184,5 @@ ACTIVATIONS: dict[str, Callable[[int], Activations]] = {
     "pixels": pixels_read,
     "dwords": dwords_read,
 }
-PAIRS = Intrinsics("pair", (*ACTIVATIONS, MATRICES), make)
+PAIRS = Intrinsics("pair", (*ACTIVATIONS, MATRICES, WORDS), make)
 register_named = PAIRS.register_named

@@ -105,7 +105,8 @@ class Bf16Convolution:
         window = Window(real.kernel, real.stride, (top, left), real.dilation)
         if real.kind == "stem":
             image = (real.batch, real.channels[0], *real.size)
-            func = bf16_stem_conv2d(image, real.padding, out, window, real.activation)
+            plain = (image, real.padding, out, window, real.activation)
+            func = bf16_stem_conv2d(*plain, self.depth)
         elif real.depthwise:
             func = bf16_depthwise_conv2d(self.x, out, window, real.activation)
         else:
@@ -156,7 +157,7 @@ class Bf16Convolution:
     def packed(self, weight: Array) -> Array:
         real, v = self.real, self.real.vectors[1]
         if real.kind == "stem":
-            return pack_bf16_stem(weight, v)
+            return pack_bf16_stem(weight, v, self.depth)
         if real.depthwise:
             taps = tap_dwords(self.out.width, real.kernel[1], real.stride[1], PAIR)
             return pack_quantized_depthwise(weight, v, taps.outputs, real.stride[1], PAIR)

@@ -334,7 +334,7 @@ def by_matrices(case: Case) -> Case:
     assert isinstance(case, Bf16Convolution)
     real = replace(case.real, vectors=(4, 4))
     real = replace(real, panel=panel_of(real.out.blocks // real.groups, MATRIX_PANELS))
-    return replace(case, real=real, depth=4 if real.kind == "conv2d" else case.depth)
+    return replace(case, real=real, depth=case.depth if real.depthwise else 4)
 
 
 # for targets that multiply matrices of them; the last has two channels a vector

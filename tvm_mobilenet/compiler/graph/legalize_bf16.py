@@ -85,9 +85,10 @@ def bf16_stem(to: Legalizer, layer: Convolution) -> None:
         real(out),
         window_of(layer),
         layer.activation,
+        to.bf16_depth,
     )
     name = f"bf16_stem_conv2d_{out.width}x{out.height}x{out.channels}{stride_suffix(layer)}"
-    weight = rounded(pack_bf16_stem(layer.weight, out.vector))
+    weight = rounded(pack_bf16_stem(layer.weight, out.vector, to.bf16_depth))
     to.emit_blocked(layer, func, name, [to.plain[layer.source], weight], out)
 
 

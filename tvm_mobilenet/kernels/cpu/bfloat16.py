@@ -15,7 +15,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
-from schedules.cpu.pair_matrices import DEPTH, SIDE
+from schedules.cpu.pair_matrices import DEPTH, SIDE, number_in
 from schedules.cpu.pair_products import PAIR, number_of
 from schedules.filter_window import Window
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
@@ -90,16 +90,31 @@ def bf16_stem_conv2d(
     out: Blocked,
     window: Window,
     activation: Activation,
+    depth: int = PAIR,
 ) -> tirx.PrimFunc:
     """The first convolution: reads the plain float32 image and rounds it, two of a pixel's channels
-    into one dword.
+    into one dword, or all of at most four into an int64.
 
-    ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, pairs, v, 2).
+    ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, steps, v, depth).
     """
     channels_in, (stride_h, stride_w) = image[1], window.stride
-    pairs = dot_steps(channels_in, PAIR)
-    rows_shape = (image[0], pairs, *padded(image, padding))
+    steps, matrices = dot_steps(channels_in, depth), depth == DEPTH
+    columns = out.width + (out.width % SIDE if matrices else 0)
+    if matrices:  # a row's last pair reads the pixels of both
+        read = (columns - 1) * stride_w + window.kernel[1] - padding[2] - image[3]
+        padding = (*padding[:3], max(padding[3], read))
+    rows_shape = (image[0], steps, *padded(image, padding))
+    summed = (out.batch, out.blocks, out.height, columns, out.vector)
+    word, number = ("int64", number_in) if matrices else ("int32", number_of)
     write_image = image_writer(out, activation)
+
+    def all_channels(data: tirx.Buffer, n: Expr, _: Expr, h: Expr, w: Expr) -> Expr:
+        """All of a pixel, the first lowest."""
+        whole = T.int64(0)
+        for channel in range(channels_in):
+            number = T.cast(T.reinterpret("uint16", T.cast(data[n, channel, h, w], BF16)), word)
+            whole = whole | (number << (16 * channel)) if channel else number
+        return whole
 
     def pixel(data: tirx.Buffer, n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
         """Two channels of a pixel; where there is but one, above it a zero."""
@@ -108,14 +123,15 @@ def bf16_stem_conv2d(
             second = T.if_then_else(k * PAIR + 1 < channels_in, second, T.float32(0))
         return bits(data[n, k * PAIR, h, w]) | (bits(second) << 16)
 
-    pad = image_padder(image, padding, Pixels(pairs, "int32", pixel, T.int32(0)))
+    read_pixel = all_channels if matrices else pixel
+    pad = image_padder(image, padding, Pixels(steps, word, read_pixel, tirx.const(0, word)))
 
     @T.inline
     def convolve(data, weight, sums, result):
-        rows = T.sblock_alloc_buffer(rows_shape, "int32")
-        acc = T.sblock_alloc_buffer(out.extents, sums.dtype)
+        rows = T.sblock_alloc_buffer(rows_shape, word)
+        acc = T.sblock_alloc_buffer(summed, sums.dtype)
         pad(data, rows)
-        for n, o, h, w, c, kh, kw, k, i in T.grid(*out.extents, *window.kernel, pairs, PAIR):
+        for n, o, h, w, c, kh, kw, k, i in T.grid(*summed, *window.kernel, steps, depth):
             with T.sblock("conv"):
                 vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
                     "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
@@ -123,16 +139,17 @@ def bf16_stem_conv2d(
                 T.sblock_attr({"schedule_rule": "bf16_stem_conv2d"})
                 with T.init():
                     acc[vn, vo, vh, vw, vc] = sums.start(vo, vc)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + number_of(
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + number(
                     rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw], vi
                 ) * T.cast(weight[vo, vkh, vkw, vk, vc, vi], sums.dtype)
         write_image(acc, sums, result)
 
-    weights = Tensor((out.blocks, *window.kernel, pairs, out.vector, PAIR), BF16)
+    weights = Tensor((out.blocks, *window.kernel, steps, out.vector, depth), BF16)
     operations = operations_of(out, window, channels_in)
-    return with_bias(
+    func = with_bias(
         Tensor(image, DTYPE), weights, out, convolve, sums=DTYPE, operations=operations
     )
+    return func if columns == out.width else read_in_pairs(func, acc_place=3)
 
 
 def bits(value: Expr) -> Expr:

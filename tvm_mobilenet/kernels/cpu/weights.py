@@ -107,10 +107,10 @@ def pack_planar_stem(weight: Bytes, v: int) -> NDArray[np.int16]:
     return pack_channels(weight, v).astype(np.int16)
 
 
-def pack_bf16_stem(weight: Array, v: int) -> Array:
-    """(O, I, kh, kw) → (O/v, kh, kw, pairs, v, 2)."""
-    pairs = in_dots(np.moveaxis(weight, 1, 3), axis=3, dot=2)  # (O, kh, kw, pairs, 2)
-    return np.ascontiguousarray(pack_channels(pairs, v).swapaxes(-1, -2))
+def pack_bf16_stem(weight: Array, v: int, dot: int = 2) -> Array:
+    """(O, I, kh, kw) → (O/v, kh, kw, steps, v, dot)."""
+    steps = in_dots(np.moveaxis(weight, 1, 3), axis=3, dot=dot)  # (O, kh, kw, steps, dot)
+    return np.ascontiguousarray(pack_channels(steps, v).swapaxes(-1, -2))
 
 
 def pack_quantized_dense(weight: Packed, v: int, blocks: int, panel: int, dot: int = DOT) -> Packed:
