@@ -68,7 +68,7 @@ ODD = [*REAL, *odd_kernels.SIGNED, *odd_kernels.SEPARABLE, *odd_kernels.OVERLAPP
 SHARES = 30  # a run takes one in so many kernels, at its default and at a random decision
 ODD_SHARES = 3  # one in so many kernels of odd shape, at both
 FP16_SHARES = 4  # of those in float16
-BF16_SHARES = 6  # of those in bfloat16, computed with float32's arithmetic here
+BF16_SHARES = 10  # of those in bfloat16, computed with float32's arithmetic here
 BLOCK_SHARES = 8  # and one in so many blocks, at its default
 # A53 and A72, the in-order and the small out-of-order core; A76 and N1, the larger ones
 TARGETS = ("arm-rpi3", "arm-rpi4", "arm-rpi5", "arm-graviton2")
