@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from schedules.arm_cpu import (
     bf16_conv2d,
-    bf16_dense,
     bf16_depthwise_conv2d,
     dense,
     depthwise_conv2d,
@@ -20,13 +21,15 @@ from schedules.arm_cpu import (
 from schedules.arm_cpu.overlapping_tiles import overlapping_tile
 from schedules.cpu import elementwise, global_avg_pool2d, layout, move_channels
 from schedules.cpu.image_tiles import OverlappingTile
+from schedules.cpu.pair_products import PAIR_PRODUCTS
 from schedules.primitives import Rule
 
 OVERLAPPING_TILE: OverlappingTile = overlapping_tile
 
+NARROW_VECTORS = 8  # of four channels: what legalization packs side by side, one stream of weights
 RULES: dict[str, Rule] = {
     "bf16_conv2d": bf16_conv2d.schedule,
-    "bf16_dense": bf16_dense.schedule,
+    "bf16_dense": partial(quantized_dense.schedule, dots=PAIR_PRODUCTS, most=NARROW_VECTORS),
     "bf16_depthwise_conv2d": bf16_depthwise_conv2d.schedule,
     "bf16_stem_conv2d": bf16_conv2d.schedule,
     "blocked_avg_pool2d": global_avg_pool2d.schedule,
