@@ -19,6 +19,7 @@ from schedules.x86 import (
     quantized_stem_conv2d,
     stem_conv2d,
     strassen_conv2d,
+    tiles_conv2d,
     winograd_operands,
 )
 from schedules.x86.overlapping_tiles import overlapping_tile
@@ -46,6 +47,8 @@ RULES: dict[str, Rule] = {
     "quantized_stem_conv2d": quantized_stem_conv2d.schedule,
     "stem_conv2d": stem_conv2d.schedule,
     "strassen_conv2d": strassen_conv2d.schedule,
+    "tiles_conv2d_bfloat16": partial(tiles_conv2d.schedule, of="bf16"),
+    "tiles_conv2d_uint8": partial(tiles_conv2d.schedule, of="u8"),
     "winograd_conv2d": partial(strassen_conv2d.schedule, image_first=True),
     "winograd_operands": winograd_operands.schedule,
 }

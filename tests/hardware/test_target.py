@@ -26,7 +26,9 @@ ICELAKE = (
 )  # fmt: skip
 ZEN4 = (*ICELAKE, "avx512_bf16")
 ZEN5 = (*ZEN4, "avx512_vp2intersect", "avx_vnni")
-SAPPHIRE_RAPIDS = (*ICELAKE, "avx512_bf16", "avx_vnni", "avx512_fp16", "amx_tile")
+AMX = ("amx_tile", "amx_int8", "amx_bf16")
+NO_AMX = (*ICELAKE, "avx512_bf16", "avx_vnni", "avx512_fp16")
+SAPPHIRE_RAPIDS = (*NO_AMX, *AMX)
 
 GOOD = """
 [target]
@@ -53,7 +55,8 @@ def llvm_features(spec: target.TargetSpec) -> set[str]:
 
 
 def in_llvm(feature: str) -> str:
-    return LLVM_NAMES.get(feature, feature.replace("avx512_", "avx512"))
+    plain = feature.replace("avx512_", "avx512").replace("amx_", "amx-")
+    return LLVM_NAMES.get(feature, plain)
 
 
 @pytest.mark.parametrize("name", target.known())
@@ -210,7 +213,8 @@ def host(features: tuple[str, ...], vendor: str, family: int, cores: int = 3) ->
         (host(AVX2, "AuthenticAMD", 25), "x86-64-v3"),  # Zen 3: Zen 4's family, no AVX-512
         (host(SKYLAKE, "GenuineIntel", 6), "x86-skylake-avx512"),
         (host(ICELAKE, "GenuineIntel", 6), "x86-icelake"),
-        (host(SAPPHIRE_RAPIDS, "GenuineIntel", 6), "x86-icelake"),
+        (host(SAPPHIRE_RAPIDS, "GenuineIntel", 6), "x86-sapphirerapids"),
+        (host(NO_AMX, "GenuineIntel", 6), "x86-icelake"),  # whose hypervisor hides it
         (host(ZEN4, "AuthenticAMD", 25), "x86-znver4"),
         (host(ZEN5, "AuthenticAMD", 26), "x86-znver5"),
         (host(ZEN4, "AuthenticAMD", 26), "x86-znver4"),  # Zen 5 whose hypervisor hides features

@@ -21,7 +21,7 @@ import pytest
 import tvm
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from support import network_kernels, odd_kernels
+from support import network_kernels, odd_kernels, tile_cases
 from support.bf16_cases import Bf16Convolution, Bf16Dense
 from support.blocked_cases import BlockedPooling, Channels, Elementwise
 from support.kernel_cases import Case, Convolution, Dense, Packing
@@ -223,6 +223,9 @@ WINOGRAD_PRODUCT = Convolution(
 )
 
 
+OF_TILES = Convolution("conv2d", (512, 512), (14, 14), halo=odd_kernels.RING)
+
+
 def in_bf16(kind: str) -> Case:
     """A kernel of 1.0-224 in bfloat16, its result stored as that."""
     if kind == "dense":
@@ -248,6 +251,8 @@ GOLDEN: dict[str, Case] = {
     "quantized_depthwise_conv2d": odd_kernels.over_bytes("depthwise"),
     "quantized_stem_conv2d": odd_kernels.over_bytes("stem"),
     "strassen_conv2d": PRODUCT,
+    "tiles_conv2d_bfloat16": tile_cases.Bf16Tiles(OF_TILES, SELF),
+    "tiles_conv2d_uint8": tile_cases.ByteTiles(OF_TILES),
     "winograd_conv2d": WINOGRAD_PRODUCT,
     "winograd_operands": dataclasses.replace(WINOGRAD_PRODUCT, kind="windows"),
 }
@@ -268,6 +273,8 @@ def test_a_golden_file_for_every_rule() -> None:
 @pytest.mark.parametrize("rule", sorted([*GOLDEN, *GOLDEN_OF_NETWORK]))
 def test_structure(rule: str, golden: Callable[[str, str], None]) -> None:
     spec = spec_of(VNNI[0] if rule.startswith(("quantized", "bf16")) else AVX512)
+    if rule.startswith("tiles"):
+        spec = spec_of(tile_cases.NAME)
     if rule in GOLDEN:
         func = GOLDEN[rule].func()
     else:

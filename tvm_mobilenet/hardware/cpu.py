@@ -6,10 +6,13 @@ x86-64 and ``asimd``, ``asimddp``, ``i8mm`` on aarch64. Only the standard librar
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+TILES = "amx_tile"  # the feature that a process has to ask for
+ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # of x86-64
 
 # platform.machine() and LLVM triples name one architecture differently
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
@@ -21,6 +24,15 @@ def host_features() -> frozenset[str]:
     Empty where the system does not tell (no readable /proc/cpuinfo).
     """
     return parse_features(read_cpuinfo())
+
+
+def permit_tiles() -> bool:
+    """Ask Linux for the tile registers of AMX, for all threads of this process; whether it gives.
+
+    Until then the first instruction that needs them ends the process.
+    """
+    status: int = ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA)
+    return status == 0
 
 
 def host_model() -> str:

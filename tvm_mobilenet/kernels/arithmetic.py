@@ -12,6 +12,7 @@ BY_NAME: dict[str, Arithmetic] = {
     "bf16_": "bf16",
     "fp16_": "fp16",
 }
+TILED = "_tiles_"  # in the names of kernels by products of tiles, whose peak is a core's highest
 
 
 def arithmetic_of(kernel: str) -> Arithmetic:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
 
-AVX_STATE, AVX512_STATE = 0b110, 0b11100110  # of XCR0: what the system must save
+# of XCR0: what the system must save
+AVX_STATE, AVX512_STATE, AMX_STATE = 0b110, 0b11100110, 0b11 << 17
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ _X86 = (
         "avx512vbmi": 1, "umip": 2, "avx512_vbmi2": 6, "gfni": 8, "vaes": 9, "vpclmulqdq": 10,
         "avx512_vnni": 11, "avx512_bitalg": 12, "avx512_vpopcntdq": 14, "rdpid": 22,
     },
-    {"fsrm": 4, "avx512_vp2intersect": 8, "avx512_fp16": 23},  # leaf 7, edx
+    {  # leaf 7, edx
+        "fsrm": 4, "avx512_vp2intersect": 8, "amx_bf16": 22, "avx512_fp16": 23, "amx_tile": 24,
+        "amx_int8": 25,
+    },
     {"avx_vnni": 4, "avx512_bf16": 5},  # leaf 7.1, eax
     {"lahf_lm": 0, "abm": 5, "sse4a": 6},  # leaf 0x80000001, ecx
 )  # fmt: skip
@@ -86,4 +90,6 @@ def bits_of(features: tuple[str, ...], triple: str) -> tuple[CpuBit, ...]:
 def _state(name: str) -> int:
     if name.startswith("avx512"):
         return AVX512_STATE
+    if name.startswith("amx"):
+        return AMX_STATE
     return AVX_STATE if name in _AVX else 0

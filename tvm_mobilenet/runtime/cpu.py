@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tvm_mobilenet import files, tvm_runtime
 from tvm_mobilenet.bundle import LIBRARY, Bundle, TensorInfo
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.runtime import threads as thread_pool
 from tvm_mobilenet.runtime.library import Context, allocate
 from tvm_mobilenet.runtime.pool import ThreadPool, count_of
@@ -87,6 +88,10 @@ class VmExecutor:
 def load_module(bundle: Bundle) -> Any:
     """The bundle's library, which stays loaded as long as it or a function of it lives."""
     tvm_runtime.library()
+    if cpu.TILES in bundle.manifest.cpu_features and not cpu.permit_tiles():
+        raise RunFailed(
+            f"{bundle.path}: this system gives no permission for AMX; use Linux 5.16 or later"
+        )
     tvm_ffi = tvm_runtime.ffi()
     # The dynamic loader takes a path it knows for the library it has already: a bundle compiled
     # again to the same path would run the old code while an old session is open. So every load

@@ -10,6 +10,7 @@ from tvm.target import Target
 from schedules import OVERLAPPING_TILES, RULES
 from schedules.cpu.image_tiles import ImageOutput, OverlappingTile, Tile
 from schedules.primitives import Rule
+from schedules.x86.tile_products import TILE_RULES, has_tiles
 from tvm_mobilenet.errors import RunFailed
 
 SCHEDULE_RULE = "schedule_rule"  # the annotation MetaSchedule knows
@@ -61,7 +62,8 @@ def check_rules(func: tirx.PrimFunc, target: Target) -> None:
 
 def rules_of(target: Target) -> frozenset[str]:
     """The kinds of kernels that the target has schedules for."""
-    return frozenset(rule for key in target.keys for rule in RULES.get(key, {}))
+    found = frozenset(rule for key in target.keys for rule in RULES.get(key, {}))
+    return found if has_tiles(target) else found - TILE_RULES
 
 
 def overlapping_tile_of(target: Target) -> OverlappingTile | None:

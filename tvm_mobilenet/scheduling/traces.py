@@ -62,11 +62,13 @@ def apply_trace(mod: tvm.IRModule, trace_json: str, target: Target | None) -> s_
 
     from schedules.cpu import dot_products, pair_products
     from schedules.cuda import mma_intrinsics
+    from schedules.x86 import tile_products
 
     # the rules that do may not have run in this process
     if TENSORIZE in trace_json:
         of_cpus = [dot_products, pair_products]
-        if not any([module.register_named(trace_json, target) for module in of_cpus]):
+        known = [module.register_named(trace_json, target) for module in of_cpus]
+        if not any([*known, tile_products.register_named(trace_json)]):
             mma_intrinsics.register()
     trace = json.loads(trace_json)
     check_trace(trace)

@@ -23,6 +23,7 @@ from tvm_mobilenet.compiler.cpu.neon_bytes import neon_bytes
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
+from tvm_mobilenet.compiler.cpu.tiles import configure_tiles, delay_epilogues, name_tiles
 from tvm_mobilenet.compiler.cpu.vector_functions import vector_functions
 
 STACK_BYTES = 16 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
@@ -47,6 +48,8 @@ CPU_PASSES = [
     tirx.transform.StorageRewrite(),
     s_tir.transform.HoistIfThenElse(),
     tirx.transform.UnrollLoop(),
+    name_tiles,
+    delay_epilogues,
     pack_stores,
     neon_bytes,
     s_tir.transform.RenormalizeSplitPattern(),
@@ -83,6 +86,7 @@ def lower_module(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
         tirx.transform.BindTarget(target.with_host(target)),
         *CPU_PASSES,
         share_kernels,
+        configure_tiles,
         tirx.transform.MakePackedAPI(),
         lower_bf16,
         keep_on_stack,

@@ -22,13 +22,14 @@ import math
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Expr, TensorLoad, Var
+from tvm.ir import Call, Expr, StringImm, TensorLoad, Var
 from tvm.runtime import DataType
 from tvm.sym import Analyzer, detect_linear_equation
 from tvm.tirx.transform import prim_func_pass
 
 from schedules.cpu.sharing import num_cores
 from schedules.primitives import ROWS
+from schedules.x86.tile_products import LOAD as TILE
 
 PREFETCH = "prefetch"
 WITHIN = "prefetch_within"
@@ -81,6 +82,7 @@ def with_panel_prefetch(
         steps *= int(outer.extent)
     # all that a step reads, also where a tile takes its weights from several streams
     per_step = math.prod(int(one.extent) for one in inner if depends_on(index, one.loop_var))
+    per_step *= elements_at(loop.body, load)
     panel_steps = int(loop.extent) * math.prod(int(outer.extent) for outer in within)
     panel_elements = per_step * panel_steps
     line = CACHE_LINE // DataType(load.source.dtype).itemsize
@@ -159,6 +161,22 @@ def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
 
     tvm_ffi.structural_walk(body, ((TensorLoad, visit), (tirx.For, inner.append)))
     return loads[0], inner
+
+
+def elements_at(body: tirx.Stmt, load: TensorLoad) -> int:
+    """What is read at a load's place: one element, or those of a tile."""
+    found = [1]
+
+    def visit(call: Call) -> None:
+        name = call.args[0] if len(call.args) else None
+        if isinstance(name, StringImm) and name.value == TILE:
+            _, _, rows, row_bytes, address, _ = call.args
+            if address.args[0].same_as(load):
+                size = DataType(load.source.dtype).itemsize
+                found.append(int(rows) * int(row_bytes) // size)
+
+    tvm_ffi.structural_walk(body, (Call, visit))
+    return found[-1]
 
 
 def start_of(index: Expr, loops: list[tirx.For]) -> Expr:

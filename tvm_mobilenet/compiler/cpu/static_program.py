@@ -23,6 +23,7 @@ from tvm.script import tirx as T
 from tvm.target import Target
 
 from schedules.arm_cpu.cores import HALF_LANES
+from schedules.x86.tile_products import BYTES, PAIRS
 from tvm_mobilenet.compiler.cpu.distinct_outputs import give_out_apart
 from tvm_mobilenet.compiler.cpu.sharing import ALONE, Counters, on_cpu
 from tvm_mobilenet.compiler.memory_plan import (
@@ -35,10 +36,17 @@ from tvm_mobilenet.compiler.memory_plan import (
     output,
     plan_memory,
 )
-from tvm_mobilenet.kernels.arithmetic import dot_products_of, probe_of
+from tvm_mobilenet.kernels.arithmetic import (
+    TILED,
+    Arithmetic,
+    arithmetic_of,
+    dot_products_of,
+    probe_of,
+)
 from tvm_mobilenet.kernels.cpu.dot_probes import dot_peak, step_of
 from tvm_mobilenet.kernels.cpu.layout import FP16
 from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
+from tvm_mobilenet.kernels.cpu.tile_probes import tile_peak
 from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
 
 FLOAT_BYTES = 4
@@ -83,11 +91,10 @@ def make_static(
     probes = {"fma_peak": fma_peak(vector_width), "stream_read": stream_read(rows, vector_width)}
     if target is not None:
         for arithmetic in dot_products_of(call.kernel for call in plan.calls):
-            probes[probe_of(arithmetic)] = (
-                fma_peak(HALF_LANES, FP16)
-                if arithmetic == "fp16"
-                else dot_peak(step_of(arithmetic, target))
-            )
+            kernels_of = [
+                one.kernel for one in plan.calls if arithmetic_of(one.kernel) == arithmetic
+            ]
+            probes[probe_of(arithmetic)] = peak(arithmetic, target, kernels_of)
     alone = {
         GlobalVar(name): probe.without_attr("global_symbol").with_attr(ALONE, ONE)
         for name, probe in probes.items()
@@ -100,6 +107,15 @@ def make_static(
         plan.workspace_bytes,
         plan.calls,
     )
+
+
+def peak(arithmetic: Arithmetic, target: Target, kernels: list[str]) -> tirx.PrimFunc:
+    """What measures the peak of these kernels, all of one kind: of tiles, where some have them."""
+    if arithmetic == "fp16":
+        return fma_peak(HALF_LANES, FP16)
+    if any(TILED in kernel for kernel in kernels):
+        return tile_peak(BYTES if arithmetic == "bytes" else PAIRS)
+    return dot_peak(step_of(arithmetic, target))
 
 
 def argument_buffers(plan: MemoryPlan) -> dict[str, tirx.Buffer]:

@@ -16,6 +16,7 @@ from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
 from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES, keep_on_stack
+from tvm_mobilenet.compiler.cpu.tiles import configure_tiles
 from tvm_mobilenet.compiler.dump import NO_DUMP, IrDump
 from tvm_mobilenet.compiler.memory_plan import KernelCall, describe_call, kernel_calls
 
@@ -60,7 +61,7 @@ def build_vm(
     def lowering() -> tuple[tvm.transform.Pass, object, object]:
         """Our lowering of kernels as TVM's build wants it: passes, then what ends the host's."""
         packed = tirx.transform.MakePackedAPI()
-        passes = [*CPU_PASSES, packed, lower_bf16, keep_on_stack, _dumping(dump)]
+        passes = [*CPU_PASSES, configure_tiles, packed, lower_bf16, keep_on_stack, _dumping(dump)]
         return tvm.transform.Sequential(passes), finalize_host_passes, finalize_device_passes
 
     tirx.compilation_pipeline.register_tir_pipeline(PIPELINE, lowering)

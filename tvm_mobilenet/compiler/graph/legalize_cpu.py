@@ -18,11 +18,12 @@ from tvm.ir import Expr, Var
 from schedules.cpu.dot_products import UNSIGNED, Integers
 from schedules.cpu.image_tiles import OverlappingTile
 from schedules.cpu.pair_products import PAIR
+from schedules.x86.tile_products import TILE_RULES
 from tvm_mobilenet.compiler.graph.blocked_tensors import BlockedTensor, BlockedTensors
 from tvm_mobilenet.compiler.graph.channels import move_channels
 from tvm_mobilenet.compiler.graph.elementwise import fuse_elementwise
 from tvm_mobilenet.compiler.graph.groups import expand_groups
-from tvm_mobilenet.compiler.graph.layer_rewriter import separable_pairs
+from tvm_mobilenet.compiler.graph.layer_rewriter import is_pointwise, separable_pairs
 from tvm_mobilenet.compiler.graph.layers import (
     NO_EPILOGUE,
     Channels,
@@ -72,6 +73,7 @@ from tvm_mobilenet.compiler.graph.legalize_quantized import (
     take_integer_sources,
 )
 from tvm_mobilenet.compiler.graph.legalize_quantized import needed_halo as needed_integer_halo
+from tvm_mobilenet.compiler.graph.legalize_tiles import bf16_tiles, suits_tiles
 from tvm_mobilenet.compiler.graph.pooling import pool_windows
 from tvm_mobilenet.compiler.graph.quantized import take_quantized
 from tvm_mobilenet.compiler.graph.resizing import resize_images, take_transposed
@@ -153,7 +155,7 @@ class Legalizer(BlockedTensors):
         self.bf16, self.bf16_depth = bf16, bf16_depth
         self.vector_width, self.byte_lanes = vector_width, integers.lanes or vector_width
         self.integers_of_target = integers
-        self.rules = rules
+        self.rules, self.tiles = rules, TILE_RULES.issubset(rules)
         self.tile = tile
         layers = self.layers
         if QUANTIZED.issubset(rules):
@@ -218,9 +220,13 @@ class Legalizer(BlockedTensors):
         }
 
     def convolution(self, layer: Convolution) -> None:
+        # with tiles come dot products of pairs at half the rate of FMAs: for what memory bounds
+        pairs = self.bf16 and not self.tiles
         if self.reads_image(layer):
-            bf16_stem(self, layer) if self.bf16 else float_stem(self, layer)
-        elif self.bf16 and in_pairs(layer, self.bf16_depth):
+            bf16_stem(self, layer) if pairs else float_stem(self, layer)
+        elif self.bf16 and not layer.depthwise and suits_tiles(self, layer):
+            bf16_tiles(self, layer)
+        elif self.bf16 and in_pairs(layer, self.bf16_depth) and (pairs or is_pointwise(layer)):
             bf16_depthwise(self, layer) if layer.depthwise else bf16_dense_convolution(self, layer)
         else:
             float_convolution(self, layer)

@@ -29,6 +29,7 @@ from tvm_mobilenet.compiler.graph.layers import (
     sources,
     tensors,
 )
+from tvm_mobilenet.compiler.graph.legalize_tiles import byte_tiles, suits_tiles
 from tvm_mobilenet.compiler.graph.quantized import requantized
 from tvm_mobilenet.kernels.cpu.conv2d import Activation
 from tvm_mobilenet.kernels.cpu.dot_nests import columns_read, tap_dwords
@@ -84,10 +85,13 @@ QUANTIZED = frozenset(
 def quantized_convolution(to: Legalizer, layer: QuantizedConvolution) -> None:
     """Emit the kernel with its scale, bias and epilogue."""
     layer = requantized(with_table(to, layer))
-    fixed = in_fixed_point(to, layer)
+    tiled = not layer.depthwise and layer.source not in to.images and suits_tiles(to, layer)
+    fixed = None if tiled else in_fixed_point(to, layer)
     how, bits = (FLOAT_BIAS, None) if fixed is None else fixed
     if layer.source in to.images:
         func, name, args, out = stem(to, layer, how)
+    elif tiled:
+        func, name, args, out = byte_tiles(to, layer)
     elif layer.depthwise:
         func, name, args, out = depthwise(to, layer, how)
     else:

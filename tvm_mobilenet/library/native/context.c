@@ -91,7 +91,7 @@ TMN_API tmn_status NAME(create)(const tmn_options *given, struct context **resul
     if (!result) return tmn_fail(TMN_BAD_ARGUMENT, "context is NULL");
     *result = NULL;
     tmn_status status = tmn_check_options(&options);
-    if (status == TMN_OK && !options.any_cpu) status = tmn_check_cpu();
+    if (status == TMN_OK) status = tmn_check_cpu(options.any_cpu);
     if (status == TMN_OK) status = tmn_check_weights(options.weights);
     if (status != TMN_OK) return status;
 

@@ -1,12 +1,14 @@
 /* What the CPU can do, how many of them there are for this process, and their floating-point mode. */
 #include "internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sched.h>
+#include <sys/syscall.h>
 #endif
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
@@ -53,17 +55,35 @@ static uint32_t read_words(uint32_t words[WORDS]) { /* a system of one CPU, such
 }
 #endif
 
-tmn_status tmn_check_cpu(void) {
+/* The 8 KB of AMX's registers are no part of what Linux saves of a thread until a process asks for
+ * them; then they are, of all its threads. The system refuses where a thread's alternate stack is
+ * too small for a signal to save them on. */
+#if defined(__linux__) && defined(__x86_64__)
+enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, and the feature */
+static int tiles_permitted(void) {
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#else
+static int tiles_permitted(void) { return 1; }
+#endif
+
+tmn_status tmn_check_cpu(int any_cpu) {
     const tmn_network *network = &tmn_this_network;
     uint32_t words[WORDS] = {0}, state = read_words(words);
     const tmn_feature *feature = network->features;
     for (; feature->name; feature++) {
+        int permitted = strcmp(feature->name, "amx_tile") || tiles_permitted();
+        if (any_cpu) continue;
         if (!(words[feature->word] >> feature->bit & 1))
             return tmn_fail(TMN_BAD_CPU, "%s is compiled for %s; this CPU has no %s",
                             network->info.name, network->info.target, feature->name);
         if ((state & feature->state) != feature->state)
             return tmn_fail(TMN_BAD_CPU, "%s is compiled for %s; this system does not enable %s",
                             network->info.name, network->info.target, feature->name);
+        if (!permitted)
+            return tmn_fail(TMN_BAD_CPU, "%s is compiled for %s; this system gives no permission "
+                            "for AMX (%s): use Linux 5.16 or later", network->info.name,
+                            network->info.target, strerror(errno));
     }
     return TMN_OK;
 }

@@ -70,7 +70,7 @@ TMN_HIDDEN tmn_parallel tmn_pool_threads(tmn_pool *pool);
 TMN_HIDDEN void tmn_pool_end(tmn_pool *pool);
 
 /* cpu.c */
-TMN_HIDDEN tmn_status tmn_check_cpu(void);
+TMN_HIDDEN tmn_status tmn_check_cpu(int any_cpu);
 TMN_HIDDEN int32_t tmn_usable_cpus(void);
 /* Let the calling thread flush denormal numbers, in the default rounding; what it was, to restore. */
 TMN_HIDDEN uint64_t tmn_enter_fast_float(void);

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.tuning.workers.arguments import Arguments
 from tvm_mobilenet.tuning.workers.messages import Done, Run, RunTask, Settings
@@ -25,6 +27,8 @@ class Runner:
         from tvm_mobilenet.runtime import threads
 
         tvm_runtime.library()
+        if cpu.TILES in cpu.host_features() and not cpu.permit_tiles():
+            raise RunFailed("this system gives no permission for AMX; use Linux 5.16 or later")
         threads.use(settings.threads)
         self._load: Callable[[str], Any] = tvm_runtime.ffi().load_module
         self._settings = settings

@@ -1,0 +1,104 @@
+"""Kernels by tile registers, as ``quantized_cases`` and ``bf16_cases`` are, and what runs them.
+
+Where the CPU has no AMX its instructions are emulated, one by one, in the code that a CPU with it
+would run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.arrays import Array
+from support.bf16_cases import Bf16Convolution
+from support.kernel_cases import Convolution
+from support.quantized_cases import FILL, QuantizedConvolution
+from tvm import tirx
+
+from schedules.filter_window import Window
+from schedules.x86.tile_products import BYTES, PAIRS
+from tvm_mobilenet.compiler.graph.legalize_tiles import panel_for_tiles
+from tvm_mobilenet.emulation.tile_unit import TileUnit, has_tiles, missing, without_newer
+from tvm_mobilenet.hardware import cpu, target
+from tvm_mobilenet.hardware.target import TargetSpec
+from tvm_mobilenet.kernels.cpu.elementwise import blocked_operand, with_epilogue
+from tvm_mobilenet.kernels.cpu.expressions import SELF
+from tvm_mobilenet.kernels.cpu.layout import BF16
+from tvm_mobilenet.kernels.cpu.tiles import bf16_tiles_conv2d, byte_tiles_conv2d, pack_tiles
+
+NAME = "x86-sapphirerapids"
+HAS_TILES = has_tiles()  # the CPU itself, whatever a test makes it say
+
+
+@cache
+def tile_unit() -> TileUnit:
+    return TileUnit(Path(tempfile.mkdtemp(prefix="tvm-mobilenet-tiles-")))
+
+
+def spec_that_runs() -> TargetSpec:
+    """The target with tiles, as this CPU runs its code with ``tiles``; skips where it cannot."""
+    spec = target.resolve(NAME)
+    if HAS_TILES:
+        return spec
+    if lacking := missing(spec):
+        pytest.skip(
+            f"no {', '.join(lacking)} here, which is not emulated: run on AMD Zen 4 or newer, or "
+            "on Intel Sapphire Rapids or newer"
+        )
+    return without_newer(spec)
+
+
+@contextlib.contextmanager
+def tiles() -> Iterator[None]:
+    """Meanwhile this process has AMX: the CPU's own, or emulated."""
+    if HAS_TILES:
+        assert cpu.permit_tiles()
+        yield
+        return
+    with tile_unit().emulated():
+        yield
+
+
+def window_of(real: Convolution) -> Window:
+    top, _, left, _ = real.padding
+    return Window(real.kernel, real.stride, (top, left), real.dilation)
+
+
+@dataclass(frozen=True)
+class ByteTiles(QuantizedConvolution):
+    """By products of bytes."""
+
+    def func(self) -> tirx.PrimFunc:
+        real, out = self.real, self.out
+        panel = panel_for_tiles(out)
+        func = byte_tiles_conv2d(self.x, out, window_of(real), real.activation, panel)
+        if self.expression == SELF:
+            return func
+        return with_epilogue(func, self.expression, [], FILL)
+
+    def packed(self, weight: NDArray[np.int8]) -> NDArray[np.int8]:
+        return pack_tiles(weight, panel_for_tiles(self.out), BYTES)
+
+
+@dataclass(frozen=True)
+class Bf16Tiles(Bf16Convolution):
+    """By products of bfloat16."""
+
+    def func(self) -> tirx.PrimFunc:
+        real, out = self.real, self.out
+        panel = panel_for_tiles(out)
+        func = bf16_tiles_conv2d(self.x, out, window_of(real), real.activation, panel)
+        if self.expression is None:
+            return func
+        operands = [blocked_operand(replace(out, dtype=BF16), out)] if self.beside else []
+        return with_epilogue(func, self.expression, operands, dtype=BF16)
+
+    def packed(self, weight: Array) -> Array:
+        return pack_tiles(weight, panel_for_tiles(self.out), PAIRS)
