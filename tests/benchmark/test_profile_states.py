@@ -114,9 +114,9 @@ def test_it_is_printed_and_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert "infer 2.000 ms, 2.40 times its floor there, 0.833 ms (23 GFLOP/s with" in printed
     assert "the table is of inferences with the core alone" in printed
     text = to_json([("b", result)], result_rows.MACHINE, "bench --profile b", "2026-01-02")
-    (one,) = profiles.read(json.loads(text)).profiles
-    assert one.state == "alone"
-    assert [each.network_ms for each in one.states] == pytest.approx([1.0, 2.0])
-    assert one.states[1].floor_ms == pytest.approx(0.5 / 0.6)
+    (written,) = profiles.read(json.loads(text)).profiles
+    assert written.state == "alone"
+    assert [each.network_ms for each in written.states] == pytest.approx([1.0, 2.0])
+    assert written.states[1].floor_ms == pytest.approx(0.5 / 0.6)
     plain = to_json([("b", profile(Network(None), 5))], result_rows.MACHINE, "x", "2026-01-02")
     assert not {"state", "states"} & json.loads(plain)["profiles"][0].keys()
