@@ -81,7 +81,7 @@ def test_command_prints_each_layer(
 
     monkeypatch.setattr(LocalNetwork, "time_network", time_network)
     assert bench.main(["--profile", str(bundle), "--min-runs", "12"]) == 0
-    assert asked == [10, 2]
+    assert sum(asked) == 12
     printed = capsys.readouterr().out
     with load(bundle) as session:
         for layer in session.manifest.layers:

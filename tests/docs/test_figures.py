@@ -13,6 +13,7 @@ from support.pages import REPOSITORY, read
 
 from tvm_mobilenet.results import schema, statistics
 from tvm_mobilenet.results.slowdowns import slowdown_tables
+from tvm_mobilenet.results.tables import comparisons
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 LOW_PRECISIONS = (
@@ -108,6 +109,21 @@ def ratio(name: str, row: int) -> str:
     return f"{result(name)['rows'][row]['ratio']:.2f}x"
 
 
+def strassen_beside_noise() -> Iterator[str]:
+    """The rows of a table: quiet, then beside each noise what it costs, each with ÷ ours."""
+    results = schema.load(RESULTS / "x86-znver4-strassen-noise.json")
+    (table,) = slowdown_tables(results)
+    beside = [
+        [1.0 if line.ratio is None else line.ratio.value for line in one.lines]
+        for one in comparisons(results)
+    ]
+    for engine, quiet, memory, fma in zip(table.engines, *beside, strict=True):
+        cells = [f"{engine.quiet_ms:.2f}"]
+        cells += [f"{one:.2f}x" for one in engine.ratios if one is not None]
+        over_ours = ["1" if one == 1.0 else f"{one:.2f}" for one in (quiet, memory, fma)]
+        yield " | ".join(cell for pair in zip(cells, over_ours, strict=True) for cell in pair)
+
+
 def figures() -> Iterator[tuple[str, str]]:
     """A page, and what it has to say by a results file."""
     one, two = (row["ratio"] for row in result("x86-znver5-default-and-tuned")["rows"])
@@ -144,6 +160,7 @@ def figures() -> Iterator[tuple[str, str]]:
     for engine in next(noisy).engines:
         beside = " | ".join(f"{one:.2f}x" for one in engine.ratios if one is not None)
         yield "performance", f"| {engine.quiet_ms:.2f} | {beside} |"
+    yield from (("performance", one) for one in strassen_beside_noise())
     one, two = (row["ratio"] for row in result("x86-znver5-vm-and-static")["rows"])
     assert f"{one:.2f}" == f"{two:.2f}"
     yield "performance", f"takes {one:.2f}x as long on one thread and on two"

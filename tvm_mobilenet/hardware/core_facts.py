@@ -9,7 +9,6 @@ from ctypes import CFUNCTYPE, byref, c_int32, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.core_probe import CHAIN_CYCLES
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.hardware.machine_code import (
@@ -19,8 +18,7 @@ from tvm_mobilenet.hardware.machine_code import (
     VZEROALL,
     Code,
     loop,
-    vfmadd231ps_ymm,
-    vfmadd231ps_zmm,
+    widest_fma,
 )
 from tvm_mobilenet.strict import Amount, Count
 
@@ -90,11 +88,7 @@ def _clock_mhz(*, vectors: bool) -> int | None:
     Two FMAs a multiplication leave the chain its three cycles on cores that have one a cycle.
     Raises OSError where no code can be written; None where the CPU has no FMAs.
     """
-    features, fma = cpu.host_features(), None
-    if "avx512f" in features:
-        fma = vfmadd231ps_zmm
-    elif "fma" in features:
-        fma = vfmadd231ps_ymm
+    fma = widest_fma()
     if vectors and fma is None:
         return None
     body = b""

@@ -9,6 +9,7 @@ Zen 4. A loop of register-only FMAs, which bounds itself, goes as fast in both.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tvm_mobilenet.hardware.machine_code import (
@@ -22,9 +23,11 @@ from tvm_mobilenet.hardware.machine_code import (
     SHL_R9_32,
     SUB_EAX_R9D,
     SUB_R9D_R8D,
+    VZEROALL,
     Code,
     loop,
     outer_loop,
+    widest_fma,
 )
 
 # Long enough for a counter of 10 ns steps, as AMD's is; 0.2 to 0.6 µs where the core is our own.
@@ -34,6 +37,10 @@ NOPS, NOP_TRIPS = 254, 32
 CHAIN, CHAIN_TRIPS = 32, 8
 CHAIN_CYCLES = 3  # of each 64-bit multiplication, on all of Intel's and AMD's of the last ten years
 _LOW = 0xFFFFFFFF
+
+
+# Enough FMAs under way for a latency of four cycles; 20 to 40 µs of them.
+_ACCUMULATORS, _FMA_TRIPS = range(1, 13), 5000
 
 
 class CoreProbe:
@@ -56,6 +63,33 @@ class CoreProbe:
     def nops_per_cycle(self) -> float:
         """How many the calling thread got of its core's places for instructions, now."""
         return nops_per_cycle(self.ticks())
+
+
+class CompanyProbe:
+    """How many FMAs the core still does where each has one other instruction for company.
+
+    So it is in kernels: weights and inputs have to be loaded. Alone, cores have places for both;
+    where the core is shared, not all of them. Raises OSError where no such probe can be made.
+    """
+
+    def __init__(self) -> None:
+        fma = widest_fma()
+        if fma is None:
+            raise OSError("this CPU has no FMAs")
+        fmas = [fma(one) for one in _ACCUMULATORS]
+        alone, company = b"".join(fmas), b"".join(one + NOP for one in fmas)
+        self._alone, self._company = (
+            Code([VZEROALL, loop(body, _FMA_TRIPS), VZEROALL, RET]) for body in (alone, company)
+        )
+
+    def share(self) -> float:
+        """Of FMAs in company, of as many as there are without, now: 1 where they lose nothing."""
+        times = []
+        for code in (self._alone, self._company):
+            begin = time.perf_counter_ns()
+            code.call()
+            times.append(time.perf_counter_ns() - begin)
+        return min(1.0, times[0] / times[1])
 
 
 def ticks_of_core() -> Callable[[], int]:

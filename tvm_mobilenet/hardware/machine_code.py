@@ -10,7 +10,9 @@ import ctypes
 import mmap
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from tvm_mobilenet.hardware import cpu
 
 # Instructions as bytes, named as assemblers write them. Registers are those that a callee may
 # overwrite by the System V ABI, so that nothing has to be saved.
@@ -49,13 +51,25 @@ COUNTER = LFENCE + RDTSC + LFENCE
 
 
 def vfmadd231ps_zmm(accumulator: int) -> bytes:
-    """``vfmadd231ps zmmI, zmm0, zmm0`` of an accumulator from 1 to 7."""
-    return bytes.fromhex("62 f2 7d 48 b8") + bytes([0xC0 + 8 * accumulator])
+    """``vfmadd231ps zmmI, zmm0, zmm0`` of an accumulator from 1 to 15."""
+    upper = accumulator >= 8
+    prefix = bytes.fromhex("62 72 7d 48 b8" if upper else "62 f2 7d 48 b8")
+    return prefix + bytes([0xC0 + 8 * (accumulator % 8)])
 
 
 def vfmadd231ps_ymm(accumulator: int) -> bytes:
     """The same of 256 bits."""
-    return bytes.fromhex("c4 e2 7d b8") + bytes([0xC0 + 8 * accumulator])
+    upper = accumulator >= 8
+    prefix = bytes.fromhex("c4 62 7d b8" if upper else "c4 e2 7d b8")
+    return prefix + bytes([0xC0 + 8 * (accumulator % 8)])
+
+
+def widest_fma() -> Callable[[int], bytes] | None:
+    """That of this CPU's widest vectors; None where it has no FMAs."""
+    features = cpu.host_features()
+    if "avx512f" in features:
+        return vfmadd231ps_zmm
+    return vfmadd231ps_ymm if "fma" in features else None
 
 
 def loop(body: bytes, trips: int) -> bytes:

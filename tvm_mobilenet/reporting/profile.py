@@ -55,6 +55,22 @@ def print_profile(console: Console, title: str, result: Profile) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for line in state_lines(result):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def state_lines(result: Profile) -> list[str]:
+    """What each of the core's states gave, where there were two; nothing where there was one."""
+    if result.state is None:
+        return []
+    lines = [
+        f"core {one.state} during {one.share:.0%} of the inferences: infer "
+        f"{one.network_s * 1e3:.3f} ms, {one.network_s / one.floor_s:.2f} times its floor there, "
+        f"{one.floor_s * 1e3:.3f} ms ({words.peak('fma', one.peaks.operations_per_s['fma'])} with "
+        "another instruction beside each FMA)"
+        for one in result.states
+    ]
+    return [*lines, f"the table is of inferences with the core {result.state}"]
 
 
 def floor_line(result: Profile) -> str:

@@ -79,10 +79,23 @@ class LayerProfile:
 
 
 @dataclass(frozen=True)
+class ProfiledState:
+    """An inference in one state of the core, ``alone`` or ``shared``, and its share of them all."""
+
+    state: str
+    share: Amount
+    network_ms: Amount
+    floor_ms: Amount
+    core: Core
+
+
+@dataclass(frozen=True)
 class Profiled:
     """The layers of one bundle on some threads.
 
     ``floor_ms`` is None in files from before dot products were measured, with kernels made of them.
+    Where the core had two states, everything is of the one in ``state``, with what the core could
+    do in it; ``states`` has both.
     """
 
     title: str
@@ -91,6 +104,8 @@ class Profiled:
     core: Core
     layers: tuple[LayerProfile, ...]
     floor_ms: Amount | None = None
+    state: str | None = None
+    states: tuple[ProfiledState, ...] = ()
 
     def peak(self, layer: LayerProfile) -> float | None:
         """Operations a second of what the layer is made of, on all threads."""

@@ -6,18 +6,19 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tvm_mobilenet.benchmark import core_states
+from tvm_mobilenet.benchmark.profile.turns import ProfiledNetwork, Turns
 from tvm_mobilenet.kernels.arithmetic import Arithmetic, arithmetic_of, dot_products_of
 from tvm_mobilenet.kernels.probe_sizes import PEAK_OPERATIONS
 from tvm_mobilenet.provenance import Machine, head
 from tvm_mobilenet.results.profiles import PEAK_NAMES
 
 if TYPE_CHECKING:
-    from tvm_mobilenet.bundle import Layer, Manifest
+    from tvm_mobilenet.bundle import Layer
 
 TURN = 10  # inferences between two looks at the peaks
 
@@ -48,43 +49,40 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
+class StateProfile:
+    """The whole ``infer`` in one state of the core, and what the core could do in it.
+
+    ``share`` is of the inferences: those whose readings before and after say so.
+    """
+
+    state: str
+    share: float
+    network_s: float
+    floor_s: float
+    peaks: Peaks
+
+
+@dataclass(frozen=True)
 class Profile:
-    """Median seconds of each layer and of the whole ``infer``, and one core's peaks."""
+    """Median seconds of each layer and of the whole ``infer``, and one core's peaks.
+
+    Where the core had two states (``core_states``), all of it is of one ``state``, and ``states``
+    has both. Peaks are then those of products that have one other instruction each for company,
+    as they have in kernels: a shared core does not reach the peak in registers with any.
+    """
 
     layers: tuple[LayerTime, ...]
     network_s: float
     peaks: Peaks
     threads: int
+    state: str | None = None
+    inferences: int = 0
+    states: tuple[StateProfile, ...] = ()
 
     @property
     def floor_s(self) -> float:
         """All the network's arithmetic, each layer's at its own peak, on all of the threads."""
         return sum(self.peaks.arithmetic_s(one.layer) for one in self.layers) / self.threads
-
-
-class ProfiledNetwork(Protocol):
-    """A loaded bundle whose layers and whose core can be timed, here or on a device. In seconds."""
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    @property
-    def threads(self) -> int: ...
-
-    def warm_up(self) -> None:
-        """Run until it is steady."""
-
-    def time_layers(self) -> tuple[float, NDArray[np.int64]]:
-        """One inference: its time, and a counter before the first and after every layer."""
-
-    def time_network(self, runs: int) -> list[float]:
-        """Of each of ``runs`` inferences."""
-
-    def time_arithmetic(self, arithmetic: Arithmetic, runs: int) -> list[float]:
-        """Of each of ``runs`` times PEAK_OPERATIONS of a kind in registers."""
-
-    def time_reading(self, runs: int) -> tuple[list[float], int]:
-        """Of each of ``runs`` readings of the weights, and how many bytes that is."""
 
 
 def profile(network: ProfiledNetwork, runs: int) -> Profile:
@@ -94,36 +92,51 @@ def profile(network: ProfiledNetwork, runs: int) -> Profile:
     do: weights from where the last inference left them, inputs from the layer before. Layers, whole
     inferences and the core's peaks take turns, since a shared machine's speed changes from one
     second to the next; each figure is a median.
+
+    Where the core's probe finds two states, the figures are of the one that more inferences were
+    in, and so is the peak that they are held against (``Profile``).
     """
-    layers = network.manifest.layers
-    ticks = np.empty((runs, len(layers)), np.int64)
-    whole: list[float] = []
-    reading: list[float] = []
-    kinds: tuple[Arithmetic, ...] = ("fma", *dot_products_of(layer.workload for layer in layers))
-    arithmetic: dict[Arithmetic, list[float]] = {kind: [] for kind in kinds}
-    elapsed_s, counted, read_bytes = 0.0, 0, 0
+    kinds = dot_products_of(layer.workload for layer in network.manifest.layers)
+    turns = Turns(network, ("fma", *kinds))
     network.warm_up()
     for start in range(0, runs, TURN):
-        turn = range(start, min(start + TURN, runs))
-        times, read_bytes = network.time_reading(len(turn))
-        reading += times
-        for kind, found in arithmetic.items():
-            found += network.time_arithmetic(kind, len(turn))
-        for run in turn:
-            seconds, stamps = network.time_layers()
-            elapsed_s += seconds
-            ticks[run] = np.diff(stamps)
-            counted += int(stamps[-1] - stamps[0])
-        whole += network.time_network(len(turn))
+        turns.take(min(TURN, runs - start))
+    shared_below = core_states.boundary(turns.readings())
+    if shared_below is None:
+        return _profile_of(turns, network, None)
+    states = {}
+    for name, shared in (("alone", False), ("shared", True)):
+        taken = turns.in_state(shared_below, shared=shared)
+        if taken is not None:
+            states[name] = _profile_of(taken, network, name)
+    if not states:  # it changed within everything that was timed
+        return _profile_of(turns, network, None)
+    most = max(states.values(), key=lambda one: one.inferences)
+    summaries = tuple(
+        StateProfile(name, one.inferences / runs, one.network_s, one.floor_s, one.peaks)
+        for name, one in states.items()
+    )
+    return dataclasses.replace(most, states=summaries)
+
+
+def _profile_of(turns: Turns, network: ProfiledNetwork, state: str | None) -> Profile:
+    """By the medians of what was timed; in a ``state`` with the peaks that FMAs have in company."""
+    layers = network.manifest.layers
     # no document tells the counter's rate, but both counted the same time
-    of_layers = np.median(ticks, axis=0) * (elapsed_s / counted)
+    seconds_per_tick = turns.elapsed_s / turns.counted
+    of_layers = np.median(np.array(turns.ticks.values), axis=0) * seconds_per_tick
     timed = tuple(LayerTime(layer, float(s)) for layer, s in zip(layers, of_layers, strict=True))
+    kept = 1.0 if state is None else float(np.median(turns.company.values))
     # by the medians, as of the layers that are held against them
     peaks = Peaks(
-        {kind: PEAK_OPERATIONS / float(np.median(found)) for kind, found in arithmetic.items()},
-        read_bytes / float(np.median(reading)),
+        {
+            kind: kept * PEAK_OPERATIONS / float(np.median(found.values))
+            for kind, found in turns.arithmetic.items()
+        },
+        turns.read_bytes / float(np.median(turns.reading.values)),
     )
-    return Profile(timed, float(np.median(whole)), peaks, network.threads)
+    whole = float(np.median(turns.whole.values))
+    return Profile(timed, whole, peaks, network.threads, state, len(turns.ticks.values))
 
 
 def to_json(
@@ -137,6 +150,7 @@ def to_json(
             "network_ms": one.network_s * 1e3,
             "floor_ms": one.floor_s * 1e3,
             "core": core_of(one.peaks),
+            **_states_of(one),
             "layers": [
                 {**dataclasses.asdict(timed.layer), "ms": timed.seconds * 1e3}
                 for timed in one.layers
@@ -145,6 +159,23 @@ def to_json(
         for title, one in profiles
     ]
     return json.dumps({**head(machine, command, created), "profiles": measured}, indent=2)
+
+
+def _states_of(one: Profile) -> dict[str, Any]:
+    """Nothing where the core had one state."""
+    if one.state is None:
+        return {}
+    states = [
+        {
+            "state": each.state,
+            "share": each.share,
+            "network_ms": each.network_s * 1e3,
+            "floor_ms": each.floor_s * 1e3,
+            "core": core_of(each.peaks),
+        }
+        for each in one.states
+    ]
+    return {"state": one.state, "states": states}
 
 
 def core_of(peaks: Peaks) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import time
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet.benchmark.profile.turns import ProbedCore
 from tvm_mobilenet.errors import BadInput
+from tvm_mobilenet.hardware.core_probe import CompanyProbe, CoreProbe
 from tvm_mobilenet.kernels.arithmetic import Arithmetic, dot_products_of, probe_of
 from tvm_mobilenet.kernels.probe_sizes import FLOAT_BYTES, SCRATCH_FLOATS, STREAM_ROW
 from tvm_mobilenet.runtime import arena
@@ -25,11 +28,27 @@ if TYPE_CHECKING:
 WARM_UP_S = 0.3
 
 
+class LocalCore:
+    """This thread's core. Raises OSError where it cannot be probed."""
+
+    def __init__(self) -> None:
+        self._probe, self._company = CoreProbe(), CompanyProbe()
+
+    def nops_per_cycle(self) -> float:
+        return self._probe.nops_per_cycle()
+
+    def company_share(self) -> float:
+        return self._company.share()
+
+
 class LocalNetwork:
     """A session's network, by this process's clock and this CPU's cycle counter."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.core: ProbedCore | None = None
+        with contextlib.suppress(OSError):  # without, there is one state
+            self.core = LocalCore()
         context = context_of(session)
         self._stamps = share_array((len(self.manifest.layers) + 1,), np.int64)
         self._run_stamped = lambda: context.profile(self._stamps)

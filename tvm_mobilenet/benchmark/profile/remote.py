@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet.benchmark.profile.turns import ProbedCore
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.kernels.arithmetic import Arithmetic, probe_of
 from tvm_mobilenet.kernels.probe_sizes import FLOAT_BYTES, SCRATCH_FLOATS, STREAM_ROW
@@ -33,6 +34,7 @@ class RemoteNetwork:
 
     def __init__(self, session: RemoteSession) -> None:
         self._session = session
+        self.core: ProbedCore | None = None  # the probe is this machine's
         if self.manifest.target.triple.startswith(WITHOUT_COUNTER):
             raise BadInput(
                 f"{session.bundle.path}: ARMv7 lets no program count cycles; no --profile"
