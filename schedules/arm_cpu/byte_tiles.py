@@ -6,10 +6,22 @@ from collections.abc import Iterable
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ExprRV, LoopRV, SBlockRV
+from tvm.target import Target
 
 from schedules.arm_cpu.cores import LANES, SPARE, current_core
 from schedules.cpu.dot_products import BYTE_PRODUCTS, DotProducts
 from schedules.primitives import extent, own_loops, powers_of_two_dividing, tensorize_sums, unroll
+
+FOUR = 4  # registers of weights that one instruction loads (compiler/cpu/neon_loads.py); else two
+
+# cores for which LLVM leaves loads where they are used, and does not begin a tile with all of them
+KEEPS_ORDER = {"neoverse-n1"}
+
+
+def keeps_order() -> bool:
+    """Whether long pieces of code spill nothing on the core of the current target."""
+    target = Target.current(allow_none=True)
+    return target is not None and str(target.attrs.get("mcpu", "")) in KEEPS_ORDER
 
 
 def default_tile(heights: Iterable[int], widths: Iterable[int], lanes: int) -> tuple[int, int, int]:
@@ -28,7 +40,8 @@ def default_tile(heights: Iterable[int], widths: Iterable[int], lanes: int) -> t
 
     def loads(tile: tuple[int, int, int]) -> tuple[float, int]:
         pixels, vectors = tile[0] * tile[1], tile[2] // LANES
-        return (pixels + LANES * vectors) / (LANES * pixels * vectors), tile[0]
+        weights = 1 if vectors == FOUR else vectors / 2
+        return (pixels / 2 + LANES * weights) / (LANES * pixels * vectors), tile[0]
 
     fitting = [tile for tile in tiles if room(tile) <= registers]
     return min(fitting, key=loads)

@@ -12,7 +12,13 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 from tvm.tirx import Var
 
-from schedules.arm_cpu.byte_tiles import default_channels, default_tile, sum_by_element
+from schedules.arm_cpu.byte_tiles import (
+    FOUR,
+    default_channels,
+    default_tile,
+    keeps_order,
+    sum_by_element,
+)
 from schedules.cpu import dot_products, register_products
 from schedules.cpu.sharing import most_even
 from schedules.primitives import (
@@ -34,6 +40,8 @@ IN_PARTS = 6  # dimensions of sums that share a register of products
 MAX_TILE_WIDTH = 16
 MAX_TILE_HEIGHT = 4
 MAX_REDUCTION_UNROLL = 4  # of whole registers of input channels
+MAX_MATRIX_UNROLL = 8  # of matrices of them
+FEW_ROUNDS = 2  # of those at once, where LLVM moves loads
 BAND_BYTES = 16 * 1024  # inputs of one band stay in L1 beside the weights
 
 
@@ -76,15 +84,23 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.compute_at(conv, c0, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw, ck, cb = own_loops(sch, conv)
     register = powers_of_two_dividing(steps, BYTES)[-1]
-    # two rounds are left, or LLVM loads the inputs before the loop around, and spills them
-    most = max(1, min(MAX_REDUCTION_UNROLL, steps // register // 2))
-    unrolls = powers_of_two_dividing(steps // register, most)
+    rounds = steps // register
+    most = most_rounds(rounds, MAX_REDUCTION_UNROLL if keeps_order() else FEW_ROUNDS)
+    unrolls = powers_of_two_dividing(rounds, most)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     k0, k1, ki = sch.split(ck, [None, factor, register])
     sum_by_element(sch, conv, [ckh, ckw, k0, k1], [ki, cn, co, ch, cw], (cc, cb))
     unroll(sch, k1)
     zero_halo(sch, by_rows=True)
     return [sch]
+
+
+def most_rounds(rounds: int, most: int) -> int:
+    """How many rounds of a reduction between two branches, ``most`` at most.
+
+    More rounds than these are left, or LLVM loads the inputs before the loop around, and spills.
+    """
+    return max(1, min(FEW_ROUNDS, rounds // 2), min(most, rounds // 4))
 
 
 def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
@@ -129,7 +145,7 @@ def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     cn, co, ch, cw, cc, ckh, ckw, ck, ci = own_loops(sch, conv)
     cw0, cw1 = sch.split(cw, [None, PAIR])
     cc0, cc1 = sch.split(cc, [None, PAIR])
-    most = max(1, min(MAX_REDUCTION_UNROLL, steps // 2))
+    most = max(1, min(MAX_MATRIX_UNROLL, steps // 2))
     unrolls = powers_of_two_dividing(steps, most)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     k0, k1 = sch.split(ck, [None, factor])
@@ -178,7 +194,7 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     unroll(sch, *outer)
     sch.compute_at(conv, c0, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw, ck, cq, ci, cj = own_loops(sch, conv)
-    unrolls = powers_of_two_dividing(steps, max(1, min(MAX_REDUCTION_UNROLL, steps // 2)))
+    unrolls = powers_of_two_dividing(steps, most_rounds(steps, MAX_REDUCTION_UNROLL))
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     k0, k1 = sch.split(ck, [None, factor])
     c_default = [register_products.PARTS // together, together]
@@ -196,7 +212,9 @@ def parts_tile(heights: list[int], widths: list[int]) -> tuple[int, int, int]:
 
     def loads(tile: tuple[int, int, int]) -> tuple[float, int]:
         rows, columns, channels = tile
-        return (rows * columns + channels) / (rows * columns * channels), rows
+        weights = channels / (FOUR if channels % FOUR == 0 else 2)
+        inputs = rows * (columns // 2 + columns % 2)
+        return (inputs + weights) / (rows * columns * channels), rows
 
     tiles = [
         (rows, columns, channels)
@@ -219,7 +237,9 @@ def matrix_tile(
 
     def loads(tile: tuple[int, int, int]) -> tuple[float, int]:
         rows, columns, vectors = tile
-        return (rows * columns + vectors * matrices) / sums(tile), rows
+        weights = vectors * matrices / (FOUR if vectors * matrices % FOUR == 0 else 2)
+        inputs = rows * (columns // 2 + columns % 2)
+        return (inputs + weights) / sums(tile), rows
 
     tiles = [(rows, columns, one) for rows in heights for columns in pairs for one in blocks]
     return min((tile for tile in tiles if sums(tile) <= MOST_SUMS), key=loads)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
-from tvm.target import Target
 
+from schedules.arm_cpu.byte_tiles import keeps_order
 from schedules.cpu import dot_products
 from schedules.primitives import (
     divisors,
@@ -24,8 +24,6 @@ from schedules.primitives import (
 MAX_TILE_WIDTH = 8  # groups of neighbours that share what they read
 MAX_TILE_HEIGHT = 8
 FEW = 2  # rows, or columns: with more, LLVM loads them all at first, and spills most
-# for these cores it keeps the order of a tile's rows, so that there may be many
-KEEPS_ORDER = {"neoverse-n1"}
 TAPPED_LOOPS = 7  # of a filter without dot products
 MAX_TAPPED_WIDTH, MAX_TAPPED_HEIGHT = 2, 2  # outputs that share what they read
 HALF = 8  # channels of a tile: two registers of taps for each output, which stay
@@ -68,11 +66,6 @@ def most_rows(height: int, most: int) -> int:
     """Of a tile: what divides ``height``, up to ``most``; more than those rather than one row."""
     fitting = [d for d in divisors(height) if d <= MAX_TILE_HEIGHT]
     return max((d for d in fitting if 1 < d <= most), default=fitting[-1])
-
-
-def keeps_order() -> bool:
-    target = Target.current(allow_none=True)
-    return target is not None and str(target.attrs.get("mcpu", "")) in KEEPS_ORDER
 
 
 def schedule_taps(sch: Schedule, conv: SBlockRV) -> list[Schedule]:

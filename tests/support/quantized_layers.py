@@ -124,6 +124,7 @@ def transposed_twice(net: QuantizedNetwork, x: str) -> str:
 CASES: dict[str, tuple[tuple[int, ...], Layers]] = {
     "1x1": ((1, 16, 7, 9), pointwise),
     "1x1-of-few-channels": ((2, 6, 5, 5), pointwise),
+    "1x1-of-many-channels": ((1, 256, 3, 5), conv((1, 1), channels=48)),
     "1x1-of-odd-channels": ((1, 37, 3, 5), conv((1, 1), channels=19)),
     "1x1-strided": ((1, 16, 9, 7), conv((1, 1), strides=[2, 2])),
     "one-scale": ((1, 16, 4, 6), conv((1, 1), per_channel=False)),

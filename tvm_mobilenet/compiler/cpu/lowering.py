@@ -20,6 +20,7 @@ from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
 from tvm_mobilenet.compiler.cpu.neon_bytes import neon_bytes
+from tvm_mobilenet.compiler.cpu.neon_loads import neon_loads
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
@@ -52,6 +53,7 @@ CPU_PASSES = [
     delay_epilogues,
     pack_stores,
     neon_bytes,
+    neon_loads,
     s_tir.transform.RenormalizeSplitPattern(),
     tirx.transform.StmtSimplify(),
     tirx.transform.RemoveNoOp(),
