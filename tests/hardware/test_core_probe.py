@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tvm_mobilenet.hardware import core_probe
-from tvm_mobilenet.hardware.core_probe import CoreProbe
+from tvm_mobilenet.hardware.core_probe import CompanyProbe, CoreProbe
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.hardware.machine_code import RET, Code, loop, outer_loop
 from tvm_mobilenet.runtime.threads import siblings_of
@@ -44,6 +44,13 @@ def test_a_reading_is_a_cores_width_and_takes_microseconds() -> None:
     assert min(times) < 20_000
     deciles = statistics.quantiles(readings, n=10)
     assert deciles[4] / deciles[8] > 0.4, "a state is narrow: the upper half lies together"
+
+
+@pytest.mark.isa("avx2")
+def test_fmas_keep_a_part_of_their_rate_in_company() -> None:
+    probe = CompanyProbe()
+    shares = [probe.share() for _ in range(50)]
+    assert 0.3 < statistics.median(shares) <= 1 == max(1, *shares)
 
 
 @x86_64

@@ -55,7 +55,8 @@ def find_core_facts() -> CoreFacts:
     caches = {cache for _, cache in lists}
     try:
         clock, vector_clock = _clock_mhz(vectors=False), _clock_mhz(vectors=True)
-        handover = handover_ns(*cpus[:2]) if len(cpus) > 1 else None
+        pinned = len(cpus) > 1 and hasattr(os, "sched_setaffinity")
+        handover = handover_ns(*cpus[:2]) if pinned else None
     except OSError:
         clock = vector_clock = handover = None
     return CoreFacts(
@@ -118,23 +119,20 @@ def handover_ns(first: int, second: int) -> float:
     code = Code([ANSWER])
     answer = CFUNCTYPE(None, c_void_p, c_int32, c_int32)(code.address)
     word = c_int32(0)
-
-    def other() -> None:
-        os.sched_setaffinity(0, {second})
-        answer(byref(word), 1, _PARTS * _TURNS)
-
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {first})
-    thread = threading.Thread(target=other)
-    thread.start()
-    took = []
+    arguments = (byref(word), 1, _PARTS * _TURNS)
+    thread = threading.Thread(target=answer, args=arguments, daemon=True)
+    before, took = os.sched_getaffinity(0), []
     try:
+        for one in (first, second):  # both can be had; the other thread inherits the second
+            os.sched_setaffinity(0, {one})
+        thread.start()
+        os.sched_setaffinity(0, {first})
         for part in range(_PARTS):
             begin = time.perf_counter_ns()
             answer(byref(word), 2 * part * _TURNS, _TURNS)
             took.append(time.perf_counter_ns() - begin)
-    finally:
         thread.join()
+    finally:
         os.sched_setaffinity(0, before)
     # the first waits for the other thread, and who takes a CPU away makes others longer
     return min(took) / _TURNS
