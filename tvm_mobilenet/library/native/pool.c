@@ -136,6 +136,9 @@ static int *make_mark(size_t page) {
 static tmn_status start(tmn_pool *pool, int32_t pin) {
     sigset_t all, before;
     sigfillset(&all); /* signals are the program's own threads' */
+    /* but for those of a thread's own instructions: blocked, they end the program past its handlers */
+    sigdelset(&all, SIGBUS), sigdelset(&all, SIGFPE), sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGSEGV), sigdelset(&all, SIGSYS), sigdelset(&all, SIGTRAP);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
     int32_t started = 0;
