@@ -250,6 +250,18 @@ static int execute(const instruction *one) {
     return 0;
 }
 
+/* Say which instruction ends the program, where it says nothing itself. */
+static void tell(const uint8_t *code) {
+    static const char digits[] = "0123456789abcdef";
+    char line[] = "the emulated tiles do not know the instruction 00 00 00 00 00 00 00 00\n";
+    for (int byte = 0; byte < 8; byte++) {
+        char *at = line + sizeof line - 2 - 3 * (8 - byte) + 1;
+        at[0] = digits[code[byte] >> 4];
+        at[1] = digits[code[byte] & 15];
+    }
+    if (write(STDERR_FILENO, line, sizeof line - 1) < 0) return;
+}
+
 static void handle(int signal, siginfo_t *info, void *context) {
     greg_t *values = ((ucontext_t *)context)->uc_mcontext.gregs;
     instruction one;
@@ -258,6 +270,7 @@ static void handle(int signal, siginfo_t *info, void *context) {
         values[REG_RIP] += one.length;
         return;
     }
+    tell((const uint8_t *)values[REG_RIP]);
     if (before.sa_flags & SA_SIGINFO && before.sa_sigaction) {
         before.sa_sigaction(signal, info, context);
         return;
