@@ -18,7 +18,7 @@ def keep_operators() -> None:
 
     The exporter makes its table of operators anew for each, which takes 0.5 s, most of a small
     network's export; for every namespace of operators it looks for all that C++ has, 0.1 s; and
-    twice it gives 260 operators 22 kernels each, one by one, as long.
+    twice it gives 500 operators some 20 kernels each, one by one, as long.
     """
     from torch._export import utils
     from torch.export import decomp_utils, exported_program
@@ -28,9 +28,13 @@ def keep_operators() -> None:
     table.from_torchlib = staticmethod(cache(table.from_torchlib))  # type: ignore[method-assign]
     utils._materialize_cpp_cia_ops = cache(utils._materialize_cpp_cia_ops)
     decomposition = cache(utils._get_decomp_for_cia)
-    decomp_utils._get_decomp_for_cia = exported_program._get_decomp_for_cia = decomposition
-    override = exported_program._override_composite_implicit_decomp
-    exported_program._override_composite_implicit_decomp = kept_overrides(override)
+    users: tuple[Any, ...] = (decomp_utils, exported_program)
+    for module in users:
+        module._get_decomp_for_cia = decomposition
+    exporting: Any = exported_program
+    exporting._override_composite_implicit_decomp = kept_overrides(
+        exporting._override_composite_implicit_decomp
+    )
 
 
 Decompositions = dict[Any, Callable[..., Any]]  # of operators
@@ -40,12 +44,12 @@ Override = Callable[[Decompositions], AbstractContextManager[None]]
 def kept_overrides(override: Override) -> Override:
     """The same kernels of operators while it lasts, made once for the same decompositions.
 
-    They are known by identity: what a decomposition closes over would not show otherwise.
+    A decomposition is another one unless it is the same object, whatever it closes over.
     """
     from torch._subclasses import fake_impls
 
     # the decompositions, what they made of each operator's kernels, and the rules of fake tensors
-    kept: list[tuple[Decompositions, Decompositions, Decompositions]] = []
+    kept: list[tuple[Decompositions, dict[Any, Any], Decompositions]] = []
 
     @contextlib.contextmanager
     def kept_override(decompositions: Decompositions) -> Iterator[None]:
