@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper
 
@@ -108,7 +109,8 @@ class Workplace:
     def run_here(self, arguments: list[str]) -> str:
         """The same of a stage in this process."""
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-            with contextlib.chdir(self.folder), contextlib.redirect_stdout(output):
+            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+                patch.chdir(self.folder)
                 status = command(arguments)
             output.seek(0)
             assert status == 0, shlex.join(arguments)
