@@ -30,7 +30,9 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(head, marks=pytest.mark.in_turns(2)) for head in CONFIGS]
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Path:
     """The bundle of a head, in a folder of its name."""
     path: Path = tmp_path_factory.mktemp("heads") / request.param

@@ -108,7 +108,7 @@ def ptx_of(code: library.GpuCode) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(4)
 @pytest.mark.nvcc
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_every_target(name: str, precision: str) -> None:

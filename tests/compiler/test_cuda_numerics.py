@@ -45,7 +45,7 @@ CASES = [
 ]
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize(("name", "precision", "alpha", "resolution", "batch"), CASES)
 def test_networks(
     name: str,
@@ -85,6 +85,7 @@ def test_fusing_changes_nothing(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 def test_random_decisions(
     precision: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: Any
@@ -193,7 +194,7 @@ def test_a_1x1_and_a_depthwise_convolution(
     gpu_networks.run_emulated(network, plan, kind, precision, tmp_path, rng, monkeypatch)
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 @pytest.mark.parametrize("slices", [2, 4])
 def test_slices_of_the_inner_dimension(

@@ -125,6 +125,7 @@ class Between(nn.Module):
         return y
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize(
     "module",
     [
@@ -180,6 +181,7 @@ def test_network(module: nn.Module, rng: np.random.Generator) -> None:
     check(module, (2, *IMAGE[1:]), rng)
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize("vector_width", [4, 16])
 def test_vector_widths(
     vector_width: int, small_onnx: Any, small_network: nn.Module, images: Any
@@ -195,6 +197,7 @@ def test_vector_widths(
     assert relative_error(found, expected(small_network, x)[0]) < RELATIVE
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize(
     "options",
     [

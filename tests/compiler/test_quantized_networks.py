@@ -30,6 +30,7 @@ OF_CHANNELS = 0.2
 IN_FLOAT = ("grouped-narrow", "depthwise-dilated", "pooled", "max-pool", "average-pool")
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize("case", CASES)
 def test_each_result_is_the_right_integer_or_the_next(case: str, rng: np.random.Generator) -> None:
     net, output = network(case, signed=False)

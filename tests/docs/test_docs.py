@@ -11,13 +11,11 @@ import sys
 
 import pytest
 from support import pages
-from support.pages import BLOCK, PAGES, REPOSITORY, Workplace, blocks, missing_line, read
+from support.pages import BLOCK, FIRST, PAGES, REPOSITORY, Workplace, blocks, missing_line, read
 
 from tvm_mobilenet.__main__ import STAGES
 from tvm_mobilenet.__main__ import main as command
 
-# These make what the other pages use: the bundle ``mobilenet`` and ``records``.
-FIRST = ("README.md", "docs/quickstart.md")
 # Blocks that no test runs as printed, for the reasons above each.
 NOT_RUN = {
     "README.md": 1,

@@ -158,7 +158,7 @@ def test_instructions_of_an_inference(variant: tuple[float, int], folder: Path) 
         assert abs(count(path) - executed) < 0.001 * executed
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(4)
 @pytest.mark.parametrize(
     ("name", "core"),
     [

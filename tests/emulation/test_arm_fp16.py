@@ -36,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_layer_of_every_kind(bundle: Path) -> None:
     device = replace(emulator.find(), cpu="cortex-a76")
     with open_bundle(bundle, "aarch64") as opened:
-        found = instruction_count.count(opened, opened.sample_inputs(), device).outputs
+        found = instruction_count.compute(opened, opened.sample_inputs(), device)
         right = opened.expected_outputs()
     error = max(map(numerics.relative_error, found, right))
     assert 1e-5 < error < 5e-3, "rounded, and no more than that"

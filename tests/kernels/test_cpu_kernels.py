@@ -34,7 +34,7 @@ def check_unscheduled(case: Case, rng: np.random.Generator) -> None:
     case.check(tvm.compile(module, {"kind": "llvm"})["main"], rng)
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(6)
 @pytest.mark.parametrize(
     "case", [*CASES, *FAST_PRODUCTS, *SEPARABLE, *OVERLAPPING, *RUNS], ids=lambda case: case.id
 )
@@ -42,7 +42,7 @@ def test_unscheduled_compute(case: Case, rng: np.random.Generator) -> None:
     check_unscheduled(case, rng)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(case=convolutions(overlapping=True), seed=st.integers(0, 2**32 - 1))
 def test_any_convolution(case: Convolution, seed: int) -> None:
     check_unscheduled(case, np.random.default_rng(seed))

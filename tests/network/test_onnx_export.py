@@ -40,6 +40,7 @@ def test_plain_network(
     assert [value.name for value in small_onnx.graph.output] == ["output"]
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize(("values", "batch"), VARIANTS)
 def test_variants(values: Any, batch: int, small_config: MobileNetConfig, images: Any) -> None:
     config = dataclasses.replace(small_config, **values)

@@ -3,7 +3,9 @@
 A fenced block of ``console`` or ``python`` runs as it stands, in one folder that all pages share
 and with ``tvm-mobilenet`` on the path; where output is printed below a command, the command has to
 print it, numbers and the target's name aside. Two things differ: ``tune`` takes TUNING in the place
-of a time, and ``bench`` no more runs than MEASURING says. A comment above a block changes that:
+of a time, and ``bench`` no more runs than MEASURING says. On FIRST every command is a process of
+its own; on other pages what only compiles or counts runs in this one, which has all imported
+already. A comment above a block changes that:
 
     <!-- not run: WHY -->               does not run; these are counted
     <!-- output not compared: WHY -->   runs, its output is an example
@@ -12,24 +14,31 @@ of a time, and ``bench`` no more runs than MEASURING says. A comment above a blo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper
 
 from tvm_mobilenet import models
+from tvm_mobilenet.__main__ import main as command
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md")))
+# These make what the other pages use: the bundle ``mobilenet`` and ``records``.
+FIRST = ("README.md", "docs/quickstart.md")
+HERE = ("compile", "cost", "records")  # stages
 LABELS = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TIMEOUT_S = 200
 TUNING = "--trials 8"  # seconds, of a network of five kernels
@@ -97,6 +106,16 @@ class Workplace:
         assert done.returncode == 0, f"{shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def run_here(self, arguments: list[str]) -> str:
+        """The same of a stage in this process."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+                patch.chdir(self.folder)
+                status = command(arguments)
+            output.seek(0)
+            assert status == 0, shlex.join(arguments)
+            return output.read()
+
     def run_page(self, page: str) -> None:
         for block in blocks(page) if page not in self.done else ():
             if block.comment.startswith("file: "):
@@ -113,7 +132,11 @@ class Workplace:
                 continue
             self.done.add(typed)
             quick = BENCH.sub(rf"\g<0> {MEASURING}", TIME_BUDGET.sub(TUNING, typed))
-            printed = self.run("sh", "-c", quick).splitlines()
+            here = block.page not in FIRST and shlex.split(quick)[0] == "tvm-mobilenet"
+            if here and shlex.split(quick)[1] in HERE:
+                printed = self.run_here(shlex.split(quick)[1:]).splitlines()
+            else:
+                printed = self.run("sh", "-c", quick).splitlines()
             if not block.comment.startswith("output not compared: "):
                 problem = missing_line(output, printed)
                 where = f"{block.page}, line {block.line}: {typed}"

@@ -139,7 +139,7 @@ def build(mod: tvm.IRModule, target: tvm.target.Target) -> Any:
         case "segfault":
             return CSource("*(volatile int *)0 = 1;")
         case "hang":
-            return CSource("for (volatile int i = 0;;) i++;")
+            return CSource("extern int pause(void); for (;;) pause();")
         case "exit":
             return CSource("extern void _exit(int); _exit(0);")
         case "nothing":

@@ -25,6 +25,9 @@ from tvm_mobilenet.tuning.workers.arguments import arguments_of
 from tvm_mobilenet.tuning.workers.messages import Settings
 from tvm_mobilenet.tuning.workers.timing import block_of, time_kernel
 
+# a worker is lost by every second fault; tests/tuning/test_tuner.py starts real ones too
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 CAUSES = {
     "none": None,
     "build error": "build error",

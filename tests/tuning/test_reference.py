@@ -40,7 +40,7 @@ def both(func: tirx.PrimFunc, rng: np.random.Generator) -> tuple[Array, Array]:
     return tensors[-1].numpy(), reference.output(func, arrays[:-1], arrays[-1])
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(6)
 @pytest.mark.parametrize("vector_width", [4, 16])
 @pytest.mark.parametrize("workload", network_kernels.distinct(SMALL), ids=lambda one: one.id)
 def test_every_layer_of_a_network(
@@ -51,7 +51,7 @@ def test_every_layer_of_a_network(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(6)
 @pytest.mark.parametrize(
     "one",
     [
@@ -74,7 +74,7 @@ def test_odd_kernels(one: Case, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.in_turns(2)
+@pytest.mark.in_turns(6)
 @pytest.mark.parametrize("one", odd_kernels.SIGNED, ids=lambda one: one.id)
 def test_odd_kernels_over_int8(one: Case, rng: np.random.Generator) -> None:
     found, expected = both(one.func().with_attr("global_symbol", "main"), rng)
@@ -86,7 +86,7 @@ def test_odd_kernels_over_int8(one: Case, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.in_turns(3)
+@pytest.mark.in_turns(6)
 @pytest.mark.parametrize(
     "one", [*odd_kernels.IN_BF16, *odd_kernels.IN_MATRICES], ids=lambda one: one.id
 )

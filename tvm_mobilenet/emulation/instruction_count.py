@@ -53,6 +53,38 @@ def count(
 
     Raises BadInput where a compiler is missing, RunFailed where the bundle fails on the device.
     """
+    instructions = 0
+
+    def infer(command: Callable[[int], Sequence[str]]) -> None:
+        nonlocal instructions
+        instructions = of_one_inference(lambda runs: execute(device, command(runs)))
+
+    outputs = on_files(bundle, inputs, device, threads, infer)
+    return Count(instructions, outputs)
+
+
+def compute(
+    bundle: Bundle, inputs: Sequence[NDArray[Any]], device: Emulator, threads: int = 1
+) -> tuple[NDArray[Any], ...]:
+    """What a bundle makes of ``inputs`` on the device, uncounted: one run, in the place of three.
+
+    Raises as ``count`` does.
+    """
+
+    def infer(command: Callable[[int], Sequence[str]]) -> None:
+        run(device.command(*command(1)), device.environment)
+
+    return on_files(bundle, inputs, device, threads, infer)
+
+
+def on_files(
+    bundle: Bundle,
+    inputs: Sequence[NDArray[Any]],
+    device: Emulator,
+    threads: int,
+    infer: Callable[[Callable[[int], Sequence[str]]], None],
+) -> tuple[NDArray[Any], ...]:
+    """The outputs that ``infer`` leaves, given the command of so many inferences of ``inputs``."""
     import numpy as np
 
     manifest = bundle.manifest
@@ -63,17 +95,12 @@ def count(
         tensors = [f"{folder}/{info.name}" for info in (*manifest.inputs, *manifest.outputs)]
         parameters = "-" if manifest.embedded_weights else str(bundle.parameters.resolve())
         network = (str(bundle.library.resolve()), manifest.name, parameters)
-
-        def execute_runs(runs: int) -> int:
-            numbers = map(str, (threads, runs))
-            return execute(device, [str(driver(device)), *network, *numbers, *tensors])
-
-        instructions = of_one_inference(execute_runs)
-        outputs = tuple(
+        program = str(driver(device))
+        infer(lambda runs: [program, *network, str(threads), str(runs), *tensors])
+        return tuple(
             np.fromfile(folder / info.name, info.dtype).reshape(info.shape)
             for info in manifest.outputs
         )
-    return Count(instructions, outputs)
 
 
 def of_one_inference(execute_runs: Callable[[int], int], runs: tuple[int, int] = RUNS) -> int:
@@ -92,6 +119,14 @@ def execute(device: Emulator, command: Sequence[str], stdin: str = "") -> int:
 
 def executed_by(command: Sequence[str], environment: dict[str, str], stdin: str = "") -> int:
     """What the plugin says of a command that loads it. Raises as ``execute`` does."""
+    executed = EXECUTED.search(run(command, environment, stdin))
+    if executed is None:
+        raise RunFailed(f"{command[0]} failed: the plugin counted nothing")
+    return int(executed[1])
+
+
+def run(command: Sequence[str], environment: dict[str, str], stdin: str = "") -> str:
+    """Run a command of the emulator; what it says on stderr. Raises as ``execute`` does."""
     try:
         result = subprocess.run(
             command,
@@ -104,12 +139,11 @@ def executed_by(command: Sequence[str], environment: dict[str, str], stdin: str 
         )
     except subprocess.TimeoutExpired:
         raise RunFailed(f"{command[0]} did not end in {TIMEOUT_S} s") from None
-    executed = EXECUTED.search(result.stderr)
-    if result.returncode or executed is None:
+    if result.returncode:
         lines = [line for line in result.stderr.splitlines() if not EXECUTED.match(line)]
         lines = lines or result.stdout.splitlines()
         raise RunFailed(f"{command[0]} failed: {lines[-1] if lines else result.returncode}")
-    return int(executed[1])
+    return result.stderr
 
 
 def driver(device: Emulator) -> Path:
