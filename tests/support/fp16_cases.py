@@ -22,15 +22,15 @@ from support.quantized_cases import run
 from tvm import tirx
 
 from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.conv2d import depthwise_conv2d, stem_conv2d
+from tvm_mobilenet.kernels.cpu.conv2d import (
+    conv2d,
+    depthwise_conv2d,
+    separable_conv2d,
+    stem_conv2d,
+)
 from tvm_mobilenet.kernels.cpu.elementwise import blocked_operand, with_epilogue
 from tvm_mobilenet.kernels.cpu.expressions import Expression
-from tvm_mobilenet.kernels.cpu.float16 import (
-    half_conv2d,
-    half_dense,
-    half_separable_conv2d,
-    parts_of,
-)
+from tvm_mobilenet.kernels.cpu.float16 import half_dense, parts_of
 from tvm_mobilenet.kernels.cpu.layout import FP16, Blocked
 from tvm_mobilenet.kernels.cpu.weights import pack_channels, pack_conv2d, pack_dense, pack_depthwise
 from tvm_mobilenet.network.rounding import rounded
@@ -92,7 +92,7 @@ class HalfConvolution:
         elif real.depthwise:
             func = depthwise_conv2d(self.x, out, window, real.activation)
         else:
-            func = half_conv2d(self.x, out, window, real.activation, real.panel, real.groups)
+            func = conv2d(self.x, out, window, real.activation, real.panel, real.groups)
         if self.expression is None:
             return func
         operands = [blocked_operand(replace(out, dtype=FP16), out)] if self.beside else []
@@ -157,7 +157,7 @@ class HalfSeparable:
         window = Window(first.kernel, first.stride, (top, left))
         x, middle, out = (replace(one, dtype=FP16) for one in (first.x, first.out, real.out))
         activations = (first.activation, real.activation)
-        return half_separable_conv2d(x, middle, out, window, *activations, real.panel)
+        return separable_conv2d(x, middle, out, window, *activations, real.panel)
 
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         real, first, second = self.real, self.real.first, self.real.second
