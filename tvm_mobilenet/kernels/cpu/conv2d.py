@@ -143,7 +143,7 @@ def stem_conv2d(
     def pixel(data: tirx.Buffer, n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
         return T.cast(data[n, k, h, w], dtype)
 
-    pixels = Pixels(image[1], dtype, pixel, tirx.const(0, dtype))
+    pixels = Pixels((image[1],), dtype, pixel, tirx.const(0, dtype))
     convolve = stem_convolution(image, padding, out, window, activation, pixels, "stem_conv2d")
     weights = Tensor((out.blocks, image[1], *window.kernel, out.vector), dtype)
     return with_bias(Tensor(image, DTYPE), weights, out, convolve, sums=dtype)

@@ -58,16 +58,16 @@ def dot_convolution(
     *,
     panel: int,
     groups: int,
-    columns: int,
+    columns: int | None = None,
 ) -> Callable[..., None]:
     """Emits the blocks that write a dense convolution's image.
 
-    There are sums of so many ``columns``, which may be more than the image has.
+    There are sums of so many ``columns``, where that is more than the image has.
     """
     tap, first = tap_of(x, window), first_channel(x, out, groups)
     write_image = image_writer(out, activation)
     steps = dot_steps(x.channels // groups, values)
-    summed = (out.batch, out.blocks, out.height, columns, out.vector)
+    summed = (out.batch, out.blocks, out.height, columns or out.width, out.vector)
 
     def source(block: Expr, k: Expr, i: Expr) -> tuple[Expr, Expr]:
         """The i-th input channel of a block's k-th step."""

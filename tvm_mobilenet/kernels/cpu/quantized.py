@@ -12,6 +12,8 @@ Buffers of all of them: data; weights packed (weights.py); ``scale`` and ``bias`
 
 from __future__ import annotations
 
+from functools import partial
+
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import Expr, Range
@@ -33,10 +35,9 @@ from tvm_mobilenet.kernels.cpu.dot_nests import (
 )
 from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
-from tvm_mobilenet.kernels.cpu.nests import image_writer
 from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, SUMS, Requantization, summed
 from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_scale
-from tvm_mobilenet.kernels.cpu.stem_nests import padded
+from tvm_mobilenet.kernels.cpu.stem_nests import Pixels, dot_stem_convolution
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 EPILOGUE = "epilogue"  # the block that makes real numbers of sums
@@ -114,13 +115,8 @@ def quantized_stem_conv2d(
 
     ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, v, 4).
     """
-    (batch, channels_in, height, width), (top, _, left, _) = image, padding
-    stride_h, stride_w = window.stride
-    rows_shape = (batch, *padded(image, padding))
+    channels_in, dtype, rule = image[1], quantization.dtype, "quantized_stem_conv2d"
     inverse, zero = 1 / quantization.scale, quantization.zero_point
-    zeros = dword([T.int32(zero & BYTE)] * channels_in)
-    dtype = quantization.dtype
-    write_image = image_writer(out, activation)
 
     def pixel(data: tirx.Buffer, n: Expr, h: Expr, w: Expr) -> Expr:
         values = [
@@ -129,31 +125,18 @@ def quantized_stem_conv2d(
         quantized = [T.cast(saturate(value, dtype), SUMS) for value in values]
         return dword(quantized if dtype == "uint8" else [value & BYTE for value in quantized])
 
-    @T.inline
-    def convolve(data, weight, sums, result):
-        rows = T.sblock_alloc_buffer(rows_shape, SUMS)
-        acc = T.sblock_alloc_buffer(out.extents, sums.dtype)
-        for n, h, w in T.grid(*rows_shape):
-            with T.sblock("pad"):
-                vn, vh, vw = T.axis.remap("SSS", [n, h, w])
-                rows[vn, vh, vw] = T.if_then_else(
-                    top <= vh and vh < top + height and left <= vw and vw < left + width,
-                    pixel(data, vn, vh - top, vw - left),
-                    zeros,
-                )
-        for n, o, h, w, c, kh, kw, i in T.grid(*out.extents, *window.kernel, BYTES):
-            with T.sblock("conv"):
-                vn, vo, vh, vw, vc, vkh, vkw, vi = T.axis.remap(
-                    "SSSSSRRR", [n, o, h, w, c, kh, kw, i]
-                )
-                T.sblock_attr({"schedule_rule": "quantized_stem_conv2d"})
-                with T.init():
-                    acc[vn, vo, vh, vw, vc] = sums.start(vo, vc)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + byte_of(
-                    rows[vn, vh * stride_h + vkh, vw * stride_w + vkw], vi, dtype
-                ) * T.cast(weight[vo, vkh, vkw, vc, vi], sums.dtype)
-        write_image(acc, sums, result)
-
+    pixels = Pixels((), SUMS, pixel, dword([T.int32(zero & BYTE)] * channels_in))
+    convolve = dot_stem_convolution(
+        image,
+        padding,
+        out,
+        window,
+        activation,
+        pixels,
+        rule,
+        values=BYTES,
+        factor=partial(byte_of, dtype=dtype),
+    )
     weights = Tensor((out.blocks, *window.kernel, out.vector, BYTES), WEIGHTS)
     operations = operations_of(out, window, channels_in)
     read = Tensor(image, DTYPE)
