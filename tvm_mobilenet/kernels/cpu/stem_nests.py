@@ -47,9 +47,9 @@ def image_padder(
 
     @T.inline
     def pad(data, rows):
-        for loops in T.grid(*shape):
+        for n, *k, h, w in T.grid(*shape):
             with T.sblock("pad"):
-                vn, *vk, vh, vw = T.axis.remap("S" * len(shape), loops)
+                vn, *vk, vh, vw = T.axis.remap("S" * len(shape), [n, *k, h, w])
                 rows[(vn, *vk, vh, vw)] = T.if_then_else(
                     top <= vh and vh < top + height and left <= vw and vw < left + width,
                     pixels.of(data, vn, *vk, vh - top, vw - left),
@@ -124,9 +124,13 @@ def dot_stem_convolution(
         rows = T.sblock_alloc_buffer(shape, pixels.dtype)
         acc = T.sblock_alloc_buffer(out.extents, sums.dtype)
         pad(data, rows)
-        for loops in T.grid(*out.extents, *window.kernel, *pixels.planes, values):
+        for n, o, h, w, c, kh, kw, *k, i in T.grid(
+            *out.extents, *window.kernel, *pixels.planes, values
+        ):
             with T.sblock("conv"):
-                vn, vo, vh, vw, vc, vkh, vkw, *vk, vi = T.axis.remap(kinds, loops)
+                vn, vo, vh, vw, vc, vkh, vkw, *vk, vi = T.axis.remap(
+                    kinds, [n, o, h, w, c, kh, kw, *k, i]
+                )
                 T.sblock_attr({"schedule_rule": rule})
                 with T.init():
                     acc[vn, vo, vh, vw, vc] = sums.start(vo, vc)
