@@ -27,10 +27,10 @@ from tvm_mobilenet.kernels.cpu.dot_nests import (
     dot_shape,
     dot_steps,
     operations_of,
+    read_in_pairs,
 )
 from tvm_mobilenet.kernels.cpu.layout import BF16, DTYPE, Blocked
 from tvm_mobilenet.kernels.cpu.nests import biased, row_rounder
-from tvm_mobilenet.kernels.cpu.quantized import read_in_pairs
 from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_bias
 from tvm_mobilenet.kernels.cpu.stem_nests import PackedPixels, dot_stem_convolution
 from tvm_mobilenet.kernels.parsing import parsed_once

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tvm.ir import Expr
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Expr, Range
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
@@ -58,16 +60,16 @@ def dot_convolution(
     *,
     panel: int,
     groups: int,
-    columns: int | None = None,
+    columns: int,
 ) -> Callable[..., None]:
     """Emits the blocks that write a dense convolution's image.
 
-    There are sums of so many ``columns``, where that is more than the image has.
+    There are sums of so many ``columns``, which may be more than the image has.
     """
     tap, first = tap_of(x, window), first_channel(x, out, groups)
     write_image = image_writer(out, activation)
     steps = dot_steps(x.channels // groups, values)
-    summed = (out.batch, out.blocks, out.height, columns or out.width, out.vector)
+    summed = (out.batch, out.blocks, out.height, columns, out.vector)
 
     def source(block: Expr, k: Expr, i: Expr) -> tuple[Expr, Expr]:
         """The i-th input channel of a block's k-th step."""
@@ -90,6 +92,31 @@ def dot_convolution(
         write_image(acc, sums, result)
 
     return emit
+
+
+def read_in_pairs(func: tirx.PrimFunc, acc_place: int) -> tirx.PrimFunc:
+    """``func``, whose epilogue says that it reads the columns of its sums two by two.
+
+    So the schedule sums both of the last pair. ``acc_place`` is that of the column.
+    """
+
+    def paired(block: s_tir.SBlock) -> s_tir.SBlock:
+        if block.name_hint != "epilogue":
+            return block
+        sums, *others = block.reads
+        region = list(sums.region)
+        first = region[acc_place].min // 2 * 2
+        region[acc_place] = Range.from_min_extent(first, 2)
+        return s_tir.SBlock(
+            block.iter_vars,
+            [tirx.BufferRegion(sums.source, region), *others],
+            block.writes,
+            block.name_hint,
+            block.body,
+            annotations=block.annotations,
+        )
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, paired)))
 
 
 # Depthwise convolutions

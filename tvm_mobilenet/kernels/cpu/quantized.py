@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from functools import partial
 
-import tvm_ffi
-from tvm import s_tir, tirx
-from tvm.ir import Expr, Range
+from tvm import tirx
+from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.cpu.byte_instructions import BYTES
@@ -32,6 +31,7 @@ from tvm_mobilenet.kernels.cpu.dot_nests import (
     dot_shape,
     dot_steps,
     operations_of,
+    read_in_pairs,
 )
 from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
@@ -40,7 +40,6 @@ from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_scale
 from tvm_mobilenet.kernels.cpu.stem_nests import Pixels, dot_stem_convolution
 from tvm_mobilenet.kernels.parsing import parsed_once
 
-EPILOGUE = "epilogue"  # the block that makes real numbers of sums
 BYTE = 255  # all bits of one
 WEIGHTS = "int8"
 
@@ -174,31 +173,6 @@ def quantized_dense(
         multiply(data, weight, FLOAT_BIAS.sums(scale, bias), result)
 
     return main
-
-
-def read_in_pairs(func: tirx.PrimFunc, acc_place: int) -> tirx.PrimFunc:
-    """``func``, whose epilogue says that it reads the columns of its sums two by two.
-
-    So the schedule sums both of the last pair. ``acc_place`` is that of the column.
-    """
-
-    def paired(block: s_tir.SBlock) -> s_tir.SBlock:
-        if block.name_hint != EPILOGUE:
-            return block
-        sums, *others = block.reads
-        region = list(sums.region)
-        first = region[acc_place].min // 2 * 2
-        region[acc_place] = Range.from_min_extent(first, 2)
-        return s_tir.SBlock(
-            block.iter_vars,
-            [tirx.BufferRegion(sums.source, region), *others],
-            block.writes,
-            block.name_hint,
-            block.body,
-            annotations=block.annotations,
-        )
-
-    return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, paired)))
 
 
 def dword(values: list[Expr]) -> Expr:
