@@ -37,7 +37,7 @@ from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, satura
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, SUMS, Requantization, summed
 from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_scale
-from tvm_mobilenet.kernels.cpu.stem_nests import Pixels, dot_stem_convolution
+from tvm_mobilenet.kernels.cpu.stem_nests import PackedPixels, dot_stem_convolution
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 BYTE = 255  # all bits of one
@@ -124,17 +124,10 @@ def quantized_stem_conv2d(
         quantized = [T.cast(saturate(value, dtype), SUMS) for value in values]
         return dword(quantized if dtype == "uint8" else [value & BYTE for value in quantized])
 
-    pixels = Pixels((), SUMS, pixel, dword([T.int32(zero & BYTE)] * channels_in))
+    zeros, factor = dword([T.int32(zero & BYTE)] * channels_in), partial(byte_of, dtype=dtype)
+    pixels = PackedPixels((), SUMS, pixel, zeros, BYTES, factor)
     convolve = dot_stem_convolution(
-        image,
-        padding,
-        out,
-        window,
-        activation,
-        pixels,
-        rule,
-        values=BYTES,
-        factor=partial(byte_of, dtype=dtype),
+        image, padding, out, window, activation, pixels, rule, columns=out.width
     )
     weights = Tensor((out.blocks, *window.kernel, out.vector, BYTES), WEIGHTS)
     operations = operations_of(out, window, channels_in)

@@ -38,6 +38,14 @@ class Pixels:
         return (batch, *self.planes, top + height + bottom, left + width + right)
 
 
+@dataclass(frozen=True)
+class PackedPixels(Pixels):
+    """Those whose numbers hold so many ``values``; ``factor`` gives one of them by its place."""
+
+    values: int
+    factor: Callable[[Expr, Expr], Expr]
+
+
 def image_padder(
     image: tuple[int, int, int, int], padding: tuple[int, int, int, int], pixels: Pixels
 ) -> Callable[..., None]:
@@ -104,28 +112,29 @@ def dot_stem_convolution(
     out: Blocked,
     window: Window,
     activation: Activated,
-    pixels: Pixels,
+    pixels: PackedPixels,
     rule: str,
     *,
-    values: int,
-    factor: Callable[[Expr, Expr], Expr],
+    columns: int,
 ) -> Callable[..., None]:
-    """As ``stem_convolution``, by dot products: a pixel's numbers are int32, of ``values`` factors.
+    """As ``stem_convolution``, by dot products over the values of a number.
 
-    ``factor`` gives one of them by its place. Weights are (out.blocks, kh, kw, *planes, v, values).
+    Weights are (out.blocks, kh, kw, *planes, v, values). There are sums of so many ``columns``,
+    which may be more than the image has.
     """
     stride_h, stride_w = window.stride
     shape = pixels.padded(image, padding)
+    summed = (out.batch, out.blocks, out.height, columns, out.vector)
     kinds = "SSSSS" + "R" * (3 + len(pixels.planes))
     pad, write_image = image_padder(image, padding, pixels), image_writer(out, activation)
 
     @T.inline
     def emit(data, weight, sums, result):
         rows = T.sblock_alloc_buffer(shape, pixels.dtype)
-        acc = T.sblock_alloc_buffer(out.extents, sums.dtype)
+        acc = T.sblock_alloc_buffer(summed, sums.dtype)
         pad(data, rows)
         for n, o, h, w, c, kh, kw, *k, i in T.grid(
-            *out.extents, *window.kernel, *pixels.planes, values
+            *summed, *window.kernel, *pixels.planes, pixels.values
         ):
             with T.sblock("conv"):
                 vn, vo, vh, vw, vc, vkh, vkw, *vk, vi = T.axis.remap(
@@ -134,7 +143,7 @@ def dot_stem_convolution(
                 T.sblock_attr({"schedule_rule": rule})
                 with T.init():
                     acc[vn, vo, vh, vw, vc] = sums.start(vo, vc)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + factor(
+                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + pixels.factor(
                     rows[(vn, *vk, vh * stride_h + vkh, vw * stride_w + vkw)], vi
                 ) * T.cast(weight[(vo, vkh, vkw, *vk, vc, vi)], sums.dtype)
         write_image(acc, sums, result)
