@@ -25,13 +25,13 @@ from tvm_mobilenet.compiler.graph.layers import NO_EPILOGUE, Convolution, Dense,
 from tvm_mobilenet.compiler.graph.legalize_bf16 import images_read
 from tvm_mobilenet.compiler.graph.legalize_cpu import BLOCKED, Legalizer
 from tvm_mobilenet.errors import RunFailed
-from tvm_mobilenet.kernels.cpu.conv2d import depthwise_conv2d, stem_conv2d
-from tvm_mobilenet.kernels.cpu.float16 import (
-    MOST_PRODUCTS,
-    half_conv2d,
-    half_dense,
-    half_separable_conv2d,
+from tvm_mobilenet.kernels.cpu.conv2d import (
+    conv2d,
+    depthwise_conv2d,
+    separable_conv2d,
+    stem_conv2d,
 )
+from tvm_mobilenet.kernels.cpu.float16 import MOST_PRODUCTS, half_dense
 from tvm_mobilenet.kernels.cpu.layout import FP16, Blocked
 from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
@@ -100,7 +100,7 @@ def separable(to: HalfLegalizer, first: Convolution, second: Convolution) -> Non
     middle, out = to.layout(first), to.layout(second)
     x = to.in_lanes(first.source, middle.vector)
     made, panel = finished(second, out), panel_of(out.blocks)
-    func = half_separable_conv2d(
+    func = separable_conv2d(
         x.layout, middle, made, window_of(first), first.activation, second.activation, panel
     )
     args = [
@@ -117,7 +117,7 @@ def dense_convolution(to: HalfLegalizer, layer: Convolution) -> None:
     x, out = to.as_blocked(layer.source), to.layout(layer)
     panel = panel_of(out.blocks // layer.groups)
     made = finished(layer, out)
-    func = half_conv2d(x.layout, made, window_of(layer), layer.activation, panel, layer.groups)
+    func = conv2d(x.layout, made, window_of(layer), layer.activation, panel, layer.groups)
     kind = "pointwise_conv2d" if is_pointwise(layer) else "conv2d"
     size = f"{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
     weight = halves(pack_conv2d(layer.weight, out.vector, panel))

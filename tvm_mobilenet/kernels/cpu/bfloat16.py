@@ -27,12 +27,12 @@ from tvm_mobilenet.kernels.cpu.dot_nests import (
     dot_shape,
     dot_steps,
     operations_of,
+    read_in_pairs,
 )
 from tvm_mobilenet.kernels.cpu.layout import BF16, DTYPE, Blocked
-from tvm_mobilenet.kernels.cpu.nests import biased, image_writer, row_rounder
-from tvm_mobilenet.kernels.cpu.quantized import read_in_pairs
+from tvm_mobilenet.kernels.cpu.nests import biased, row_rounder
 from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_bias
-from tvm_mobilenet.kernels.cpu.stem_nests import Pixels, image_padder, padded
+from tvm_mobilenet.kernels.cpu.stem_nests import PackedPixels, dot_stem_convolution
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 
@@ -97,16 +97,13 @@ def bf16_stem_conv2d(
 
     ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, steps, v, depth).
     """
-    channels_in, (stride_h, stride_w) = image[1], window.stride
+    channels_in, rule = image[1], "bf16_stem_conv2d"
     steps, matrices = dot_steps(channels_in, depth), depth == DEPTH
     columns = out.width + (out.width % SIDE if matrices else 0)
     if matrices:  # a row's last pair reads the pixels of both
-        read = (columns - 1) * stride_w + window.kernel[1] - padding[2] - image[3]
+        read = (columns - 1) * window.stride[1] + window.kernel[1] - padding[2] - image[3]
         padding = (*padding[:3], max(padding[3], read))
-    rows_shape = (image[0], steps, *padded(image, padding))
-    summed = (out.batch, out.blocks, out.height, columns, out.vector)
     word, number = ("int64", number_in) if matrices else ("int32", number_of)
-    write_image = image_writer(out, activation)
 
     def all_channels(data: tirx.Buffer, n: Expr, _: Expr, h: Expr, w: Expr) -> Expr:
         """All of a pixel, the first lowest."""
@@ -124,26 +121,10 @@ def bf16_stem_conv2d(
         return bits(data[n, k * PAIR, h, w]) | (bits(second) << 16)
 
     read_pixel = all_channels if matrices else pixel
-    pad = image_padder(image, padding, Pixels(steps, word, read_pixel, tirx.const(0, word)))
-
-    @T.inline
-    def convolve(data, weight, sums, result):
-        rows = T.sblock_alloc_buffer(rows_shape, word)
-        acc = T.sblock_alloc_buffer(summed, sums.dtype)
-        pad(data, rows)
-        for n, o, h, w, c, kh, kw, k, i in T.grid(*summed, *window.kernel, steps, depth):
-            with T.sblock("conv"):
-                vn, vo, vh, vw, vc, vkh, vkw, vk, vi = T.axis.remap(
-                    "SSSSSRRRR", [n, o, h, w, c, kh, kw, k, i]
-                )
-                T.sblock_attr({"schedule_rule": "bf16_stem_conv2d"})
-                with T.init():
-                    acc[vn, vo, vh, vw, vc] = sums.start(vo, vc)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + number(
-                    rows[vn, vk, vh * stride_h + vkh, vw * stride_w + vkw], vi
-                ) * T.cast(weight[vo, vkh, vkw, vk, vc, vi], sums.dtype)
-        write_image(acc, sums, result)
-
+    pixels = PackedPixels((steps,), word, read_pixel, tirx.const(0, word), depth, number)
+    convolve = dot_stem_convolution(
+        image, padding, out, window, activation, pixels, rule, columns=columns
+    )
     weights = Tensor((out.blocks, *window.kernel, steps, out.vector, depth), BF16)
     operations = operations_of(out, window, channels_in)
     func = with_bias(

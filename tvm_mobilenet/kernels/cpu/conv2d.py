@@ -4,8 +4,8 @@ Their loops are those of nests.py. Weights come packed (weights.py) so that the 
 order, one vector of output channels at a time.
 
 What ``x`` is of, float32 or float16, weights and sums are of too, and what ``out`` is of is what
-bias and activation are computed in; a bias itself is float32. Sums of float16 are for few products
-(float16.py).
+bias and activation are computed in; a bias itself is float32. Where a sum in float16 would have too
+many products, float32 adds up its parts, the bias too (float16.py).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
+from tvm_mobilenet.kernels.cpu.float16 import convolution_in_parts, is_in_parts
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 from tvm_mobilenet.kernels.cpu.nests import (
     biased,
@@ -65,7 +66,8 @@ def conv2d(
     """
     pointwise = window.kernel == window.stride == (1, 1)
     rule = "pointwise_conv2d" if pointwise else "conv2d"
-    convolve = dense_convolution(x, out, window, activation, panel, rule, groups=groups)
+    nest = nest_of(x, window, groups)
+    convolve = nest(x, out, window, activation, panel, rule, groups=groups)
     weights = Tensor(dense_shape(x, out, window, panel, groups), x.dtype)
     return with_bias(x, weights, out, convolve, sums=x.dtype)
 
@@ -97,12 +99,29 @@ def separable_conv2d(
 
     Buffers: x blocked; depthwise weights and bias; 1x1 weights and bias; out blocked.
     """
-    convolve = dense_convolution(
-        middle, out, Window(), pointwise_activation, panel, "separable_conv2d"
-    )
+    pointwise = Window()
+    write_halo = halo_writer(out)
     filter_channels = depthwise_convolution(x, middle, window, activation, None, "filter")
-    shapes = depthwise_shape(middle, window), dense_shape(middle, out, Window(), panel)
-    return separable_kernel((x, middle, out), shapes, filter_channels, convolve, out.dtype)
+    convolve = nest_of(middle, pointwise)(
+        middle, out, pointwise, pointwise_activation, panel, "separable_conv2d"
+    )
+
+    @T.prim_func(s_tir=True)
+    def main(
+        data: T.Buffer(x.shape, x.dtype),
+        filter: T.Buffer(depthwise_shape(middle, window), x.dtype),
+        filter_bias: T.Buffer((middle.blocks, middle.vector), DTYPE),
+        weight: T.Buffer(dense_shape(middle, out, pointwise, panel), middle.dtype),
+        bias: T.Buffer((out.blocks, out.vector), DTYPE),
+        result: T.Buffer(out.shape, out.dtype),
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        filtered = T.sblock_alloc_buffer(middle.shape, middle.dtype)
+        write_halo(result)
+        filter_channels(data, filter, biased(filter_bias, x.dtype, middle.dtype), filtered)
+        convolve(filtered, weight, biased(bias, middle.dtype, out.dtype), result)
+
+    return main
 
 
 @parsed_once
@@ -124,42 +143,15 @@ def stem_conv2d(
     def pixel(data: tirx.Buffer, n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
         return T.cast(data[n, k, h, w], dtype)
 
-    pixels = Pixels(image[1], dtype, pixel, tirx.const(0, dtype))
+    pixels = Pixels((image[1],), dtype, pixel, tirx.const(0, dtype))
     convolve = stem_convolution(image, padding, out, window, activation, pixels, "stem_conv2d")
     weights = Tensor((out.blocks, image[1], *window.kernel, out.vector), dtype)
     return with_bias(Tensor(image, DTYPE), weights, out, convolve, sums=dtype)
 
 
-def separable_kernel(
-    tensors: tuple[Blocked, Blocked, Blocked],
-    weights: tuple[tuple[int, ...], tuple[int, ...]],
-    filter_channels: Callable[..., None],
-    convolve: Callable[..., None],
-    added_in: str,
-) -> tirx.PrimFunc:
-    """Around what convolves: of the tensors read, filtered and written, and both weights' shapes.
-
-    The second bias is added in that type.
-    """
-    x, middle, out = tensors
-    write_halo = halo_writer(out)
-
-    @T.prim_func(s_tir=True)
-    def main(
-        data: T.Buffer(x.shape, x.dtype),
-        filter: T.Buffer(weights[0], x.dtype),
-        filter_bias: T.Buffer((middle.blocks, middle.vector), DTYPE),
-        weight: T.Buffer(weights[1], middle.dtype),
-        bias: T.Buffer((out.blocks, out.vector), DTYPE),
-        result: T.Buffer(out.shape, out.dtype),
-    ) -> None:
-        T.func_attr({"tirx.noalias": True})
-        filtered = T.sblock_alloc_buffer(middle.shape, middle.dtype)
-        write_halo(result)
-        filter_channels(data, filter, biased(filter_bias, x.dtype, middle.dtype), filtered)
-        convolve(filtered, weight, biased(bias, middle.dtype, added_in), result)
-
-    return main
+def nest_of(x: Blocked, window: Window, groups: int = 1) -> Callable[..., Callable[..., None]]:
+    """The loop nest of a dense convolution of ``x``."""
+    return convolution_in_parts if is_in_parts(x, window, groups) else dense_convolution
 
 
 def fusing_pays(out: Blocked) -> bool:

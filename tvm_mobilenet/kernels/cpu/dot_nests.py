@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tvm.ir import Expr
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Expr, Range
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
@@ -90,6 +92,31 @@ def dot_convolution(
         write_image(acc, sums, result)
 
     return emit
+
+
+def read_in_pairs(func: tirx.PrimFunc, acc_place: int) -> tirx.PrimFunc:
+    """``func``, whose epilogue says that it reads the columns of its sums two by two.
+
+    So the schedule sums both of the last pair. ``acc_place`` is that of the column.
+    """
+
+    def paired(block: s_tir.SBlock) -> s_tir.SBlock:
+        if block.name_hint != "epilogue":
+            return block
+        sums, *others = block.reads
+        region = list(sums.region)
+        first = region[acc_place].min // 2 * 2
+        region[acc_place] = Range.from_min_extent(first, 2)
+        return s_tir.SBlock(
+            block.iter_vars,
+            [tirx.BufferRegion(sums.source, region), *others],
+            block.writes,
+            block.name_hint,
+            block.body,
+            annotations=block.annotations,
+        )
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, paired)))
 
 
 # Depthwise convolutions

@@ -1,4 +1,4 @@
-"""Convolutions and the classifier in float16: many products, summed in parts.
+"""Sums of many products in float16, in parts: of dense convolutions and of the classifier.
 
 A sum of float16 loses up to 2^-11 of itself with every product that is added. So a long one is made
 of parts of at most MOST_PRODUCTS products, each summed in float16, which a sum in float32 adds up.
@@ -9,7 +9,7 @@ Of N products, whatever their signs, a part is off by at most
 1/15 of that for 128 of them, and by about sqrt(N / 6) * 2^-12 of the sum itself, 1/900, where signs
 are random. The parts of a sum being off independently, the whole is off by no larger a share.
 
-What has few products is conv2d.py's, in float16, as are the buffers of what has many.
+What has few products is summed as in float32 (nests.py).
 """
 
 from __future__ import annotations
@@ -22,25 +22,16 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.conv2d import (
-    Activation,
-    conv2d,
-    separable_conv2d,
-    separable_kernel,
-)
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, FP16, Blocked
 from tvm_mobilenet.kernels.cpu.nests import (
+    Activated,
     biased,
-    dense_shape,
-    depthwise_convolution,
-    depthwise_shape,
     first_channel,
     image_writer,
     row_rounder,
     row_writer,
     tap_of,
 )
-from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_bias
 from tvm_mobilenet.kernels.parsing import parsed_once
 
 MOST_PRODUCTS = 128  # that are summed in float16
@@ -81,51 +72,17 @@ def parts_of(kernel: tuple[int, int], channels: int) -> Parts:
     return Parts(rows, channels // best, best)
 
 
-@parsed_once
-def half_conv2d(
-    x: Blocked,
-    out: Blocked,
-    window: Window,
-    activation: Activation,
-    panel: int = 1,
-    groups: int = 1,
-) -> tirx.PrimFunc:
-    """As ``conv2d``, of any number of products."""
-    if parts_of(window.kernel, x.channels // groups).count == 1:
-        return conv2d(x, out, window, activation, panel, groups)
-    pointwise = window.kernel == window.stride == (1, 1)
-    rule = "pointwise_conv2d" if pointwise else "conv2d"
-    convolve = convolution_in_parts(x, out, window, activation, panel, rule, groups=groups)
-    weights = Tensor(dense_shape(x, out, window, panel, groups), x.dtype)
-    return with_bias(x, weights, out, convolve, sums=x.dtype, added_in=DTYPE)
-
-
-@parsed_once
-def half_separable_conv2d(
-    x: Blocked,
-    middle: Blocked,
-    out: Blocked,
-    window: Window,
-    activation: Activation,
-    pointwise_activation: Activation,
-    panel: int = 1,
-) -> tirx.PrimFunc:
-    """As ``separable_conv2d``, of any number of products."""
-    if parts_of(Window().kernel, middle.channels).count == 1:
-        return separable_conv2d(x, middle, out, window, activation, pointwise_activation, panel)
-    convolve = convolution_in_parts(
-        middle, out, Window(), pointwise_activation, panel, "separable_conv2d"
-    )
-    filter_channels = depthwise_convolution(x, middle, window, activation, None, "filter")
-    shapes = depthwise_shape(middle, window), dense_shape(middle, out, Window(), panel)
-    return separable_kernel((x, middle, out), shapes, filter_channels, convolve, DTYPE)
+def is_in_parts(x: Blocked, window: Window, groups: int = 1) -> bool:
+    """Whether a dense convolution of ``x`` has too many products for sums of its numbers."""
+    parts = parts_of(window.kernel, x.channels // groups)
+    return x.dtype == FP16 and parts.count > 1
 
 
 def convolution_in_parts(
     x: Blocked,
     out: Blocked,
     window: Window,
-    activation: Activation,
+    activation: Activated,
     panel: int,
     rule: str,
     *,
@@ -188,7 +145,7 @@ def half_dense(
     blocks: int,
     panel: int,
     v: int,
-    activation: Activation,
+    activation: Activated,
 ) -> tirx.PrimFunc:
     """Fully connected layer of (N, C_in) float32, rounded here; ``features`` are (C_in, C_out).
 

@@ -19,7 +19,7 @@ from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.filter_window import Window
-from tvm_mobilenet.kernels.cpu.layout import Blocked
+from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
 
 # what becomes of a number before it is stored
 Activated: TypeAlias = Callable[[Expr], Expr]
@@ -38,12 +38,16 @@ class Sums:
 
 
 def biased(bias: tirx.Buffer, dtype: str, result: str) -> Sums:
-    """Sums of ``dtype``, from zero on, to which a bias is added in the type of the ``result``."""
-    return Sums(
-        dtype,
-        lambda *channel: tirx.const(0, dtype),
-        lambda total, *channel: T.cast(total, result) + T.cast(bias[channel], result),
-    )
+    """Sums of ``dtype``, from zero on, to which a bias is added in the type of the ``result``.
+
+    Or in float32, where the sum is that.
+    """
+
+    def real(total: Expr, *channel: Expr) -> Expr:
+        wider = DTYPE if str(total.ty.dtype) == DTYPE else result
+        return T.cast(total, wider) + T.cast(bias[channel], wider)
+
+    return Sums(dtype, lambda *channel: tirx.const(0, dtype), real)
 
 
 def origin(x: Blocked, window: Window) -> tuple[int, int]:

@@ -12,9 +12,10 @@ Buffers of all of them: data; weights packed (weights.py); ``scale`` and ``bias`
 
 from __future__ import annotations
 
-import tvm_ffi
-from tvm import s_tir, tirx
-from tvm.ir import Expr, Range
+from functools import partial
+
+from tvm import tirx
+from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from schedules.cpu.byte_instructions import BYTES
@@ -30,16 +31,15 @@ from tvm_mobilenet.kernels.cpu.dot_nests import (
     dot_shape,
     dot_steps,
     operations_of,
+    read_in_pairs,
 )
 from tvm_mobilenet.kernels.cpu.expressions import QuantizationParameters, saturate
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
-from tvm_mobilenet.kernels.cpu.nests import image_writer
 from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, SUMS, Requantization, summed
 from tvm_mobilenet.kernels.cpu.signatures import Tensor, with_scale
-from tvm_mobilenet.kernels.cpu.stem_nests import padded
+from tvm_mobilenet.kernels.cpu.stem_nests import PackedPixels, dot_stem_convolution
 from tvm_mobilenet.kernels.parsing import parsed_once
 
-EPILOGUE = "epilogue"  # the block that makes real numbers of sums
 BYTE = 255  # all bits of one
 WEIGHTS = "int8"
 
@@ -114,13 +114,8 @@ def quantized_stem_conv2d(
 
     ``padding`` is (top, bottom, left, right). Weights are (out.blocks, kh, kw, v, 4).
     """
-    (batch, channels_in, height, width), (top, _, left, _) = image, padding
-    stride_h, stride_w = window.stride
-    rows_shape = (batch, *padded(image, padding))
+    channels_in, dtype, rule = image[1], quantization.dtype, "quantized_stem_conv2d"
     inverse, zero = 1 / quantization.scale, quantization.zero_point
-    zeros = dword([T.int32(zero & BYTE)] * channels_in)
-    dtype = quantization.dtype
-    write_image = image_writer(out, activation)
 
     def pixel(data: tirx.Buffer, n: Expr, h: Expr, w: Expr) -> Expr:
         values = [
@@ -129,31 +124,11 @@ def quantized_stem_conv2d(
         quantized = [T.cast(saturate(value, dtype), SUMS) for value in values]
         return dword(quantized if dtype == "uint8" else [value & BYTE for value in quantized])
 
-    @T.inline
-    def convolve(data, weight, sums, result):
-        rows = T.sblock_alloc_buffer(rows_shape, SUMS)
-        acc = T.sblock_alloc_buffer(out.extents, sums.dtype)
-        for n, h, w in T.grid(*rows_shape):
-            with T.sblock("pad"):
-                vn, vh, vw = T.axis.remap("SSS", [n, h, w])
-                rows[vn, vh, vw] = T.if_then_else(
-                    top <= vh and vh < top + height and left <= vw and vw < left + width,
-                    pixel(data, vn, vh - top, vw - left),
-                    zeros,
-                )
-        for n, o, h, w, c, kh, kw, i in T.grid(*out.extents, *window.kernel, BYTES):
-            with T.sblock("conv"):
-                vn, vo, vh, vw, vc, vkh, vkw, vi = T.axis.remap(
-                    "SSSSSRRR", [n, o, h, w, c, kh, kw, i]
-                )
-                T.sblock_attr({"schedule_rule": "quantized_stem_conv2d"})
-                with T.init():
-                    acc[vn, vo, vh, vw, vc] = sums.start(vo, vc)
-                acc[vn, vo, vh, vw, vc] = acc[vn, vo, vh, vw, vc] + byte_of(
-                    rows[vn, vh * stride_h + vkh, vw * stride_w + vkw], vi, dtype
-                ) * T.cast(weight[vo, vkh, vkw, vc, vi], sums.dtype)
-        write_image(acc, sums, result)
-
+    zeros, factor = dword([T.int32(zero & BYTE)] * channels_in), partial(byte_of, dtype=dtype)
+    pixels = PackedPixels((), SUMS, pixel, zeros, BYTES, factor)
+    convolve = dot_stem_convolution(
+        image, padding, out, window, activation, pixels, rule, columns=out.width
+    )
     weights = Tensor((out.blocks, *window.kernel, out.vector, BYTES), WEIGHTS)
     operations = operations_of(out, window, channels_in)
     read = Tensor(image, DTYPE)
@@ -191,31 +166,6 @@ def quantized_dense(
         multiply(data, weight, FLOAT_BIAS.sums(scale, bias), result)
 
     return main
-
-
-def read_in_pairs(func: tirx.PrimFunc, acc_place: int) -> tirx.PrimFunc:
-    """``func``, whose epilogue says that it reads the columns of its sums two by two.
-
-    So the schedule sums both of the last pair. ``acc_place`` is that of the column.
-    """
-
-    def paired(block: s_tir.SBlock) -> s_tir.SBlock:
-        if block.name_hint != EPILOGUE:
-            return block
-        sums, *others = block.reads
-        region = list(sums.region)
-        first = region[acc_place].min // 2 * 2
-        region[acc_place] = Range.from_min_extent(first, 2)
-        return s_tir.SBlock(
-            block.iter_vars,
-            [tirx.BufferRegion(sums.source, region), *others],
-            block.writes,
-            block.name_hint,
-            block.body,
-            annotations=block.annotations,
-        )
-
-    return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, paired)))
 
 
 def dword(values: list[Expr]) -> Expr:

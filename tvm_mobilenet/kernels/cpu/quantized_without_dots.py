@@ -133,7 +133,7 @@ def planar_stem_conv2d(
         scaled = data[n, k, h, w] * T.float32(inverse) + T.float32(zero)
         return T.cast(saturate(scaled, quantization.dtype), WORDS)
 
-    pixels = Pixels(channels, WORDS, integer, T.int16(zero))
+    pixels = Pixels((channels,), WORDS, integer, T.int16(zero))
     convolve = stem_convolution(image, padding, out, window, activation, pixels, rule)
     weights = Tensor((out.blocks, channels, *window.kernel, out.vector), WORDS)
     operations = operations_of(out, window, channels)

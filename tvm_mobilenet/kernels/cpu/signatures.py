@@ -32,10 +32,9 @@ def with_bias(
     convolve: Callable[..., None],
     *,
     sums: str,
-    added_in: str | None = None,
     operations: int | None = None,
 ) -> tirx.PrimFunc:
-    """A kernel whose ``sums`` are of that type; a bias is added in the result's, or in another.
+    """A kernel whose ``sums`` are of that type.
 
     Its ``operations`` are stated where products fill up steps, and count for none.
     """
@@ -53,7 +52,7 @@ def with_bias(
     ) -> None:
         T.func_attr(attributes)
         write_halo(result)
-        convolve(data, weight, biased(bias, sums, added_in or out.dtype), result)
+        convolve(data, weight, biased(bias, sums, out.dtype), result)
 
     return main
 
