@@ -41,6 +41,7 @@ def test_checkpoints_of_the_library_load_and_mean_the_same(name: str) -> None:
     assert error < 1e-4
 
 
+@pytest.mark.in_turns(4)
 @pytest.mark.parametrize("name", THEIRS)
 def test_random_weights_let_no_layer_die(name: str) -> None:
     network = models.build(models.config_from(name, resolution=64))
@@ -79,6 +80,7 @@ def test_a_seed_is_one_network_and_torchs_random_state_is_left_alone() -> None:
             assert not torch.equal(tensor, other[name])
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize("name", THEIRS)
 def test_sizes_that_nothing_divides(name: str) -> None:
     config = models.config_from(name, resolution=65, num_classes=7)

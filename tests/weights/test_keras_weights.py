@@ -127,6 +127,7 @@ def test_a_graph_says_what_its_norms_add(tmp_path: Path) -> None:
     assert (trained.state["trunk.stem.norm.weight"] == 0.75).all()
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize("case", ["V1", "V2"])
 def test_a_bundle_answers_as_keras_does(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
