@@ -70,13 +70,17 @@ LONG_FILES = (
     "test_published_networks.py",
     "test_legalize.py",
     "test_quantized_networks.py",
+    "test_tune.py",
+    "test_measure.py",
     "test_arm_tuning.py",
     "test_trained.py",
+    "test_bench.py",
+    "test_keras_weights.py",
+    "test_board.py",
     "test_cuda_compile.py",
     "test_device_faults.py",
     "test_c_library.py",
     "test_compile.py",
-    "test_measure.py",
 )
 
 # What ``isa(name)`` asks for, in the names of /proc/cpuinfo; any other name stands for itself.
