@@ -379,6 +379,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "demo": demo,
     "instructions": lambda: instructions("arm-rpi4-instructions"),
     "int8-instructions": lambda: instructions("arm-rpi5-int8-instructions"),
+    "int8-instructions-a72": lambda: instructions("arm-rpi4-int8-instructions"),
     "int8-cores": int8_cores,
     "fp16-instructions": fp16_instructions,
     "arm-precisions": arm_precisions,
