@@ -19,6 +19,7 @@ from schedules.arm_cpu.byte_tiles import (
     keeps_order,
     sum_by_element,
 )
+from schedules.arm_cpu.cores import SPARE, current_core
 from schedules.cpu import dot_products, register_products
 from schedules.cpu.sharing import most_even
 from schedules.primitives import (
@@ -34,7 +35,7 @@ from schedules.primitives import (
 
 BYTES = 4
 PAIR = 2  # pixels, or channels, of a matrix
-MOST_SUMS = 24  # registers, of a tile of matrices, or of sums that share a register of products
+MOST_SUMS = 24  # registers of a tile of matrices
 MAX_VECTORS = 4
 IN_PARTS = 6  # dimensions of sums that share a register of products
 MAX_TILE_WIDTH = 16
@@ -208,7 +209,11 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
 
 def parts_tile(heights: list[int], widths: list[int]) -> tuple[int, int, int]:
-    """(rows, columns, channels) with the fewest loads for a product: a register for each sum."""
+    """(rows, columns, channels) with the fewest loads for a product that needs no spilling."""
+
+    def registers(tile: tuple[int, int, int]) -> int:
+        rows, columns, channels = tile
+        return rows * columns * channels + rows * columns + channels
 
     def loads(tile: tuple[int, int, int]) -> tuple[float, int]:
         rows, columns, channels = tile
@@ -221,9 +226,9 @@ def parts_tile(heights: list[int], widths: list[int]) -> tuple[int, int, int]:
         for rows in heights
         for columns in widths
         for channels in divisors(register_products.PARTS)
-        if rows * columns * channels <= MOST_SUMS
     ]
-    return min(tiles, key=loads)
+    room = current_core().registers - SPARE
+    return min((tile for tile in tiles if registers(tile) <= room), key=loads)
 
 
 def matrix_tile(
