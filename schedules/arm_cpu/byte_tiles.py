@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ExprRV, LoopRV, SBlockRV
 from tvm.target import Target
+from tvm.target.codegen import target_has_features
 
 from schedules.arm_cpu.cores import LANES, SPARE, current_core
 from schedules.cpu.dot_products import BYTE_PRODUCTS, DotProducts
@@ -14,14 +15,18 @@ from schedules.primitives import extent, own_loops, powers_of_two_dividing, tens
 
 FOUR = 4  # registers of weights that one instruction loads (compiler/cpu/neon_loads.py); else two
 
-# cores for which LLVM leaves loads where they are used, and does not begin a tile with all of them
-KEEPS_ORDER = {"neoverse-n1"}
 
+def keeps_order(target: Target | None = None) -> bool:
+    """Whether long pieces of code spill nothing: where they are dot products of bytes.
 
-def keeps_order() -> bool:
-    """Whether long pieces of code spill nothing on the core of the current target."""
-    target = Target.current(allow_none=True)
-    return target is not None and str(target.attrs.get("mcpu", "")) in KEEPS_ORDER
+    LLVM leaves their loads where they are used (compiler/cpu/instruction_order.py). ``target`` is
+    the current one by default.
+    """
+    target = target or Target.current(allow_none=True)
+    architecture = "" if target is None else str(target.attrs.get("mtriple", ""))
+    return architecture.startswith(("aarch64", "arm64")) and bool(
+        target_has_features("dotprod", target)
+    )
 
 
 def default_tile(heights: Iterable[int], widths: Iterable[int], lanes: int) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ FOUR = re.compile(r"^ld1\s+\{ *v\d+\.16b,(?: *v\d+\.16b,?){3} *\}, \[x\d+\], ")
 
 @pytest.mark.parametrize(
     ("machine", "lanes", "depth", "products"),
-    [("arm-graviton2", 16, 4, 16), ("arm-graviton3", 8, 8, 8), ("arm-rpi4", 16, 16, 8)],
+    [("arm-rpi5", 16, 4, 16), ("arm-graviton3", 8, 8, 8), ("arm-rpi4", 16, 16, 8)],
 )
 def test_weights_come_four_registers_at_once(
     machine: str, lanes: int, depth: int, products: int

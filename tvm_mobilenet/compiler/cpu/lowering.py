@@ -19,6 +19,7 @@ from tvm.runtime import DataType
 from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
+from tvm_mobilenet.compiler.cpu.instruction_order import order_of
 from tvm_mobilenet.compiler.cpu.neon_bytes import neon_bytes
 from tvm_mobilenet.compiler.cpu.neon_loads import neon_loads
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
@@ -100,4 +101,5 @@ def lower_module(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
 
 def lower(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
     """A scheduled CPU module → machine code, as one LLVM module."""
-    return tvm.get_global_func("target.build.llvm")(lower_module(mod, target), target)
+    lowered = lower_module(mod, target)
+    return tvm.get_global_func("target.build.llvm")(lowered, order_of(lowered, target))

@@ -22,6 +22,7 @@ from tvm import tirx
 from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
+from tvm_mobilenet.compiler.cpu.instruction_order import order_of
 from tvm_mobilenet.hardware.cores import usable_cores
 
 PART_KERNELS = 32  # MobileNetV1 has at most 29
@@ -58,7 +59,7 @@ def generate(lowered: tvm.IRModule, target: Target) -> NativeCode:
     parts = [for_library(first), *others]
     # LLVM runs without Python's lock, each module in a context of its own
     with ThreadPoolExecutor(len(usable_cores())) as pool:
-        modules = tuple(pool.map(lambda part: build(part, target), parts))
+        modules = tuple(pool.map(lambda part: build(part, order_of(part, target)), parts))
     return NativeCode(modules, max(map(scratch_bytes, lowered.functions.values()), default=0))
 
 

@@ -15,6 +15,7 @@ from tvm.s_tir.pipeline import finalize_device_passes, finalize_host_passes
 from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
+from tvm_mobilenet.compiler.cpu.instruction_order import order_of
 from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES, keep_on_stack
 from tvm_mobilenet.compiler.cpu.tiles import configure_tiles
 from tvm_mobilenet.compiler.dump import NO_DUMP, IrDump
@@ -66,7 +67,8 @@ def build_vm(
 
     tirx.compilation_pipeline.register_tir_pipeline(PIPELINE, lowering)
     nothing = tvm.transform.Sequential([])  # the graph's passes have run
-    built = relax.build(instructions, target, relax_pipeline=nothing, tir_pipeline=PIPELINE)
+    ordered = order_of(instructions, target)
+    built = relax.build(instructions, ordered, relax_pipeline=nothing, tir_pipeline=PIPELINE)
     if dump.folder is not None:
         (kernels,) = (one for one in built.mod.imports if one.kind == "llvm")
         dump.text("assembly.s", kernels.inspect_source("s"))
