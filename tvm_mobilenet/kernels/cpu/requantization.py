@@ -20,11 +20,11 @@ from tvm import s_tir, tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
+from tvm_mobilenet.kernels.cpu.attributes import IN_FIXED_POINT
 from tvm_mobilenet.kernels.cpu.layout import DTYPE
 from tvm_mobilenet.kernels.cpu.nests import Sums
 
 SUMS = "int32"
-IN_FIXED_POINT = "in_fixed_point"  # an attribute of kernels: the places of their bias and scale
 POINT = 31  # bits behind the point
 LEAST = -128  # the zero point after ReLU
 OFFSETS = range(LEAST, 128)  # zero points

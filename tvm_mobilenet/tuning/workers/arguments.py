@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_mobilenet.hardware.cores import usable_cores
-from tvm_mobilenet.kernels.cpu.requantization import IN_FIXED_POINT
+from tvm_mobilenet.kernels.cpu.attributes import IN_FIXED_POINT
 from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.bfloat16_tensors import lent
 from tvm_mobilenet.tuning.workers.messages import Argument, RunTask

@@ -14,7 +14,7 @@ import tvm_ffi
 from tvm import ir, s_tir, sym, tirx
 
 from schedules.cpu.image_tiles import RUN
-from tvm_mobilenet.kernels.cpu.requantization import IN_FIXED_POINT
+from tvm_mobilenet.kernels.cpu.attributes import IN_FIXED_POINT
 from tvm_mobilenet.tuning.workers.blocked_arrays import Array, rows_outermost
 from tvm_mobilenet.tuning.workers.case import is_float
 from tvm_mobilenet.tuning.workers.interpreter import each_element, index_values, write_block

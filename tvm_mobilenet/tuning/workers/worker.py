@@ -14,6 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from tvm_mobilenet import tvm_runtime
 from tvm_mobilenet.errors import TvmMobilenetError
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.processes import connect_to_parent
@@ -61,7 +62,8 @@ def main() -> None:
 def make_worker(kind: str, settings: Settings) -> Builder | Runner:
     """What builds or runs candidates for this machine's CPU or GPU."""
     if settings.gpu:
-        from tvm_mobilenet.tuning.workers import gpu_kernels
+        with tvm_runtime.torch_left_out():  # it takes longer than TVM
+            from tvm_mobilenet.tuning.workers import gpu_kernels
 
         is_builder = kind == "builder"
         return gpu_kernels.GpuBuilder(settings) if is_builder else gpu_kernels.GpuRunner(settings)
@@ -72,7 +74,8 @@ def make_device_worker(hello: Hello) -> DeviceWorker:
     """What runs candidates on the CPU or GPU of a device over RPC."""
     assert hello.device is not None
     if hello.settings.gpu:
-        from tvm_mobilenet.tuning.workers.gpu_worker import GpuDeviceWorker
+        with tvm_runtime.torch_left_out():
+            from tvm_mobilenet.tuning.workers.gpu_worker import GpuDeviceWorker
 
         return GpuDeviceWorker(hello.settings, hello.device)
     from tvm_mobilenet.tuning.workers.device_worker import DeviceWorker
