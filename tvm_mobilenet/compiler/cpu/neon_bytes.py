@@ -59,9 +59,9 @@ def _narrowed(store: tirx.BufferStore) -> tirx.BufferStore:
     integers = _unlimited(value.value, LIMITS[dtype])
     if integers is None:
         return store
-    numbers = _fixed_point(integers) if dtype == "int8" else None
+    numbers = fixed_point_of(store)
     if numbers is not None:
-        return tirx.BufferStore(store.buffer, _of_fixed_point(numbers), store.indices)
+        return tirx.BufferStore(store.buffer, _first(bytes_of_sums(numbers), lanes), store.indices)
     words = [
         T.call_llvm_pure_intrin(WORDS, part, dtype=f"int16x{LANES}") for part in _quarters(integers)
     ]
@@ -125,7 +125,7 @@ def _unlimited(value: Expr, limits: tuple[int, int]) -> Expr | None:
 
 
 @dataclass(frozen=True)
-class _FixedPoint:
+class FixedPoint:
     """Integers, what they are multiplied by in fixed point, and what is added to the product."""
 
     total: Expr
@@ -133,7 +133,16 @@ class _FixedPoint:
     offset: int
 
 
-def _fixed_point(integers: Expr) -> _FixedPoint | None:
+def fixed_point_of(store: tirx.BufferStore) -> FixedPoint | None:
+    """The numbers that a store of int8 rounds; None for any other store."""
+    value = store.value
+    if not isinstance(value, tirx.Cast) or _type(value)[0] != "int8":
+        return None
+    integers = _unlimited(value.value, LIMITS["int8"])
+    return None if integers is None else _fixed_point(integers)
+
+
+def _fixed_point(integers: Expr) -> FixedPoint | None:
     """The numbers that are rounded to ``integers``, as ``FixedPoint`` makes them; None for others.
 
     16 bits hold them, and what they are before the offset is added.
@@ -150,11 +159,14 @@ def _fixed_point(integers: Expr) -> _FixedPoint | None:
     for one in (total, multiplier):
         if not isinstance(one, tirx.Cast) or _type(one.value)[0] != "int32":
             return None
-    return _FixedPoint(total.value, multiplier.value, int(offset))
+    return FixedPoint(total.value, multiplier.value, int(offset))
 
 
-def _of_fixed_point(numbers: _FixedPoint) -> Expr:
-    """Their int8: after LEAST is added it is the uint8 before that, but for the sign."""
+def bytes_of_sums(numbers: FixedPoint) -> Expr:
+    """Their int8: after LEAST is added it is the uint8 before that, but for the sign.
+
+    Those of an odd register are there twice.
+    """
     lanes = _type(numbers.total)[1]
     factors = zip(_quarters(numbers.total), _quarters(numbers.multiplier), strict=True)
     products = [T.call_llvm_pure_intrin(MULTIPLY, *pair, dtype="int32x4") for pair in factors]
@@ -162,13 +174,11 @@ def _of_fixed_point(numbers: _FixedPoint) -> Expr:
     if numbers.offset == LEAST and lanes > LANES:
         unsigned = _bytes_of(words, "uint8")
         flipped = T.broadcast(T.int8(SIGN), _type(unsigned)[1])
-        whole = T.reinterpret(unsigned, dtype=f"int8x{_type(unsigned)[1]}") ^ flipped
-    elif numbers.offset:
+        return T.reinterpret(unsigned, dtype=f"int8x{_type(unsigned)[1]}") ^ flipped
+    if numbers.offset:
         added = T.broadcast(T.int16(numbers.offset), LANES)
-        whole = _bytes_of([word + added for word in words], "int8")
-    else:
-        whole = _bytes_of(words, "int8")
-    return _first(whole, lanes)
+        words = [word + added for word in words]
+    return _bytes_of(words, "int8")
 
 
 def is_limited(value: Expr, limits: tuple[int, int]) -> bool:
