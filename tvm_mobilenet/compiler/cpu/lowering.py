@@ -23,6 +23,7 @@ from tvm_mobilenet.compiler.cpu.instruction_order import order_of
 from tvm_mobilenet.compiler.cpu.neon_bytes import neon_bytes
 from tvm_mobilenet.compiler.cpu.neon_loads import neon_loads
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
+from tvm_mobilenet.compiler.cpu.paired_stores import pair_stores
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
 from tvm_mobilenet.compiler.cpu.tiles import configure_tiles, delay_epilogues, name_tiles
@@ -53,6 +54,7 @@ CPU_PASSES = [
     name_tiles,
     delay_epilogues,
     pack_stores,
+    pair_stores,
     neon_bytes,
     neon_loads,
     s_tir.transform.RenormalizeSplitPattern(),
