@@ -18,12 +18,14 @@ from schedules.primitives import ROWS
 from tvm_mobilenet.compiler.cpu import lowering
 from tvm_mobilenet.compiler.cpu.prefetch import PREFETCH, insert_prefetches
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.kernels.cpu.bfloat16 import bf16_conv2d
 from tvm_mobilenet.kernels.cpu.conv2d import Activation, conv2d
-from tvm_mobilenet.kernels.cpu.layout import Blocked
+from tvm_mobilenet.kernels.cpu.layout import BF16, Blocked
 from tvm_mobilenet.kernels.cpu.strassen import PRODUCTS
 from tvm_mobilenet.scheduling.rules import default_schedule
 
 LINE = 16  # floats
+LINE_OF_HALVES = 32  # numbers in bfloat16
 
 FLAT_PASSES = lowering.CPU_PASSES[: lowering.CPU_PASSES.index(insert_prefetches)]
 
@@ -34,6 +36,14 @@ def scheduled(channels: int, size: int, blocks: int, panel: int, cores: int = 1)
     out = Blocked(1, blocks * 16, size, size, 16)
     func = conv2d(x, out, Window(), Activation(), panel).with_attr("global_symbol", "main")
     return default_schedule(func, avx512(cores)).mod
+
+
+def scheduled_in_bf16(channels: int, size: int, blocks: int, panel: int) -> tvm.IRModule:
+    """As ``scheduled``; what it multiplies are vectors of pairs."""
+    x = Blocked(1, channels, size, size, 16, dtype=BF16)
+    out = Blocked(1, blocks * 16, size, size, 16)
+    func = bf16_conv2d(x, out, Window(), Activation(), panel).with_attr("global_symbol", "main")
+    return default_schedule(func, target.resolve("x86-znver4").with_cores(1).tvm_target()).mod
 
 
 def avx512(cores: int) -> Target:
@@ -64,13 +74,15 @@ def hints_and_loops(mod: tvm.IRModule, cores: int = 1) -> tuple[list[Expr], list
     return indices, loops
 
 
-def lines_asked(indices: list[Expr], loops: list[tirx.For], iterations: range) -> set[int]:
+def lines_asked(
+    indices: list[Expr], loops: list[tirx.For], iterations: range, line: int = LINE
+) -> set[int]:
     """The cache lines that some iterations of the outermost of the loops ask for."""
     outermost, *inner = loops
     asked: set[int] = set()
     for values in itertools.product(iterations, *(range(int(loop.extent)) for loop in inner)):
         at = {loop.loop_var: v for loop, v in zip([outermost, *inner], values, strict=True)}
-        asked |= {evaluate(index, at) // LINE for index in indices}
+        asked |= {evaluate(index, at) // line for index in indices}
     return asked
 
 
@@ -94,6 +106,20 @@ def test_steps_of_a_panel_cover_the_next(
         asked = lines_asked(indices, loops, range(first, first + share))
         assert following <= asked
         assert max(asked) < max(following) + len(following) + len(indices), "not far beyond it"
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "blocks", "panel"), [(32, 4, 8, 2), (48, 3, 6, 3)], ids=lambda v: str(v)
+)
+def test_steps_over_vectors_of_pairs_cover_the_next(
+    channels: int, size: int, blocks: int, panel: int
+) -> None:
+    indices, loops = hints_and_loops(scheduled_in_bf16(channels, size, blocks, panel))
+    rows = int(loops[0].annotations[ROWS])
+    lines = channels * blocks * 16 * rows // int(loops[0].extent) // LINE_OF_HALVES
+    asked = lines_asked(indices, loops, range(rows), LINE_OF_HALVES)
+    assert set(range(lines, 2 * lines)) <= asked
+    assert max(asked) < 3 * lines + len(indices), "not far beyond it"
 
 
 def evaluate(index: Expr, values: dict[Var, int]) -> int:

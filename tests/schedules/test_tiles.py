@@ -160,7 +160,7 @@ def test_instructions(
     assert loads == (steps // 2 if stays else steps), "pixels alone, or as many weights"
     # in between, what is made of the sums before those: its operands come from memory alone
     between = assembly[assembly.index("tilezero") : assembly.rindex("tilestored")]
-    assert ("vcvtdq2ps" if of is ByteTiles else "vmaxps") in between
+    assert ("vcvtdq2ps" if of is ByteTiles else "vcvtne2ps2bf16") in between
     spilled = re.compile(r"^\s*vmovu?a?ps\s+%zmm\d+, -?\d*\(%rsp\)", re.M)
     assert not spilled.search(assembly)
 

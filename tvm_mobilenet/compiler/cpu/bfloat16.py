@@ -21,6 +21,7 @@ from tvm.script import tirx as T
 from schedules.cpu.pair_matrices import MATRIX
 from schedules.cpu.pair_products import DOT, on_arm
 from schedules.cpu.pair_products import has_bf16 as target_has_bf16
+from tvm_mobilenet.compiler.cpu.paired_stores import BOTH
 
 BF16 = "bfloat16"
 NARROW = "tvm_mobilenet_narrow_bf16_"  # and the lanes
@@ -28,6 +29,14 @@ NARROW = "tvm_mobilenet_narrow_bf16_"  # and the lanes
 NARROW_IR = """
 define linkonce_odr {integers} @{name}({floats} %x) alwaysinline nounwind {{
   %rounded = fptrunc {floats} %x to {halves}
+  %bits = bitcast {halves} %rounded to {integers}
+  ret {integers} %bits
+}}
+"""
+BOTH_IR = """
+declare {halves} @{instruction}({floats}, {floats})
+define linkonce_odr {integers} @{name}({floats} %first, {floats} %second) alwaysinline nounwind {{
+  %rounded = call {halves} @{instruction}({floats} %second, {floats} %first)
   %bits = bitcast {halves} %rounded to {integers}
   ret {integers} %bits
 }}
@@ -68,7 +77,7 @@ def lower_bf16(
 
     def note(call: Call) -> None:
         if isinstance(call.args[0], StringImm) and call.args[0].value.startswith(
-            (NARROW, DOT, MATRIX)
+            (NARROW, BOTH, DOT, MATRIX)
         ):
             called.add(call.args[0].value)
 
@@ -158,7 +167,7 @@ def narrowed(number: Expr, dtype: DataType) -> Expr:
 
 
 def definition(name: str, *, arm: bool) -> str:
-    """A function of NARROW, DOT or MATRIX in LLVM's language."""
+    """A function of NARROW, BOTH, DOT or MATRIX in LLVM's language."""
     lanes = int(name.rpartition("_")[2])
 
     def vector(of: str, count: int = lanes) -> str:
@@ -167,6 +176,14 @@ def definition(name: str, *, arm: bool) -> str:
     if name.startswith(NARROW):
         return NARROW_IR.format(
             name=name, floats=vector("float"), halves=vector("bfloat"), integers=vector("i16")
+        )
+    if name.startswith(BOTH):
+        return BOTH_IR.format(
+            name=name,
+            instruction=f"llvm.x86.avx512bf16.cvtne2ps2bf16.{32 * lanes}",
+            floats=vector("float"),
+            halves=vector("bfloat", 2 * lanes),
+            integers=vector("i16", 2 * lanes),
         )
     if name == MATRIX:
         instruction = "llvm.aarch64.neon.bfmmla"

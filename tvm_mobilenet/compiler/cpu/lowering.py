@@ -23,6 +23,7 @@ from tvm_mobilenet.compiler.cpu.instruction_order import order_of
 from tvm_mobilenet.compiler.cpu.neon_bytes import neon_bytes
 from tvm_mobilenet.compiler.cpu.neon_loads import neon_loads
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
+from tvm_mobilenet.compiler.cpu.paired_stores import pair_stores
 from tvm_mobilenet.compiler.cpu.pixel_pairs import pair_pixels
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
@@ -54,6 +55,7 @@ CPU_PASSES = [
     name_tiles,
     delay_epilogues,
     pack_stores,
+    pair_stores,
     pair_pixels,
     neon_bytes,
     neon_loads,

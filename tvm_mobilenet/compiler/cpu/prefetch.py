@@ -34,6 +34,7 @@ from schedules.x86.tile_products import LOAD as TILE
 PREFETCH = "prefetch"
 WITHIN = "prefetch_within"
 NEXT_BAND = "prefetch_next_band"
+BF16 = "bfloat16"
 CACHE_LINE = 64  # bytes
 READ, TO_L2, DATA = 0, 2, 1  # llvm.prefetch: rw, locality, cache
 
@@ -65,7 +66,7 @@ def with_panel_prefetch(
 ) -> tirx.For:
     """``loop``, its body preceded by this step's share of the next panel of buffer ``name``."""
     load, inner = first_load(loop.body, name)
-    index = load.indices[0]
+    index = first_of(load.indices[0])
     within = [outer for outer in enclosing if outer.annotations.get(WITHIN) == name]
     panel = start_of(index, [loop, *within, *inner])
     steps = int(loop.extent)
@@ -163,9 +164,16 @@ def first_load(body: tirx.Stmt, name: str) -> tuple[TensorLoad, list[tirx.For]]:
     return loads[0], inner
 
 
+def first_of(index: Expr) -> Expr:
+    """Of a vector's elements the first one's index."""
+    return index.base if isinstance(index, tirx.Ramp) else index
+
+
 def elements_at(body: tirx.Stmt, load: TensorLoad) -> int:
-    """What is read at a load's place: one element, or those of a tile."""
-    found = [1]
+    """What is read at a load's place: one element, those of a vector, or those of a tile."""
+    (index,) = load.indices
+    vector = isinstance(index, tirx.Ramp) and str(load.source.dtype) == BF16
+    found = [int(index.lanes) if vector else 1]
 
     def visit(call: Call) -> None:
         name = call.args[0] if len(call.args) else None

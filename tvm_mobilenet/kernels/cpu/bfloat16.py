@@ -65,7 +65,9 @@ def bf16_conv2d(
     )
     weights = Tensor(dot_shape(x, out, window, panel, groups, depth), BF16)
     operations = operations_of(out, window, x.channels // groups)
-    func = with_bias(x, weights, out, convolve, sums=DTYPE, operations=operations)
+    func = with_bias(
+        x, weights, out, convolve, sums=DTYPE, operations=operations, start=depth == PAIR
+    )
     return func if columns == out.width else read_in_pairs(func, acc_place=3)
 
 
@@ -80,7 +82,7 @@ def bf16_depthwise_conv2d(
     convolve = dot_depthwise_convolution(x, out, window, activation, "bf16_depthwise_conv2d", PAIR)
     weights = Tensor(dot_depthwise_shape(out, window, PAIR), BF16)
     operations = operations_of(out, window, 1)
-    return with_bias(x, weights, out, convolve, sums=DTYPE, operations=operations)
+    return with_bias(x, weights, out, convolve, sums=DTYPE, operations=operations, start=True)
 
 
 @parsed_once
@@ -128,7 +130,13 @@ def bf16_stem_conv2d(
     weights = Tensor((out.blocks, *window.kernel, steps, out.vector, depth), BF16)
     operations = operations_of(out, window, channels_in)
     func = with_bias(
-        Tensor(image, DTYPE), weights, out, convolve, sums=DTYPE, operations=operations
+        Tensor(image, DTYPE),
+        weights,
+        out,
+        convolve,
+        sums=DTYPE,
+        operations=operations,
+        start=depth == PAIR,
     )
     return func if columns == out.width else read_in_pairs(func, acc_place=3)
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tvm import tirx
+import tvm_ffi
+from tvm import s_tir, tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
@@ -48,6 +49,36 @@ def biased(bias: tirx.Buffer, dtype: str, result: str) -> Sums:
         return T.cast(total, wider) + T.cast(bias[channel], wider)
 
     return Sums(dtype, lambda *channel: tirx.const(0, dtype), real)
+
+
+def from_bias(bias: tirx.Buffer) -> Sums:
+    """Sums of the bias' type, from that on: nothing is left to add to them."""
+    return Sums(str(bias.dtype), lambda *channel: bias[channel], lambda total, *channel: total)
+
+
+def started(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``func``, whose sums do not say that they read their bias, at which they start.
+
+    What makes an intrinsic of a step takes the block of the whole sum for it, which reads more. The
+    bias is the parameter before the result.
+    """
+    *_, bias, _ = func.params
+
+    def stripped(block: s_tir.SBlock) -> s_tir.SBlock:
+        kept = [one for one in block.reads if not one.source.same_as(bias)]
+        if block.init is None or len(kept) == len(block.reads):
+            return block
+        return s_tir.SBlock(
+            block.iter_vars,
+            kept,
+            block.writes,
+            block.name_hint,
+            block.body,
+            block.init,
+            annotations=block.annotations,
+        )
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, stripped)))
 
 
 def origin(x: Blocked, window: Window) -> tuple[int, int]:

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import tvm_ffi
 from numpy.typing import NDArray
-from tvm import s_tir, tirx
+from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.attributes import IN_FIXED_POINT
 from tvm_mobilenet.kernels.cpu.layout import DTYPE
-from tvm_mobilenet.kernels.cpu.nests import Sums
+from tvm_mobilenet.kernels.cpu.nests import Sums, started
 
 SUMS = "int32"
 POINT = 31  # bits behind the point
@@ -81,33 +80,16 @@ FLOAT_BIAS = FloatBias()
 
 
 def summed(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``func``, whose sums do not say that they read what they start at.
+    """``func``, whose sums do not say that they read what they start at, where that is an integer.
 
-    What makes an intrinsic of a step takes the block of the whole sum for it, which reads more.
     An attribute says which parameter that is, and which one is its scale.
     """
     *_, scale, bias, _ = func.params
     if bias.dtype != SUMS:
         return func
-
-    def stripped(block: s_tir.SBlock) -> s_tir.SBlock:
-        kept = [one for one in block.reads if not one.source.same_as(bias)]
-        if block.init is None or len(kept) == len(block.reads):
-            return block
-        return s_tir.SBlock(
-            block.iter_vars,
-            kept,
-            block.writes,
-            block.name_hint,
-            block.body,
-            block.init,
-            annotations=block.annotations,
-        )
-
     places = [len(func.params) - 2, len(func.params) - 3]
     assert func.params[places[1]].same_as(scale)
-    body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, stripped))
-    return func.with_body(body).with_attr(IN_FIXED_POINT, places)
+    return started(func).with_attr(IN_FIXED_POINT, places)
 
 
 def fixed_point(

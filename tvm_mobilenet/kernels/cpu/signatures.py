@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_mobilenet.kernels.cpu.layout import DTYPE, Blocked
-from tvm_mobilenet.kernels.cpu.nests import biased, halo_writer
+from tvm_mobilenet.kernels.cpu.nests import Sums, biased, from_bias, halo_writer, started
 from tvm_mobilenet.kernels.cpu.requantization import Requantization
 
 
@@ -32,16 +32,21 @@ def with_bias(
     convolve: Callable[..., None],
     *,
     sums: str,
+    start: bool = False,
     operations: int | None = None,
 ) -> tirx.PrimFunc:
-    """A kernel whose ``sums`` are of that type.
+    """A kernel whose ``sums`` are of that type, to which the bias is added.
 
-    Its ``operations`` are stated where products fill up steps, and count for none.
+    Those in float32 may also ``start`` at it. Its ``operations`` are stated where products fill up
+    steps, and count for none.
     """
     write_halo = halo_writer(out)
     attributes: dict[str, object] = {"tirx.noalias": True}
     if operations is not None:
         attributes["estimated_flops"] = operations
+
+    def summed(bias: tirx.Buffer) -> Sums:
+        return from_bias(bias) if start else biased(bias, sums, out.dtype)
 
     @T.prim_func(s_tir=True)
     def main(
@@ -52,9 +57,9 @@ def with_bias(
     ) -> None:
         T.func_attr(attributes)
         write_halo(result)
-        convolve(data, weight, biased(bias, sums, out.dtype), result)
+        convolve(data, weight, summed(bias), result)
 
-    return main
+    return started(main) if start else main
 
 
 def with_scale(
