@@ -1,12 +1,14 @@
 """Two bundles of a network in one process, a few runs each in turns: the ratio of their latencies.
 
-    python benchmarks/bundle_pairs.py A B [--threads 1,2] [--seconds 45] [--handover] [--json FILE]
+    python benchmarks/bundle_pairs.py A B [--threads 1,2] [--seconds 45] [--handover | --cpu-time]
+        [--json FILE]
 
 ``bench`` gives every engine a process of its own and takes turns of a second; where the machine's
 speed changes within seconds, differences of a few percent drown. Here a pair of turns takes a few
 inferences of each, so both see the same machine; A over B is the median over the pairs, with a
 bootstrap interval. With --handover the pairs are also told apart by how far two CPUs are from each
-other at that time (handover.py).
+other at that time (handover.py). With --cpu-time and one thread only the time counts in which that
+had a CPU: for a machine on which other work goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from handover import Handover
 from numpy.typing import NDArray
 
 from tvm_mobilenet import cli, provenance
-from tvm_mobilenet.errors import RunFailed
+from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.results import statistics
 from tvm_mobilenet.runtime.session import Session, load
 
@@ -39,15 +42,21 @@ def main() -> int:
     parser.add_argument(
         "--handover", action="store_true", help="near and far CPUs apart, by a cache line's way"
     )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count what other work takes for nothing; 1 thread"
+    )
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     return cli.run_stage(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:
+    if args.cpu_time and args.threads != (1,):
+        raise BadInput("--cpu-time is of one thread; expected --threads 1")
+    clock = time.thread_time if args.cpu_time else time.perf_counter
     handover = Handover() if args.handover else None
     rows = []
     for threads in args.threads:
-        rows += compare(args.bundles, threads, args.seconds, handover)
+        rows += compare(args.bundles, threads, args.seconds, handover, clock)
     for row in rows:
         low, high = row["interval"]
         plural = "s" if row["threads"] > 1 else ""
@@ -57,13 +66,18 @@ def report(args: argparse.Namespace) -> int:
             f"[{low:.4f}, {high:.4f}] times as long as {args.bundles[1]}, {row['pairs']} pairs"
         )
     if args.json:
-        what = "latency of the first bundle over that of the second, pair by pair"
+        measured = "CPU time" if args.cpu_time else "latency"
+        what = f"{measured} of the first bundle over that of the second, pair by pair"
         provenance.write_results(args.json, {"what": what, "rows": rows})
     return 0
 
 
 def compare(
-    bundles: list[Path], threads: int, seconds: float, handover: Handover | None
+    bundles: list[Path],
+    threads: int,
+    seconds: float,
+    handover: Handover | None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[dict[str, Any]]:
     """A row of all pairs, or where handovers are measured one each of near and of far CPUs.
 
@@ -82,7 +96,7 @@ def compare(
             handovers.append(handover.ns() if handover else 0.0)
             pair = [0.0, 0.0]
             for place in (0, 1) if len(times) % 2 else (1, 0):
-                pair[place] = turn(sessions[place])
+                pair[place] = turn(sessions[place], clock)
             times.append((pair[0], pair[1]))
         handovers.append(handover.ns() if handover else 0.0)
     pairs = np.array(times)
@@ -117,14 +131,14 @@ def row_of(threads: int, pairs: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def turn(session: Session) -> float:
+def turn(session: Session, clock: Callable[[], float]) -> float:
     """Median seconds of a few inferences."""
     session.infer_in_place()
     times = []
     for _ in range(RUNS):
-        begin = time.perf_counter()
+        begin = clock()
         session.infer_in_place()
-        times.append(time.perf_counter() - begin)
+        times.append(clock() - begin)
     return float(np.median(times))
 
 

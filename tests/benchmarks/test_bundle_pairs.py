@@ -32,20 +32,32 @@ def compare_scripted(monkeypatch: pytest.MonkeyPatch, run: int, *arguments: str)
     return int(module.main())
 
 
-def test_the_results(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "measured"), [([], "latency"), (["--cpu-time"], "CPU time")], ids=str
+)
+def test_the_results(tmp_path: Path, flags: list[str], measured: str) -> None:
     bundles = [write_bundle(tmp_path / name) for name in ("one", "other")]
     file = tmp_path / "pairs.json"
-    options = ["--threads", "1", "--seconds", "0.2", "--json", str(file)]
+    options = ["--threads", "1", "--seconds", "0.2", *flags, "--json", str(file)]
     done = benchmark_scripts.run("bundle_pairs", *bundles, *options)
     assert done.returncode == 0, done.stderr
     assert f"1 thread: {bundles[0]} takes" in done.stdout
     result = json.loads(file.read_text())
     assert result["format_version"] == 1 and result["machine"]["versions"]["numpy"]
     assert result["command"].startswith("python ") and result["created"].endswith("+00:00")
+    assert result["what"].startswith(measured)
     (row,) = result["rows"]
     low, high = row["interval"]
     assert row["pairs"] > 1 and 0 < low <= row["ratio"] <= high
     assert all(one > 0 for one in row["median_ms"])
+
+
+def test_cpu_time_is_of_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_bundle(tmp_path / "one")
+    assert compare_scripted(monkeypatch, 9, bundle, bundle, "--threads", "2", "--cpu-time") == 2
+    assert "--cpu-time is of one thread; expected --threads 1" in capsys.readouterr().err
 
 
 @TWO_CPUS

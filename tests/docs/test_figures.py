@@ -20,6 +20,13 @@ LOW_PRECISIONS = (
     ("int8", "byte_operations_per_s", "GOP/s"),
     ("bf16", "bf16_flops_per_s", "GFLOP/s"),
 )
+BF16_STORES = (
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "resnet18",
+    "mobilenet_v1_full_convolution",
+)
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT"}
 
 
@@ -152,6 +159,10 @@ def figures() -> Iterator[tuple[str, str]]:
         tuned = result(f"x86-znver4-{precision}-default-and-tuned")["rows"][0]["ratio"]
         how = "faster" if tuned > 1 else "slower"
         yield "tuning", f"tuned {precision} is {abs(1 - tuned):.1%} {how}".replace("%", " %")
+    for network in BF16_STORES:
+        (row,) = result(f"x86-znver4-bf16-stores-{network}")["rows"]
+        low, high = row["interval"]
+        yield "performance", f"| {1 / row['ratio']:.3f}x | {1 / high:.3f} to {1 / low:.3f} |"
     (profile,) = result("x86-64-v3-profile")["profiles"]
     above = profile["network_ms"] - profile["floor_ms"]
     yield "performance", f"it is {profile['network_ms'] / profile['floor_ms']:.2f}x the floor"
