@@ -32,6 +32,7 @@ def names(config: models.Config) -> set[str]:
         return set(models.network_of(config).state_dict())
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize("name", TRUNKS)
 def test_every_trunk_gives_features_at_its_strides(name: str) -> None:
     of_224 = shapes(models.config_from(name, resolution=224, head="features"))
@@ -91,6 +92,7 @@ def test_an_embedding_is_of_length_1(name: str) -> None:
     assert cost_of(config).parameters == trained
 
 
+@pytest.mark.in_turns(3)
 @pytest.mark.parametrize("name", TRUNKS)
 def test_every_trunk_carries_a_detector(name: str) -> None:
     config = models.config_from(name, head="ssd")

@@ -91,6 +91,7 @@ def test_module_is_the_stage_table(values: dict[str, Any], images: Any) -> None:
     assert trained == sum(layer.parameters for layer in stages.layers(config))
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize("values", VARIANTS)
 def test_activations_stay_alive_and_of_one_scale(values: dict[str, Any], images: Any) -> None:
     config = MobileNetConfig(**values)

@@ -41,7 +41,7 @@ def test_checkpoints_of_the_library_load_and_mean_the_same(name: str) -> None:
     assert error < 1e-4
 
 
-@pytest.mark.in_turns(4)
+@pytest.mark.in_turns(8)
 @pytest.mark.parametrize("name", THEIRS)
 def test_random_weights_let_no_layer_die(name: str) -> None:
     network = models.build(models.config_from(name, resolution=64))

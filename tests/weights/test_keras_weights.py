@@ -55,6 +55,7 @@ def save(made: Any, path: Path, method: str) -> Path:
     return path
 
 
+@pytest.mark.in_turns(2)
 @pytest.mark.parametrize(
     ("case", "file"),
     [
