@@ -34,7 +34,6 @@ from schedules.x86.tile_products import LOAD as TILE
 PREFETCH = "prefetch"
 WITHIN = "prefetch_within"
 NEXT_BAND = "prefetch_next_band"
-BF16 = "bfloat16"
 CACHE_LINE = 64  # bytes
 READ, TO_L2, DATA = 0, 2, 1  # llvm.prefetch: rw, locality, cache
 
@@ -172,8 +171,7 @@ def first_of(index: Expr) -> Expr:
 def elements_at(body: tirx.Stmt, load: TensorLoad) -> int:
     """What is read at a load's place: one element, those of a vector, or those of a tile."""
     (index,) = load.indices
-    vector = isinstance(index, tirx.Ramp) and str(load.source.dtype) == BF16
-    found = [int(index.lanes) if vector else 1]
+    found = [int(index.lanes) if isinstance(index, tirx.Ramp) else 1]
 
     def visit(call: Call) -> None:
         name = call.args[0] if len(call.args) else None
