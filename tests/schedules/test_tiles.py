@@ -12,8 +12,8 @@ import pytest
 import tvm
 from support import odd_kernels
 from support.kernel_cases import RELU6, Convolution
-from support.quantized_cases import RESULT
 from support.tile_cases import (
+    CASES,
     HAS_TILES,
     NAME,
     Bf16Tiles,
@@ -26,25 +26,9 @@ from support.tile_cases import (
 from schedules.x86.pixel_tiles import PixelTiles, depth_of, pixel_tiles
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.hardware import target
-from tvm_mobilenet.kernels.cpu.expressions import SELF, quantize
-from tvm_mobilenet.kernels.cpu.layout import Halo
+from tvm_mobilenet.kernels.cpu.expressions import SELF
 from tvm_mobilenet.scheduling.rules import default_schedule
 from tvm_mobilenet.scheduling.space import KernelSpace
-
-BYTES = quantize(SELF, RESULT)
-SHAPES = [
-    Convolution("conv2d", (256, 64), (4, 14), halo=odd_kernels.RING),
-    Convolution("conv2d", (24, 24), (10, 9), activation=RELU6),  # weights that stay
-    Convolution("conv2d", (96, 48), (7, 7)),  # an odd number of vectors, two steps of 48
-    Convolution("conv2d", (40, 72), (9, 5), stride=(2, 2), halo=Halo(1, 1, 1, 1)),
-    Convolution("conv2d", (20, 32), (6, 6), kernel=(3, 3), padding=(1, 1, 1, 1), batch=2),
-    Convolution("conv2d", (200, 33), (13, 11)),  # a channel alone in its vector
-    Convolution("conv2d", (16, 16), (5, 4), kernel=(2, 3), dilation=(2, 1), padding=(1, 1, 0, 1)),
-]
-CASES = [
-    *(ByteTiles(shape, BYTES if place % 2 else SELF) for place, shape in enumerate(SHAPES)),
-    *(Bf16Tiles(SHAPES[place], None if place % 2 else SELF) for place in (1, 2, 4)),
-]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
@@ -141,7 +125,7 @@ def test_instructions(
     of: type[ByteTiles | Bf16Tiles], channels: tuple[int, int], size: tuple[int, int], stays: bool
 ) -> None:
     spec = target.resolve(NAME)
-    expression = BYTES if of is ByteTiles else SELF
+    expression = odd_kernels.AS_BYTE if of is ByteTiles else SELF
     case = of(Convolution("conv2d", channels, size, activation=RELU6), expression)
     assembly = compiled(case, spec.tvm_target())
     found = TILE.findall(assembly)

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import odd_kernels
 from support.arrays import Array
 from support.bf16_cases import Bf16Convolution
-from support.kernel_cases import Convolution
+from support.kernel_cases import RELU6, Convolution
 from support.quantized_cases import FILL, QuantizedConvolution
 from tvm import tirx
 
@@ -30,7 +31,7 @@ from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.target import TargetSpec
 from tvm_mobilenet.kernels.cpu.elementwise import blocked_operand, with_epilogue
 from tvm_mobilenet.kernels.cpu.expressions import SELF
-from tvm_mobilenet.kernels.cpu.layout import BF16
+from tvm_mobilenet.kernels.cpu.layout import BF16, Halo
 from tvm_mobilenet.kernels.cpu.tiles import bf16_tiles_conv2d, byte_tiles_conv2d, pack_tiles
 
 NAME = "x86-sapphirerapids"
@@ -102,3 +103,21 @@ class Bf16Tiles(Bf16Convolution):
 
     def packed(self, weight: Array) -> Array:
         return pack_tiles(weight, panel_for_tiles(self.out), PAIRS)
+
+
+SHAPES = [
+    Convolution("conv2d", (256, 64), (4, 14), halo=odd_kernels.RING),
+    Convolution("conv2d", (24, 24), (10, 9), activation=RELU6),  # weights that stay
+    Convolution("conv2d", (96, 48), (7, 7)),  # an odd number of vectors, two steps of 48
+    Convolution("conv2d", (40, 72), (9, 5), stride=(2, 2), halo=Halo(1, 1, 1, 1)),
+    Convolution("conv2d", (20, 32), (6, 6), kernel=(3, 3), padding=(1, 1, 1, 1), batch=2),
+    Convolution("conv2d", (200, 33), (13, 11)),  # a channel alone in its vector
+    Convolution("conv2d", (16, 16), (5, 4), kernel=(2, 3), dilation=(2, 1), padding=(1, 1, 0, 1)),
+]
+CASES = [
+    *(
+        ByteTiles(shape, odd_kernels.AS_BYTE if place % 2 else SELF)
+        for place, shape in enumerate(SHAPES)
+    ),
+    *(Bf16Tiles(SHAPES[place], None if place % 2 else SELF) for place in (1, 2, 4)),
+]

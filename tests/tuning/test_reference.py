@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tvm
 from numpy.typing import NDArray
-from support import network_kernels, odd_kernels
+from support import network_kernels, odd_kernels, tile_cases
 from support.arrays import Array
 from support.kernel_cases import Case, Packing, Unpacking
 from support.network_kernels import Workload
@@ -84,6 +84,24 @@ def test_odd_kernels_over_int8(one: Case, rng: np.random.Generator) -> None:
         assert inside > found.size / 4, "not at the ends alone"
     else:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.in_turns(2)
+@pytest.mark.parametrize("one", tile_cases.CASES, ids=lambda one: one.id)
+def test_odd_kernels_by_tiles(one: Case, rng: np.random.Generator) -> None:
+    """As any CPU computes what stands for the products of tiles."""
+    func = one.func().with_attr("global_symbol", "main")
+    given = arguments_of(tvm.IRModule({"main": func}))
+    arrays = case.random_values(given, int(rng.integers(1 << 30)))
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    lower(tvm.IRModule({"main": func}), target.resolve("x86-64-v3").tvm_target())["main"](*tensors)
+    expected = reference.output(func, arrays[:-1], arrays[-1])
+    found = tensors[-1].numpy()
+    allowed = 0.0 if found.dtype == np.uint8 else TOLERANCES["bf16"]
+    reason, error = case.wrong([found], [expected], allowed)
+    assert reason == ""
+    assert error <= 2**-8
+    assert np.unique(expected.astype(float)).size > 1
 
 
 @pytest.mark.in_turns(6)

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import tvm
 from numpy.typing import NDArray
 from tvm import ir, s_tir, tirx
 
 from tvm_mobilenet.kernels.cpu.expressions import LIMITS, LRINT
+from tvm_mobilenet.kernels.cpu.layout import BF16
 
 Array = NDArray[Any]
 
@@ -46,7 +48,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tirx.sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tirx.sqrt": np.sqrt,
     "tirx.tanh": np.tanh,
-    "tirx.reinterpret": lambda x: float_of(x),
     LRINT: np.rint,
 }
 LLVM = "tirx.call_llvm_pure_intrin"
@@ -145,6 +146,8 @@ class _Reader:
         if name == LLVM:
             name = llvm_name(given.pop(0).value)
         args = [self.value(arg) for arg in given]
+        if name == "tirx.reinterpret":
+            return reinterpreted(args[0], str(given[0].ty.dtype), str(node.ty.dtype))
         if name == "prim.if_then_else":
             return np.where(*args)
         if name not in FUNCTIONS:
@@ -175,10 +178,12 @@ class _Elements(_Reader):
         return self.array
 
 
-def float_of(bits: Any) -> Array:
-    """The float32 that has these bits of an int32."""
-    value: Array = np.asarray(bits).astype(np.int64).astype(np.int32).view(np.float32)
-    return value.astype(np.float64)
+def reinterpreted(value: Any, source: str, result: str) -> Array:
+    """What the bits of a ``source`` are as a ``result``."""
+    stored = np.asarray(value).astype(np.int64 if "int" in source else np.float32)
+    found = stored.astype(ml_dtypes.bfloat16 if source == BF16 else source)
+    bits: Array = found.view(ml_dtypes.bfloat16 if result == BF16 else result)
+    return bits.astype(np.int64 if "int" in result else np.float64)
 
 
 def is_rounding(node: Any) -> bool:

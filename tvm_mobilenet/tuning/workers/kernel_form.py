@@ -156,18 +156,32 @@ class KernelForm:
 
     def write(self, block: str, sums: Array, shape: tuple[int, ...]) -> Array:
         """What the epilogue makes of the sums of ``block``, as that block has them."""
-        buffers = [*self.buffers, (self.blocks[block].body.buffer, sums + self.start(sums.ndim))]
+        buffers = [
+            *self.buffers,
+            (self.blocks[block].body.buffer, sums + self.start(block, sums.ndim)),
+        ]
         halo = [name for name in self.blocks if name.startswith("halo")]
         return self.written(["epilogue", *halo], buffers, shape)
 
-    def start(self, dimensions: int) -> Array | int:
+    def start(self, block: str, dimensions: int) -> Array | int:
         """What the sums of each channel start at, along their second and their last dimension."""
-        if self._fixed_point is None:
+        starts = self.starting_values(block)
+        if starts is None:
             return 0
-        starts = self.inputs[self._fixed_point][:, 0]
         blocks, v = starts.shape
         value: Array = starts.reshape(1, blocks, *[1] * (dimensions - 3), v).astype(np.float64)
         return value
+
+    def starting_values(self, block: str) -> Array | None:
+        """Of the parameter that the sums of ``block`` start at; None where they start at zero."""
+        if self._fixed_point is not None:
+            starts: Array = self.inputs[self._fixed_point][:, 0]
+            return starts
+        init = self.blocks[block].init
+        if init is None or not isinstance(init.value, ir.TensorLoad):
+            return None
+        source = init.value.source
+        return next(array for buffer, array in self.buffers if buffer.same_as(source))
 
     def pixels(self) -> Array:
         """What a stem makes of its image before it is summed, padded."""

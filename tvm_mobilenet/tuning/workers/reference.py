@@ -219,6 +219,21 @@ def quantized_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array)
     return conv2d(kernel, shape, data, plain)
 
 
+def tiles_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """Dense convolution by tiles: weights (O/v/panel, steps, rows, panel, v, 4 or 2).
+
+    A tile's pixels are copied first: of every step its channels, zero past the last.
+    """
+    _, weight, *_ = inputs
+    panels, steps, rows, panel, v, together = weight.shape
+    by_channel = weight.transpose(1, 2, 5, 0, 3, 4)
+    filters = by_channel.reshape(steps, rows * together, panels * panel * v)
+    pixels = kernel.written(["copy"], kernel.buffers, tuple(kernel.extents("copy")))
+    sums = np.einsum("nhwspk,sko->nhwpo", pixels, filters)
+    lanes = sums.reshape(*sums.shape[:-1], panels * panel, v)
+    return kernel.write("conv", lanes.transpose(0, 1, 2, 4, 3, 5), shape)
+
+
 def quantized_depthwise_conv2d(kernel: KernelForm, shape: tuple[int, ...], *inputs: Array) -> Array:
     """Depthwise: weights (C/v, kh, outputs, dwords, v, 4), by fours of pixels.
 
@@ -319,5 +334,7 @@ REFERENCES: dict[str, Callable[..., Array]] = {
     "quantized_dense": quantized_dense,
     "quantized_depthwise_conv2d": quantized_depthwise_conv2d,
     "quantized_stem_conv2d": quantized_stem_conv2d,
+    "tiles_conv2d_bfloat16": tiles_conv2d,
+    "tiles_conv2d_uint8": tiles_conv2d,
     "layout": layout,
 }
