@@ -28,7 +28,7 @@ NOT_RUN = {
     "docs/cuda.md": 1,
     "docs/formats.md": 1,  # tests/bundle/test_signing.py
     "docs/measuring.md": 2,  # of them tests/reporting/test_compare.py
-    "docs/performance.md": 13,
+    "docs/performance.md": 14,
     "docs/quantization.md": 1,  # tests/docs/test_digits.py, tests/commands/test_int8.py
     "docs/raspberry-pi.md": 5,  # tests/docs/test_raspberry_pi.py
     "docs/tuning.md": 8,  # of them tests/tuning/test_precisions.py
