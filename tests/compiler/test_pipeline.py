@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tvm
 from support import network_kernels, tile_cases
+from support.kernel_cases import Case
 from support.network_kernels import VARIANTS
 from support.odd_kernels import CASES, FAST_PRODUCTS, IN_BF16
 from support.static_programs import relax_of
@@ -109,7 +110,7 @@ def test_no_dump_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def rules_of_the_computes() -> list[str]:
-    cases = [*CASES, *FAST_PRODUCTS, *IN_BF16, *tile_cases.CASES]
+    cases: list[Case] = [*CASES, *FAST_PRODUCTS, *IN_BF16, *tile_cases.CASES]
     return sorted({str(rule_of(case.func())) for case in cases})
 
 
