@@ -114,7 +114,7 @@ SHAPES = [
     Convolution("conv2d", (200, 33), (13, 11)),  # a channel alone in its vector
     Convolution("conv2d", (16, 16), (5, 4), kernel=(2, 3), dilation=(2, 1), padding=(1, 1, 0, 1)),
 ]
-CASES = [
+CASES: list[ByteTiles | Bf16Tiles] = [
     *(
         ByteTiles(shape, odd_kernels.AS_BYTE if place % 2 else SELF)
         for place, shape in enumerate(SHAPES)
