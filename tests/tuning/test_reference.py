@@ -30,13 +30,26 @@ SMALL = (models.config_from("mobilenet_v1", 0.5, 32),)
 LARGEST = network_kernels.Workload("", models.config_from("mobilenet_v1", 1.0, 224), 0)
 
 
-def both(func: tirx.PrimFunc, rng: np.random.Generator) -> tuple[Array, Array]:
+def build(module: tvm.IRModule) -> Any:
+    """As TVM compiles it, with nothing of ours."""
+    return tvm.compile(module, target="llvm")
+
+
+def lower_for_x86(module: tvm.IRModule) -> Any:
+    """By our passes: what is of 16 bits needs them."""
+    return lower(module, target.resolve("x86-64-v3").tvm_target())
+
+
+def both(
+    func: tirx.PrimFunc,
+    rng: np.random.Generator,
+    compiled: Callable[[tvm.IRModule], Any] = build,
+) -> tuple[Array, Array]:
     """What the unscheduled function writes, and what the reference says."""
-    given = arguments_of(tvm.IRModule({"main": func}))
-    arrays = case.random_values(given, int(rng.integers(1 << 30)))
+    module = tvm.IRModule({"main": func})
+    arrays = case.random_values(arguments_of(module), int(rng.integers(1 << 30)))
     tensors = [tvm.runtime.tensor(array) for array in arrays]
-    built = tvm.compile(tvm.IRModule({"main": func}), target="llvm")
-    built["main"](*tensors)
+    compiled(module)["main"](*tensors)
     return tensors[-1].numpy(), reference.output(func, arrays[:-1], arrays[-1])
 
 
@@ -90,13 +103,7 @@ def test_odd_kernels_over_int8(one: Case, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("one", tile_cases.CASES, ids=lambda one: one.id)
 def test_odd_kernels_by_tiles(one: Case, rng: np.random.Generator) -> None:
     """As any CPU computes what stands for the products of tiles."""
-    func = one.func().with_attr("global_symbol", "main")
-    given = arguments_of(tvm.IRModule({"main": func}))
-    arrays = case.random_values(given, int(rng.integers(1 << 30)))
-    tensors = [tvm.runtime.tensor(array) for array in arrays]
-    lower(tvm.IRModule({"main": func}), target.resolve("x86-64-v3").tvm_target())["main"](*tensors)
-    expected = reference.output(func, arrays[:-1], arrays[-1])
-    found = tensors[-1].numpy()
+    found, expected = both(one.func().with_attr("global_symbol", "main"), rng, lower_for_x86)
     allowed = 0.0 if found.dtype == np.uint8 else TOLERANCES["bf16"]
     reason, error = case.wrong([found], [expected], allowed)
     assert reason == ""
@@ -109,13 +116,8 @@ def test_odd_kernels_by_tiles(one: Case, rng: np.random.Generator) -> None:
     "one", [*odd_kernels.IN_BF16, *odd_kernels.IN_MATRICES], ids=lambda one: one.id
 )
 def test_odd_kernels_in_bf16(one: Case, rng: np.random.Generator) -> None:
-    func = one.func().with_attr("global_symbol", "main")
-    given = arguments_of(tvm.IRModule({"main": func}))
-    arrays = case.random_values(given, int(rng.integers(1 << 30)))
-    tensors = [tvm.runtime.tensor(array) for array in arrays]
-    lower(tvm.IRModule({"main": func}), target.resolve("x86-64-v3").tvm_target())["main"](*tensors)
-    expected = reference.output(func, arrays[:-1], arrays[-1])
-    reason, error = case.wrong([tensors[-1].numpy()], [expected], TOLERANCES["bf16"])
+    found, expected = both(one.func().with_attr("global_symbol", "main"), rng, lower_for_x86)
+    reason, error = case.wrong([found], [expected], TOLERANCES["bf16"])
     assert reason == ""
     assert error <= 2**-8, "the same numbers, or the next"
     assert np.unique(expected.astype(float)).size > 1
@@ -124,16 +126,11 @@ def test_odd_kernels_in_bf16(one: Case, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("one", odd_kernels.IN_FP16[::2], ids=lambda one: one.id)
 @pytest.mark.isa("f16c")
 def test_odd_kernels_in_fp16(one: Case, rng: np.random.Generator) -> None:
-    func = one.func().with_attr("global_symbol", "main")
-    given = arguments_of(tvm.IRModule({"main": func}))
-    arrays = case.random_values(given, int(rng.integers(1 << 30)))
-    tensors = [tvm.runtime.tensor(array) for array in arrays]
-    lower(tvm.IRModule({"main": func}), target.resolve("x86-64-v3").tvm_target())["main"](*tensors)
-    wanted = reference.output(func, arrays[:-1], arrays[-1])
-    reason, error = case.wrong([tensors[-1].numpy()], [wanted], TOLERANCES["fp16"])
+    found, expected = both(one.func().with_attr("global_symbol", "main"), rng, lower_for_x86)
+    reason, error = case.wrong([found], [expected], TOLERANCES["fp16"])
     assert reason == ""
     assert error <= 2**-8
-    assert np.unique(wanted.astype(float)).size > 1
+    assert np.unique(expected.astype(float)).size > 1
 
 
 def test_a_reference_for_every_rule() -> None:
