@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tvm
-import tvm_ffi
-from tvm import sym, tirx
+from tvm import tirx
 from tvm.ir import Call, Expr, TensorLoad
 from tvm.script import tirx as T
 from tvm.target import Target
 from tvm.target.codegen import target_has_features
+
+from tvm_mobilenet.compiler.cpu.store_runs import by_distance, join_runs
 
 LANES, VECTORS = 16, 4
 HIGHEST = 255
@@ -56,23 +57,7 @@ def pack_stores(
     target = func.attrs.get("target")
     if target is None or not target_has_features("avx512bw", target):
         return func
-    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.SeqStmt, _packed)))
-
-
-def _packed(statements: tirx.SeqStmt) -> tirx.Stmt:
-    kept: list[tirx.Stmt | None] = list(statements.seq)
-    run: list[_Store] = []
-    for place, statement in enumerate([*statements.seq, None]):
-        store = None if statement is None else _store(statement, place)
-        if store is not None and (not run or store.goes_with(run[0])):
-            run.append(store)
-            continue
-        _pack(run, kept)
-        run = [] if store is None else [store]
-    left = [one for one in kept if one is not None]
-    if len(left) == len(kept):
-        return statements
-    return left[0] if len(left) == 1 else tirx.SeqStmt(left)
+    return func.with_body(join_runs(func.body, _store, _pack))
 
 
 def _store(statement: tirx.Stmt, place: int) -> _Store | None:
@@ -124,13 +109,7 @@ def _pack(run: Sequence[_Store], kept: list[tirx.Stmt | None]) -> None:
     """Put one store for each four that lie together where the last of them is."""
     if len(run) < VECTORS and all(one.table is None for one in run):
         return
-    analyzer = sym.Analyzer()
-    apart = [analyzer.simplify(one.base - run[0].base) for one in run]
-    places = {
-        int(distance.value): one
-        for distance, one in zip(apart, run, strict=True)
-        if isinstance(distance, tirx.IntImm)
-    }
+    places = by_distance(run)
     for first in sorted(places):
         four = [places.get(first + LANES * index) for index in range(VECTORS)]
         if any(one is None for one in four):

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import tvm
-import tvm_ffi
-from tvm import sym, tirx
+from tvm import tirx
 from tvm.ir import Expr
 from tvm.runtime import DataType
 from tvm.script import tirx as T
 
 from schedules.cpu.pair_products import BF16, X86_LANES, has_bf16, on_arm
+from tvm_mobilenet.compiler.cpu.store_runs import by_distance, join_runs
 
 BOTH = "tvm_mobilenet_narrow_both_bf16_"  # and the lanes of one: (first, second), to uint16
 
@@ -69,23 +69,7 @@ def pair_stores(
     target = func.attrs.get("target")
     if not has_bf16(target) or on_arm(target):
         return func
-    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.SeqStmt, _paired)))
-
-
-def _paired(statements: tirx.SeqStmt) -> tirx.Stmt:
-    kept: list[tirx.Stmt | None] = list(statements.seq)
-    run: list[_Store] = []
-    for place, statement in enumerate([*statements.seq, None]):
-        store = None if statement is None else _store(statement, place)
-        if store is not None and (not run or store.goes_with(run[0])):
-            run.append(store)
-            continue
-        _pair(run, kept)
-        run = [] if store is None else [store]
-    left = [one for one in kept if one is not None]
-    if len(left) == len(kept):
-        return statements
-    return left[0] if len(left) == 1 else tirx.SeqStmt(left)
+    return func.with_body(join_runs(func.body, _store, _pair))
 
 
 def _store(statement: tirx.Stmt, place: int) -> _Store | None:
@@ -132,13 +116,7 @@ def _pair(run: Sequence[_Store], kept: list[tirx.Stmt | None]) -> None:
     """Put one store for each two that lie together where the later of them is."""
     if len(run) < 2:
         return
-    analyzer = sym.Analyzer()
-    apart = [analyzer.simplify(one.base - run[0].base) for one in run]
-    places = {
-        int(distance.value): one
-        for distance, one in zip(apart, run, strict=True)
-        if isinstance(distance, tirx.IntImm)
-    }
+    places = by_distance(run)
     lanes = run[0].lanes
     for first in sorted(places):
         if first not in places or first + lanes not in places:
