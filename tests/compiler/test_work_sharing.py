@@ -9,12 +9,13 @@ from functools import cache
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from hypothesis import given
 from hypothesis import strategies as st
 from support.static_programs import compiled, relax_of, seeded
 from torch import nn
-from tvm import tirx
-from tvm.ir import Call, GlobalVar
+from tvm import sym, tirx
+from tvm.ir import Call, Expr, GlobalVar, TensorLoad
 from tvm.script import tirx as T
 
 from tvm_mobilenet.compiler.cpu.lowering import lower
@@ -29,8 +30,10 @@ from tvm_mobilenet.compiler.cpu.sharing import (
     MANY,
     ROUNDS,
     claim_function,
+    number_threads,
 )
 from tvm_mobilenet.hardware import target
+from tvm_mobilenet.library.description import NATIVE
 
 MOST = 4
 MAX_THREADS = 6  # more than there are counters for
@@ -51,6 +54,34 @@ def library() -> tvm.runtime.Module:
     body = tirx.Evaluate(Call(claim, arguments, ret_ty=INT32))
     entry = tirx.PrimFunc([cursor, counters, numbers], body).with_attr("global_symbol", "entry")
     return lower(tvm.IRModule({GlobalVar("entry"): entry, claim: claim_function(machine)}), machine)
+
+
+def numbers_of(place: int, threads: int) -> tuple[int, int]:
+    """The thread and how many there are, as the thread at ``place`` computes them.
+
+    It executes its run of a parallel loop over nothing, of the length that TVM gives each.
+    """
+    share, *_, thread, count = number_threads()[0]
+    length = -(-MANY // threads)
+    last, iterations = min((place + 1) * length, MANY) - 1, min(length, MANY - place * length)
+
+    def value(load: TensorLoad) -> Expr:
+        assert load.source.same_as(share.buffer)
+        return T.int32((last, iterations)[int(load.indices[0])])
+
+    found = [tvm_ffi.structural_map(one.value, (TensorLoad, value)) for one in (thread, count)]
+    number, known = (int(sym.Analyzer().simplify(one)) for one in found)
+    return number, known
+
+
+def test_as_many_threads_as_the_library_takes_know_their_numbers() -> None:
+    """The last one's run is the shortest, so that its division is the first to err."""
+    text = (NATIVE / "internal.h").read_text()
+    (most,) = map(int, re.findall(r"TMN_MOST_THREADS = (\d+)", text))
+    for threads in {*range(1, most, 13), most - 1, most}:
+        assert numbers_of(threads - 1, threads) == (threads - 1, threads)
+        assert numbers_of(0, threads) == (0, threads)
+    assert numbers_of(839, 840) != (839, 840), "more of them would not"
 
 
 def loop_of(threads: int, rounds: int, rows: int, behind: int = BEHIND) -> Claim:

@@ -26,6 +26,7 @@ from support.quantized_networks import small_network
 from tvm_mobilenet import bundle, models
 from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
+from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.hardware.toolchain import compile_c
 from tvm_mobilenet.library import building
@@ -97,6 +98,9 @@ def test_classify_an_image(built: Path, classifier: Path, folder: Path, language
     found = re.fullmatch(r"class (\d+), score (\S+)\n", printed)
     assert found is not None and int(found[1]) == scores.argmax()
     assert float(found[2]) == pytest.approx(scores.max(), rel=1e-4)
+    image.write_bytes(image.read_bytes()[:-1])
+    cut = subprocess.run([built / f"classify{language}", classifier / "parameters.bin", image])
+    assert cut.returncode == 1
 
 
 @pytest.mark.parametrize("program", ["two_networks", "two_networks_cxx"])
@@ -315,6 +319,24 @@ def test_the_same_bytes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_bundle.kept_package.cache_clear()
     monkeypatch.setattr(building, "compile_source", kept_runtime.compile_anew)
     assert tiny_bundle.package(source_text, about) == first
+
+
+def test_a_run_fails_for_its_own_faults_alone(tmp_path: Path) -> None:
+    """A kernel that asks for more scratch than there is, and the next time does not."""
+    declared = "extern void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);\n"
+    asks = """
+    static int runs;
+    if (runs++ == 0 && !__TVMBackendAllocWorkspace(1, 0, 1, 2, 32)) return -1;
+    """
+    text = tiny_bundle.classifier_source().replace("int32_t tmn_", f"{declared}int32_t tmn_", 1)
+    text = text.replace("    if (stamped)", f"{asks}if (stamped)", 1)
+    path = tmp_path / "bundle"
+    tiny_bundle.write(path, tiny_bundle.compiled(text))
+    x = tiny_bundle.sample_input()
+    with load(path) as session:
+        with pytest.raises(RunFailed, match="more scratch than there is"):
+            session.run(x)
+        np.testing.assert_allclose(session.run(x), tiny_bundle.reference(x), rtol=1e-5, atol=1e-5)
 
 
 def test_weights_in_the_library(tmp_path: Path) -> None:

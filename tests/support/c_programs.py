@@ -40,7 +40,10 @@ no weights: 1: weights is NULL, and classifier holds none itself
 no options: 1: weights is NULL, and classifier holds none itself
 another version: 2: the options are of version 2, the library of 1
 another header: 2: the header is not that of this library of classifier; .*
-threads below zero: 1: threads: expected 0 to 1024, got -1
+threads below zero: 1: threads: expected 0 to 800, got -1
+more threads than know their numbers: 1: threads: expected 0 to 800, got 801
+as many of the caller's: 1: threads: expected 1 to 800, got 801
+as many of a pool: 1: threads: expected 0 to 800, got 801
 threads of nobody: 1: parallel->run is NULL
 a small workspace: 5: expected a workspace of \\d+ bytes, got \\d+
 a misaligned workspace: 5: the workspace is not aligned to 64 bytes

@@ -77,6 +77,15 @@ int main(int argc, char **argv) {
     other = options;
     other.threads = -1;
     say("threads below zero", classifier_create(&other, &context));
+    other.threads = 801;
+    say("more threads than know their numbers", classifier_create(&other, &context));
+    tmn_parallel many = {refuse, NULL, 801, 0};
+    other.parallel = &many;
+    say("as many of the caller's", classifier_create(&other, &context));
+    tmn_pool_options of_pool = TMN_POOL_OPTIONS;
+    tmn_pool *pool;
+    of_pool.threads = 801;
+    say("as many of a pool", classifier_pool_create(&of_pool, &pool));
     tmn_parallel none = {NULL, NULL, 2, 0};
     other = options;
     other.parallel = &none;

@@ -51,7 +51,8 @@ INT32 = PrimType("int32")
 CHUNKS = 8  # of a thread's run: more cost more claims, fewer leave more to wait for
 BEHIND = 2  # chunks that a thread has not begun when another has done its own: it needs help
 # A parallel loop over nothing tells a thread which one it is, of how many, by its share. LLVM knows
-# how such a loop ends without running it; so long, the division rounds right for 800 threads.
+# how such a loop ends without running it; so long, the division rounds right for 800 threads, which
+# is the most that the library takes (TMN_MOST_THREADS in library/native/internal.h).
 MANY = 1 << 30
 LAST, COUNT = 0, 1
 

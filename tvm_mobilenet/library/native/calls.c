@@ -21,8 +21,10 @@ tmn_status tmn_check_options(const tmn_options *options) {
                         "header and the library of one compilation", info->name);
     const tmn_parallel *given = options->parallel;
     int32_t threads = given ? given->threads : options->threads;
-    if (threads < (given ? 1 : 0) || threads > 1024)
-        return tmn_fail(TMN_BAD_ARGUMENT, "threads: expected 0 to 1024, got %d", (int)threads);
+    int32_t least = given ? 1 : 0;
+    if (threads < least || threads > TMN_MOST_THREADS)
+        return tmn_fail(TMN_BAD_ARGUMENT, "threads: expected %d to %d, got %d", (int)least,
+                        TMN_MOST_THREADS, (int)threads);
     if (given && !given->run && threads > 1)
         return tmn_fail(TMN_BAD_ARGUMENT, "parallel->run is NULL");
     return TMN_OK;

@@ -51,7 +51,8 @@ static const tmn_tensor *tensor(int32_t index) {
                                      : &info->outputs[index - info->input_count];
 }
 
-/* Where all lies, from the workspace's begin: the plan first, on its boundary. Returns its bytes. */
+/* Where all lies, from the workspace's begin: the plan first, on its boundary. Returns its bytes,
+   or SIZE_MAX, which no allocation gives, where a size_t cannot hold them. */
 static size_t lay_out(context *made, unsigned char *begin, int32_t threads) {
     const tmn_network *network = &tmn_this_network;
     size_t at = aligned(network->plan_bytes) + TMN_CONTEXT_BYTES;
@@ -64,7 +65,11 @@ static size_t lay_out(context *made, unsigned char *begin, int32_t threads) {
         made->plan = begin;
         made->scratch = begin + at;
     }
-    return at + aligned(network->scratch_bytes) * (size_t)threads;
+    size_t scratch, bytes;
+    if (__builtin_mul_overflow(aligned(network->scratch_bytes), (size_t)threads, &scratch) ||
+        __builtin_add_overflow(at, scratch, &bytes))
+        return SIZE_MAX;
+    return bytes;
 }
 
 TMN_API size_t NAME(workspace_bytes)(const tmn_options *given) {
@@ -273,7 +278,8 @@ static tmn_status infer(context *in, void *const *inputs, void *const *outputs, 
                                       stamps != NULL);
     tmn_restore_float(mode);
     current = before;
-    if (failed || atomic_exchange(&in->starved, 0))
+    int starved = atomic_exchange(&in->starved, 0); /* the next run's is its own */
+    if (failed || starved)
         return tmn_fail(TMN_NO_MEMORY, "a kernel asked for more scratch than there is");
     return TMN_OK;
 }

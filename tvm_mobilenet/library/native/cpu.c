@@ -124,17 +124,21 @@ static int32_t cgroup_quota(void) {
 }
 #endif
 
-int32_t tmn_usable_cpus(void) {
+static long allowed_cpus(void) {
 #ifdef __linux__
     cpu_set_t allowed;
-    int32_t cpus = 1;
+    long cpus, quota = cgroup_quota();
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) cpus = CPU_COUNT(&allowed);
-    else cpus = (int32_t)sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than a cpu_set_t has */
-    return smaller(cpus < 1 ? 1 : cpus, cgroup_quota());
+    else cpus = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than a cpu_set_t has */
+    return cpus < quota ? cpus : quota;
 #else
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    return cpus < 1 ? 1 : (int32_t)cpus;
+    return sysconf(_SC_NPROCESSORS_ONLN);
 #endif
+}
+
+int32_t tmn_usable_cpus(void) {
+    long cpus = allowed_cpus();
+    return cpus < 1 ? 1 : cpus > TMN_MOST_THREADS ? TMN_MOST_THREADS : (int32_t)cpus;
 }
 
 TMN_API int32_t NAME(default_threads)(void) { return tmn_usable_cpus(); }

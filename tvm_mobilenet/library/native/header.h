@@ -84,7 +84,8 @@ tmn_status @NAME@_pool_create(const tmn_pool_options *options,
 tmn_parallel @NAME@_pool_parallel(tmn_pool *pool);
 void @NAME@_pool_destroy(tmn_pool *pool);
 
-/* CPUs that this process may use, by its affinity and its cgroup's quota (cpu.max). */
+/* CPUs that this process may use, by its affinity and its cgroup's quota (cpu.max); at most 800,
+   as many threads as a pool or the caller may have. */
 int32_t @NAME@_default_threads(void);
 
 /* A status in words, and what the last failure in this thread was. Never NULL. */

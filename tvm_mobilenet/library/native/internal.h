@@ -18,6 +18,10 @@
    tvm_mobilenet/library/description.py counts with the same numbers. */
 enum { TMN_ALIGNMENT = 64, TMN_CONTEXT_BYTES = 1024, TMN_MOST_TENSORS = 64 };
 
+/* Up to so many, the kernels' division that tells a thread its number is exact, as
+   tvm_mobilenet/compiler/cpu/sharing.py explains. */
+enum { TMN_MOST_THREADS = 800 };
+
 enum { TMN_SPINS = 1 << 10, TMN_DEFAULT_SPIN_US = 200 };
 
 /* A feature of the CPU: where its bit is, as cpu.c reads them, and the state that the system must

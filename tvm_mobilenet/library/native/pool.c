@@ -20,7 +20,7 @@
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
-enum { MOST_THREADS = 1024, LOOKS = 64 }; /* looks for work from one look at the clock to the next */
+enum { LOOKS = 64 }; /* looks for work from one look at the clock to the next */
 
 typedef struct worker {
     tmn_pool *pool;
@@ -165,8 +165,8 @@ tmn_status tmn_pool_make(const tmn_pool_options *given, tmn_pool **result) {
         return tmn_fail(TMN_BAD_VERSION, "the options are of version %u, the library of %d",
                         (unsigned)options.version, TMN_VERSION);
     int32_t threads = options.threads ? options.threads : tmn_usable_cpus();
-    if (threads < 1 || threads > MOST_THREADS)
-        return tmn_fail(TMN_BAD_ARGUMENT, "threads: expected 0 to %d, got %d", MOST_THREADS,
+    if (threads < 1 || threads > TMN_MOST_THREADS)
+        return tmn_fail(TMN_BAD_ARGUMENT, "threads: expected 0 to %d, got %d", TMN_MOST_THREADS,
                         (int)threads);
     void *memory = NULL;
     if (posix_memalign(&memory, TMN_ALIGNMENT, sizeof(tmn_pool)))
