@@ -17,7 +17,8 @@ from tvm_mobilenet.emulation import emulator, instruction_count
 from tvm_mobilenet.emulation.emulator import Emulator
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import cpu
-from tvm_mobilenet.remote.device import About, check_features
+from tvm_mobilenet.hardware.toolchain import compile_c
+from tvm_mobilenet.remote.device import About, check_features, compile_library
 
 needs_qemu = pytest.mark.skipif(shutil.which(emulator.QEMU) is None, reason="no qemu-user here")
 
@@ -105,6 +106,34 @@ def arm_bundle(path: Path, **changes: Any) -> Path:
 
     tiny_bundle.write(path, target=Target("arm-rpi4", "aarch64-linux-gnu"), **changes)
     return path
+
+
+# What is sent to a device beside a bundle's library
+
+
+NO_NETWORK = """
+#include <stddef.h>
+const char *x_last_error(void) { return ""; }
+""" + "".join(
+    f"void *x_{name}(void) {{ return NULL; }}\n"
+    for name in (
+        *("run", "profile", "input", "output", "fma_peak", "stream_read", "destroy"),
+        *("weights_close", "info"),
+    )
+)
+
+
+def test_a_library_without_a_context_to_make_is_told(tmp_path: Path) -> None:
+    """It exports the rest, so that nothing of it has failed, and it has no reason to give."""
+    import tvm_ffi
+
+    (tmp_path / "x.c").write_text(NO_NETWORK)
+    library = compile_c(tmp_path / "x.c", tmp_path / "x.so", "gcc", ["-shared", "-fPIC"])
+    machine = cpu.host_architecture()
+    sent = compile_library(tmp_path / "sent.so", Target("own", f"{machine}-linux-gnu"))
+    module = tvm_ffi.load_module(sent)
+    with pytest.raises(RuntimeError, match="exports no info, weights_from_memory or create"):
+        module["network_open"](str(library), "x", None, 1)
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.tar"])

@@ -92,19 +92,23 @@ static void close_network(network *old) {
     free(old);
 }
 
-static tmn_status create(network *made, const char *name, const TVMFFIAny *weights,
-                         int32_t threads) {
+/* Make the context; NULL, or why there is none. */
+static const char *create(network *made, const char *name, const TVMFFIAny *weights,
+                          int32_t threads) {
     const tmn_info *(*info)(void);
     tmn_status (*use)(const void *, size_t, tmn_weights **);
     tmn_status (*create_context)(const tmn_options *, void **);
     void *found[] = {find(made, name, "info"), find(made, name, "weights_from_memory"),
                      find(made, name, "create")};
-    if (!found[0] || !found[1] || !found[2]) return TMN_BAD_VERSION;
+    /* nothing of the library has failed yet, so that it has nothing to say itself */
+    if (!found[0] || !found[1] || !found[2])
+        return "the library exports no info, weights_from_memory or create";
     memcpy(&info, &found[0], sizeof info);
     memcpy(&use, &found[1], sizeof use);
     memcpy(&create_context, &found[2], sizeof create_context);
     made->info = info();
-    if (made->info->input_count + made->info->output_count > MOST_TENSORS) return TMN_BAD_ARGUMENT;
+    if (made->info->input_count + made->info->output_count > MOST_TENSORS)
+        return "the network has too many inputs and outputs";
     tmn_options options = {.version = TMN_VERSION, .signature = made->info->signature};
     options.threads = threads;
     options.spin_us = -1;
@@ -112,10 +116,10 @@ static tmn_status create(network *made, const char *name, const TVMFFIAny *weigh
         const DLTensor *tensor = tensor_of(weights);
         tmn_status status = use(data_of(weights), tensor ? (size_t)tensor->shape[0] : 0,
                                 &made->weights);
-        if (status != TMN_OK) return status;
+        if (status != TMN_OK) return made->last_error();
         options.weights = made->weights;
     }
-    return create_context(&options, &made->context);
+    return create_context(&options, &made->context) == TMN_OK ? NULL : made->last_error();
 }
 
 /* network_open(path, name, weights, threads) -> a handle. */
@@ -131,10 +135,10 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_network_open(void *self, const TVMFFIAny *argum
         snprintf(message, sizeof message, "%s", made && path ? dlerror() : "no memory");
     } else {
         const char *missing = strlen(name) < NAME_BYTES ? look_up(made, name) : "any function";
-        if (missing)
-            snprintf(message, sizeof message, "the library exports no %s", missing);
-        else if (create(made, name, &arguments[2], (int32_t)arguments[3].v_int64) != TMN_OK)
-            snprintf(message, sizeof message, "%s", made->last_error());
+        const char *reason = NULL;
+        if (!missing) reason = create(made, name, &arguments[2], (int32_t)arguments[3].v_int64);
+        if (missing) snprintf(message, sizeof message, "the library exports no %s", missing);
+        else if (reason) snprintf(message, sizeof message, "%s", reason);
     }
     free(path);
     free(name);
@@ -169,7 +173,7 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_network_infer(void *self, const TVMFFIAny *argu
     return checked(in, in->run(in->context, inputs, tensors + in->info->input_count));
 }
 
-/* network_profile(handle, inputs..., outputs..., stamps) */
+/* network_profile(handle, ..., stamps): of the context's own inputs, whatever is in between. */
 TVM_FFI_DLL_EXPORT int __tvm_ffi_network_profile(void *self, const TVMFFIAny *arguments,
                                                  int32_t count, TVMFFIAny *result) {
     (void)self, (void)result;
