@@ -2,10 +2,12 @@
 #include <classifier.h>
 #include <stdio.h>
 
-static int fail(const char *what) {
-    fprintf(stderr, "%s: %s\n", what, classifier_last_error());
+static int complain(const char *what, const char *why) {
+    fprintf(stderr, "%s: %s\n", what, why);
     return 1;
 }
+
+static int fail(const char *what) { return complain(what, classifier_last_error()); }
 
 int main(int argc, char **argv) {
     const tmn_info *info = classifier_info();
@@ -15,7 +17,7 @@ int main(int argc, char **argv) {
     FILE *image = argc == 3 ? fopen(argv[2], "rb") : NULL;
     if (!image || fscanf(image, "P6 %d %d %d", &width, &height, &levels) != 3 ||
         height != shape[2] || width != shape[3] || levels != 255 || fgetc(image) == EOF)
-        return fprintf(stderr, "expected weights and a PPM of %d x %d\n", (int)shape[3], (int)shape[2]);
+        return complain("arguments", "expected weights, and a PPM of the network's size");
 
     tmn_weights *weights;
     classifier_context *context;
@@ -29,6 +31,7 @@ int main(int argc, char **argv) {
         for (int c = 0; c < 3; c++)
             input[c * width * height + i] =
                 ((float)fgetc(image) * pixels->scale - pixels->mean[c]) / pixels->std[c];
+    if (feof(image)) return complain(argv[2], "is cut short");
     fclose(image);
     if (classifier_run(context, NULL, NULL) != TMN_OK) return fail("run");
 

@@ -147,7 +147,7 @@ static int find_device(Session *s, int ordinal) {
   char text[64];
   TRY("the driver does not count its GPUs", DeviceGetCount(&count));
   if (ordinal >= count) {
-    snprintf(text, sizeof text, "wanted GPU %d, this machine has %d", ordinal, count);
+    snprintf(text, sizeof text, "expected a GPU of number %d, got a machine with %d", ordinal, count);
     return fail(s, WRONG_MACHINE, text, 0);
   }
   TRY("no GPU", DeviceGet(&s->device, ordinal));
@@ -282,7 +282,11 @@ void tvm_mobilenet_close(Session *s) {
 int tvm_mobilenet_open(const char *driver, int device, const void *parameters, Session **session,
                        char *error, size_t error_size) {
   Session *s = calloc(1, sizeof *s);
-  if (!s) return FAILED;
+  *session = NULL;
+  if (!s) {
+    snprintf(error, error_size, "no memory for a session");
+    return NO_MEMORY;
+  }
   s->error = error, s->error_size = error_size;
   int status = set_up(s, driver, device, parameters);
   if (status != DONE) {
