@@ -15,7 +15,7 @@ from tvm.tirx import Var
 from schedules.cpu.padding import copy_padded
 from schedules.cpu.pair_matrices import DEPTH, SIDE
 from schedules.cpu.pair_products import matrices, words
-from schedules.cpu.sharing import most_even
+from schedules.cpu.sharing import even_bands
 from schedules.cpu.window_tiles import slope
 from schedules.primitives import (
     divisors,
@@ -153,14 +153,9 @@ def around(
     if stem:
         band = max(d for d in divisors(rows) if d * tile_h <= STEM_BAND)
     else:
-        band = rows // most_even(band_counts(rows, tile_h * row_bytes))
+        band = rows // even_bands(rows, tile_h * row_bytes, BAND_BYTES)
     return [1, blocks // vectors, vectors], [rows // band, band, tile_h]
 
 
 def in_matrices(n: Var, o: Var, h: Var, w: Var, c: Var) -> tuple[Expr, ...]:
     return (n, o, h, w // SIDE, c // SIDE, w % SIDE, c % SIDE)
-
-
-def band_counts(rows: int, row_bytes: int) -> list[int]:
-    """In how many bands, whose inputs fit BAND_BYTES, ``rows`` of tiles go; the fewest first."""
-    return [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]

@@ -21,7 +21,7 @@ from schedules.arm_cpu.byte_tiles import (
 )
 from schedules.arm_cpu.cores import SPARE, current_core
 from schedules.cpu import dot_products, register_products
-from schedules.cpu.sharing import most_even
+from schedules.cpu.sharing import even_bands
 from schedules.primitives import (
     divisors,
     extent,
@@ -66,7 +66,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     if weights_outweigh_image:
         bands, o_default = rows, [blocks, 1]
     else:
-        bands = most_even(band_counts(rows, tile_h * width * steps * BYTES))
+        bands = even_bands(rows, tile_h * width * steps * BYTES, BAND_BYTES)
         o_default = [1, blocks]
     h_default = [bands, rows // bands, tile_h]
 
@@ -125,7 +125,7 @@ def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         bands, o_default = rows, [panels, 1, vectors]
     else:
         row_bytes = tile_h * width * steps * register_products.MATRIX_DEPTH
-        bands = most_even(band_counts(rows, row_bytes))
+        bands = even_bands(rows, row_bytes, BAND_BYTES)
         o_default = [1, panels, vectors]
     h_default = [bands, rows // bands, tile_h]
 
@@ -174,7 +174,8 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     if weights_outweigh_image:
         bands, o_default = rows, [blocks, 1]
     else:
-        bands = most_even(band_counts(rows, tile_h * width * steps * register_products.REGISTER))
+        row_bytes = tile_h * width * steps * register_products.REGISTER
+        bands = even_bands(rows, row_bytes, BAND_BYTES)
         o_default = [1, blocks]
     h_default = [bands, rows // bands, tile_h]
 
@@ -252,8 +253,3 @@ def matrix_tile(
 
 def in_matrices(n: Var, o: Var, h: Var, w: Var, c: Var) -> tuple[Expr, ...]:
     return (n, o, h, w // PAIR, c // PAIR, w % PAIR, c % PAIR)
-
-
-def band_counts(rows: int, row_bytes: int) -> list[int]:
-    """In how many bands, whose inputs fit BAND_BYTES, ``rows`` of tiles go; the fewest first."""
-    return [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]

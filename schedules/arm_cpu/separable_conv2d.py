@@ -22,7 +22,7 @@ from schedules.arm_cpu.pointwise_conv2d import (
     lay_in_tiles,
     reduce_in_tile,
 )
-from schedules.cpu.sharing import most_even, num_cores
+from schedules.cpu.sharing import even_bands, num_cores
 from schedules.cpu.window_tiles import row_dimension, sum_window, tile_window
 from schedules.primitives import divisors, extent, unroll, zero_halo
 
@@ -41,8 +41,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     rows = height // tile_h
     row_bytes = tile_h * width * channels_in * item_bytes(sch, conv)
     scratch_bytes = current_core().l2_bytes // (2 * num_cores())  # half of a core's share
-    fitting = [d for d in divisors(rows) if rows // d * row_bytes <= scratch_bytes]
-    bands = most_even(fitting or [rows])
+    bands = even_bands(rows, row_bytes, scratch_bytes)
 
     # Step 2. Bands of rows, panels of channels, tiles of pixels
     o0, oi = sch.split(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from tvm.target import Target
 
+from schedules.primitives import divisors
+
 EVEN = 1.1  # a stretch that nobody minds: a core idles for a tenth of the time
 
 
@@ -23,11 +25,20 @@ def stretch(shares: int, cores: int) -> float:
     return -(-shares // cores) * cores / shares
 
 
-def most_even(counts: Sequence[int], times: int = 1) -> int:
-    """The first of ``counts`` that, ``times`` over, keeps all cores busy; else the most even."""
+def most_even(counts: Sequence[int]) -> int:
+    """The first of ``counts`` of shares that keeps all cores busy; else the most even."""
     cores = num_cores()
 
     def badness(count: int) -> float:
-        return max(EVEN, stretch(times * count, cores))
+        return max(EVEN, stretch(count, cores))
 
     return min(counts, key=badness)
+
+
+def even_bands(rows: int, row_bytes: int, most_bytes: int) -> int:
+    """In how many bands ``rows`` of tiles go: the most even of those with at most ``most_bytes``.
+
+    One row, if it has more.
+    """
+    fitting = [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= most_bytes]
+    return most_even(fitting)

@@ -13,7 +13,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.image_tiles import length, split_tiles, tile_lengths
-from schedules.cpu.sharing import most_even
+from schedules.cpu.sharing import even_bands
 from schedules.primitives import (
     accumulate_in_registers,
     divisors,
@@ -51,7 +51,7 @@ def schedule(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
         bands = rows
         o_default = [panels, 1, vectors]
     else:
-        bands = most_even(band_counts(rows, tile_h * width * channels_in * FLOAT_BYTES))
+        bands = even_bands(rows, tile_h * width * channels_in * FLOAT_BYTES, BAND_BYTES)
         o_default = [1, panels, vectors]
     h_default = [bands, rows // bands, tile_h]
 
@@ -86,11 +86,6 @@ def default_tile(lanes: int, height: int, widths: list[int], blocks: int) -> tup
         widths,
         [d for d in divisors(blocks) if d <= MAX_TILE_VECTORS],
     )
-
-
-def band_counts(rows: int, row_bytes: int) -> list[int]:
-    """In how many bands, whose inputs fit BAND_BYTES, ``rows`` of tiles go; the fewest first."""
-    return [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]
 
 
 def default_unroll(lanes: int, pixels: int, vectors: int, unrolls: list[int]) -> int:

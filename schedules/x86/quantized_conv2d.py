@@ -9,7 +9,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from schedules.cpu.dot_products import BYTE_PRODUCTS, DotProducts
-from schedules.cpu.sharing import most_even
+from schedules.cpu.sharing import even_bands
 from schedules.primitives import (
     divisors,
     extent,
@@ -21,10 +21,10 @@ from schedules.primitives import (
     zero_halo,
 )
 from schedules.x86.pointwise_conv2d import (
+    BAND_BYTES,
     MAX_TILE_HEIGHT,
     MAX_TILE_VECTORS,
     MAX_TILE_WIDTH,
-    band_counts,
     default_tile,
 )
 from schedules.x86.registers import has_avx512
@@ -52,7 +52,7 @@ def schedule(sch: Schedule, conv: SBlockRV, *, dots: DotProducts = BYTE_PRODUCTS
         bands = rows
         o_default = [panels, 1, vectors]
     else:
-        bands = most_even(band_counts(rows, tile_h * width * steps * BYTES))
+        bands = even_bands(rows, tile_h * width * steps * BYTES, BAND_BYTES)
         o_default = [1, panels, vectors]
     h_default = [bands, rows // bands, tile_h]
 

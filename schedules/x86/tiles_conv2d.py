@@ -13,7 +13,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from schedules.cpu.sharing import most_even
+from schedules.cpu.sharing import even_bands
 from schedules.primitives import (
     divisors,
     extent,
@@ -46,8 +46,7 @@ def schedule(sch: Schedule, conv: SBlockRV, *, of: str) -> list[Schedule]:
     above, beside, together = block_of(down, across, blocks, steps if keeps else 0)
     rows = down // above
     row_bytes = above * across * pixels * steps * product.depth * operands.bytes
-    fitting = [d for d in divisors(rows) if d == rows or rows // d * row_bytes <= BAND_BYTES]
-    bands = most_even(fitting)
+    bands = even_bands(rows, row_bytes, BAND_BYTES)
 
     # Step 2. Bands of rows, and in them panels of channels around the block
     sizes = [bands, rows // bands, above]

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from tvm import tirx
 from tvm.runtime import DataType
 
-from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES, STACK_BYTES
+from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
+from tvm_mobilenet.compiler.cpu.stack import STACK_BYTES
 from tvm_mobilenet.core_model.operation import Unmodelled
 
 FLAT_PASSES = CPU_PASSES[: CPU_PASSES.index(insert_prefetches)]

@@ -2,20 +2,15 @@
 
 TVM's TensorIR pipeline as it concerns CPU targets, with two steps of ours:
 
-- A kernel's accumulators stay on its stack, from where LLVM promotes them to registers. Left as it
-  is, TVM moves every local buffer of 1 KB or more into a workspace allocated inside the tile loop.
+- A kernel's accumulators stay on its stack (stack.py).
 - Threads share the kernels of a network by counters in its workspace (sharing.py), so that
   the whole network is one parallel region, with no launch, argument packing or check between them.
 """
 
 from __future__ import annotations
 
-import math
-
 import tvm
-import tvm_ffi
 from tvm import s_tir, tirx
-from tvm.runtime import DataType
 from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
@@ -27,10 +22,9 @@ from tvm_mobilenet.compiler.cpu.paired_stores import pair_stores
 from tvm_mobilenet.compiler.cpu.pixel_pairs import pair_pixels
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
+from tvm_mobilenet.compiler.cpu.stack import keep_on_stack
 from tvm_mobilenet.compiler.cpu.tiles import configure_tiles, delay_epilogues, name_tiles
 from tvm_mobilenet.compiler.cpu.vector_functions import vector_functions
-
-STACK_BYTES = 16 * 1024  # one buffer; TVM's worker threads have 8 MB of stack
 
 CPU_PASSES = [
     # blocks → loops over flat buffers
@@ -67,21 +61,6 @@ CPU_PASSES = [
     tirx.transform.VerifyMemory(),
     tirx.transform.AnnotateEntryFunc(),
 ]
-
-
-@tirx.transform.prim_func_pass(opt_level=0, name="KeepOnStack")
-def keep_on_stack(
-    func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
-) -> tirx.PrimFunc:
-    """Mark every allocation of at most STACK_BYTES as one that LowerTVMBuiltin must leave alone."""
-
-    def mark(alloc: tirx.AllocBuffer) -> tirx.AllocBuffer:
-        size = math.prod(int(dim) for dim in alloc.buffer.shape)
-        if size * DataType(alloc.buffer.dtype).itemsize > STACK_BYTES:
-            return alloc
-        return tirx.AllocBuffer(alloc.buffer, {"disable_lower_builtin": tirx.IntImm("bool", 1)})
-
-    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.AllocBuffer, mark)))
 
 
 def lower_module(mod: tvm.IRModule, target: Target) -> tvm.IRModule:

@@ -21,9 +21,10 @@ from tvm.sym import Analyzer
 from tvm.tirx.transform import prim_func_pass
 
 from schedules.x86.tile_products import LOAD, MULTIPLY, REGISTERS, STORE, TILES, ZERO
+from tvm_mobilenet.compiler.cpu.sharing import LAUNCH
+from tvm_mobilenet.compiler.cpu.stack import STACK_BYTES
 
 SHAPES = "tvm_mobilenet.tiles"  # an attribute of kernels: each register's rows and bytes of a row
-LAUNCH = "pragma_parallel_launch_point"
 MEMORY = {LOAD: "llvm.x86.tileloadd64", STORE: "llvm.x86.tilestored64"}
 PRODUCTS = {
     MULTIPLY["uint8"]: "llvm.x86.tdpbusd",
@@ -31,7 +32,6 @@ PRODUCTS = {
 }
 CONFIGURATION_BYTES = 64
 LINE_BYTES = 64
-STACK_BYTES = 16 * 1024  # what stays on the stack (lowering.py)
 MASK = "llvm.ptrmask"
 
 

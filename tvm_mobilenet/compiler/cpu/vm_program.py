@@ -16,7 +16,8 @@ from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
 from tvm_mobilenet.compiler.cpu.instruction_order import order_of
-from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES, keep_on_stack
+from tvm_mobilenet.compiler.cpu.lowering import CPU_PASSES
+from tvm_mobilenet.compiler.cpu.stack import keep_on_stack
 from tvm_mobilenet.compiler.cpu.tiles import configure_tiles
 from tvm_mobilenet.compiler.dump import NO_DUMP, IrDump
 from tvm_mobilenet.compiler.memory_plan import KernelCall, describe_call, kernel_calls
