@@ -150,14 +150,14 @@ def runs(times: dict[str, Any], group: Group, name: str) -> int:
 def spaces(group: Group) -> Iterator[tuple[str, KernelSpace]]:
     """The group's kernels, in the group's order."""
     from tvm_mobilenet.compiler import pipeline
-    from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+    from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
     from tvm_mobilenet.network import source
     from tvm_mobilenet.scheduling.space import KernelSpace
 
     spec = target.resolve(group.target)
     config = models.config_from("mobilenet_v1", group.alpha, group.resolution)
     module = source.from_config(config).relax_module()
-    lowered = pipeline.lower_graph(module, legalize(spec.vector_width))
+    lowered = pipeline.lower_graph(module, legalize(CpuKernels(spec.vector_width)))
     kernels = {one.name: one for one in pipeline.extract_kernels(lowered)}
     for name in group.kernels:
         yield name, KernelSpace(kernels[name].func, spec.tvm_target())

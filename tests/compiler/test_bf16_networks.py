@@ -14,7 +14,7 @@ from support.half_networks import check, foreign, kernels_of_mobile
 
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.static_program import StaticProgram, make_static
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import relax_import
 from tvm_mobilenet.scheduling.rules import rules_of
@@ -31,7 +31,7 @@ def compiled(model: onnx.ModelProto, name: str) -> StaticProgram:
     spec = target.resolve(name)
     found = spec.tvm_target()
     rules = rules_of(found) - {"strassen_conv2d", "winograd_conv2d"}
-    to_kernels = legalize(spec.vector_width, rules, bf16=True)
+    to_kernels = legalize(CpuKernels(spec.vector_width, rules, bf16=True))
     lowered = pipeline.lower_graph(relax_import.import_onnx(model), to_kernels)
     scheduled, _ = pipeline.schedule_kernels(lowered, found)
     return make_static(scheduled, spec.vector_width)
@@ -60,7 +60,7 @@ def test_half_the_bytes(rng: np.random.Generator) -> None:
     model = mobile(rng)
     spec = target.resolve(NATIVE)
     module = relax_import.import_onnx(model)
-    exact = pipeline.lower_graph(module, legalize(spec.vector_width))
+    exact = pipeline.lower_graph(module, legalize(CpuKernels(spec.vector_width)))
     scheduled, _ = pipeline.schedule_kernels(exact, spec.tvm_target())
     exact_program, program = make_static(scheduled, spec.vector_width), compiled(model, NATIVE)
     assert len(program.parameters) < 0.75 * len(exact_program.parameters)

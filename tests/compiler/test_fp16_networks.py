@@ -18,7 +18,7 @@ from tvm.target import Target
 from schedules.facts import FACTS
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.static_program import make_static
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.compiler.graph.legalize_fp16 import HalfLegalizer
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import relax_import
@@ -38,7 +38,7 @@ HERE = {
 
 def kernels(model: onnx.ModelProto, rng: np.random.Generator) -> list[str]:
     machine = Target(HERE)
-    to_kernels = legalize(LANES, rules_of(machine), of=HalfLegalizer)
+    to_kernels = legalize(CpuKernels(LANES, rules_of(machine)), HalfLegalizer)
     lowered = pipeline.lower_graph(relax_import.import_onnx(model), to_kernels)
     scheduled, _ = pipeline.schedule_kernels(lowered, machine)
     return check(model, make_static(scheduled, LANES // 2), machine, "fp16", rng)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize, needed_halos
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize, needed_halos
 from tvm_mobilenet.compiler.graph.read_layers import read_layers
 from tvm_mobilenet.kernels.cpu.layout import Halo
 from tvm_mobilenet.models import MobileNetConfig
@@ -187,7 +187,9 @@ def test_vector_widths(
     vector_width: int, small_onnx: Any, small_network: nn.Module, images: Any
 ) -> None:
     """Unscheduled, for any lanes; the kernels' own tests have them scheduled."""
-    mod = pipeline.lower_graph(relax_import.import_onnx(small_onnx), legalize(vector_width))
+    mod = pipeline.lower_graph(
+        relax_import.import_onnx(small_onnx), legalize(CpuKernels(vector_width))
+    )
     machine = tvm.relax.VirtualMachine(
         tvm.compile(mod, tvm.target.Target({"kind": "llvm"})), tvm.cpu()
     )

@@ -12,7 +12,7 @@ from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.cpu import native_code
 from tvm_mobilenet.compiler.cpu.lowering import lower_module
 from tvm_mobilenet.compiler.cpu.static_program import make_static
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.compiler.pipeline import lower_graph, schedule_kernels
 from tvm_mobilenet.hardware import target
@@ -68,7 +68,7 @@ def test_every_kernel_is_in_one_part(
     spec = target.resolve("x86-64-v3")
     machine = spec.tvm_target()
     module = relax_import.import_onnx(small_onnx)
-    kernels_alone = lower_graph(module, legalize(spec.vector_width))
+    kernels_alone = lower_graph(module, legalize(CpuKernels(spec.vector_width)))
     scheduled, _ = schedule_kernels(kernels_alone, machine)
     program = make_static(scheduled, spec.vector_width)
     lowered = lower_module(program.module, machine)

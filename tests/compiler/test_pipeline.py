@@ -22,7 +22,7 @@ from schedules import RULES
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.dump import IrDump
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import target
@@ -38,7 +38,7 @@ X86 = [name for name in target.known() if name.startswith("x86-")]
 
 @pytest.fixture(scope="module")
 def lowered() -> tvm.IRModule:
-    return pipeline.lower_graph(network_kernels.relax_module(LARGEST)[0], legalize(16))
+    return pipeline.lower_graph(network_kernels.relax_module(LARGEST)[0], legalize(CpuKernels(16)))
 
 
 def test_nine_depthwise_workloads(lowered: tvm.IRModule) -> None:
@@ -84,7 +84,7 @@ def test_the_phases_are_dumped_in_order(tmp_path: Path, vector_width: int) -> No
     folder = tmp_path / "new" / "ir"
     pipeline.compile_network(module, CompileOptions(spec), dump=IrDump(folder))
     files = sorted(folder.iterdir())
-    graph = [f"{name}.py" for name, _ in pipeline.graph_phases(legalize(vector_width))]
+    graph = [f"{name}.py" for name, _ in pipeline.graph_phases(legalize(CpuKernels(vector_width)))]
     code = ["schedule.py", "static.py", "lowered.py", "assembly.s"]
     assert [file.name for file in files] == [
         f"{number:02d}-{name}" for number, name in enumerate(["import.py", *graph, *code])
@@ -102,7 +102,7 @@ def test_the_phases_are_dumped_in_order(tmp_path: Path, vector_width: int) -> No
 
 def test_no_dump_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pipeline.lower_graph(network_kernels.relax_module(SMALL)[0], legalize(8))
+    pipeline.lower_graph(network_kernels.relax_module(SMALL)[0], legalize(CpuKernels(8)))
     assert list(tmp_path.iterdir()) == []
 
 

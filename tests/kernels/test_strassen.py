@@ -14,7 +14,7 @@ from torch import nn
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.compiler.graph.legalize_float import STRASSEN
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.kernels.cpu.layout import Blocked
@@ -108,7 +108,7 @@ def test_the_flag_and_the_target_decide() -> None:
     ):
         spec = target.resolve(name)
         rules = rules_of(spec.tvm_target()) - (frozenset() if strassen else STRASSEN)
-        lowered = pipeline.lower_graph(module, legalize(spec.vector_width, rules))
+        lowered = pipeline.lower_graph(module, legalize(CpuKernels(spec.vector_width, rules)))
         kernels = pipeline.extract_kernels(lowered)
         count[name, strassen] = sum(
             kernel.count for kernel in kernels if kernel.name.startswith("strassen")
@@ -126,7 +126,9 @@ def test_operations_are_counted_as_the_direct_products() -> None:
     rules = rules_of(target.resolve("x86-skylake-avx512").tvm_target())
     flops = {
         kernel.name: kernel.flops
-        for kernel in pipeline.extract_kernels(pipeline.lower_graph(module, legalize(16, rules)))
+        for kernel in pipeline.extract_kernels(
+            pipeline.lower_graph(module, legalize(CpuKernels(16, rules)))
+        )
     }
     assert flops["strassen_conv2d_14x14x512_512"] == 2 * 14 * 14 * 512 * 512
 

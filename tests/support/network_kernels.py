@@ -1,6 +1,7 @@
 """The kernels of the 16 MobileNets, as the pipeline makes them of a network's stage table.
 
-PyTorch and ONNX are left out: 16 exports would take a minute. tests/test_variants.py goes that way.
+PyTorch and ONNX are left out: 16 exports would take a minute. tests/compiler/test_variants.py goes
+that way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tvm.ir import Constant
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler import pipeline
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.kernels.cpu.conv2d import fusing_pays
 from tvm_mobilenet.kernels.cpu.layout import WIDE_VECTOR, Blocked, Halo
 from tvm_mobilenet.kernels.cpu.strassen import pays
@@ -191,7 +192,7 @@ def kernel(workload: Workload, vector_width: int) -> NetworkKernel:
 def network(config: MobileNetConfig, vector_width: int) -> list[NetworkKernel]:
     """Every kernel call of the network, in order."""
     module, weights = relax_module(config)
-    lowered = pipeline.lower_graph(module, legalize(vector_width))
+    lowered = pipeline.lower_graph(module, legalize(CpuKernels(vector_width)))
     calls = [
         binding.value
         for block in lowered["main"].body.blocks

@@ -13,7 +13,7 @@ from tvm_mobilenet.compiler import pipeline
 from tvm_mobilenet.compiler.cpu.backends import StaticBackend
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.compiler.cpu.static_program import StaticProgram, make_static
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.network import onnx_export, relax_import
@@ -29,7 +29,9 @@ def relax_of(module: nn.Module, shape: tuple[int, ...]) -> tvm.IRModule:
 
 def folded(module: nn.Module, shape: tuple[int, ...]) -> tvm.IRModule:
     """The imported network after the pipeline's first phase, as the legalization gets it."""
-    (_, passes), *_ = pipeline.graph_phases(legalize(target.resolve("x86").vector_width))
+    (_, passes), *_ = pipeline.graph_phases(
+        legalize(CpuKernels(target.resolve("x86").vector_width))
+    )
     return tvm.transform.Sequential(passes)(relax_of(module, shape))
 
 

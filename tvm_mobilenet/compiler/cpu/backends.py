@@ -15,7 +15,7 @@ from tvm_mobilenet.compiler.cpu.packed_stores import looks_up
 from tvm_mobilenet.compiler.cpu.static_program import make_static
 from tvm_mobilenet.compiler.cpu.vm_program import build_vm
 from tvm_mobilenet.compiler.dump import IrDump
-from tvm_mobilenet.compiler.graph.legalize_cpu import legalize
+from tvm_mobilenet.compiler.graph.legalize_cpu import CpuKernels, legalize
 from tvm_mobilenet.compiler.graph.legalize_float import FUSED, STRASSEN, WINOGRAD
 from tvm_mobilenet.compiler.graph.legalize_fp16 import HalfLegalizer
 from tvm_mobilenet.compiler.graph.signed import sign_integers
@@ -45,15 +45,17 @@ class _CpuBackend:
             [
                 *([sign_integers] if integers.dtype == "int8" else []),
                 legalize(
-                    HALF_LANES if self.fp16 else self.vector_width,
-                    self.rules,
-                    overlapping_tile_of(self.target),
-                    small_weights=self.small_weights,
-                    bf16=self.bf16,
-                    bf16_depth=channels_of_step(self.target),
-                    integers=integers,
-                    looks_up=looks_up(self.target),
-                    of=HalfLegalizer if self.fp16 else None,
+                    CpuKernels(
+                        HALF_LANES if self.fp16 else self.vector_width,
+                        self.rules,
+                        overlapping_tile_of(self.target),
+                        integers,
+                        bf16=self.bf16,
+                        bf16_depth=channels_of_step(self.target),
+                        looks_up=looks_up(self.target),
+                        small_weights=self.small_weights,
+                    ),
+                    HalfLegalizer if self.fp16 else None,
                 ),
                 legalize_topk(topk),
             ]

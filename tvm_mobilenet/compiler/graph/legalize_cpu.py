@@ -9,6 +9,7 @@ plain image. An operator we have no kernel for gets plain tensors and stays a Re
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import tvm
@@ -95,38 +96,33 @@ BLOCKED = (
 )
 
 
-def legalize(
-    vector_width: int,
-    rules: Collection[str] = (),
-    tile: OverlappingTile | None = None,
-    *,
-    small_weights: bool = False,
-    bf16: bool = False,
-    bf16_depth: int = PAIR,
-    integers: Integers = UNSIGNED,
-    looks_up: bool = False,
-    of: type[Legalizer] | None = None,
-) -> tvm.transform.Pass:
-    """The pass for targets whose vectors hold ``vector_width`` floats.
+@dataclass(frozen=True)
+class CpuKernels:
+    """Which kernels a CPU's target has, and how tensors lie for them.
 
-    ``integers`` says how quantized activations lie, and ``looks_up`` that there are instructions
-    that look bytes up.
-
-    Of the kernels that not every target schedules, those with ``rules`` are used. ``tile``
-    says which images get tiles that overlap, None that there are none. With ``small_weights`` a
-    classifier's are not filled up to whole panels. With ``bf16`` layers are in bfloat16, and a
-    dense convolution sums ``bf16_depth`` channels a step. ``of`` is another class of legalizer,
-    with kernels of its own.
+    Vectors hold ``vector_width`` floats; ``integers`` says how quantized activations lie. Of the
+    kernels that not every target schedules, those with ``rules`` are used. ``tile`` says which
+    images get tiles that overlap, None that there are none. With ``bf16`` layers are in bfloat16,
+    and a dense convolution sums ``bf16_depth`` channels a step. ``looks_up``: instructions look
+    bytes up. With ``small_weights`` a classifier's are not filled up to whole panels.
     """
+
+    vector_width: int
+    rules: Collection[str] = ()
+    tile: OverlappingTile | None = None
+    integers: Integers = UNSIGNED
+    bf16: bool = False
+    bf16_depth: int = PAIR
+    looks_up: bool = False
+    small_weights: bool = False
+
+
+def legalize(kernels: CpuKernels, of: type[Legalizer] | None = None) -> tvm.transform.Pass:
+    """The pass for targets with these kernels; ``of`` is another class, with some of its own."""
 
     @tvm.transform.module_pass(opt_level=0, name="LegalizeToOurKernels")
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        kind = of or Legalizer
-        legalizer = kind(
-            mod["main"], vector_width, rules, tile, integers, bf16=bf16, bf16_depth=bf16_depth
-        )
-        legalizer.small_weights, legalizer.looks_up = small_weights, looks_up
-        legalized = legalizer.run()
+        legalized = (of or Legalizer)(mod["main"], kernels).run()
         # the importer makes TensorIR of some operators by itself; their calls are kept
         legalized.update({gv: f for gv, f in mod.functions.items() if gv.name_hint != "main"})
         return legalized
@@ -137,26 +133,19 @@ def legalize(
 class Legalizer(BlockedTensors):
     """Emits calls of our kernels; ``plain`` and ``blocked`` are the tensors in either layout."""
 
-    small_weights = looks_up = False
     scales_weights = True  # where the image has numbers for the weights' channels
 
-    def __init__(
-        self,
-        function: relax.Function,
-        vector_width: int,
-        rules: Collection[str],
-        tile: OverlappingTile | None,
-        integers: Integers,
-        *,
-        bf16: bool = False,
-        bf16_depth: int = PAIR,
-    ) -> None:
+    def __init__(self, function: relax.Function, kernels: CpuKernels) -> None:
         super().__init__(function)
+        rules, integers = kernels.rules, kernels.integers
+        bf16, bf16_depth = kernels.bf16, kernels.bf16_depth
         self.bf16, self.bf16_depth = bf16, bf16_depth
-        self.vector_width, self.byte_lanes = vector_width, integers.lanes or vector_width
+        self.vector_width = kernels.vector_width
+        self.byte_lanes = integers.lanes or kernels.vector_width
         self.integers_of_target = integers
         self.rules, self.tiles = rules, TILE_RULES.issubset(rules)
-        self.tile = tile
+        self.tile, self.looks_up = kernels.tile, kernels.looks_up
+        self.small_weights = kernels.small_weights
         layers = self.layers
         if QUANTIZED.issubset(rules):
             layers = take_transposed(layers, self.lanes)
@@ -185,14 +174,7 @@ class Legalizer(BlockedTensors):
         self.as_operands: set[Var] = set()
         # depthwise convolutions that the 1x1 convolution after them computes, by their results
         self.fused: dict[Var, Convolution] = {}
-        for first, second in separable_pairs(self.layers, function):
-            if first.epilogue != NO_EPILOGUE or first.dilation != (1, 1):
-                continue
-            middle, out = self.layout(first), self.layout(second)
-            if STRASSEN.issubset(rules) and pays(middle, out):
-                self.as_operands.add(first.result)
-            elif FUSED in rules and fusing_pays(out) and self.tile_of(second, out) is None:
-                self.fused[first.result] = first
+        self.pair_layers(function)
         self.layers = [layer for layer in self.layers if layer.result not in self.fused]
         # what a kernel over blocked tensors reads
         self.read_blocked = {
@@ -202,6 +184,17 @@ class Legalizer(BlockedTensors):
             for var in sources(layer)
         }
         self.blocked: dict[Var, BlockedTensor] = {}
+
+    def pair_layers(self, function: relax.Function) -> None:
+        """Note which depthwise convolutions the 1x1 convolution after them has to do with."""
+        for first, second in separable_pairs(self.layers, function):
+            if first.epilogue != NO_EPILOGUE or first.dilation != (1, 1):
+                continue
+            middle, out = self.layout(first), self.layout(second)
+            if STRASSEN.issubset(self.rules) and pays(middle, out):
+                self.as_operands.add(first.result)
+            elif FUSED in self.rules and fusing_pays(out) and self.tile_of(second, out) is None:
+                self.fused[first.result] = first
 
     # --- layers -------------------------------------------------------------------------------
 
