@@ -14,12 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
+from tvm_mobilenet import files
 from tvm_mobilenet.errors import RunFailed, last_line
 
 P = ParamSpec("P")
@@ -133,10 +133,8 @@ def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
     What it raises is raised here; RunFailed where its process dies. Its temporary files go with it.
     """
-    with tempfile.TemporaryDirectory(
-        prefix="tvm-mobilenet-", ignore_cleanup_errors=True
-    ) as scratch:
-        child = Child("tvm_mobilenet.processes", environment={"TMPDIR": scratch})
+    with files.temporary_folder() as scratch:
+        child = Child("tvm_mobilenet.processes", environment={"TMPDIR": str(scratch)})
         try:
             child.send((function, args, kwargs))
             result, error = child.receive()

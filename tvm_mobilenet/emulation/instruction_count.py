@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvm_mobilenet import files
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware.toolchain import compile_c
 from tvm_mobilenet.library.description import NATIVE as LIBRARY_SOURCES
@@ -64,9 +64,9 @@ def count(
 
 
 def compute(
-    bundle: Bundle, inputs: Sequence[NDArray[Any]], device: Emulator, threads: int = 1
+    bundle: Bundle, inputs: Sequence[NDArray[Any]], device: Emulator
 ) -> tuple[NDArray[Any], ...]:
-    """What a bundle makes of ``inputs`` on the device, uncounted: one run, in the place of three.
+    """What a bundle makes of ``inputs`` on one thread, uncounted: one run, in the place of three.
 
     Raises as ``count`` does.
     """
@@ -74,7 +74,7 @@ def compute(
     def infer(command: Callable[[int], Sequence[str]]) -> None:
         run(device.command(*command(1)), device.environment)
 
-    return on_files(bundle, inputs, device, threads, infer)
+    return on_files(bundle, inputs, device, 1, infer)
 
 
 def on_files(
@@ -88,8 +88,7 @@ def on_files(
     import numpy as np
 
     manifest = bundle.manifest
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as name:
-        folder = Path(name)
+    with files.temporary_folder() as folder:
         for info, x in zip(manifest.inputs, inputs, strict=True):
             np.ascontiguousarray(x).tofile(folder / info.name)
         tensors = [f"{folder}/{info.name}" for info in (*manifest.inputs, *manifest.outputs)]

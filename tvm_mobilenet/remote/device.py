@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvm_mobilenet import files
 from tvm_mobilenet.emulation.emulator import EMULATOR_NAME
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware import cpu
@@ -218,8 +218,8 @@ def open_device(rpc: Any, target: Target) -> Device:
     Raises BadInput where the device runs no code of that architecture, or no compiler for it is
     installed here; RunFailed where it has no room. The session then has ended.
     """
-    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as folder:
-        library = compile_library(Path(folder, "device.so"), target)
+    with files.temporary_folder() as folder:
+        library = compile_library(folder / "device.so", target)
         try:
             return Device(rpc, library)
         except NotLoaded as error:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
-PREFIX = "tvm-mobilenet-"
+from tvm_mobilenet import files
+
 # Its standard input ends when the tuner does, by kill -9 too; the workers need a moment to follow.
 JANITOR = 'read -r _; sleep 1; rm -rf -- "$1"'
 
 
 class Scratch:
-    """A new temporary folder, ``path``; a process of its own removes it if this one dies."""
+    """A new temporary folder, ``path``; a process of its own removes it if this one dies.
+
+    Raises BadInput where none can be made.
+    """
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.path = files.make_temporary_folder()
         self._janitor = subprocess.Popen(
             ["/bin/sh", "-c", JANITOR, "sh", str(self.path)],
             stdin=subprocess.PIPE,
