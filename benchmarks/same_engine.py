@@ -1,11 +1,11 @@
-"""How `bench` sees one engine that takes part twice: recordings to hold its statistics against.
+"""How ``bench`` sees one engine that takes part twice: recordings to hold its statistics against.
 
     python benchmarks/same_engine.py BUNDLE [--runs 80] [--threads 1,2] [--patience 5s] --json FILE
 
-Every run is one of `bench` at its default length: two processes of the same bundle and one of ONNX
-Runtime, which take turns. What is kept are the samples, in units of 10 µs, in the order they were
-taken: any difference found between the two processes is an error of the statistics. The file is
-written after every run, so an interrupted recording holds the runs so far.
+Every run is one of ``bench`` at its default length: two processes of the same bundle and one of
+ONNX Runtime, which take turns. What is kept are the samples, in units of 10 µs, in the order they
+were taken: any difference found between the two processes is an error of the statistics. The file
+is written after every run, so an interrupted recording holds the runs so far.
 """
 
 from __future__ import annotations

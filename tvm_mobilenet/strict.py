@@ -34,6 +34,7 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]  # a value as parsed → the value to keep
 
 LONGEST_SHOWN = 40  # characters of a value within a message
+VERSION_KEY = "format_version"
 
 
 class Unexpected(ValueError):
@@ -117,22 +118,23 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise Unexpected("not TOML that this program reads: nested too deeply") from None
 
 
-def check_version(document: object, reads: int, key: str = "format_version") -> None:
+def check_version(document: object, reads: int) -> None:
     """Raise Unexpected unless ``document`` is an object of the one format that is read.
 
     Asked first: in another version every other key may differ.
     """
     if not isinstance(document, dict):
         raise expected("an object", document)
-    if key not in document:
-        raise Unexpected("missing", key)
-    version = document[key]
+    if VERSION_KEY not in document:
+        raise Unexpected("missing", VERSION_KEY)
+    version = document[VERSION_KEY]
     if type(version) is int and version > reads:
         raise Unexpected(
-            f"{version} is newer than this program reads ({reads}); update tvm-mobilenet", key
+            f"{version} is newer than this program reads ({reads}); update tvm-mobilenet",
+            VERSION_KEY,
         )
     if type(version) is not int or version != reads:
-        raise expected(str(reads), version).within(key)
+        raise expected(str(reads), version).within(VERSION_KEY)
 
 
 def read(kind: type[T], value: object, *, complete: bool = False) -> T:

@@ -44,7 +44,7 @@ def schedule_product(
     sliced = slices.sample(sch, inner, best.slices)
     total = conv  # what adds up; with slices a block of its own
     if sliced > 1:
-        conv = slices.split_inner(sch, conv, k, sliced)
+        conv = slices.split_inner(sch, k, sliced)
     m, n, k, *slice_ = sch.get_loops(conv)
     inner //= sliced
     k_default = max(

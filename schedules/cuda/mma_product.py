@@ -67,7 +67,7 @@ def schedule_product(
     sliced = slices.sample(sch, k_tiles, best.slices)
     total = conv  # what adds up; with slices a block of its own
     if sliced > 1:
-        conv = slices.split_inner(sch, conv, kt, sliced)
+        conv = slices.split_inner(sch, kt, sliced)
     mt, nt, kt, *slice_, m, n, k = sch.get_loops(conv)
     k_rest = k_tiles // sliced
     chosen_slices = replace(best, slices=sliced)

@@ -31,8 +31,8 @@ def sample(sch: Schedule, inner: int, default: int) -> int:
     return int(sch.get(sch.sample_categorical(choices, weights, choices.index(default))))
 
 
-def split_inner(sch: Schedule, conv: SBlockRV, inner: LoopRV, slices: int) -> SBlockRV:
-    """Give every slice a sum of its own; ``conv`` is left to add these up.
+def split_inner(sch: Schedule, inner: LoopRV, slices: int) -> SBlockRV:
+    """Give every slice a sum of its own; the block around ``inner`` is left to add these up.
 
     Returns the block that computes them. Its loop over slices comes after that over the rest.
     """

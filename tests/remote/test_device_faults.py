@@ -1,7 +1,7 @@
 """What can be wrong with a device: each is one line that says what to do, and nothing is lost.
 
 The device is this machine, behind TVM's own RPC server; that the same goes over to an ARM one is
-asked in tests/test_arm_emulator.py.
+asked in tests/emulation/test_arm_emulator.py.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _use(line: str, parse: Callable[[str], T], *, whole: bool) -> T:
     return parse(line)
 
 
-def clear_bad_lines(directory: Path, contents: Contents) -> None:
+def clear_bad_lines(contents: Contents) -> None:
     """Rewrite the files that have problems without them, keeping a copy of each as it was.
 
     A bad workload line keeps its place, since records count workloads by line; an empty module,

@@ -113,7 +113,7 @@ class Records:
                 raise BadInput(f"{problems[0]}{more}; 'tune --resume' skips such lines")
             check_targets(directory, meta, contents.records)
             if problems and writable:
-                clear_bad_lines(directory, contents)
+                clear_bad_lines(contents)
                 contents = read_contents(directory)
                 contents.problems = problems
             if writable:

@@ -146,7 +146,7 @@ class CudaExecutor(OpenLibrary):
 
 
 def _load(file: Path, path: Path | str) -> ctypes.CDLL:
-    # by a path of its own each time: see session.py on a bundle compiled again to the same path
+    # by a path of its own each time: see load_module in cpu.py on one compiled again to its path
     try:
         with files.temporary_folder() as folder:
             link = folder / LIBRARY

@@ -32,16 +32,11 @@ class Detection:
     box: tuple[float, float, float, float]
 
 
-def detect(
-    boxes: Array,
-    scores: Array,
-    least_score: float = LEAST_SCORE,
-    largest_overlap: float = LARGEST_OVERLAP,
-) -> list[Detection]:
+def detect(boxes: Array, scores: Array, least_score: float = LEAST_SCORE) -> list[Detection]:
     """What one image has, most probable first, by ``boxes`` (P, 4) and ``scores`` (P, classes).
 
     Boxes are cut to the image. Of two boxes of one class that overlap by more than
-    ``largest_overlap`` (intersection over union) the more probable one is kept.
+    LARGEST_OVERLAP (intersection over union) the more probable one is kept.
     """
     inside = np.clip(boxes, 0, 1)
     found = []
@@ -52,7 +47,7 @@ def detect(
         # a stable order: equal scores stay in the order of the priors
         order = np.argsort(-of_class, kind="stable")[:MOST_CANDIDATES]
         order = order[of_class[order] >= least_score]
-        for index in order[suppress(inside[order], largest_overlap)]:
+        for index in order[suppress(inside[order], LARGEST_OVERLAP)]:
             left, top, right, bottom = map(float, inside[index])
             found.append(Detection(label, float(of_class[index]), (left, top, right, bottom)))
     return sorted(found, key=lambda one: -one.score)

@@ -71,16 +71,16 @@ class LiveProgress:
         self._drawn = 0.0
 
     def batch(self, state: State, task: Task, drift: float) -> None:
-        self._draw(state, task)
+        self._draw(state)
 
     def tick(self, state: State) -> None:
         if time.monotonic() - self._drawn > REFRESH_S:
-            self._draw(state, None)
+            self._draw(state)
 
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
 
-    def _draw(self, state: State, current: Task | None) -> None:
+    def _draw(self, state: State) -> None:
         self._drawn = time.monotonic()
         self._live.update(screen(state), refresh=True)
 

@@ -18,7 +18,6 @@ from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.weights import graphs
 from tvm_mobilenet.weights.tensors import Array
 
-INDEX = ".index"
 FOOTER_BYTES = 48
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 UNCOMPRESSED = 0

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 from tvm_mobilenet.models import efficientnet, mnasnet, mobilenet_v2, mobilenet_v3, stages
 from tvm_mobilenet.models.network_config import NetworkConfig
 from tvm_mobilenet.models.stages import MobileNetConfig
-
-V1Names: TypeAlias = Callable[[MobileNetConfig], Iterator[str]]
-V2Names: TypeAlias = Callable[[NetworkConfig], Iterator[str]]
 
 
 def keras_v1(config: MobileNetConfig) -> Iterator[str]:

@@ -53,8 +53,6 @@ OF_TORCHVISION = (
     *("mnasnet1_0", "shufflenet_v2_x1_0", "resnet18"),
 )
 
-Naming = Callable[[Unit, str], tuple[str, ...]]  # a layer and its tensor → what it may be called
-
 
 @dataclass(frozen=True)
 class SourceProgram:

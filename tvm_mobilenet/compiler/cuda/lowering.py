@@ -2,7 +2,7 @@
 
 TVM's TensorIR pipeline as it concerns GPU kernels, and its CUDA code generator. Left out of it:
 common subexpressions (nvcc finds them itself, and their names only hide the shape of an index), and
-all of the host's side, for the launches are data to us (tvm_mobilenet/cuda/program.py).
+all of the host's side, for the launches are data to us (program.py).
 """
 
 from __future__ import annotations

@@ -49,8 +49,6 @@ from tvm_mobilenet.kernels.cpu.weights import (
 if TYPE_CHECKING:
     from tvm_mobilenet.compiler.graph.legalize_cpu import Legalizer
 
-# the rules that layers in bfloat16 need
-IN_BF16 = frozenset({"bf16_conv2d", "bf16_dense", "bf16_depthwise_conv2d", "bf16_stem_conv2d"})
 RANK = 4  # of images
 
 

@@ -1,6 +1,6 @@
 """Layers → calls of our own kernels for GPUs: channels last, two layers fused where it pays.
 
-The counterpart of legalize.py, which does this for CPUs. Everything between the first convolution
+The counterpart of legalize_cpu.py. Everything between the first convolution
 and the pooling is in ``precision``; the network's input and output stay float32.
 """
 

@@ -19,8 +19,9 @@ from tvm_mobilenet.kernels.parsing import parsed_once
 TILE = fragments.TILE  # pixels and channels: one tensor-core tile
 
 
-def round_up(number: int, multiple: int = TILE) -> int:
-    return -(-number // multiple) * multiple
+def round_up(number: int) -> int:
+    """To whole tiles."""
+    return -(-number // TILE) * TILE
 
 
 @dataclass(frozen=True)
