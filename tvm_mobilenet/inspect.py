@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 # what a layer computes in, where a network has several: all but dot products is float32
 PRECISIONS: dict[Arithmetic, str] = {
     "bytes": "int8",
+    "bytes_tiles": "int8",
     "bf16": "bf16",
+    "bf16_tiles": "bf16",
     "fp16": "fp16",
     "fma": "fp32",
 }
@@ -100,7 +102,7 @@ def layers_line(manifest: Manifest) -> str:
     counts = Counter(PRECISIONS[arithmetic_of(one.workload)] for one in manifest.layers)
     text = f"{len(manifest.layers)}, {sum(one.tuned for one in manifest.layers)} tuned"
     if len(counts) > 1:
-        known = [name for name in PRECISIONS.values() if name in counts]
+        known = [name for name in dict.fromkeys(PRECISIONS.values()) if name in counts]
         text += "; " + ", ".join(f"{counts[name]} in {name}" for name in known)
     return text
 

@@ -9,10 +9,10 @@ from schedules.cpu.window_tiles import MAX_TILE_HEIGHT, MAX_TILE_WIDTH
 from schedules.primitives import divisors
 from schedules.x86 import pointwise_conv2d
 from schedules.x86.registers import (
-    FMA_PER_CYCLE,
     SHORT_ROW,
     RegisterFile,
     best_gemm_tile,
+    current_core,
     gemm_cycles,
     least_loads_tile,
     loads_per_output,
@@ -46,7 +46,7 @@ def run_of_pixels(output: ImageOutput) -> PixelRun | None:
     that divide 14 or 28 columns, 16 registers hold 14 by one, whose loads take longer than its
     multiplications.
     """
-    registers = RegisterFile(output.lanes)
+    registers, core = RegisterFile(output.lanes), current_core()
     if registers.count == 32:
         return None
     pixels = output.height * output.width
@@ -54,10 +54,10 @@ def run_of_pixels(output: ImageOutput) -> PixelRun | None:
 
     def cost(size: int, vectors: int) -> float:
         """Cycles for each FMA, of a vector and pixel of the image."""
-        cycles = gemm_cycles(size, vectors, output.lanes)
+        cycles = gemm_cycles(core, size, vectors, output.lanes)
         if size * vectors < FEW_SUMS:
             return OF_FEW_SUMS * cycles
-        return cycles if cycles <= 1 / FMA_PER_CYCLE else OF_LOADS * cycles
+        return cycles if cycles <= 1 / core.fmas else OF_LOADS * cycles
 
     def cost_of_run(size: int, vectors: int) -> float:
         apart = RUN_CYCLES / (output.depth * size * vectors)

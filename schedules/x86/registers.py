@@ -8,13 +8,32 @@ from dataclasses import dataclass
 from tvm.target import Target
 from tvm.target.codegen import target_has_features
 
-FMA_LATENCY = 4  # cycles, Zen 2 to Zen 5 and Skylake to Sapphire Rapids
-FMA_PER_CYCLE = 2
-LOADS_PER_CYCLE = 2
-L2_BYTES_PER_CYCLE = 20  # a tile that asks for 25.6 ran at 61 % of Zen 4's peak
+from schedules.facts import find_facts
+
 FLOAT_BYTES = 4
 SHORT_ROW = 8  # pixels
 INPUTS_IN_FLIGHT = 7  # of a depthwise tile, beside its outputs and taps: fewer, and LLVM spills
+
+
+@dataclass(frozen=True)
+class Core:
+    """What the model reads of a target's [core] (``hardware/core.py``), and what it takes where a
+    file does not say: AMD's from Zen 2 to Zen 5.
+
+    Per cycle: ``fmas`` and ``loads`` of whole vectors, ``weights_bandwidth`` bytes. A broadcast is
+    a load: Intel's cores do three of them a cycle and two of whole vectors, but tiles that live
+    from the third, of 28 pixels by one vector, were slower there than 14 by two.
+    """
+
+    fmas: int = 2
+    fma_latency: int = 4  # Zen 2 to Zen 5 and Skylake to Sapphire Rapids
+    loads: int = 2
+    weights_bandwidth: int = 20  # a tile that asks for 25.6 ran at 61 % of Zen 4's peak
+
+
+def current_core() -> Core:
+    """That of the target which is being scheduled for."""
+    return Core(**find_facts(Target.current(allow_none=True), Core.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ def has_avx512() -> bool:
     return target is not None and bool(target_has_features("avx512f", target))
 
 
-def gemm_cycles(pixels: int, vectors: int, lanes: int) -> float:
+def gemm_cycles(core: Core, pixels: int, vectors: int, lanes: int) -> float:
     """Cycles per FMA of a pixels x vectors tile, for one step of the reduction.
 
     A step loads ``vectors`` weights, which come from L2, and broadcasts ``pixels`` inputs, which
@@ -44,10 +63,10 @@ def gemm_cycles(pixels: int, vectors: int, lanes: int) -> float:
     fmas = pixels * vectors
     return (
         max(
-            fmas / FMA_PER_CYCLE,
-            (pixels + vectors) / LOADS_PER_CYCLE,
-            vectors * lanes * FLOAT_BYTES / L2_BYTES_PER_CYCLE,
-            FMA_LATENCY,
+            fmas / core.fmas,
+            (pixels + vectors) / core.loads,
+            vectors * lanes * FLOAT_BYTES / core.weights_bandwidth,
+            core.fma_latency,
         )
         / fmas
     )
@@ -67,7 +86,7 @@ def best_gemm_tile(
     taps of a wider filter share inputs, LLVM keeps a whole row of them. Ties go to the larger tile,
     then to the one with more pixels: both read their weights less often.
     """
-    widths, blocks = list(widths), list(blocks)
+    core, widths, blocks = current_core(), list(widths), list(blocks)
     fitting = [
         (rows, columns, vectors)
         for rows in heights
@@ -78,7 +97,7 @@ def best_gemm_tile(
     return min(
         fitting,
         key=lambda t: (
-            round(gemm_cycles(t[0] * t[1], t[2], registers.lanes), 3),
+            round(gemm_cycles(core, t[0] * t[1], t[2], registers.lanes), 3),
             -t[0] * t[1] * t[2],
             t[2],
             t[0],

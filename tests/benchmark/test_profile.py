@@ -97,20 +97,25 @@ def test_each_layer_is_held_against_the_peak_of_what_it_is_made_of(
         LayerTime(Layer("1", "pooling", tuned=False, flops=1000, nbytes=64), 1e-6),
         LayerTime(Layer("2", "bf16_dense", tuned=False, flops=1000, nbytes=64), 1e-6),
         LayerTime(Layer("3", "bf16_dense", tuned=False, flops=1000, nbytes=1600), 1e-6),
+        LayerTime(Layer("4", "bf16_tiles_conv2d", tuned=False, flops=8000, nbytes=64), 1e-6),
     ]
-    peaks = Peaks({"fma": 2e9, "bytes": 8e9, "bf16": 4e9}, 4e9)
+    peaks = Peaks({"fma": 2e9, "bytes": 8e9, "bf16": 4e9, "bf16_tiles": 32e9}, 4e9)
     result = Profile(tuple(layers), 5e-6, peaks, 1)
     print_profile(Console(), "mixed", result)
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines() if "default" in line]
     assert [" ".join(row[6:-1]) for row in rows] == [
-        "int8 arithmetic", "arithmetic", "bf16 arithmetic", "memory"
+        "int8 arithmetic", "arithmetic", "bf16 arithmetic", "memory", "bf16 tiles"
     ]  # fmt: skip
-    assert [row[5] for row in rows] == ["40%", "50%", "25%", "40%"]
+    assert [row[5] for row in rows] == ["40%", "50%", "25%", "40%", "25%"]
     assert "of its bound" in printed and "…" not in printed, "wide enough for all cells"
-    assert "2 GFLOP/s, 8 GOP/s in int8, 4 GFLOP/s in bf16 in registers" in printed
-    assert result.floor_s == pytest.approx(3200 / 8e9 + 1000 / 2e9 + 2000 / 4e9)
-    assert "int8 and FMA and bf16 floor 0.001 ms" in printed
+    assert (
+        "2 GFLOP/s, 8 GOP/s in int8, 4 GFLOP/s in bf16, 32 GFLOP/s by bf16 tiles in registers"
+        in printed
+    )
+    floor = 3200 / 8e9 + 1000 / 2e9 + 2000 / 4e9 + 8000 / 32e9
+    assert result.floor_s == pytest.approx(floor)
+    assert "int8 and FMA and bf16 and bf16 tiles floor 0.002 ms" in printed
 
 
 def test_a_network_in_int8_has_a_peak_of_its_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import shlex
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 from support import benchmark_scripts
 
+from schedules.x86.tile_products import has_tiles
 from tvm_mobilenet import bench, compile, tune
+from tvm_mobilenet.emulation import tile_unit
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target
 from tvm_mobilenet.results import inputs
 
+ALL = ("fp32", "int8", "bf16")
 CPUINFO = "vendor_id: {}\ncpu family: {}\nmodel: {}\nflags: {}\n"
 
 
@@ -29,17 +33,18 @@ def options(intel: Any, folder: Path) -> Any:
     return intel.Options("x86", 0.25, 32, "0.1s", "1m", folder / "results", folder / "work")
 
 
-def test_the_commands_are_ones_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = benchmark_scripts.run("intel", "--dry-run", "--target", "x86-icelake")
+def test_the_commands_are_ones_that_there_are(intel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = benchmark_scripts.run("intel", "--dry-run", "--target", "x86-sapphirerapids")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    headings = [line for line in lines if line.startswith("# ")]
-    assert headings == ["# profile", "# sweep", "# noise", "# default-and-tuned"]
+    headings = [line.partition(":")[0].removeprefix("# ") for line in lines if line[:2] == "# "]
+    assert headings == list(intel.STEPS) and len(headings) == 17
+    assert "# sweep: about 60 min" in lines and "# bf16-zoo: about 20 min, needs AMX" in lines
     files = []
-    compiled: list[str] = []
+    compiled: list[tuple[str, str, str]] = []
 
     def keep(args: Any) -> int:
-        compiled.append(args.output.name)
+        compiled.append((args.output.name, args.precision, target.resolve(args.target).name))
         return 0
 
     monkeypatch.setattr(compile, "_compile", keep)
@@ -53,13 +58,40 @@ def test_the_commands_are_ones_that_there_are(monkeypatch: pytest.MonkeyPatch) -
                 args = bench._make_parser().parse_args(flags)
                 bench.make_request(args, line).check()
                 files.append(args.json)
-            case ["python", *words]:
+            case ["python", "-c", code]:
+                ast.parse(code)
+            case ["python", "-m", "pytest", "-q", *tests]:
+                assert all((benchmark_scripts.REPOSITORY / one).is_file() for one in tests)
+            case ["python", script, *words]:
+                assert (benchmark_scripts.REPOSITORY / script).is_file()
                 files.append(Path(words[-1]))
-    assert compiled == ["default", "default", "direct", "default", "tuned"]
-    assert files == [
-        Path(f"benchmarks/results/x86-icelake-{name}.json")
-        for name in ("profile", "sweep", "noise", "default-and-tuned")
-    ]
+    amx = "x86-sapphirerapids"
+    assert set(compiled) == {
+        *((f"{kind}-{one}", one, amx) for kind in ("default", "tuned") for one in ALL),
+        ("direct", "fp32", amx),
+        ("fp32", "fp32", "x86-icelake"),
+        ("vnni", "int8", "x86-icelake"),
+        ("pairs", "bf16", f"{amx}-without-amx"),
+    }
+    assert files == [Path(f"benchmarks/results/{amx}-{name}.json") for name in headings[1:]]
+
+
+def test_the_target_without_amx_lacks_nothing_else(intel: Any) -> None:
+    whole, part = map(target.resolve, ("x86-sapphirerapids", intel.WITHOUT_AMX))
+    assert set(whole.cpu_features) - set(part.cpu_features) == tile_unit.TILES
+    assert part.target == {**whole.target, "mattr": ["-amx-tile", "-amx-int8", "-amx-bf16"]}
+    assert has_tiles(whole.tvm_target()) and not has_tiles(part.tvm_target())
+
+
+def test_without_amx_its_steps_are_left_out_in_a_line_each(
+    intel: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = intel.Options("x86-icelake", 1, 224, "1s", "1m", tmp_path, tmp_path / "work")
+    names = [name for name, step in intel.STEPS.items() if step.amx]
+    assert len(names) == 9 and "int8-sweep" not in names
+    intel.measure(found, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{name}: left out, x86-icelake has no AMX" for name in names]
 
 
 @pytest.mark.parametrize(

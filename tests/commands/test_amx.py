@@ -15,12 +15,15 @@ from support.tile_cases import HAS_TILES, spec_that_runs, tile_unit, tiles
 
 import tvm_mobilenet
 from tvm_mobilenet import compile
+from tvm_mobilenet.benchmark.profile.layers import profile
+from tvm_mobilenet.benchmark.profile.local import LocalNetwork
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.emulation.tile_unit import TILES
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.runtime import library
 
+KINDS = ("fma", "bf16", "bf16_tiles")  # of what a network in bf16 is computed by
 # what there is with AMX, and no more than this CPU has beside it
 TARGET = """# A CPU with AMX, as far as its code runs where that is emulated.
 [target]
@@ -90,6 +93,9 @@ def test_a_bundle(
         before = tile_unit().counts()
         with tvm_mobilenet.load(path) as one, tvm_mobilenet.load(path, threads=2) as two:
             np.testing.assert_array_equal(one.run(x), two.run(x))
+            if executor == "static":  # tiles have a peak of their own, which other layers have not
+                peaks = profile(LocalNetwork(one), runs=1).peaks
+                assert {"fma", "bf16_tiles"} <= set(peaks.operations_per_s) <= {*KINDS}
     after = tile_unit().counts()
     assert HAS_TILES or after.of_bf16 > before.of_bf16
     if HAS_TILES:

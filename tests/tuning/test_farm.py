@@ -16,20 +16,25 @@ from typing import Any
 
 import pytest
 from support import tuning_kernels
+from support.tile_cases import HAS_TILES, NAME
 from support.tuning_kernels import SETTINGS, SPEC, jobs, matmul
 
 from tvm_mobilenet import tune
+from tvm_mobilenet.bundle.manifest import Target as BundleTarget
 from tvm_mobilenet.database.meta_file import META
 from tvm_mobilenet.database.store import Records
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.hardware import target
+from tvm_mobilenet.hardware import cpu, target
 from tvm_mobilenet.remote import local_farm
+from tvm_mobilenet.remote.device import Device, compile_library
 from tvm_mobilenet.remote.local_farm import Farm
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.scheduling.space import KernelSpace
 from tvm_mobilenet.tuning.measuring import farm, lanes, pool
 from tvm_mobilenet.tuning.measuring.farm import FarmMeasurer
 from tvm_mobilenet.tuning.measuring.measurer import Batch, BatchResult, Job
+from tvm_mobilenet.tuning.workers import device_worker
+from tvm_mobilenet.tuning.workers.messages import DeviceAddress
 
 pytestmark = pytest.mark.usefixtures("warm_workers")
 
@@ -271,3 +276,24 @@ def test_the_command_measures_over_rpc(
     assert tune.main(["--work-dir", str(tmp_path), "--trials", "6", *where[:2], "--rpc-key", "x"])
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error")]
     assert "has no device 'x'" in line
+
+
+def test_a_device_is_asked_for_the_tiles_of_amx(
+    boards: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the process that candidates run in, before any does; one that has none says so."""
+    library = compile_library(tmp_path / "device.so", BundleTarget(NAME, "x86_64-linux-gnu"))
+    host, port = boards.address
+    address = DeviceAddress(host, port, KEY, (cpu.TILES,), str(library))
+    worker = device_worker.DeviceWorker(SETTINGS, address)
+    if not HAS_TILES:
+        with pytest.raises(BadInput, match="has no amx_tile; name its own --target"):
+            worker.connect()
+        monkeypatch.setattr(device_worker, "check_features", lambda *_: None)
+        with pytest.raises(RunFailed, match="system gives no permission for AMX; use Linux"):
+            worker.connect()
+    monkeypatch.setattr(Device, "permit_tiles", lambda _: None)
+    try:
+        assert worker.connect().cpu != "unknown"
+    finally:
+        worker.disconnect()

@@ -20,7 +20,9 @@ class Core:
     ``fma_latency`` is into an accumulator; ``forward_latency`` from a store to a load of the same
     stack slot, within a line. ``mispredict``: what a wrongly predicted branch costs;
     the end of a loop is predicted up to ``predicted_trips``. ``l2_bandwidth``: bytes a cycle into
-    L1; ``memory_bandwidth``: into L2, from what lies beyond.
+    L1; ``memory_bandwidth``: into L2, from what lies beyond. ``weights_bandwidth``: bytes a cycle
+    of weights that come from L2 beside FMAs, by which x86's schedules choose their tiles; 0 where
+    the file does not say.
     """
 
     clock_mhz: int
@@ -43,6 +45,7 @@ class Core:
     l2_bandwidth: int
     memory_bandwidth: int
     line_bytes: int
+    weights_bandwidth: int = 0
 
 
 # What the ARM schedules' model reads, so that every ARM target must say it; ``tune --measure

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -149,7 +149,11 @@ class TargetSpec:
 
     def missing_core_facts(self) -> list[str]:
         """What [core] would have to say too, for a model of the core."""
-        return [one.name for one in fields(Core) if one.name not in self.facts]
+        return [
+            one.name
+            for one in fields(Core)
+            if one.name not in self.facts and one.default is MISSING
+        ]
 
     def tvm_config(self) -> dict[str, Any]:
         """The dict for TVM's ``Target``: ``target``, and the facts that schedules read from it."""

@@ -167,6 +167,19 @@ class Device:
             raise RunFailed("code of ours failed in the device's RPC server; see its output")
         return status == 0
 
+    def permit_tiles(self) -> None:
+        """Ask the device's system for the tile registers of AMX, for what is loaded there.
+
+        Until then the first instruction that needs them ends the session. Bundles ask by
+        themselves. Raises RunFailed where the system does not give them.
+        """
+        with device_errors("it does not ask for the tiles of AMX"):
+            permitted = int(self.library["permit_tiles"]())
+        if not permitted:
+            raise RunFailed(
+                "the device's system gives no permission for AMX; use Linux 5.16 or later there"
+            )
+
     def about(self) -> About:
         """Read it all now; the temperature is this moment's."""
         cpuinfo = self.read_file(CPUINFO) or ""

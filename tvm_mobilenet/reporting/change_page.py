@@ -15,9 +15,7 @@ def build(changes: Sequence[Change], old: str, new: str) -> Page:
         Section(
             machine,
             f"machine-{number}",
-            tables=[
-                Table("New against old", text.HEADER, list(map(text.cells, rows)), (0, 1, 2, -1))
-            ],
+            tables=[_table(rows)],
             notes=text.reasons(rows),
         )
         for number, (machine, rows) in enumerate(machines.items(), 1)
@@ -30,4 +28,12 @@ def build(changes: Sequence[Change], old: str, new: str) -> Page:
     verdicts = {change.verdict for change in changes}
     verdict = next((one for one in ("slower", "faster") if one in verdicts), "no difference")
     headline = Headline(f"{new} against {old}", text.conclusion(changes), verdict)
-    return Page([headline], sections, text.READING)
+    return Page([headline], sections, text.reading(changes))
+
+
+def _table(changes: Sequence[Change]) -> Table:
+    header, rows = text.table(changes)
+    words = [0, 1, 2, -1]
+    if text.CORE in header:
+        words.append(header.index(text.CORE))
+    return Table("New against old", header, rows, words)

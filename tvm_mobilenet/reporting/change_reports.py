@@ -16,7 +16,7 @@ TABLE_WIDTH = 112
 def print_changes(console: Console, changes: Sequence[Change]) -> None:
     console.width = max(console.width, TABLE_WIDTH)  # a cut-off verdict says nothing
     for machine, rows in text.by_machine(changes).items():
-        terminal.print_table(console, machine, text.HEADER, [text.cells(row) for row in rows])
+        terminal.print_table(console, machine, *text.table(rows))
     for reason in text.reasons(changes):
         console.print(f"not comparable: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print(text.conclusion(changes), markup=False, highlight=False, soft_wrap=True)
@@ -33,9 +33,9 @@ def as_markdown(changes: Sequence[Change], old: str, new: str) -> str:
         parts.append(markdown.render_table(*text.side_by_side(changes)))
     for machine, rows in machines.items():
         parts.append(f"### {markdown.escape(machine)}")
-        parts.append(markdown.render_table(text.HEADER, [text.cells(row) for row in rows]))
+        parts.append(markdown.render_table(*text.table(rows)))
     reasons = text.reasons(changes)
     if reasons:
         parts.append("\n".join(f"- not comparable: {markdown.escape(one)}" for one in reasons))
-    parts.append(f"<sub>{markdown.escape(text.READING)}</sub>")
+    parts.append(f"<sub>{markdown.escape(text.reading(changes))}</sub>")
     return "\n\n".join(parts) + "\n"

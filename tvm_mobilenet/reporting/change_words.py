@@ -14,6 +14,28 @@ READING = (
     "longer. Runs at different times differ by more than turns in one run: a verdict asks that the "
     "interval clears 1 by 1.5 %, or by 3 % where no engine is the same in both."
 )
+CORE = "core"  # a column where one of the runs had two states of it
+READING_OF_CORES = (
+    "Where others used the core's second hardware thread at times, in both runs, what was taken in "
+    "the same state of the core is compared: alone or shared, which share of the old run, and of "
+    "the new. A run with one state does not tell which that was: it is compared as a whole."
+)
+
+
+def table(changes: Sequence[Change]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, with a column about the core where there is anything to say of it."""
+    header, rows = list(HEADER), [cells(change) for change in changes]
+    if any(change.core for change in changes):
+        header.insert(-1, CORE)
+        for row, change in zip(rows, changes, strict=True):
+            row.insert(-1, change.core or words.NONE)
+    return header, rows
+
+
+def reading(changes: Sequence[Change]) -> str:
+    """What the columns mean."""
+    cores = any(change.core for change in changes)
+    return f"{READING} {READING_OF_CORES}" if cores else READING
 
 
 def cells(change: Change) -> list[str]:

@@ -15,7 +15,8 @@ HEADER = (
     *("engine", "engine_version", "target", "tuned", "status", "p50_ms", "p90_ms", "p99_ms"),
     *("min_ms", "mean_ms", "std_ms", "runs", "over_ours", "low", "high", "ours_is"),
     *("instructions", "load_ms", "first_run_ms", "peak_rss_mb", "artifact_mb", "max_abs_diff"),
-    *("accuracy_percent", "reason"),
+    *("accuracy_percent", "reason", "core_states", "alone_share", "alone_p50_ms"),
+    *("shared_share", "shared_p50_ms"),
 )
 
 
@@ -55,6 +56,9 @@ def _cells(source: str, results: Results, line: Line) -> Iterator[object]:
     yield from (row.instructions, row.load_ms, row.first_run_ms, row.peak_rss_mb)
     yield from (row.artifact_mb, row.max_abs_diff)
     yield from (None if row.accuracy is None else row.accuracy.percent, row.reason)
+    yield None if row.core is None else row.core.states
+    for state in (None, None) if row.core is None else (row.core.alone, row.core.shared):
+        yield from (None, None) if state is None else (state.share, state.p50)
 
 
 def _safe(cell: object) -> object:

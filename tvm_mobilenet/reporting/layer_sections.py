@@ -21,7 +21,7 @@ def profile_section(profile: Profiled, anchor: str) -> Section:
         *("layer", "kernel", "µs", "share", speed, intensity, "of its bound", "bound by"),
         *("schedule", "record µs", "recorded"),
     )
-    sentences = [_floor(profile), f"The layers that take longest: {slowest}."]
+    sentences = [_floor(profile), *_states(profile), f"The layers that take longest: {slowest}."]
     table = Table(
         "Layers",
         header,
@@ -45,6 +45,18 @@ def _floor(profile: Profiled) -> str:
         f"{profile.floor_ms:.3f} ms: all multiply-adds at the core's peak of {peaks}, measured in "
         "the same run."
     )
+
+
+def _states(profile: Profiled) -> list[str]:
+    """A sentence where the core had two states, else none."""
+    if profile.state is None:
+        return []
+    each = "; ".join(
+        f"{one.state} during {one.share:.0%} of the inferences: {one.network_ms:.3f} ms, "
+        f"{one.network_ms / one.floor_ms:.2f} times what the core could do then"
+        for one in profile.states
+    )
+    return [f"The core was {each}. All else is of the core {profile.state}."]
 
 
 def _cells(profile: Profiled, one: LayerProfile, total_ms: float) -> list[str]:

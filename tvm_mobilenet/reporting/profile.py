@@ -16,7 +16,14 @@ from tvm_mobilenet.reporting import words
 TABLE_WIDTH = 112
 WIDEST = 1000
 # what a network's floor is made of
-FLOORS: dict[Arithmetic, str] = {"fma": "FMA", "bytes": "int8", "bf16": "bf16", "fp16": "fp16"}
+FLOORS: dict[Arithmetic, str] = {
+    "fma": "FMA",
+    "bytes": "int8",
+    "bf16": "bf16",
+    "fp16": "fp16",
+    "bytes_tiles": "int8 tiles",
+    "bf16_tiles": "bf16 tiles",
+}
 
 
 def print_profile(console: Console, title: str, result: Profile) -> None:

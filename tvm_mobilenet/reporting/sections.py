@@ -15,6 +15,7 @@ from tvm_mobilenet.reporting.markdown import READING
 from tvm_mobilenet.reporting.page import Page, Section, Table
 from tvm_mobilenet.reporting.precision_sections import beside_each_other
 from tvm_mobilenet.reporting.tuning_sections import bought_section, log_section
+from tvm_mobilenet.results.core_use import core_use_table
 from tvm_mobilenet.results.counts import CountTable
 from tvm_mobilenet.results.inputs import Inputs
 from tvm_mobilenet.results.schema import Results
@@ -78,6 +79,8 @@ def _run(anchor: str, group: MachineGroup, run: Run) -> Section:
     ]
     tables += _costs(run) if family else []
     sentences = [words.summary_sentence(summary) for summary in totals]
+    shared = words.core_use_sentence([core_use_table(table) for table in run.tables])
+    sentences += [shared] if shared else []
     return Section(title, anchor, sentences, charts, tables, sections=sections)
 
 
@@ -126,6 +129,10 @@ def _comparison(anchor: str, table: Comparison, *, charts: bool) -> Section:
     shown = [words.latency_cells(table, line) for line in table.lines]
     costs = [words.cost_cells(line) for line in table.lines if line.row.status == "ok"]
     tables = [Table("Latency", words.latency_header(table), shown)]
+    used = core_use_table(table)
+    if used.engines:
+        cells = words.core_use_cells(used)
+        tables.append(Table(words.CORE_USE_CAPTION, words.CORE_USE_HEADER, cells, words=(0,)))
     if costs:
         tables.append(Table("What else an engine costs", words.COST_HEADER, costs))
     drawn = [latencies.ranked(table), latencies.distribution(table)] if charts else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Collection, Sequence
 
 from tvm_mobilenet.hardware.core_facts import CoreFacts
@@ -23,12 +24,16 @@ ARITHMETIC: dict[Arithmetic, str] = {
     "bytes": "int8 arithmetic",
     "bf16": "bf16 arithmetic",
     "fp16": "fp16 arithmetic",
+    "bytes_tiles": "int8 tiles",
+    "bf16_tiles": "bf16 tiles",
 }
 _PEAKS: dict[Arithmetic, str] = {
     "fma": "GFLOP/s",
     "bytes": "GOP/s in int8",
     "bf16": "GFLOP/s in bf16",
     "fp16": "GFLOP/s in fp16",
+    "bytes_tiles": "GOP/s by int8 tiles",
+    "bf16_tiles": "GFLOP/s by bf16 tiles",
 }
 QUIET = "Nothing was found that disturbed the measurement."
 NONE = "–"  # noqa: RUF001  (a dash stands in a cell that has no figure)
@@ -49,7 +54,7 @@ def peak(arithmetic: Arithmetic, per_s: float) -> str:
 
 def speed_heading(kinds: Collection[Arithmetic]) -> str:
     """Of a column with the speeds of layers of these kinds."""
-    return "GOP/s" if "bytes" in kinds else "GFLOP/s"
+    return "GOP/s" if "bytes" in kinds or "bytes_tiles" in kinds else "GFLOP/s"
 
 
 def megabytes(value: float | None) -> str:
@@ -305,12 +310,30 @@ def slowdown_cells(table: SlowdownTable) -> list[list[str]]:
     ]
 
 
+CORE_USE_CAPTION = "Core alone and shared with a neighbour"
 CORE_USE_HEADER = ["engine", "alone, ms", "of its runs", "shared, ms", "of its runs", "÷ alone"]
 
 
 def core_use_title(table: CoreUseTable) -> str:
     """What a table of ``results.core_use`` is of."""
-    return f"core alone and shared with a neighbour, {table.title}"
+    return f"{CORE_USE_CAPTION[0].lower()}{CORE_USE_CAPTION[1:]}, {table.title}"
+
+
+def core_use_sentence(tables: Sequence[CoreUseTable]) -> str:
+    """Of all comparisons of a run; empty where the core had one state."""
+    rows = [one for table in tables for one in table.engines]
+    if not rows:
+        return ""
+    shares = [0.0 if one.use.shared is None else one.use.shared.share for one in rows]
+    slowdowns = [one.slowdown for one in rows if one.slowdown is not None]
+    cost = ""
+    if slowdowns:
+        cost = f", where an inference took {statistics.median(slowdowns):.2f} times as long"
+    return (
+        f"A neighbour used the core's other hardware thread: in {len(rows)} rows, for "
+        f"{statistics.median(shares):.0%} of the inferences by the median{cost}. Ratios are of "
+        "what was timed in the same state."
+    )
 
 
 def core_use_cells(table: CoreUseTable) -> list[list[str]]:

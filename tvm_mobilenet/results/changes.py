@@ -2,21 +2,24 @@
 
 Rows of two runs were never measured in turns. What both runs have in common are the peers: one of
 the same version is a reference, by which the machine's own speed is divided out. Where the
-references say that the machine was another one, nothing is compared.
+references say that the machine was another one, nothing is compared. Where the core had two states
+in both runs, what was taken in the same one is compared.
 """
 
 from __future__ import annotations
 
 import statistics as plain
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tvm_mobilenet.provenance import Machine
 from tvm_mobilenet.results.schema import ResultRow, Results
 from tvm_mobilenet.results.statistics import (
+    BLOCKS,
     MARGIN_ACROSS,
     MARGIN_WITHOUT_REFERENCE,
+    SAME_STATE,
     Ratio,
     Verdict,
     compare_across,
@@ -25,6 +28,7 @@ from tvm_mobilenet.results.tables import is_ours, variant_name
 
 ChangeVerdict = Verdict | Literal["not comparable"]
 MACHINE_MOVED = 0.10  # references that moved by more tell of another machine
+STATES = {"a": "alone", "s": "shared"}  # of a core, by their letters in a row's samples
 COUNTS_DIFFER = 0.001  # of counted instructions; ours repeat exactly, a runtime's start does not
 Files = Sequence[tuple[str, Results]]
 Key = tuple[object, ...]
@@ -36,7 +40,8 @@ class Change:
 
     ``old`` and ``new`` are medians in ms, or millions of instructions where ``counted``.
     ``references`` says by which engines the machine's speed was divided out. ``reason`` is why a
-    row is not comparable.
+    row is not comparable. ``core`` is empty but where one of the runs had two states of the core:
+    in which of them the two are compared, and what share of each run that is.
     """
 
     machine: str
@@ -52,6 +57,7 @@ class Change:
     references: tuple[str, ...] = ()
     reason: str = ""
     counted: bool = False
+    core: str = ""
 
     @property
     def slower_by(self) -> float:
@@ -134,18 +140,83 @@ def _change(key: Key, old: _Found | None, new: _Found | None) -> Iterator[Change
         verdict = _reversed(ratio.verdict_beyond(COUNTS_DIFFER))
         yield Change(*same, before, after, ratio, verdict, counted=True)
         return
+    letter, core = _state_of_both(old.row, new.row)
+    if letter is not None:
+        old, new = _in_state(old, letter), _in_state(new, letter)
+        before, after = _median(old), _median(new)
+    elif _has_two(old.row) and _has_two(new.row):
+        reason = f"the core was hardly ever in the same state: {core}"
+        yield Change(*same, before, after, None, "not comparable", reason=reason, core=core)
+        return
     names = _references(old, new)
     moved = _machine_moved(old, new, names)
     if moved:
-        yield Change(*same, before, after, None, "not comparable", names, moved)
+        yield Change(*same, before, after, None, "not comparable", names, moved, core=core)
         return
     ratio = compare_across(
         new.row.samples_ms, old.row.samples_ms, _samples(new, names), _samples(old, names)
     )
     margin = MARGIN_ACROSS if names else MARGIN_WITHOUT_REFERENCE
     yield Change(
-        *same, before, after, ratio, _reversed(ratio.verdict_beyond(margin)), references=names
+        *same,
+        before,
+        after,
+        ratio,
+        _reversed(ratio.verdict_beyond(margin)),
+        references=names,
+        core=core,
     )
+
+
+def _has_two(row: ResultRow) -> bool:
+    """Whether two states of the core are known apart."""
+    return row.core is not None and row.core.states == 2
+
+
+def _state_of_both(old: ResultRow, new: ResultRow) -> tuple[str | None, str]:
+    """The letter of the state in which the two are compared, None for all; and that in words."""
+    if not (_has_two(old) and _has_two(new)):
+        counts = ["two states" if _has_two(row) else "one state" for row in (old, new)]
+        return None, "" if counts[0] == counts[1] else f"{counts[0]}, then {counts[1]}"
+    shares = {letter: [_share(row, letter) for row in (old, new)] for letter in SAME_STATE}
+    enough = [
+        letter
+        for letter in SAME_STATE
+        if all(len(_taken(row, letter)) >= BLOCKS for row in (old, new))
+    ]
+    if not enough:
+        before, after = shares["a"]
+        return None, f"alone in {before:.0%} of the old runs, {after:.0%} of the new"
+    letter = max(enough, key=lambda one: min(shares[one]))
+    before, after = shares[letter]
+    return letter, f"{STATES[letter]}: {before:.0%}, then {after:.0%}"
+
+
+def _taken(row: ResultRow, letter: str) -> tuple[float, ...]:
+    """The samples that were taken in a state."""
+    assert row.core is not None
+    return tuple(
+        ms for ms, one in zip(row.samples_ms, row.core.of_samples, strict=True) if one == letter
+    )
+
+
+def _share(row: ResultRow, letter: str) -> float:
+    return len(_taken(row, letter)) / len(row.samples_ms)
+
+
+def _in_state(found: _Found, letter: str) -> _Found:
+    """What was taken in a state, beside the peers of which that is known too."""
+    row = replace(found.row, samples_ms=_taken(found.row, letter))
+    beside = [
+        replace(peer, samples_ms=taken)
+        for peer in found.beside
+        if _has_two(peer) and len(taken := _taken(peer, letter)) >= BLOCKS
+    ]
+    return _Found(row, tuple(beside))
+
+
+def _median(found: _Found) -> float:
+    return plain.median(found.row.samples_ms)
 
 
 def _figure(found: _Found | None) -> float | None:

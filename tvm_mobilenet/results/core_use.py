@@ -38,13 +38,15 @@ class CoreUseTable:
 
 def core_use_tables(results: Results) -> list[CoreUseTable]:
     """A table for each comparison in which the core had two states; none where it had one."""
-    tables = [CoreUseTable(table.title, tuple(_used(table))) for table in comparisons(results)]
+    tables = map(core_use_table, comparisons(results))
     return [table for table in tables if table.engines]
 
 
-def _used(table: Comparison) -> Sequence[UsedCore]:
-    return [
+def core_use_table(table: Comparison) -> CoreUseTable:
+    """Of one comparison; without engines where the core had one state."""
+    used = [
         UsedCore(line.row, line.row.core)
         for line in table.lines
         if line.row.core is not None and line.row.core.states == 2
     ]
+    return CoreUseTable(table.title, used)

@@ -18,6 +18,8 @@ PEAK_NAMES: dict[Arithmetic, str] = {
     "bytes": "byte_operations_per_s",
     "bf16": "bf16_flops_per_s",
     "fp16": "fp16_flops_per_s",
+    "bytes_tiles": "byte_tile_operations_per_s",
+    "bf16_tiles": "bf16_tile_flops_per_s",
 }
 
 
@@ -34,6 +36,8 @@ class Core:
     byte_operations_per_s: Amount | None = None
     bf16_flops_per_s: Amount | None = None
     fp16_flops_per_s: Amount | None = None
+    byte_tile_operations_per_s: Amount | None = None
+    bf16_tile_flops_per_s: Amount | None = None
 
     def peak(self, arithmetic: Arithmetic) -> float | None:
         """Operations a second of a kind, None where that is not known."""

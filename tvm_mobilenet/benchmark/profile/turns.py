@@ -112,8 +112,12 @@ class Turns:
         if core is not None:
             shares = core.company_share
             self._time(self.company, runs, lambda count: [shares() for _ in range(count)])
-        self._time(self.ticks, runs, lambda count: [self._time_layers() for _ in range(count)])
+        self.take_layers(runs)
         self._time(self.whole, runs, network.time_network)
+
+    def take_layers(self, runs: int) -> None:
+        """``runs`` inferences, layer by layer."""
+        self._time(self.ticks, runs, lambda count: [self._time_layers() for _ in range(count)])
 
     def _time(self, series: Series, runs: int, measure: Callable[[int], list[Any]]) -> None:
         """By itself where the core can be probed, else all at once: a device is far away."""

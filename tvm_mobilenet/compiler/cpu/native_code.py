@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import tvm
 import tvm_ffi
@@ -24,10 +25,11 @@ from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.instruction_order import order_of
 from tvm_mobilenet.hardware.cores import usable_cores
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, probe_of
 
 PART_KERNELS = 32  # MobileNetV1 has at most 29
 # what a library's own C calls
-ENTRIES = ("network", "fma_peak", "bytes_peak", "bf16_peak", "fp16_peak", "stream_read")
+ENTRIES = ("network", *map(probe_of, get_args(Arithmetic)), "stream_read")
 ENTRY = "tmn_kernel_"  # what their symbols begin with
 ALLOCATE = "TVMBackendAllocWorkspace"  # (device, its number, bytes, …)
 ALIGNMENT = 64  # bytes, to which a library rounds what a kernel allocates

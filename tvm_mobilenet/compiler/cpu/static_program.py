@@ -8,8 +8,8 @@ wait for each other.
 A library calls ``network``, which ``infer`` is around for TVM's callers. For ``bench --profile`` it
 notes the cycle counter before the first kernel and after each, which TVM's callers have as
 ``profile(…, stamps)``; ``fma_peak`` and ``stream_read`` measure what the core can do at best, and
-so do ``bytes_peak``, ``bf16_peak`` and ``fp16_peak`` where kernels are made of such products
-(kernels/cpu/probes.py, dot_probes.py).
+so do ``bytes_peak``, ``bytes_tiles_peak`` and the like where kernels are made of such products
+(kernels/cpu/probes.py, dot_probes.py, tile_probes.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tvm.script import tirx as T
 from tvm.target import Target
 
 from schedules.arm_cpu.cores import HALF_LANES
-from schedules.x86.tile_products import BYTES, PAIRS
+from schedules.x86.tile_products import BYTES, PAIRS, Operands
 from tvm_mobilenet.compiler.cpu.distinct_outputs import give_out_apart
 from tvm_mobilenet.compiler.cpu.sharing import ALONE, Counters, on_cpu
 from tvm_mobilenet.compiler.memory_plan import (
@@ -36,13 +36,7 @@ from tvm_mobilenet.compiler.memory_plan import (
     output,
     plan_memory,
 )
-from tvm_mobilenet.kernels.arithmetic import (
-    TILED,
-    Arithmetic,
-    arithmetic_of,
-    dot_products_of,
-    probe_of,
-)
+from tvm_mobilenet.kernels.arithmetic import Arithmetic, dot_products_of, probe_of
 from tvm_mobilenet.kernels.cpu.dot_probes import dot_peak, step_of
 from tvm_mobilenet.kernels.cpu.layout import FP16
 from tvm_mobilenet.kernels.cpu.probes import fma_peak, stream_read
@@ -51,6 +45,7 @@ from tvm_mobilenet.kernels.probe_sizes import STREAM_ROW
 
 FLOAT_BYTES = 4
 ONE = tirx.IntImm("int32", 1)  # a pragma's value: that it is there is all it says
+TILES: dict[Arithmetic, Operands] = {"bytes_tiles": BYTES, "bf16_tiles": PAIRS}
 ALIGNMENT = 64  # bytes: one cache line, what TVM's code generator assumes of every buffer
 
 
@@ -91,10 +86,7 @@ def make_static(
     probes = {"fma_peak": fma_peak(vector_width), "stream_read": stream_read(rows, vector_width)}
     if target is not None:
         for arithmetic in dot_products_of(call.kernel for call in plan.calls):
-            kernels_of = [
-                one.kernel for one in plan.calls if arithmetic_of(one.kernel) == arithmetic
-            ]
-            probes[probe_of(arithmetic)] = peak(arithmetic, target, kernels_of)
+            probes[probe_of(arithmetic)] = peak(arithmetic, target)
     alone = {
         GlobalVar(name): probe.without_attr("global_symbol").with_attr(ALONE, ONE)
         for name, probe in probes.items()
@@ -109,12 +101,12 @@ def make_static(
     )
 
 
-def peak(arithmetic: Arithmetic, target: Target, kernels: list[str]) -> tirx.PrimFunc:
-    """What measures the peak of these kernels, all of one kind: of tiles, where some have them."""
+def peak(arithmetic: Arithmetic, target: Target) -> tirx.PrimFunc:
+    """What measures the peak of kernels of one kind, beyond that of FMAs of float32."""
     if arithmetic == "fp16":
         return fma_peak(HALF_LANES, FP16)
-    if any(TILED in kernel for kernel in kernels):
-        return tile_peak(BYTES if arithmetic == "bytes" else PAIRS)
+    if arithmetic in TILES:
+        return tile_peak(TILES[arithmetic])
     return dot_peak(step_of(arithmetic, target))
 
 

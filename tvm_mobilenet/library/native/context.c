@@ -351,3 +351,13 @@ TMN_API void NAME(fp16_peak)(float *scratch) { tmn_kernel_fp16_peak(scratch); }
 extern int32_t tmn_kernel_bf16_peak(float *scratch) TMN_HIDDEN;
 TMN_API void NAME(bf16_peak)(float *scratch) { tmn_kernel_bf16_peak(scratch); }
 #endif
+
+#ifdef TMN_BYTES_TILES_PEAK
+extern int32_t tmn_kernel_bytes_tiles_peak(float *scratch) TMN_HIDDEN;
+TMN_API void NAME(bytes_tiles_peak)(float *scratch) { tmn_kernel_bytes_tiles_peak(scratch); }
+#endif
+
+#ifdef TMN_BF16_TILES_PEAK
+extern int32_t tmn_kernel_bf16_tiles_peak(float *scratch) TMN_HIDDEN;
+TMN_API void NAME(bf16_tiles_peak)(float *scratch) { tmn_kernel_bf16_tiles_peak(scratch); }
+#endif

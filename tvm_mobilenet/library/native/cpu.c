@@ -1,5 +1,6 @@
 /* What the CPU can do, how many of them there are for this process, and their floating-point mode. */
 #include "internal.h"
+#include "tiles.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,18 +54,6 @@ static uint32_t read_words(uint32_t words[WORDS]) { /* a system of one CPU, such
     memset(words, 0xFF, WORDS * sizeof *words);
     return UINT32_MAX;
 }
-#endif
-
-/* The 8 KB of AMX's registers are no part of what Linux saves of a thread until a process asks for
- * them; then they are, of all its threads. The system refuses where a thread's alternate stack is
- * too small for a signal to save them on. */
-#if defined(__linux__) && defined(__x86_64__)
-enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, and the feature */
-static int tiles_permitted(void) {
-    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-}
-#else
-static int tiles_permitted(void) { return 1; }
 #endif
 
 tmn_status tmn_check_cpu(int any_cpu) {

@@ -13,6 +13,8 @@
 
 #include <tvm/ffi/c_api.h>
 
+#include "tiles.h"
+
 enum { LARGEST_FILE = 1 << 20 };
 
 static int fail(const char *why) {
@@ -82,5 +84,16 @@ TVM_FFI_DLL_EXPORT int __tvm_ffi_run_python(void *self, const TVMFFIAny *argumen
         unlock(state);
     }
     free(code);
+    return 0;
+}
+
+/* permit_tiles() -> int: whether this process, which runs what is loaded here, may use the tiles of
+   AMX; 1 on CPUs of other kinds, which ask for none. */
+TVM_FFI_DLL_EXPORT int __tvm_ffi_permit_tiles(void *self, const TVMFFIAny *arguments, int32_t count,
+                                              TVMFFIAny *result) {
+    (void)self, (void)arguments;
+    if (count != 0) return fail("permit_tiles takes nothing");
+    result->type_index = kTVMFFIInt;
+    result->v_int64 = tiles_permitted();
     return 0;
 }

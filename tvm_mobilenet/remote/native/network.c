@@ -22,6 +22,7 @@ typedef struct network {
     void *(*input)(void *, int32_t), *(*output)(void *, int32_t);
     void (*fma_peak)(float *), (*bytes_peak)(float *), (*bf16_peak)(float *);
     void (*fp16_peak)(float *);
+    void (*bytes_tiles_peak)(float *), (*bf16_tiles_peak)(float *);
     void (*stream_read)(const float *, float *);
     void (*destroy)(void *), (*close_weights)(tmn_weights *);
     const char *(*last_error)(void);
@@ -76,12 +77,20 @@ static const char *look_up(network *in, const char *name) {
         if (!found) return wanted[i].function;
         memcpy(wanted[i].place, &found, sizeof found);
     }
-    void *probe = find(in, name, "bytes_peak");
-    memcpy(&in->bytes_peak, &probe, sizeof probe);
-    probe = find(in, name, "bf16_peak");
-    memcpy(&in->bf16_peak, &probe, sizeof probe);
-    probe = find(in, name, "fp16_peak");
-    memcpy(&in->fp16_peak, &probe, sizeof probe);
+    struct {
+        const char *function;
+        void *place;
+    } probes[] = {
+        {"bytes_peak", &in->bytes_peak},
+        {"bf16_peak", &in->bf16_peak},
+        {"fp16_peak", &in->fp16_peak},
+        {"bytes_tiles_peak", &in->bytes_tiles_peak},
+        {"bf16_tiles_peak", &in->bf16_tiles_peak},
+    };
+    for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
+        void *found = find(in, name, probes[i].function);
+        memcpy(probes[i].place, &found, sizeof found);
+    }
     return NULL;
 }
 
@@ -201,6 +210,8 @@ PEAK(fma_peak)
 PEAK(bytes_peak)
 PEAK(bf16_peak)
 PEAK(fp16_peak)
+PEAK(bytes_tiles_peak)
+PEAK(bf16_tiles_peak)
 
 /* network_stream_read(handle, rows, sums) */
 TVM_FFI_DLL_EXPORT int __tvm_ffi_network_stream_read(void *self, const TVMFFIAny *arguments,

@@ -14,6 +14,7 @@ from pathlib import Path
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware.cores import usable_cores
 from tvm_mobilenet.hardware.toolchain import check_installed
+from tvm_mobilenet.library.description import NATIVE as LIBRARY_SOURCES
 from tvm_mobilenet.provenance import How
 from tvm_mobilenet.remote.device import DEVICE_SOURCE
 from tvm_mobilenet.remote.tracker import (
@@ -161,8 +162,9 @@ class FarmMeasurer(PoolMeasurer):
         import tvm_ffi
 
         compiled = str(self.folder / f"{source.stem}.o")
-        include = f"-I{tvm_ffi.libinfo.find_include_path()}"
-        self._call([self._settings.link[0], *CFLAGS, include, "-c", "-o", compiled, str(source)])
+        folders = (tvm_ffi.libinfo.find_include_path(), LIBRARY_SOURCES)
+        includes = [f"-I{folder}" for folder in folders]
+        self._call([self._settings.link[0], *CFLAGS, *includes, "-c", "-o", compiled, str(source)])
         return compiled
 
     def _call(self, command: list[str]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mobilenet.errors import BadInput, TvmMobilenetError, last_line
+from tvm_mobilenet.hardware import cpu
 from tvm_mobilenet.hardware.memory import resident_bytes
 from tvm_mobilenet.remote.device import (
     Device,
@@ -158,6 +159,8 @@ class DeviceWorker:
             check_tvm(about, self._tvm.__version__, "candidates are")
         except BadInput as error:
             raise BadInput(f"{self._who}: {error}") from None
+        if cpu.TILES in address.features:
+            self._device.permit_tiles()
         with contextlib.suppress(ValueError):
             self._l2 = parse_size(self._device.read_file(L2_OF_CORE.format(0)) or "")
         self._cpu = self._device.rpc.cpu(0)
