@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import secrets
@@ -18,7 +19,15 @@ import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
-from support import kept_runtime, kept_torch, torch_exporter, turns, warm_children
+from support import (
+    kept_runtime,
+    kept_torch,
+    leftovers,
+    shared,
+    torch_exporter,
+    turns,
+    warm_children,
+)
 
 from tvm_mobilenet import models
 from tvm_mobilenet.compiler.cuda import nvcc
@@ -54,33 +63,41 @@ os.environ["XDG_CACHE_HOME"] = str(REPOSITORY / "build" / "cache")
 LONG_FILES = (
     "test_docs.py",
     "test_arm_emulator.py",
-    "test_gpu_farm.py",
     "test_raspberry_pi.py",
-    "test_farm.py",
-    "test_variants.py",
-    "test_tuner.py",
     "test_schedules_x86.py",
     "test_schedules_arm.py",
-    "test_examples.py",
-    "test_digits.py",
-    "test_graph_rewrites.py",
-    "test_rewritten_images.py",
+    "test_farm.py",
+    "test_gpu_farm.py",
     "test_cuda_numerics.py",
-    "test_engines.py",
-    "test_published_networks.py",
-    "test_legalize.py",
-    "test_quantized_networks.py",
-    "test_tune.py",
-    "test_measure.py",
-    "test_arm_tuning.py",
-    "test_trained.py",
-    "test_bench.py",
-    "test_keras_weights.py",
-    "test_board.py",
-    "test_cuda_compile.py",
+    "test_variants.py",
+    "test_digits.py",
     "test_device_faults.py",
-    "test_c_library.py",
+    "test_bench.py",
+    "test_tuner.py",
+    "test_cuda_compile.py",
+    "test_graph_rewrites.py",
+    "test_measure_gpu.py",
+    "test_rewritten_images.py",
+    "test_engines.py",
+    "test_legalize.py",
+    "test_arm_int8.py",
+    "test_arm_tuning.py",
+    "test_examples.py",
+    "test_published_networks.py",
+    "test_quantized_networks.py",
+    "test_reference.py",
+    "test_tune.py",
+    "test_head_bundles.py",
     "test_compile.py",
+    "test_measure.py",
+    "test_own_networks.py",
+    "test_signals.py",
+    "test_trained.py",
+    "test_keras_weights.py",
+    "test_cuda_study.py",
+    "test_torch_process.py",
+    "test_board.py",
+    "test_c_library.py",
 )
 
 # What ``isa(name)`` asks for, in the names of /proc/cpuinfo; any other name stands for itself.
@@ -166,6 +183,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"{error}: {WHERE_TO_GET_EMULATOR}")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    item.config.stash[leftovers.KEY].look(item.nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """Of all that tests do and start; by the end of the run nothing may be left there."""
+    base = tmp_path_factory.getbasetemp()
+    folder = tmp_path_factory.mktemp("temporary", numbered=False)
+    found = request.config.stash[leftovers.KEY] = leftovers.Leftovers(folder)
+    with leftovers.temporary_folder(folder), pytest.MonkeyPatch.context() as patch:
+        of_the_run = base.parent if hasattr(request.config, "workerinput") else base
+        patch.setenv(shared.FOLDER, str(of_the_run / "shared"))
+        shared.folder().mkdir(exist_ok=True)
+        yield
+        assert found.found() == [], f"left in the temporary folder, {folder}"
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers of this test's own: the same whatever tests run beside it."""
@@ -233,10 +271,10 @@ def quick_exports() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_torch() -> Iterator[None]:
+def one_torch(temporary_folder: None) -> Iterator[None]:
     """For all networks of ours that tests compile in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "TorchProcess", kept_torch.KeptTorch())
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(kept_torch.KeptTorch()) as kept:
+        patch.setattr(source, "TorchProcess", kept)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,20 @@ def test_a_process_ends_with_its_group() -> None:
     with emulated_devices.running(["sh", "-c", "sleep 100 & sleep 100"]) as process:
         assert process.poll() is None
     assert process.poll() is not None
+
+
+def test_what_a_process_leaves_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server does that is ended in the middle of a session."""
+    temporary, ready = tmp_path / "temporary", tmp_path / "ready"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    script = f"mktemp --directory; touch {ready}; exec sleep 100"
+    with emulated_devices.running(["sh", "-c", script]) as process:
+        emulated_devices.wait_until(ready.exists, [process], "not ready")
+        assert len(list(temporary.glob("*/*"))) == 1
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -10,24 +10,23 @@ whatever is loaded, and the nvcc that makes it.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+
+from support import shared
+from support.shared import made_once
 
 from tvm_mobilenet.compiler.cuda import nvcc
 from tvm_mobilenet.hardware import gpu
 
 LIBRARY = "libcuda_emulated.so"
-FIBERS = "fibers.o"
 MAGIC = b"EMULATED"  # what driver.cpp knows an image by
 FOLDER = Path(__file__).parent / "cuda_emulation"
 FLAGS = ("-std=c++17", "-O0", "-march=native", "-ffp-contract=off", "-w", "-fPIC")
@@ -49,12 +48,10 @@ OPERAND = re.compile(
 
 
 def emulated_driver(source: str, folder: Path) -> Path:
-    """Compile a network's CUDA C++ into a driver library of its own in ``folder``."""
-    (folder / "emulated.cpp").write_text(on_cpu(source), encoding="utf-8")
-    library = folder / LIBRARY
-    parts = [folder / "emulated.cpp", compiled_once("fibers"), compiled_once("driver")]
-    compile_cpp([*SHARED, "-o", library, *parts])
-    return library
+    """A network's CUDA C++ as a driver library of its own in ``folder``."""
+    parts = [compiled_once("fibers"), compiled_once("driver")]
+    made = kernels_once(source, "driver", *SHARED, *parts)
+    return Path(shutil.copy(made, folder / LIBRARY))
 
 
 @dataclass(frozen=True)
@@ -66,20 +63,23 @@ class Machine:
 
 
 def machine(folder: Path) -> Machine:
-    """Make them in ``folder``."""
-    made = Machine(folder / "driver", folder / "nvcc")
-    made.driver.mkdir()
+    """Make them; nvcc in ``folder``, and one driver for all that run together."""
+    place = shared.folder() / "driver"
+    place.mkdir(exist_ok=True)
+    made_once(f"{place.name}/{gpu.DRIVER}", link_driver)
+    made = Machine(place, folder / "nvcc")
     made.nvcc.mkdir()
-    # a driver stays loaded, and what is left in its memory with it
-    stays = ["-Wl,-z,nodelete"]
-    compile_cpp([*SHARED, *stays, "-o", made.driver / gpu.DRIVER, compiled_once("driver")])
-    shutil.copy(compiled_once("fibers"), made.nvcc / FIBERS)
     program = made.nvcc / nvcc.NVCC
     stand_in = Path(__file__).with_name("emulated_nvcc.py")
     compiler = f'"{sys.executable}" "{stand_in}" "{made.nvcc}"'
     program.write_text(STAND_IN.format(architectures=" ".join(ARCHITECTURES), compiler=compiler))
     program.chmod(0o755)
     return made
+
+
+def link_driver(made: Path) -> None:
+    # it stays loaded, and what is left in its memory with it
+    compile_cpp([*SHARED, "-Wl,-z,nodelete", "-o", made, compiled_once("driver")])
 
 
 def module_image(source: str, compiled: Path) -> bytes:
@@ -89,10 +89,9 @@ def module_image(source: str, compiled: Path) -> bytes:
     """
     library = kept_library(source, compiled)
     if not library.exists():
-        draft = library.with_suffix(f".{os.getpid()}")
-        kernels = draft.with_suffix(f"{draft.suffix}.cpp")
-        kernels.write_text(on_cpu(source), encoding="utf-8")
-        compile_cpp([*SHARED, "-fno-gnu-unique", "-o", draft, kernels, compiled / FIBERS])
+        fibers = compiled_once("fibers")
+        made = kernels_once(source, "module", *SHARED, "-fno-gnu-unique", fibers)
+        draft = Path(shutil.copy(made, library.with_suffix(f".{os.getpid()}")))
         draft.replace(library)
     code = library.read_bytes()
     return MAGIC + len(code).to_bytes(8, "little") + code
@@ -100,17 +99,29 @@ def module_image(source: str, compiled: Path) -> bytes:
 
 def kept_library(source: str, compiled: Path) -> Path:
     """Where that is kept."""
-    return compiled / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
+    return compiled / f"{digest(source)}.so"
 
 
-@cache
+def kernels_once(source: str, kind: str, *arguments: str | Path) -> Path:
+    """The kernels of a CUDA C++ source, compiled with these arguments, which make a ``kind``."""
+
+    def make(made: Path) -> None:
+        kernels = made.with_suffix(".cpp")
+        kernels.write_text(on_cpu(source), encoding="utf-8")
+        compile_cpp(["-o", made, kernels, *arguments])
+
+    return made_once(f"{kind}-{digest(source)}.so", make)
+
+
+def digest(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
+
+
 def compiled_once(name: str) -> Path:
-    """The object file of a source in FOLDER, kept as long as this process."""
-    folder = tempfile.mkdtemp(prefix="cuda-emulator-")
-    atexit.register(shutil.rmtree, folder)
-    made = Path(folder, f"{name}.o")
-    compile_cpp(["-c", "-o", made, FOLDER / f"{name}.cpp"])
-    return made
+    """The object file of a source in FOLDER."""
+    return made_once(
+        f"{name}.o", lambda made: compile_cpp(["-c", "-o", made, FOLDER / f"{name}.cpp"])
+    )
 
 
 def compile_cpp(arguments: Sequence[str | Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ class KeptTorch:
     def __init__(self) -> None:
         self._folder = tempfile.gettempdir()
         self._process: _Counting | None = None
+        self._started: weakref.WeakSet[_Counting] = weakref.WeakSet()
 
     def __call__(self) -> TorchProcess:
         if self._process is None or not self._process.as_new:
@@ -33,7 +35,13 @@ class KeptTorch:
                 patch.setenv("TMPDIR", self._folder)
                 patch.setattr(torch_process, "WORKER", "support.torch_exporter")
                 self._process = _Counting()
+                self._started.add(self._process)
         return self._process
+
+    def close(self) -> None:
+        """End every process that has not ended."""
+        for one in self._started:
+            one.close()
 
 
 class _Counting(TorchProcess):
@@ -46,6 +54,9 @@ class _Counting(TorchProcess):
     @property
     def as_new(self) -> bool:
         return self._owed == 0 and self._networks < MOST_NETWORKS
+
+    def close(self) -> None:
+        self._end()
 
     def open(
         self,

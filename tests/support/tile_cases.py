@@ -7,16 +7,14 @@ would run.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import odd_kernels
+from support import odd_kernels, shared
 from support.arrays import Array
 from support.bf16_cases import Bf16Convolution
 from support.kernel_cases import RELU6, Convolution
@@ -40,7 +38,7 @@ HAS_TILES = has_tiles()  # the CPU itself, whatever a test makes it say
 
 @cache
 def tile_unit() -> TileUnit:
-    return TileUnit(Path(tempfile.mkdtemp(prefix="tvm-mobilenet-tiles-")))
+    return TileUnit(shared.folder())
 
 
 def spec_that_runs() -> TargetSpec:

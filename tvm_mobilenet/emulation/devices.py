@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from tvm_mobilenet import tvm_runtime
+from tvm_mobilenet import files, tvm_runtime
 from tvm_mobilenet.emulation import emulator
 from tvm_mobilenet.emulation.emulator import CORES
 from tvm_mobilenet.errors import BadInput, RunFailed
@@ -67,25 +67,30 @@ def server_command(python: str, tracker_port: int, key: str) -> list[str]:
 def running(
     command: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose whole group, workers included, ends with the block."""
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "TVM_NUM_THREADS": str(CORES), **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_TIMEOUT_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """A process whose whole group, workers included, ends with the block.
+
+    So do its temporary files: a server that is ended in a session would leave what it was sent.
+    """
+    with files.temporary_folder() as folder:
+        own = {"TVM_NUM_THREADS": str(CORES), "TMPDIR": str(folder)}
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **own, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_S)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def wait_until(

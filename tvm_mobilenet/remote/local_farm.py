@@ -14,7 +14,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from tvm_mobilenet import files
 from tvm_mobilenet.emulation import devices
 from tvm_mobilenet.emulation.devices import HOST
 from tvm_mobilenet.errors import RunFailed
@@ -23,9 +25,13 @@ from tvm_mobilenet.remote.tracker import TrackerAddress, query_tracker
 
 @dataclass
 class Farm:
-    """Processes by what they are; every one is the leader of a group of its own."""
+    """Processes by what they are; every one is the leader of a group of its own.
+
+    What they were sent and kept goes with ``folder``, however they end.
+    """
 
     address: TrackerAddress
+    folder: Path
     tracker: subprocess.Popen[bytes]
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -45,7 +51,7 @@ class Farm:
     ) -> None:
         """Start servers under ``key``; ``environment`` is what theirs has beside this process's."""
         command = devices.server_command(sys.executable, self.address.port, key)
-        self.servers += [_start(command, environment) for _ in range(count)]
+        self.servers += [_start(command, self.folder, environment) for _ in range(count)]
 
     @contextlib.contextmanager
     def server(
@@ -59,7 +65,7 @@ class Farm:
         ``before`` is a command that the server's is appended to.
         """
         command = devices.server_command(sys.executable, self.address.port, key)
-        process = _start([*before, *command], environment)
+        process = _start([*before, *command], self.folder, environment)
         try:
             wait_for(lambda: self.registered(key) == 1, f"a server under {key!r}", [process])
             yield process
@@ -91,13 +97,14 @@ def running(count: int = 0, key: str = "") -> Iterator[Farm]:
     Raises RunFailed where they do not come up.
     """
     address = TrackerAddress(HOST, free_port())
-    farm = Farm(address, _start(devices.tracker_command(address.port)))
-    try:
-        wait_for(lambda: devices.listens(address), "a tracker", [farm.tracker])
-        farm.add_servers(count, key)
-        yield farm
-    finally:
-        farm.close()
+    with files.temporary_folder() as folder:
+        farm = Farm(address, folder, _start(devices.tracker_command(address.port), folder))
+        try:
+            wait_for(lambda: devices.listens(address), "a tracker", [farm.tracker])
+            farm.add_servers(count, key)
+            yield farm
+        finally:
+            farm.close()
 
 
 def free_port() -> int:
@@ -114,11 +121,12 @@ def wait_for(
 
 
 def _start(
-    command: Sequence[str], environment: Mapping[str, str] | None = None
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
+    own = {"TVM_NUM_THREADS": "1", "TMPDIR": str(folder)}
     return subprocess.Popen(
         command,
-        env={**os.environ, "TVM_NUM_THREADS": "1", **(environment or {})},
+        env={**os.environ, **own, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

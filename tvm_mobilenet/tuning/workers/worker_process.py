@@ -83,8 +83,10 @@ class WorkerProcess:
     def start(self) -> None:
         """Start the process, in the place of the one before."""
         self.kill()
+        # a compiler that is killed with it leaves files, which go with the run's own
+        own = {"TMPDIR": str(self._log.parent)}
         threads = {"TVM_NUM_THREADS": str(self._hello.settings.threads)}
-        self._child = Child(WORKER, [self.kind], self._log, threads)
+        self._child = Child(WORKER, [self.kind], self._log, {**own, **threads})
         self._child.send(self._hello)
         self.tasks = set()
         self.assignment = self.job = None
