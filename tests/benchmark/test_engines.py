@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support import foreign_onnx, tiny_bundle
+from support import foreign_onnx, near_calls, tiny_bundle
 
-from tvm_mobilenet import models, processes
+from tvm_mobilenet import models
 from tvm_mobilenet.benchmark.engines import ENGINES, OURS, PEERS, networks, verify
 from tvm_mobilenet.benchmark.engines.process import EngineFailed, EngineProcess, Timeouts
 from tvm_mobilenet.benchmark.engines.protocol import Job
@@ -24,8 +24,7 @@ OUTPUT_SHAPE = (2, 64, 4, 4)
 def network(tmp_path_factory: pytest.TempPathFactory) -> networks.Network:
     """Exported in this process: to import PyTorch once more takes longer."""
     path = tmp_path_factory.mktemp("onnx") / "network.onnx"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "call", lambda function, *given: function(*given))
+    with near_calls.used():
         return networks.from_config(CONFIG, 2, "fp32", path)
 
 

@@ -30,7 +30,7 @@ def fake_mca(folder: Path, version: int, answer: str, name: str = "") -> str:
 def report(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The report on the smallest network; ``path`` comes before all other folders of PATH."""
     environment = {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} if path else None
-    return benchmark_scripts.run("arm_assembly", *arguments, *SMALL, environment=environment)
+    return benchmark_scripts.run_here("arm_assembly", *arguments, *SMALL, environment=environment)
 
 
 def test_the_report(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from support import benchmark_scripts
+from support import benchmark_scripts, near_calls
 
 from tvm_mobilenet.emulation import devices
 from tvm_mobilenet.hardware import target
@@ -20,8 +20,8 @@ KEY = "board"
 def test_one_file_about_an_emulated_board(tmp_path: Path) -> None:
     port = next(one for one in range(9190, 9199) if not devices.listens((devices.HOST, one)))
     path = tmp_path / "board.json"
-    with devices.serving(1, KEY, port) as (host, _):
-        done = benchmark_scripts.run(
+    with devices.serving(1, KEY, port) as (host, _), near_calls.used():
+        done = benchmark_scripts.run_here(
             "board",
             *("--target", "arm-rpi4", "--alpha", "0.25", "--resolution", "32"),
             *("--rpc-tracker", f"{host}:{port}", "--rpc-key", KEY, "--threads", "1,2"),
@@ -49,7 +49,7 @@ def test_every_precision_that_the_cores_have() -> None:
 
 
 def test_a_target_that_is_none() -> None:
-    done = benchmark_scripts.run(
+    done = benchmark_scripts.run_here(
         "board", "--target", "arm-rpi9", "--rpc-tracker", "nowhere:1", "--json", "x.json"
     )
     assert done.returncode == 2

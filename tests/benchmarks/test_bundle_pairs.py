@@ -39,7 +39,7 @@ def test_the_results(tmp_path: Path, flags: list[str], measured: str) -> None:
     bundles = [write_bundle(tmp_path / name) for name in ("one", "other")]
     file = tmp_path / "pairs.json"
     options = ["--threads", "1", "--seconds", "0.2", *flags, "--json", str(file)]
-    done = benchmark_scripts.run("bundle_pairs", *bundles, *options)
+    done = benchmark_scripts.run_here("bundle_pairs", *bundles, *options)
     assert done.returncode == 0, done.stderr
     assert f"1 thread: {bundles[0]} takes" in done.stdout
     result = json.loads(file.read_text())
@@ -92,6 +92,6 @@ def test_a_line_goes_there_and_back() -> None:
 
 
 def test_no_bundle_is_one_line(tmp_path: Path) -> None:
-    done = benchmark_scripts.run("bundle_pairs", str(tmp_path / "no"), str(tmp_path / "no"))
+    done = benchmark_scripts.run_here("bundle_pairs", str(tmp_path / "no"), str(tmp_path / "no"))
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
+from support import benchmark_scripts
 
 
-def test_every_phase_has_its_function(
-    python: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    done = python("benchmarks/compile_times.py", "--check-phases")
+def test_every_phase_has_its_function() -> None:
+    done = benchmark_scripts.run_here("compile_times", "--check-phases")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("phases have their functions\n")

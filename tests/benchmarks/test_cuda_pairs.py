@@ -11,7 +11,7 @@ from tvm_mobilenet.hardware import target
 
 
 def test_a_line_for_every_precision_and_batch() -> None:
-    done = benchmark_scripts.run("cuda_pairs", "--target", "cuda-sm_75", "--batches", "1,8")
+    done = benchmark_scripts.run_here("cuda_pairs", "--target", "cuda-sm_75", "--batches", "1,8")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     heads = [line.partition(":")[0] for line in lines]

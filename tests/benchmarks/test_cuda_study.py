@@ -6,13 +6,13 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from support import benchmark_scripts, cuda_emulator, gpu_networks
 
-from tvm_mobilenet.hardware import gpu
 from tvm_mobilenet.results import schema
 
 
-def test_a_run_writes_results(tmp_path: Path) -> None:
+def test_a_run_writes_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = gpu_networks.mobilenet(0.25, 32)
     x = np.random.default_rng(0).standard_normal(network.input_shape, dtype=np.float32)
     plan, kind = gpu_networks.planned(network, "cuda-sm_90", "fp32")
@@ -20,13 +20,11 @@ def test_a_run_writes_results(tmp_path: Path) -> None:
     path = gpu_networks.write_bundle(code, network, tmp_path, "fp32", x)
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
         archive.add(path, arcname="0.25-32-b1-fp32")
-    driver = tmp_path / "driver"
-    driver.mkdir()
-    (driver / gpu.DRIVER).symlink_to(tmp_path / cuda_emulator.LIBRARY)
     results = tmp_path / "results.json"
     arguments = ["run", str(tmp_path / "b.tar"), "--json", str(results)]
     arguments += ["--peers", "torch", "--rounds", "1", "--launches"]
-    done = benchmark_scripts.run("cuda", *arguments, environment={"LD_LIBRARY_PATH": str(driver)})
+    with gpu_networks.emulated_gpu(monkeypatch, tmp_path / cuda_emulator.LIBRARY):
+        done = benchmark_scripts.run_here("cuda", *arguments)
     assert done.returncode == 0, done.stderr
     launches = [line for line in done.stdout.splitlines() if line.endswith(" µs alone")]
     assert len(launches) == len(plan.steps) and "stem_conv2d" in launches[0]

@@ -6,7 +6,9 @@ import ast
 import importlib
 import json
 import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,7 +36,7 @@ def options(intel: Any, folder: Path) -> Any:
 
 
 def test_the_commands_are_ones_that_there_are(intel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = benchmark_scripts.run("intel", "--dry-run", "--target", "x86-sapphirerapids")
+    done = benchmark_scripts.run_here("intel", "--dry-run", "--target", "x86-sapphirerapids")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     headings = [line.partition(":")[0].removeprefix("# ") for line in lines if line[:2] == "# "]
@@ -113,9 +115,20 @@ def test_an_emerald_rapids_is_not(intel: Any) -> None:
     intel.check_cpu(CPUINFO.format("GenuineIntel", 6, 207, "avx2 avx512f amx_tile"))
 
 
+def run_in_this_process(command: list[str], *, check: bool) -> SimpleNamespace:
+    """What a step's command does; that it is run as a process, one that fails shows below."""
+    assert command[:2] == [sys.executable, "-m"] and not check
+    status = importlib.import_module(command[2]).main(command[3:])
+    return SimpleNamespace(returncode=status)
+
+
 def test_a_step_is_measured_once(
-    intel: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    intel: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(intel, "subprocess", SimpleNamespace(run=run_in_this_process))
     small = options(intel, tmp_path)
     intel.measure(small, ["profile"])
     name = target.detect_host().name

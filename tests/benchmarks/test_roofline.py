@@ -12,7 +12,7 @@ STORED = benchmark_scripts.FOLDER / "results" / "raspberry-pi-roofline.json"
 
 def test_the_stored_study_comes_out_again(tmp_path: Path) -> None:
     path = tmp_path / "roofline.json"
-    done = benchmark_scripts.run("roofline", "--target", "arm-rpi5", "--json", str(path))
+    done = benchmark_scripts.run_here("roofline", "--target", "arm-rpi5", "--json", str(path))
     assert done.returncode == 0, done.stderr
     stored = json.loads(STORED.read_text())
     stored["boards"] = [one for one in stored["boards"] if one["target"] == "arm-rpi5"]
@@ -32,6 +32,6 @@ def test_the_times_are_of_the_target_and_the_board() -> None:
 
 
 def test_a_board_that_nobody_measured() -> None:
-    done = benchmark_scripts.run("roofline", "--target", "arm-graviton2")
+    done = benchmark_scripts.run_here("roofline", "--target", "arm-graviton2")
     assert done.returncode == 2
     assert done.stderr == "error: --target arm-graviton2: expected one of arm-rpi4, arm-rpi5\n"

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from support import foreign_onnx, tiny_bundle
+from support import foreign_onnx, near_calls, tiny_bundle
 from support.result_rows import row
 
 import tvm_mobilenet
@@ -402,7 +402,7 @@ def test_a_sweep_in_bf16_has_no_peer_in_another_precision(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # not in processes of their own, each of which imports TVM or PyTorch: int8's sweep does
-    monkeypatch.setattr(processes, "call", lambda function, *given: function(*given))
+    monkeypatch.setattr(processes, "call", near_calls.call)
     small = models.MobileNetConfig(0.25, 32)
     monkeypatch.setattr(sweep.Sweep, "configs", lambda _: iter([small]))
     peers = ("openvino", "pytorch", "onnxruntime", "litert")

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import float_networks
 
 from tvm_mobilenet import bundle, compile, run
 from tvm_mobilenet.building import bundles
@@ -18,7 +19,6 @@ from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.database import lookup
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware import cpu, target
-from tvm_mobilenet.models import MobileNetConfig
 from tvm_mobilenet.network import source
 from tvm_mobilenet.network.source import Array
 
@@ -33,10 +33,10 @@ def without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "shipped_logs", lambda: tmp_path / "no-logs")
 
 
-@pytest.fixture(scope="session")
-def small_file(small_onnx: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "small.onnx"
-    onnx.save_model(small_onnx, str(path))
+    onnx.save_model(float_networks.separable(), str(path))
     return path
 
 
@@ -193,8 +193,8 @@ def test_for_another_cpu_it_is_written_but_not_run(
     assert "avx512f" in capsys.readouterr().err
 
 
-def test_a_wrong_result_leaves_no_bundle(small_config: MobileNetConfig, tmp_path: Path) -> None:
-    right = source.from_config(small_config)
+def test_a_wrong_result_leaves_no_bundle(small_file: Path, tmp_path: Path) -> None:
+    right = source.from_onnx(small_file)
 
     def wrong(x: Array) -> tuple[Array, ...]:
         return tuple(output * np.float32(1.001) for output in right.reference(x))

@@ -145,19 +145,21 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, number: signal.
     assert not list(tmp_path.iterdir())
 
 
-def test_compiling_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
-    """Neither of ours, nor PyTorch's cache and ONNX Runtime's notes."""
+def test_compiling_leaves_nothing_in_the_temporary_folder_and_imports_no_torch(
+    tmp_path: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Neither of ours, nor PyTorch's cache and ONNX Runtime's notes: PyTorch has a process."""
     (tmp_path / "tmp").mkdir()
-    words = [sys.executable, "-m", "tvm_mobilenet.compile", *SMALL]
-    subprocess.run(
-        [*words, "--on-untuned", "allow", "-o", str(tmp_path / "out")],
-        cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
-        capture_output=True,
-        check=True,
-    )
+    words = ["-X", "importtime", "-m", "tvm_mobilenet.compile", *SMALL, "--on-untuned", "allow"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path / "tmp"))
+        done = python(*words, "-o", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
     assert bundle.is_bundle(tmp_path / "out")
     assert not list((tmp_path / "tmp").iterdir())
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "tvm" in imported  # and that torch is asked for, and left out
+    assert imported.isdisjoint({"torch._C", "onnxscript"})
 
 
 @pytest.mark.parametrize("command", ["compile", "tune"])

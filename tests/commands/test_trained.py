@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support import near_calls
 from support.torch_networks import TorchvisionV2
 
 from tvm_mobilenet import bench, cost, models, run, tune, weights
@@ -55,6 +57,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     status = compile_command.main([*MODEL, "--on-untuned", "allow", *map(str, flags)])
     assert status == DONE
     return made
+
+
+@pytest.fixture(autouse=True)
+def reads_weights_here(trained: Trained) -> Iterator[None]:
+    """In a process of its own PyTorch has read them for the bundle."""
+    with near_calls.used():
+        yield
 
 
 def check_top(printed: str, probabilities: Any, count: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from support import float_networks
 
 from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.compiler.cpu import native_code
@@ -22,10 +23,11 @@ from tvm_mobilenet.runtime.session import load
 EXPORTED = {"infer", "profile", "fma_peak", "stream_read"}
 
 
-@pytest.fixture(scope="session")
-def small_file(small_onnx: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five kernels: three parts of at most two, beside the network's own."""
     path = tmp_path_factory.mktemp("onnx") / "small.onnx"
-    onnx.save_model(small_onnx, str(path))
+    onnx.save_model(float_networks.separable(), str(path))
     return path
 
 
@@ -40,7 +42,7 @@ def test_parts_compute_what_the_whole_does(
     small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(small_file, tmp_path / "whole")
-    monkeypatch.setattr(native_code, "PART_KERNELS", 3)
+    monkeypatch.setattr(native_code, "PART_KERNELS", 2)
     build(small_file, tmp_path / "parts")
     results = []
     for name in ("whole", "parts"):
@@ -54,7 +56,7 @@ def test_parts_compute_what_the_whole_does(
 def test_the_number_of_cores_changes_nothing(
     small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native_code, "PART_KERNELS", 3)
+    monkeypatch.setattr(native_code, "PART_KERNELS", 2)
     libraries = []
     for cores in (1, 3):
         monkeypatch.setattr(native_code, "usable_cores", lambda cores=cores: tuple(range(cores)))

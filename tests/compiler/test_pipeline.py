@@ -213,6 +213,7 @@ def test_a_tune_context_can_be_made(python: Any) -> None:
     code = (
         # ms.TuneContext imports every tensor intrinsic TVM ships, which takes 20 s
         "import sys, types; sys.modules['tvm.s_tir.tensor_intrin'] = types.ModuleType('none');"
+        "from tvm_mobilenet import tvm_runtime; tvm_runtime.compiler();"  # without PyTorch
         "import tvm; from tvm.s_tir import meta_schedule as ms;"
         "from tvm_mobilenet.kernels.cpu.layout import Blocked, pack;"
         "f = pack(Blocked(1, 4, 2, 2, 4)).with_attr('global_symbol', 'main');"

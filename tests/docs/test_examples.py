@@ -1,4 +1,7 @@
-"""Every script in examples/ runs, and is listed."""
+"""Every script in examples/ runs, and is listed.
+
+The first as a process of its own, the others in this one, which has all imported already.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import re
 import pytest
 from support import pages
 from support.pages import REPOSITORY, Workplace, read
+
+pytestmark = pytest.mark.usefixtures("warm_workers")
 
 EXAMPLES = sorted(
     str(path.relative_to(REPOSITORY / "examples"))
@@ -46,7 +51,7 @@ def test_an_example_runs(
     if says is None:  # it ran, in the fixture
         assert (workplace.folder / example_bundle / "manifest.json").is_file()
     else:
-        assert says in workplace.run("python", f"examples/{script}", *rest)
+        assert says in workplace.run_script(f"examples/{script}", *rest)
 
 
 def test_every_example_is_listed() -> None:

@@ -90,7 +90,7 @@ def outputs(bundle: Path, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
     device = replace(emulator.find(), cpu="max")
     with open_bundle(bundle, "aarch64") as opened:
         given = inputs or opened.sample_inputs()
-        return instruction_count.count(opened, given, device).outputs
+        return instruction_count.compute(opened, given, device)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,8 @@ from tvm_mobilenet.remote.local_farm import Farm
 from tvm_mobilenet.remote.tracker import TrackerAddress
 from tvm_mobilenet.results import schema
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 KEY = "board"
 PROTOCOL = b"\0000.8.0\000"  # as libtvm_runtime.so names the RPC protocol it speaks
 

@@ -1,4 +1,8 @@
-"""Runs the scripts of benchmarks/ as a user does, as programs of their own."""
+"""Runs the scripts of benchmarks/ as a user does.
+
+As programs of their own, or in this one, where all that they import has been imported already.
+That each is a program, its help says (tests/benchmarks/test_scripts.py).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from support import script_here
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "benchmarks"
@@ -26,4 +32,13 @@ def run(
         text=True,
         timeout=TIMEOUT_S,
         check=False,
+    )
+
+
+def run_here(
+    name: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The same in this process."""
+    return script_here.run(
+        FOLDER / f"{name}.py", *arguments, folder=REPOSITORY, environment=environment
     )

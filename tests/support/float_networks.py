@@ -86,3 +86,33 @@ def mobile(rng: np.random.Generator, spread: float = 0.0) -> onnx.ModelProto:
     weights["w5"] = weights["w5"][:, :, 0, 0]
     biases = {f"b{i}": rng.standard_normal(shape[0]) / 4 for i, shape in enumerate(shapes)}
     return network(nodes, {**weights, **biases})
+
+
+def separable(
+    batch: int | str = 1, height: int | str = 32, width: int | str = 32
+) -> onnx.ModelProto:
+    """Stem, depthwise, 1x1, pooling and classifier: five kernels, soon tuned and compiled."""
+    rng = np.random.default_rng(0)
+    shapes = {"stem": (16, 3, 3, 3), "depthwise": (16, 1, 3, 3), "pointwise": (32, 16, 1, 1)}
+    weights = {name: rng.normal(0, 0.2, shape) for name, shape in shapes.items()}
+    weights["classifier"] = rng.normal(0, 0.2, (32, 10))
+    pads = [1, 1, 1, 1]
+    nodes = [
+        helper.make_node("Conv", ["x", "stem"], ["a"], strides=[2, 2], pads=pads),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "depthwise"], ["c"], group=16, pads=pads),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("Conv", ["d", "pointwise"], ["e"]),
+        helper.make_node("Relu", ["e"], ["f"]),
+        helper.make_node("GlobalAveragePool", ["f"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["h"]),
+        helper.make_node("MatMul", ["h", "classifier"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, height, width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 10])],
+        [onnx.numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -29,7 +29,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from support import float_networks, script_here
 
 from tvm_mobilenet import models
 from tvm_mobilenet.__main__ import main as command
@@ -116,6 +116,12 @@ class Workplace:
             assert status == 0, shlex.join(arguments)
             return output.read()
 
+    def run_script(self, script: str, *arguments: str) -> str:
+        """The same of a Python file in this process."""
+        done = script_here.run(Path(script), *arguments, folder=self.folder)
+        assert done.returncode == 0, f"{shlex.join(done.args)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
     def run_page(self, page: str) -> None:
         for block in blocks(page) if page not in self.done else ():
             if block.comment.startswith("file: "):
@@ -176,8 +182,8 @@ def make_workplace(folder: Path) -> Workplace:
         script.chmod(0o755)
     for name in ("benchmarks", "docs", "examples"):
         (folder / name).symlink_to(REPOSITORY / name)
-    onnx.save_model(small_network(), str(folder / "network.onnx"))
-    onnx.save_model(small_network("N", "H", "W"), str(folder / "open.onnx"))
+    onnx.save_model(float_networks.separable(), str(folder / "network.onnx"))
+    onnx.save_model(float_networks.separable("N", "H", "W"), str(folder / "open.onnx"))
     save_checkpoint(
         folder / "trained.pth",
         models.config_from("mobilenet_v2", 0.35, 64, num_classes=len(LABELS)),
@@ -194,33 +200,3 @@ def make_workplace(folder: Path) -> Workplace:
 def save_checkpoint(path: Path, config: models.Config) -> None:
     """As torchvision's training script leaves one, of random weights."""
     torch.save({"model": models.build(config).state_dict(), "epoch": 300}, path)
-
-
-def small_network(
-    batch: int | str = 1, height: int | str = 32, width: int | str = 32
-) -> onnx.ModelProto:
-    """Stem, depthwise, 1x1, pooling and classifier: five kernels, so that tuning is short."""
-    rng = np.random.default_rng(0)
-    shapes = {"stem": (16, 3, 3, 3), "depthwise": (16, 1, 3, 3), "pointwise": (32, 16, 1, 1)}
-    weights = {name: rng.normal(0, 0.2, shape) for name, shape in shapes.items()}
-    weights["classifier"] = rng.normal(0, 0.2, (32, 10))
-    pads = [1, 1, 1, 1]
-    nodes = [
-        helper.make_node("Conv", ["x", "stem"], ["a"], strides=[2, 2], pads=pads),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Conv", ["b", "depthwise"], ["c"], group=16, pads=pads),
-        helper.make_node("Relu", ["c"], ["d"]),
-        helper.make_node("Conv", ["d", "pointwise"], ["e"]),
-        helper.make_node("Relu", ["e"], ["f"]),
-        helper.make_node("GlobalAveragePool", ["f"], ["g"]),
-        helper.make_node("Flatten", ["g"], ["h"]),
-        helper.make_node("MatMul", ["h", "classifier"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, height, width])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 10])],
-        [onnx.numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

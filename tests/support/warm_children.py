@@ -1,9 +1,11 @@
-"""The tuner's workers with TVM imported already: forked from one process that has done it.
+"""The tuner's workers, and a farm's servers, with TVM imported already: forked from one process
+that has done it.
 
-To import TVM takes a second, most of what a worker does in a test. In the place of
-``processes.Child``; what the tests of commands and of the documentation start is the real one.
+To import TVM takes a second, most of what a worker or a server does in a test. In the place of
+``processes.Child`` and of what ``local_farm`` starts; what the commands of the documentation start
+is the real one.
 
-Run as a program it is that process: it forks a worker for every message that it gets, and says how
+Run as a program it is that process: it forks another for every message that it gets, and says how
 one has ended.
 """
 
@@ -16,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,24 +30,29 @@ from typing import Any
 
 import pytest
 
+from tvm_mobilenet.emulation import devices
 from tvm_mobilenet.processes import Child
+from tvm_mobilenet.remote import local_farm, serve
 from tvm_mobilenet.tuning.workers import worker, worker_process
 
 WARM_KINDS = ("builder", "device")  # the others import no compiler
 PAUSE_S = 0.002  # between two looks at a worker that is waited for
+
+start_cold = local_farm._start
 
 
 @dataclass(frozen=True)
 class Fork:
     """Start a worker: its arguments, environment, and where it prints. Answered by its pid.
 
-    Its end of the pipe to the tuner comes beside this message.
+    Its end of the pipe to the tuner comes beside this message. A server needs none.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     folder: str
     log: str | None
+    serves: bool = False
 
 
 class Parent:
@@ -136,6 +144,21 @@ class WarmChild(Child):
         self.connection = Connection(ours.detach())
 
 
+def start_warm(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> Any:
+    """A farm's process that was forked; one of an environment of its own is started."""
+    python, _, module, *arguments = command
+    if environment or (python, module) != (sys.executable, devices.SERVE):
+        return start_cold(command, folder, environment)
+    parent = parent_with(os.environ.get("LD_LIBRARY_PATH"))
+    own = {"TVM_NUM_THREADS": "1", "TMPDIR": str(folder)}
+    asked = Fork(tuple(arguments), {**os.environ, **own}, os.getcwd(), os.devnull, serves=True)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return ForkedProcess(parent, parent.fork(asked, theirs))
+
+
 @cache
 def parent_with(_library_path: str | None) -> Parent:
     """The process that forks workers with this environment, kept as long as this one."""
@@ -146,16 +169,17 @@ def parent_with(_library_path: str | None) -> Parent:
 
 @contextlib.contextmanager
 def used() -> Iterator[None]:
-    """Workers that are started meanwhile are forked."""
+    """Workers and servers that are started meanwhile are forked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker_process, "Child", WarmChild)
+        patch.setattr(local_farm, "_start", start_warm)
         yield
 
 
 # ---- the process that forks
 
 
-def serve() -> None:
+def fork_all() -> None:
     """Fork what is asked for until the pipe closes, and end with all that was forked."""
     import_all()
     connection = Connection(int(sys.argv[1]))
@@ -177,7 +201,8 @@ def import_all() -> None:
     from tvm_mobilenet import tvm_runtime
 
     with tvm_runtime.torch_left_out():
-        import tvm.rpc  # noqa: F401
+        import tvm.rpc.server  # noqa: F401
+        import tvm.rpc.tracker  # noqa: F401
 
     import tvm_mobilenet.tuning.workers.device_worker  # noqa: F401
 
@@ -195,12 +220,17 @@ def fork(asked: Fork, connection: Connection) -> int:
         os.chdir(asked.folder)
         os.environ.clear()
         os.environ.update(asked.environment)
+        tempfile.tempdir = None  # as in a new process
         if asked.log is not None:
             log = os.open(asked.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1)
             os.dup2(log, 2)
-        sys.argv = [worker.__file__, *asked.arguments, str(pipe)]
-        worker.main()
+        if asked.serves:
+            os.close(pipe)
+            serve.main(asked.arguments)
+        else:
+            sys.argv = [worker.__file__, *asked.arguments, str(pipe)]
+            worker.main()
         sys.stdout.flush()
         os._exit(0)
     except BaseException:  # as Python ends with what nobody handled
@@ -212,4 +242,4 @@ def fork(asked: Fork, connection: Connection) -> int:
 if __name__ == "__main__":
     from support import warm_children  # whose messages these are
 
-    warm_children.serve()
+    warm_children.fork_all()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +14,19 @@ import pytest
 from onnx import helper
 from support import foreign_onnx
 
+from tvm_mobilenet import records, tune
 from tvm_mobilenet.emulation import devices, emulator
 from tvm_mobilenet.remote import local_farm
-from tvm_mobilenet.remote.tracker import TrackerAddress
 
-pytestmark = pytest.mark.arm_emulator
+pytestmark = [pytest.mark.arm_emulator, pytest.mark.usefixtures("warm_workers")]
 
 KEY = "arm-emulated"  # whose records say ``emulated``
 TRIALS = 16  # enough batches for both devices
-TIMEOUT_S = 400
 
 
-def test_the_other_device_goes_on(tmp_path: Path) -> None:
+def test_the_other_device_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     python = str(emulator.find().python)
+    folder = tmp_path / "records"
     with local_farm.running() as farm:
         address = farm.address
         command = devices.server_command(python, address.port, KEY)
@@ -37,17 +37,28 @@ def test_the_other_device_goes_on(tmp_path: Path) -> None:
             devices.wait_until(
                 lambda: devices.free_servers(address, KEY) == 2, [first, second], "no device"
             )
-            said = tune(address, tmp_path, network(tmp_path), first)
-    assert "records written to" in said
-    assert "went in the middle" in said, said
-    listed = subprocess.run(
-        [sys.executable, "-m", "tvm_mobilenet.records", "list", str(tmp_path / "records")],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-    )
-    assert "emulated" in listed.stdout
+            what = ["--target", "arm-rpi4", "--onnx", str(network(tmp_path))]
+            where = ["--rpc-tracker", str(address), "--rpc-key", KEY, "--work-dir", str(folder)]
+            with contextlib.redirect_stderr(Listening(first)) as said:
+                status = tune.main([*what, "--trials", str(TRIALS), *where])
+    assert status == 0, said.getvalue()
+    assert "went in the middle" in said.getvalue(), said.getvalue()
+    assert "records written to" in capsys.readouterr().out
+    assert records.main(["list", str(folder)]) == 0
+    assert "emulated" in capsys.readouterr().out
+
+
+class Listening(io.StringIO):
+    """What a run says; the server ``victim`` is killed once both measure."""
+
+    def __init__(self, victim: subprocess.Popen[bytes]) -> None:
+        super().__init__()
+        self._victim = victim
+
+    def write(self, text: str) -> int:
+        if "that measure: 2" in text:
+            os.killpg(self._victim.pid, signal.SIGKILL)
+        return super().write(text)
 
 
 def network(folder: Path) -> Path:
@@ -58,27 +69,3 @@ def network(folder: Path) -> Path:
     first = helper.make_node("Conv", ["x", "v"], ["z"], pads=[1, 1, 1, 1])
     second = helper.make_node("Conv", ["z", "w"], ["y"])
     return foreign_onnx.save(foreign_onnx.model([first, second], weights), folder)
-
-
-def tune(address: TrackerAddress, folder: Path, onnx: Path, victim: subprocess.Popen[bytes]) -> str:
-    """What a run of so many trials says; the server ``victim`` is killed once both measure."""
-    command = [sys.executable, "-m", "tvm_mobilenet.tune", "--target", "arm-rpi4"]
-    variant = ["--onnx", str(onnx), "--trials", str(TRIALS)]
-    where = ["--rpc-tracker", str(address), "--rpc-key", KEY, "--work-dir", str(folder / "records")]
-    with subprocess.Popen(
-        [*command, *variant, *where],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        watch = threading.Timer(TIMEOUT_S, process.kill)
-        watch.start()
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "that measure: 2" in line:
-                os.killpg(victim.pid, signal.SIGKILL)
-        watch.cancel()
-        assert process.wait() == 0, "".join(lines)
-    return "".join(lines)
