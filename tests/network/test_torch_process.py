@@ -55,9 +55,8 @@ def test_what_it_said_last_is_the_error(small_config: MobileNetConfig) -> None:
 
 
 def test_its_death_is_one_line(small_config: MobileNetConfig) -> None:
-    network = open_network(small_config)
     x = source.sample_of((1, *small_config.input_shape))
-    network.onnx()  # the first answer; what is run before it is taken would wait in the pipe
+    network = TorchProcess().open(small_config, x, export=False)
     network.run(x)
     os.kill(network.process.pid, signal.SIGKILL)
     with pytest.raises(RunFailed, match="was ended by SIGKILL: is memory short") as caught:
