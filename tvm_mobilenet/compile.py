@@ -114,7 +114,7 @@ def _compile(args: argparse.Namespace) -> int:
     from tvm_mobilenet.hardware import target
     from tvm_mobilenet.hardware.toolchain import link_command
     from tvm_mobilenet.library.options import LibraryOptions
-    from tvm_mobilenet.reporting.layers import print_layers
+    from tvm_mobilenet.reporting.layers import outside_of_int8, print_layers
     from tvm_mobilenet.reporting.quantization import print_quantization
 
     if args.sign is not None:
@@ -152,6 +152,9 @@ def _compile(args: argparse.Namespace) -> int:
     if args.sign is not None:
         sign(output, args.sign)
     print_layers(built.manifest)
+    outside = outside_of_int8(built.manifest)
+    if outside is not None:
+        print(outside)
     untuned = [layer for layer in built.manifest.layers if not layer.tuned]
     if untuned and args.on_untuned == "warn":
         print(

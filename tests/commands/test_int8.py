@@ -76,6 +76,7 @@ def test_a_float_network_becomes_an_int8_bundle(
     assert len(rows) == 11 and any("Conv+HardSwish" in row for row in rows)
     assert "int8: ranges by mse from 9 samples" in out
     assert "int8 and fp32 on 3 held-out: top-1 " in out
+    assert "not in int8" not in out
     assert "agrees with its reference to" in lines[-1] and "b: network.onnx for x86-" in lines[-1]
     manifest = bundle.open_bundle("b").manifest
     assert manifest.precision == "int8" and manifest.quantization is not None
@@ -137,6 +138,9 @@ def test_layers_that_hurt_are_kept_out_of_int8(
     most = float(bound.rstrip("%")) / 100
     assert 1 <= len(kept) <= 5 and manifest.quantization.error <= most
     kernels = [one.workload for one in manifest.layers if "conv2d" in one.workload]
+    (outside,) = [line for line in out.splitlines() if line.startswith("not in int8: ")]
+    others = [one for one in kernels if not one.startswith("quantized")]
+    assert all(one in outside for one in others) and outside.count(",") == len(kept) - 1
     assert 5 - len(kept) == sum(one.startswith("quantized") for one in kernels)
     assert sum(one.startswith("bf16") for one in kernels) == (len(kept) if name == "bf16" else 0)
     assert np.linalg.norm(found - exact) <= 1.5 * most * np.linalg.norm(exact)

@@ -27,7 +27,10 @@ DIFFERENT = 0.01
 OF_CHANNELS = 0.2
 
 # cases that float kernels compute, from dequantized integers
-IN_FLOAT = ("grouped-narrow", "depthwise-dilated", "pooled", "max-pool", "average-pool")
+IN_FLOAT = (
+    *("grouped-narrow", "depthwise-dilated", "pooled", "max-pool", "average-pool"),
+    "scaled",
+)
 
 
 @pytest.mark.in_turns(3)

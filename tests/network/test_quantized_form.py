@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,8 @@ def float_network(rng: np.random.Generator) -> onnx.ModelProto:
         node("AveragePool", ["k"], ["l"], kernel_shape=[2, 2], strides=[2, 2]),
         node("GlobalAveragePool", ["l"], ["m"]),
         node("Flatten", ["m"], ["n"]),
-        node("Gemm", ["n", "g", "gb"], ["y"], transB=1),
+        node("Gemm", ["n", "g", "gb"], ["o"], transB=1),
+        node("Softmax", ["o"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -175,6 +177,147 @@ def test_channels_are_shuffled_as_integers(rng: np.random.Generator) -> None:
     kinds = Counter(node.op_type for node in model.graph.node)
     assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == 1
     np.testing.assert_array_equal(onnx_export.evaluate(model, x_values), right)
+
+
+def test_a_factor_of_products_is_one_of_what_is_added(rng: np.random.Generator) -> None:
+    """As ONNX Runtime's operator says it of alpha."""
+    scale, zero = "scale", "zero"
+    node = helper.make_node(
+        "QGemm", ["q", scale, zero, "w", scale, "wz", "b"], ["y"], alpha=0.5, domain="com.microsoft"
+    )
+    arrays: dict[str, NDArray[Any]] = {
+        scale: np.array(0.05, np.float32),
+        zero: np.array(120, np.uint8),
+        "w": rng.integers(-127, 128, (8, 5), np.int8),
+        "wz": np.array(0, np.int8),
+        "b": rng.integers(-5000, 5000, 5, np.int32),
+    }
+    graph = helper.make_graph(
+        [helper.make_node("QuantizeLinear", ["x", scale, zero], ["q"]), node],
+        "gemm",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 5])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    x = rng.standard_normal((2, 8), dtype=np.float32)
+    (right,) = onnx_export.evaluate(model, x)
+    quantized_form.to_one_form(model)
+    (found,) = onnx_export.evaluate(model, x)
+    np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4)
+
+
+def block_quantized() -> onnx.ModelProto:
+    """A matrix product of weights of 4 bits with a scale for each 8 rows of a column."""
+    rng = np.random.default_rng(1)
+    weights = helper.make_tensor("w", TensorProto.INT4, [16, 5], rng.integers(-8, 8, 80).tolist())
+    steps = numpy_helper.from_array(rng.random((2, 5), np.float32), "steps")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "steps"], ["r"], axis=0, block_size=8),
+        helper.make_node("MatMul", ["x", "r"], ["y"]),
+    ]
+    return small_model(nodes, [weights, steps], [3, 16], [3, 5])
+
+
+def real_weights(dtype: type) -> onnx.ModelProto:
+    """As training with fake quantization leaves them: quantized and dequantized in the file."""
+    rng = np.random.default_rng(1)
+    arrays: dict[str, NDArray[Any]] = {
+        "real": rng.standard_normal((4, 6), np.float32),
+        "steps": rng.uniform(0.01, 0.02, 4).astype(np.float32),
+        "zeros": np.full(4, 128 if dtype is np.uint8 else 0, dtype),
+        "step": np.array(0.05, np.float32),
+        "zero": np.array(3, np.uint8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "step", "zero"], ["xr"]),
+        helper.make_node("QuantizeLinear", ["real", "steps", "zeros"], ["q"], axis=0),
+        helper.make_node("DequantizeLinear", ["q", "steps", "zeros"], ["r"], axis=0),
+        helper.make_node("Gemm", ["xr", "r"], ["y"], transB=1),
+    ]
+    given = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    return small_model(nodes, given, [3, 6], [3, 4])
+
+
+def by_onnx_runtime() -> onnx.ModelProto:
+    """As its quantizer writes them for older opsets: operators of its own, with the same names."""
+    model = real_weights(np.int8)
+    for node in model.graph.node:
+        if node.op_type.endswith("Linear"):
+            node.domain = "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+def small_model(
+    nodes: list[onnx.NodeProto], given: list[onnx.TensorProto], x: list[int], y: list[int]
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+        given,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+KNOWN = {
+    "4 bits by block": (block_quantized(), {"MatMul": 1}),
+    "ONNX Runtime's own operators": (
+        by_onnx_runtime(),
+        {"DequantizeLinear": 2, "QuantizeLinear": 1},
+    ),
+    "fake quantized int8": (real_weights(np.int8), {"DequantizeLinear": 2, "QuantizeLinear": 1}),
+    "fake quantized uint8": (real_weights(np.uint8), {"DequantizeLinear": 2, "QuantizeLinear": 1}),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_known_before_is_computed(name: str, rng: np.random.Generator) -> None:
+    """Weights become the integers that kernels take, or real numbers where none does."""
+    model, expected = KNOWN[name]
+    x = rng.standard_normal(
+        [one.dim_value for one in model.graph.input[0].type.tensor_type.shape.dim]
+    ).astype(np.float32)
+    (right,) = onnx_export.evaluate(model, x)
+    changed = type(model)()
+    changed.CopyFrom(model)
+    quantized_form.to_one_form(changed)
+    onnx.checker.check_model(changed)
+    kinds = Counter(node.op_type for node in changed.graph.node)
+    assert {one: kinds[one] for one in expected} == expected
+    names = {one.name for one in changed.graph.initializer}
+    assert names == {one for node in changed.graph.node for one in node.input} & names
+    (product,) = [one for one in changed.graph.node if one.op_type in ("MatMul", "Gemm")]
+    makers = {one.output[0]: one for one in changed.graph.node}
+    maker = makers.get(product.input[1])
+    assert (product.input[1] if maker is None else maker.input[0]) in names
+    (found,) = onnx_export.evaluate(changed, x)
+    np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-5)
+
+
+def test_one_scale_needs_no_axis(rng: np.random.Generator) -> None:
+    """Which an operator of before opset 13 does not have."""
+    arrays: dict[str, NDArray[Any]] = {
+        "step": np.array(0.05, np.float32),
+        "zero": np.array(3, np.uint8),
+        "w": rng.integers(-127, 128, (4, 3, 1, 1), np.int8),
+        "none": np.array(0, np.int8),
+    }
+    inputs = ["xq", "step", "zero", "w", "step", "none", "step", "zero"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["xq"]),
+        helper.make_node("QLinearConv", inputs, ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "step", "zero"], ["y"]),
+    ]
+    given = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    model = small_model(nodes, given, [1, 3, 2, 2], [1, 4, 2, 2])
+    model.opset_import[0].version = 10
+    quantized_form.to_one_form(model)
+    onnx.checker.check_model(model, full_check=True)
 
 
 def test_scales_are_nudged_where_they_quantize() -> None:

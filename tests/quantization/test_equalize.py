@@ -78,6 +78,38 @@ def test_nothing_is_done_where_it_would_change_the_network() -> None:
     assert "a" not in changed
 
 
+def test_what_a_layer_also_adds_stays() -> None:
+    """A residual around the layer after reads the channels as they were."""
+    rng = np.random.default_rng(2)
+    scales = np.logspace(-3, 0, 16)
+    weights = {"w": conv(rng, 16, 8) * scales[:, None, None, None], "v": conv(rng, 16, 16, 3)}
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]),
+        node("Relu", ["c"], ["a"]),
+        node("Conv", ["a", "v"], ["d"], pads=[2] * 4, dilations=[2, 2]),
+        node("Add", ["d", "a"], ["y"]),
+    ]
+    _, changed = equalized(network(nodes, weights))
+    assert changed == ()
+
+
+def test_channels_below_zero_are_as_large_as_they_reach() -> None:
+    """Some lie closely around -5, and zero is one of a tensor's numbers in any case."""
+    rng = np.random.default_rng(4)
+    scales = np.where(np.arange(16) < 13, 1e-3, 1.0)
+    bias = np.where(np.arange(16) < 2, -5.0, 0.0)
+    weights = {
+        "w": conv(rng, 16, 8) * scales[:, None, None, None],
+        "b": bias,
+        "v": conv(rng, 16, 1, 3),
+    }
+    nodes = [node("Conv", ["x", "w", "b"], ["a"]), node("Conv", ["a", "v"], ["y"], group=16)]
+    graph, changed = equalized(network(nodes, weights))
+    assert changed == ("a",)
+    factors = graph.constants[graph.nodes[0].input[2]][:2] / bias[:2]
+    assert (factors < 3).all()
+
+
 def test_a_clip_leaves_room_for_what_was_not_seen() -> None:
     """Enlarged channels keep a fifth below 6; those that are cut off stay as they are."""
     model = block("relu6", "depthwise", size=8.0)

@@ -82,6 +82,10 @@ LAYERS: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
         ],
         ["x", "c", "p", "a"],
     ),
+    "automatic padding": (
+        [node("Conv", ["x", "dw"], ["a"], group=8, auto_pad="SAME_LOWER"), NEXT],
+        ["x", "a"],
+    ),
     "transposed convolution": ([LARGER, node("Relu", ["c"], ["a"]), NEXT], ["x", "a"]),
     "transposed convolution of windows that overlap": ([OVERLAPPING, NEXT], ["a"]),
     "sum after an activation": (
@@ -121,7 +125,7 @@ def test_only_what_lies_between_kernels_is_rounded(name: str, tmp_path: Path) ->
     outputs = ("c", "y") if "output" in name else ("y",)
     numbers: dict[str, Any] = {"three": 3.0, "zero": 0.0, "six": 6.0, "w16": conv(RNG, 8, 16)}
     used = {one for each in nodes for one in each.input}
-    weights = {"w": W, "w1": W[::-1], "t": conv(RNG, 8, 8, 2), **numbers}
+    weights = {"w": W, "w1": W[::-1], "dw": DEPTHWISE, "t": conv(RNG, 8, 8, 2), **numbers}
     model = network(nodes, {k: v for k, v in weights.items() if k in used}, outputs)
     found = quantized(model, tmp_path).model
     assert rounded_tensors(found) == expected
@@ -161,6 +165,21 @@ FOLDED: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
     ),
     "padding": (
         [node("Pad", ["x", "pads"], ["p"]), node("Conv", ["p", "dw"], ["y"], group=8)],
+        ["Conv"],
+    ),
+    "padding before none": (
+        [
+            node("Pad", ["x", "pads"], ["p"]),
+            node("Conv", ["p", "dw"], ["y"], group=8, auto_pad="VALID"),
+        ],
+        ["Conv"],
+    ),
+    "automatic padding, more below": (
+        [node("Conv", ["x", "dw"], ["y"], group=8, auto_pad="SAME_UPPER", strides=[2, 2])],
+        ["Conv"],
+    ),
+    "automatic padding, more above": (
+        [node("Conv", ["x", "dw"], ["y"], group=8, auto_pad="SAME_LOWER", strides=[2, 1])],
         ["Conv"],
     ),
     "matrix product and bias": (
@@ -224,6 +243,7 @@ def test_what_can_be_is_folded_into_weights(name: str, rng: np.random.Generator)
     model = network(nodes, {key: value for key, value in weights.items() if key in used})
     graph = prepare(model)
     assert [one.op_type for one in graph.nodes] == expected
+    assert not any(attribute(one, "auto_pad", "NOTSET") != "NOTSET" for one in graph.nodes)
     x = images(1, seed=int(rng.integers(1000)))
     (a,), (b,) = onnx_export.evaluate(graph.to_model(), x), onnx_export.evaluate(model, x)
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -248,6 +268,29 @@ def test_the_numbers_of_weights_and_biases(tmp_path: Path, rng: np.random.Genera
     # never below zero: all 256 numbers for what there is
     assert constants["a1_zero_point"] == 0 and constants["gate_zero_point"] == 0
     assert 0 < constants["a0_zero_point"] < 255
+
+
+def test_a_matrix_product_that_adds_a_matrix_stays_float(tmp_path: Path) -> None:
+    """One number for each row of the batch is no bias of a channel."""
+    rows = np.array([[1.0], [2.0]])
+    nodes = [node("Gemm", ["x", "m", "rows"], ["c"]), node("Gemm", ["c", "m"], ["y"])]
+    model = network(nodes, {"m": W[:, :, 0, 0], "rows": rows}, image=(2, 8))
+    x = np.random.default_rng(1).standard_normal((8, 8), np.float32)
+    found = quantize(model, samples_of(x, tmp_path, batch=2), PLAIN)
+    assert rounded_tensors(found.model) == ["c"]
+    assert found.report.agreement.error < 0.03
+
+
+def test_a_tensor_of_zeros_is_exact(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "none", "below"], ["c"]),
+        node("Relu", ["c"], ["a"]),
+        node("Conv", ["a", "w"], ["d"]),
+        node("Add", ["d", "x"], ["y"]),
+    ]
+    weights = {"w": W, "none": np.zeros_like(W), "below": -np.ones(8)}
+    found = quantized(network(nodes, weights), tmp_path).report
+    assert [one.decibels for one in found.tensors if one.layer == "c"] == [np.inf]
 
 
 def test_a_bias_beside_weights_of_next_to_nothing_fits(tmp_path: Path) -> None:

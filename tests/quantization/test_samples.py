@@ -50,7 +50,7 @@ def test_samples_in_the_order_of_their_classes_are_mixed(tmp_path: Path) -> None
 def test_batches_are_those_of_the_network(tmp_path: Path) -> None:
     arrays: dict[str, Any] = {
         "image": values(5),
-        "scale": np.arange(5, dtype=np.int64)[:, None] - 1,
+        "scale": np.arange(5.0)[:, None] - 1,
     }
     np.savez(tmp_path / "a.npz", image=arrays["image"], scale=arrays["scale"])
     samples = open_samples(tmp_path / "a.npz", TWO, nothing)
@@ -87,10 +87,15 @@ NAN[1, 2, 3, 3] = np.nan
 WRONG: dict[str, tuple[Any, str]] = {
     "wrong shape": (values(3, 3, 4, 5), "expected float32 of shape Nx3x4x4 for the input x, got"),
     "one sample without N": (values(1, 4)[0], "got float32 of shape 4"),
+    "pixels": (np.zeros((4, 3, 4, 4), np.uint8), "expected float32 of shape Nx3x4x4 for the input"),
     "not numbers": (np.array(["a"]), "expected float32"),
     "objects": (np.array([{}]), "cannot be read"),
     "nan": (NAN, "sample 1 has nan or infinity in it"),
     "infinity": (np.full((2, 3, 4, 4), np.inf, np.float32), "sample 0 has nan or infinity"),
+    "blank": (
+        np.ones((4, 3, 4, 4), np.float32) * np.arange(3, dtype=np.float32)[:, None, None],
+        "every sample is one value all over",
+    ),
     "constant": (np.ones((4, 3, 4, 4), np.float32), "every sample is one value all over"),
     "none": (values(0), "no samples in it"),
 }
@@ -119,7 +124,7 @@ def files(folder: Path) -> dict[str, tuple[Path, str]]:
     np.savez(folder / "other.npz", image=values(2), size=values(2))
     np.savez(folder / "uneven.npz", image=values(2), scale=values(3, 1))
     return {
-        "text": (folder / "text.npy", "cannot be read"),
+        "text": (folder / "text.npy", "not a .npy file"),
         "cut off": (folder / "cut.npz", "cannot be read"),
         "no array": (folder / "a.txt", "not a folder of pictures, a .npy or a .npz"),
         "missing": (folder / "b.npy", "no such file"),
@@ -137,6 +142,26 @@ def test_a_file_that_is_none_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="--calibrate") as raised:
         open_samples(path, TWO, nothing)
     assert reason in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("dtype", "fits"), [("u1", True), ("f4", False), ("i8", False)])
+def test_integers_are_not_cut_down(dtype: str, fits: bool, tmp_path: Path) -> None:
+    """Of an input of bytes: fractions, and what might be no byte, say so."""
+    pixels = np.arange(2 * 48).reshape(2, 3, 4, 4).astype(dtype)
+    np.save(tmp_path / "a.npy", pixels)
+    inputs = (InputTensor("x", (1, 3, 4, 4), "uint8"),)
+    if fits:
+        samples = open_samples(tmp_path / "a.npy", inputs, nothing)
+        np.testing.assert_array_equal([samples.read(i)[0] for i in range(2)], pixels)
+    else:
+        with pytest.raises(BadInput, match="expected uint8 of shape Nx3x4x4 for the input x"):
+            open_samples(tmp_path / "a.npy", inputs, nothing)
+
+
+def test_folders_of_pictures_by_class_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(BadInput, match="in folders of it, which are not searched"):
+        open_samples(tmp_path, IMAGE, nothing)
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:

@@ -53,11 +53,13 @@ def conv(
     return scaled
 
 
-def samples_of(values: NDArray[np.float32], folder: Path, name: str = "x") -> Samples:
+def samples_of(
+    values: NDArray[np.float32], folder: Path, name: str = "x", batch: int = 1
+) -> Samples:
     """Samples as ``--calibrate`` reads them."""
     path = folder / "samples.npy"
     np.save(path, values)
-    inputs = (InputTensor(name, (1, *values.shape[1:])),)
+    inputs = (InputTensor(name, (batch, *values.shape[1:])),)
     return open_samples(path, inputs, lambda _: np.zeros(()))
 
 

@@ -95,6 +95,11 @@ def classifier(net: QuantizedNetwork, x: str) -> str:
     return net.dense(net.node("Flatten", [x]), 61)
 
 
+def scaled(net: QuantizedNetwork, x: str) -> str:
+    """Nothing but arithmetic between what is quantized twice."""
+    return net.node("Mul", [x, net.constant(np.float32(0.5))])
+
+
 def pooled(net: QuantizedNetwork, x: str) -> str:
     return net.node("GlobalAveragePool", [x])
 
@@ -137,6 +142,11 @@ CASES: dict[str, tuple[tuple[int, ...], Layers]] = {
     "3x3-dilated": ((1, 16, 9, 9), conv((3, 3), pads=[2, 2, 2, 2], dilations=[2, 2])),
     "3x3-strided-asymmetric": ((1, 20, 8, 8), conv((3, 3), strides=[2, 2], pads=[0, 0, 1, 1])),
     "grouped": ((1, 32, 6, 5), conv((3, 3), channels=32, group=2, pads=[1, 1, 1, 1])),
+    "groups-of-eight": (
+        (1, 16, 6, 5),
+        conv((3, 3), channels=16, group=2, pads=[1, 1, 1, 1]),
+    ),
+    "groups-of-four": ((1, 16, 4, 5), conv((1, 1), channels=32, group=4)),
     "grouped-narrow": ((1, 18, 6, 5), conv((3, 3), channels=18, group=3, pads=[1, 1, 1, 1])),
     "depthwise": ((1, 32, 8, 12), depthwise((3, 3), pads=[1, 1, 1, 1])),
     "depthwise-odd": ((2, 19, 7, 7), depthwise((3, 3), pads=[1, 1, 1, 1])),
@@ -182,6 +192,7 @@ CASES: dict[str, tuple[tuple[int, ...], Layers]] = {
         (1, 16, 8, 8),
         lambda net, x: net.node("AveragePool", [x], kernel_shape=[2, 2], strides=[2, 2]),
     ),
+    "scaled": ((2, 3, 6, 5), scaled),
     "pooled": ((3, 40, 5, 5), pooled),
     "classifier": ((4, 32, 1, 1), classifier),
 }

@@ -35,9 +35,14 @@ class Quantization:
         top1 = "" if self.top1 is None else f"top-1 {self.top1:.2%}, "
         kept = "".join(f"; in {name}: {', '.join(layers)}" for name, layers in self.kept())
         return (
-            f"by {self.method} from {self.samples} samples; as fp32 on {self.held_out}: {top1}"
+            f"by {self.ranges}; as fp32 on {self.held_out}: {top1}"
             f"cosine {self.cosine:.5f}, relative error {self.error:.1e}{kept}"
         )
+
+    @property
+    def ranges(self) -> str:
+        """How they were chosen, in a few words."""
+        return f"{self.method} from {self.samples} sample{'' if self.samples == 1 else 's'}"
 
     def kept(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """The layers that are not in int8, by what they are in."""

@@ -53,7 +53,7 @@ def clean(model: onnx.ModelProto) -> Cleaned:
     cleaned = type(model)()
     cleaned.CopyFrom(model)
     _unlist_weights(cleaned)
-    cleaned = _raise_opset(expand_functions(_inline_functions(cleaned)))
+    cleaned = raise_opset(expand_functions(_inline_functions(cleaned)))
     cast_exponents(cleaned)
     cleaned = _fold(cleaned)
     _spell_out_constants(cleaned)
@@ -159,7 +159,8 @@ def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     return inlined
 
 
-def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in OPSET, itself where it is as new as that or cannot be said in it."""
     from onnx import version_converter
 
     versions = {one.domain: one.version for one in model.opset_import}

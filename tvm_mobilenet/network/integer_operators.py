@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+ONNX_RUNTIME = "com.microsoft"
+BOTH = ("DequantizeLinear", "QuantizeLinear")  # operators that it has too, and they mean the same
 WITHOUT_MEANING = ("channels_last", "opset")  # attributes that only ONNX Runtime's operators have
 
 
@@ -32,13 +34,15 @@ class _Spelling:
         return self.dequantized(list(self.node.input[first : first + 3]), axis)
 
     def dequantized(self, inputs: list[str], axis: int | None = None) -> str:
-        attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
+        # before opset 13 there is no axis, nor more than one scale
+        several = self.constants[inputs[1]].size > 1 if inputs[1] in self.constants else True
+        attributes: dict[str, Any] = {"axis": axis} if axis is not None and several else {}
         return self.add("DequantizeLinear", [one for one in inputs if one], **attributes)
 
-    def bias(self, name: str, scales: tuple[str, str]) -> str:
-        """An int32 bias, whose scale is that of the products that are summed."""
+    def bias(self, name: str, scales: tuple[str, str], factor: float = 1.0) -> str:
+        """An int32 bias, whose scale is that of the products that are summed, times ``factor``."""
         first, second = (self.constants[scale].astype(np.float32) for scale in scales)
-        product = (first * second).astype(np.float32)
+        product = (first * second * np.float32(factor)).astype(np.float32)
         return self.dequantized([name, self.constant("scale", product)], axis=0)
 
     def quantized(self, value: str, first: int) -> None:
@@ -82,7 +86,8 @@ def _gemm(to: _Spelling) -> None:
     transposed = any(one.name == "transB" and one.i for one in to.node.attribute)
     inputs = [to.real(0), to.real(3, axis=0 if transposed else 1)]
     if len(names) > 6 and names[6]:
-        inputs.append(to.bias(names[6], (names[1], names[4])))
+        (factor,) = [one.f for one in to.node.attribute if one.name == "alpha"] or [1.0]
+        inputs.append(to.bias(names[6], (names[1], names[4]), factor))
     if len(names) > 8 and names[7]:
         to.quantized(to.same("Gemm", inputs), 7)
     else:
@@ -95,6 +100,17 @@ def _of_one(operator: str) -> Callable[[_Spelling], None]:
 
 def _of_two(operator: str) -> Callable[[_Spelling], None]:
     return lambda to: to.quantized(to.add(operator, [to.real(0), to.real(3)]), 6)
+
+
+def _softmax(to: _Spelling) -> None:
+    """Of opsets before 13 it is over all axes from ``axis`` on, of which only one may be there."""
+    older = any(one.name == "opset" and one.i < 13 for one in to.node.attribute)
+    given = any(one.name == "axis" for one in to.node.attribute)
+    if older and not given:
+        value = to.add("Softmax", [to.real(0)], axis=1)
+    else:
+        value = to.same("Softmax", [to.real(0)])
+    to.quantized(value, 3)
 
 
 def _concat(to: _Spelling) -> None:
@@ -114,6 +130,7 @@ SPELLED: dict[str, Spelled] = {
     "QLinearMatMul": _matrix_product,
     "QLinearMul": _of_two("Mul"),
     "QLinearSigmoid": _of_one("Sigmoid"),
+    "QLinearSoftmax": _softmax,
 }
 
 
@@ -125,6 +142,8 @@ def spell_out(model: onnx.ModelProto) -> None:
     constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
+        if node.op_type in BOTH and node.domain == ONNX_RUNTIME:
+            node.domain = ""
         spelled = SPELLED.get(node.op_type)
         if spelled is None or _channels_last(node):
             nodes.append(node)

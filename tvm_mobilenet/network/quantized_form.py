@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvm_mobilenet.network import integer_operators
+from tvm_mobilenet.network import integer_operators, known_values
+from tvm_mobilenet.network.known_values import DEQUANTIZE, QUANTIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import onnx
 
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 BETWEEN = 128  # an int8 and the uint8 that stands for the same value
 # operators that only move elements: they move integers as well
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
@@ -36,6 +36,7 @@ def is_quantized(model: onnx.ModelProto) -> bool:
 def to_one_form(model: onnx.ModelProto) -> None:
     """Rewrite ``model`` in place."""
     integer_operators.spell_out(model)
+    known_values.compute(model)
     constants = {one.name for one in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
     _make_unsigned(model, constants)

@@ -320,10 +320,11 @@ def rounding_of(
     float operators with scales a little larger and a little smaller, by as much as sums in another
     order differ. Those of one kind may agree by chance.
     """
+    raised = cleaning.raise_opset(model)
     others = [
         onnx_export.evaluator(model),
         *(
-            onnx_export.evaluator(quantized_form.nudge(model, by), optimized=False)
+            onnx_export.evaluator(quantized_form.nudge(raised, by), optimized=False)
             for by in (SUMS_DIFFER, -SUMS_DIFFER)
         ),
     ]

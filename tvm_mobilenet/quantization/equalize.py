@@ -62,18 +62,16 @@ def equalize(graph: Graph, groups: list[Group], extents: Mapping[str, Extent]) -
 
 
 def pairs_of(graph: Graph, groups: list[Group]) -> list[Pair]:
-    readers: dict[str, list[Group]] = {}
-    for group in groups:
-        for name in group.inputs:
-            readers.setdefault(name, []).append(group)
+    readers = graph.readers()
     found = []
     for group in groups:
         tensor = group.outputs[0]
-        after = readers.get(tensor, [])
-        if group.kind != "weighted" or len(after) != 1 or tensor in graph.outputs:
+        # a convolution that also adds what it reads, as a residual, reads it twice
+        reading = readers.get(tensor, [])
+        if group.kind != "weighted" or len(reading) != 1 or tensor in graph.outputs:
             continue
         bound = _bound_of(group, graph)
-        reader = after[0].anchor
+        (reader,) = reading
         if bound == 0 or not is_weighted(reader, graph) or reader.input[0] != tensor:
             continue
         if group.anchor.op_type != reader.op_type or reader.op_type == "MatMul":
@@ -88,7 +86,7 @@ def pairs_of(graph: Graph, groups: list[Group]) -> list[Pair]:
 
 def factors_for(pair: Pair, extent: Extent, graph: Graph) -> Numbers | None:
     """What to multiply each channel by; None where the channels are even enough."""
-    ranges = extent.high - np.minimum(extent.low, 0)
+    ranges = np.maximum(extent.high, 0) - np.minimum(extent.low, 0)
     largest = float(ranges.max())
     alive = ranges > largest * 1e-6
     if largest <= 0 or largest < UNEVEN * np.median(ranges[alive]):

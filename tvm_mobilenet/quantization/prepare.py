@@ -1,8 +1,8 @@
 """What is folded before anything is quantized: a layer's scale has to be that of its last weights.
 
 Norms and other arithmetic by a constant for each channel go into the weights before them, padding
-into the convolution after it, parallel branches that are summed become one convolution, and a
-matrix product with its bias one operator.
+into the convolution after it (``padding``), parallel branches that are summed become one
+convolution, and a matrix product with its bias one operator.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from tvm_mobilenet.quantization.branches import merge_branches
 from tvm_mobilenet.quantization.graph import Graph, attribute, graph_of, set_attribute, shapes_of
+from tvm_mobilenet.quantization.padding import fold_padding, spell_out_padding
 
 if TYPE_CHECKING:
     import onnx
+
+    from tvm_mobilenet.quantization.graph import Constants
 
 Numbers = NDArray[np.float64]
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -28,9 +31,10 @@ def prepare(model: onnx.ModelProto) -> Graph:
     Every convolution and Gemm with constant weights has a bias afterwards.
     """
     graph = graph_of(model)
+    spell_out_padding(graph)
     _make_gemms(graph)
     _give_biases(graph)
-    _fold_padding(graph)
+    fold_padding(graph)
     while _fold_affine(graph) or merge_branches(graph):
         pass
     return graph
@@ -45,10 +49,19 @@ def is_weighted(node: onnx.NodeProto, graph: Graph) -> bool:
         return False
     rank = constants[node.input[1]].ndim
     if node.op_type == "Conv":
-        return rank == 4 and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
+        return rank == 4 and attribute(node, "auto_pad", "NOTSET") == "NOTSET"
     if node.op_type == "ConvTranspose":
         return rank == 4 and _side_by_side(node, constants[node.input[1]].shape[2:])
-    return rank == 2 and not attribute(node, "transA", 0)
+    return rank == 2 and not attribute(node, "transA", 0) and _adds_by_channel(node, constants)
+
+
+def _adds_by_channel(node: onnx.NodeProto, constants: Constants) -> bool:
+    """Whether what a matrix product adds is one number for each output channel, or one for all."""
+    if len(node.input) < 3 or not node.input[2]:
+        return True
+    bias = constants[node.input[2]]
+    channels = constants[node.input[1]].shape[channel_axis(node)]
+    return bias.size == 1 or bias.shape[-1] == bias.size == channels
 
 
 def _side_by_side(node: onnx.NodeProto, kernel: tuple[int, ...]) -> bool:
@@ -136,31 +149,6 @@ def _give_biases(graph: Graph) -> None:
         del node.input[2:]
         value = np.broadcast_to(bias.reshape(-1), (channels,)).astype(np.float32)
         node.input.append(graph.add_constant(f"{node.input[1]}_bias", value))
-
-
-def _fold_padding(graph: Graph) -> None:
-    """Zeros around an image → the convolution that alone reads it."""
-    readers, constants = graph.readers(), graph.constants
-    for node in list(graph.nodes):
-        if node.op_type != "Pad" or attribute(node, "mode", "constant") != "constant":
-            continue
-        readers_of_it = readers.get(node.output[0], [])
-        known = all(name in constants for name in node.input[1:] if name)
-        if not known or len(readers_of_it) != 1 or node.output[0] in graph.outputs:
-            continue
-        (conv,) = readers_of_it
-        pads = constants[node.input[1]].tolist()
-        value = constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(())
-        axes = len(node.input) > 3 and node.input[3]
-        image_only = len(pads) == 8 and not any((*pads[:2], *pads[4:6])) and min(pads) >= 0
-        if axes or not image_only or value.any() or not is_weighted(conv, graph):
-            continue
-        if conv.op_type == "Conv" and conv.input[0] == node.output[0]:
-            own = list(attribute(conv, "pads", [0, 0, 0, 0]))
-            added = [*pads[2:4], *pads[6:]]
-            set_attribute(conv, "pads", [a + b for a, b in zip(own, added, strict=True)])
-            conv.input[0] = node.input[0]
-            graph.remove([node])
 
 
 def _fold_affine(graph: Graph) -> bool:

@@ -82,8 +82,9 @@ def signal_to_noise(model: onnx.ModelProto, written: Written, samples: Samples) 
     for values, others in zip(exact, rough, strict=True):
         for row, (one, other) in enumerate(zip(values, others, strict=True)):
             sums[row] += _energies(one, other)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return [float(10 * np.log10(signal / noise)) for signal, noise in sums]
+    with np.errstate(divide="ignore"):
+        ratios = [signal / noise if noise else np.inf for signal, noise in sums]
+        return [float(10 * np.log10(ratio)) for ratio in ratios]
 
 
 def _energies(exact: NDArray[Any], rough: NDArray[Any]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 HELD_OUT = 4  # one sample of so many is kept to measure with
 HELD_OUT_SEED = 0
 FLAG = "--calibrate"
+MAGIC = b"\x93NUMPY"  # what a .npy begins with
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ def _of_folder(path: Path, inputs: tuple[InputTensor, ...], read_picture: ReadPi
             "each by its name"
         )
     pictures = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
+    if not pictures and any(one.is_dir() for one in path.iterdir()):
+        raise BadInput(
+            f"{FLAG} {path}: no pictures in it but in folders of it, which are not searched; give "
+            "a folder that holds pictures of all of them"
+        )
     return Samples(
         inputs,
         len(pictures),
@@ -106,7 +112,7 @@ def _of_folder(path: Path, inputs: tuple[InputTensor, ...], read_picture: ReadPi
 def _of_arrays(path: Path, inputs: tuple[InputTensor, ...]) -> Samples:
     arrays = _load(path, [one.name for one in inputs])
     for one, array in zip(inputs, arrays, strict=True):
-        if array.dtype.kind not in "fiu" or array.shape[1:] != one.shape[1:]:
+        if not _is_of_kind(array, one) or array.shape[1:] != one.shape[1:]:
             sizes = "x".join(map(str, one.shape[1:]))
             got = "x".join(map(str, array.shape)) or "()"
             raise BadInput(
@@ -127,10 +133,24 @@ def _of_arrays(path: Path, inputs: tuple[InputTensor, ...]) -> Samples:
     )
 
 
+def _is_of_kind(array: Array, one: InputTensor) -> bool:
+    """Whether the input holds such numbers: no pixels for what is computed of them, nor fractions.
+
+    Real numbers may be of any size, integers have to fit.
+    """
+    kind = np.dtype(one.dtype)
+    if kind.kind == "f":
+        return array.dtype.kind == "f"
+    return array.dtype.kind in "iu" and np.can_cast(array.dtype, kind, "safe")
+
+
 def _load(path: Path, names: list[str]) -> list[Array]:
     """An array for each name; a single one may be called anything."""
     try:
         if path.suffix == ".npy":
+            with path.open("rb") as file:
+                if file.read(len(MAGIC)) != MAGIC:
+                    raise BadInput(f"{FLAG} {path}: not a .npy file, whatever its name says")
             found = {names[0]: np.load(path, mmap_mode="r", allow_pickle=False)}
         else:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
@@ -148,7 +168,7 @@ def _load(path: Path, names: list[str]) -> list[Array]:
 
 
 def _check(samples: Samples, path: Path) -> None:
-    """Raise BadInput where a sample is not finite, or no sample has two different values."""
+    """Raise BadInput where a sample is not finite, or all are of one value in each channel."""
     constant = True
     for place in samples.places:
         for one, values in zip(samples.inputs, samples.read(place), strict=True):
@@ -161,9 +181,16 @@ def _check(samples: Samples, path: Path) -> None:
                 raise BadInput(
                     f"{FLAG} {path}: sample {place} has nan or infinity in it; leave it out"
                 )
-            constant &= bool((values == values.flat[0]).all())
+            constant &= _is_constant(values, one)
     if constant:
         raise BadInput(
             f"{FLAG} {path}: every sample is one value all over, which says nothing of the ranges "
             "that real ones have"
         )
+
+
+def _is_constant(values: Array, one: InputTensor) -> bool:
+    """Whether it is one value, or of an image one in each channel, as a blank picture has them."""
+    channels = np.moveaxis(values, one.layout.index("C") - 1, 0) if values.ndim == 3 else values
+    pixels = channels.reshape(len(channels) if values.ndim == 3 else 1, -1)
+    return bool((pixels == pixels[:, :1]).all())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.console import Console
 from rich.table import Table
 
 from tvm_mobilenet.bundle import Manifest
+from tvm_mobilenet.kernels.arithmetic import arithmetic_of
 
 TABLE_WIDTH = 100
+PRODUCTS = re.compile("conv|dense|matmul")  # in the names of kernels that multiply by weights
 
 
 def print_layers(manifest: Manifest) -> None:
@@ -25,3 +29,15 @@ def print_layers(manifest: Manifest) -> None:
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)  # a cut-off kernel name says nothing
     console.print(table)
+
+
+def outside_of_int8(manifest: Manifest) -> str | None:
+    """Of a network in int8 a line of the products that are not; None where all of them are."""
+    if manifest.precision != "int8":
+        return None
+    found = [
+        f"{layer.name} {layer.workload}"
+        for layer in manifest.layers
+        if PRODUCTS.search(layer.workload) and arithmetic_of(layer.workload) != "bytes"
+    ]
+    return f"not in int8: {', '.join(found)}" if found else None

@@ -34,7 +34,7 @@ def print_quantization(report: Report) -> None:
 def lines(report: Report) -> list[str]:
     """The agreement with float32, and how it came about."""
     how = report.summary
-    done = [f"ranges by {how.method} from {how.samples} samples"]
+    done = [f"ranges by {how.ranges}"]
     if how.equalized:
         tensors = "1 tensor" if how.equalized == 1 else f"{how.equalized} tensors"
         done.append(f"channels of {tensors} equalized")

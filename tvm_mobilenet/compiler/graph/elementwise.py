@@ -331,6 +331,12 @@ def as_relax(expression: Expression, values: Sequence[Expr]) -> Expr:
         value = values[expression.index]
         return value if value.ty.dtype == "float32" else relax.op.astype(value, "float32")
     if isinstance(expression, expressions.Apply):
-        args = [as_relax(arg, values) for arg in expression.args]
+        args = [as_real(arg, values) for arg in expression.args]
         return RELAX[expression.operator](*args)
     return relax.const(np.float32(expression))
+
+
+def as_real(expression: Expression, values: Sequence[Expr]) -> Expr:
+    """``as_relax`` of what an operator takes, which are real numbers: those of integers too."""
+    value = as_relax(expression, values)
+    return relax.op.astype(value, "float32") if expressions.is_quantized(expression) else value

@@ -70,10 +70,16 @@ def dot_convolution(
     write_image = image_writer(out, activation)
     steps = dot_steps(x.channels // groups, values)
     summed = (out.batch, out.blocks, out.height, columns, out.vector)
+    # vectors of several groups: where a step begins in one TVM does not see by itself
+    shared = groups > 1 and x.channels // groups % x.vector != 0
 
     def source(block: Expr, k: Expr, i: Expr) -> tuple[Expr, Expr]:
         """The i-th input channel of a block's k-th step."""
-        return x.channel(first(block) + k * values + i)
+        start = first(block) + k * values
+        if not shared:
+            return x.channel(start + i)
+        vector, lane = x.channel(start)
+        return vector, lane + i
 
     @T.inline
     def emit(data, weight, sums, result):
