@@ -1,4 +1,7 @@
-"""Tuning over the tracker on two emulated ARM devices, one of which is lost in the middle."""
+"""Tuning over the tracker on two emulated ARM devices, one of which is lost in the middle.
+
+In int8 and fp16: docs/raspberry-pi.md tunes in fp32.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 from support import foreign_onnx
+from support.quantized_networks import QuantizedNetwork
 
-from tvm_mobilenet.emulation import devices, emulator
+from tvm_mobilenet.emulation import cores, devices
 from tvm_mobilenet.remote import local_farm
 from tvm_mobilenet.remote.tracker import TrackerAddress
 
@@ -25,8 +30,10 @@ TRIALS = 16  # enough batches for both devices
 TIMEOUT_S = 400
 
 
-def test_the_other_device_goes_on(tmp_path: Path) -> None:
-    python = str(emulator.find().python)
+@pytest.mark.in_turns(2)
+@pytest.mark.parametrize(("target", "precision"), [("arm-rpi4", "int8"), ("arm-rpi5", "fp16")])
+def test_the_other_device_goes_on(target: str, precision: str, tmp_path: Path) -> None:
+    python = str(cores.device_of(target).python)
     with local_farm.running() as farm:
         address = farm.address
         command = devices.server_command(python, address.port, KEY)
@@ -37,7 +44,9 @@ def test_the_other_device_goes_on(tmp_path: Path) -> None:
             devices.wait_until(
                 lambda: devices.free_servers(address, KEY) == 2, [first, second], "no device"
             )
-            said = tune(address, tmp_path, network(tmp_path), first)
+            file = quantized(tmp_path) if precision == "int8" else network(tmp_path)
+            network_flags = ("--target", target, "--precision", precision, "--onnx", str(file))
+            said = tune(address, tmp_path, network_flags, first)
     assert "records written to" in said
     assert "went in the middle" in said, said
     listed = subprocess.run(
@@ -47,7 +56,7 @@ def test_the_other_device_goes_on(tmp_path: Path) -> None:
         timeout=TIMEOUT_S,
         check=True,
     )
-    assert "emulated" in listed.stdout
+    assert f"; {precision}, emulated" in listed.stdout
 
 
 def network(folder: Path) -> Path:
@@ -60,10 +69,25 @@ def network(folder: Path) -> Path:
     return foreign_onnx.save(foreign_onnx.model([first, second], weights), folder)
 
 
-def tune(address: TrackerAddress, folder: Path, onnx: Path, victim: subprocess.Popen[bytes]) -> str:
+def quantized(folder: Path) -> Path:
+    """As many, of bytes."""
+    net = QuantizedNetwork((1, 16, 8, 8), signed=True)
+    first = net.quantized(net.convolution(net.start(), 16, (3, 3), pads=[1, 1, 1, 1]), 0.02)
+    model = net.model(net.quantized(net.convolution(first, 32), 0.02))
+    path = folder / "quantized.onnx"
+    onnx.save_model(model, str(path))
+    return path
+
+
+def tune(
+    address: TrackerAddress,
+    folder: Path,
+    network_flags: tuple[str, ...],
+    victim: subprocess.Popen[bytes],
+) -> str:
     """What a run of so many trials says; the server ``victim`` is killed once both measure."""
-    command = [sys.executable, "-m", "tvm_mobilenet.tune", "--target", "arm-rpi4"]
-    variant = ["--onnx", str(onnx), "--trials", str(TRIALS)]
+    command = [sys.executable, "-m", "tvm_mobilenet.tune", *network_flags]
+    variant = ["--trials", str(TRIALS)]
     where = ["--rpc-tracker", str(address), "--rpc-key", KEY, "--work-dir", str(folder / "records")]
     with subprocess.Popen(
         [*command, *variant, *where],
