@@ -4,11 +4,11 @@
                                [--alpha 1.0] [--resolution 224] [--threads 1,4]
                                [--precision fp16 ...] --json rpi5.json
 
-MobileNetV1 is compiled for the board in each precision that its target has: fp32, fp16 where its
-cores compute with that, int8. Each is measured on every thread count, by the board's clock and
-beside ONNX Runtime where that is installed there (in fp32 and int8), and what it computes is held
-against its reference. Then its layers are timed, and with them what one core multiplies and reads
-at best: the rates that docs/raspberry-pi.md's table of memory-bound layers assumes.
+MobileNetV1 is compiled for the board in each precision that its target has: fp32, fp16 and bf16
+where its cores compute with them, int8. Each is measured on every thread count, by the board's
+clock and beside ONNX Runtime where that is installed there (in fp32 and int8), and what it computes
+is held against its reference. Then its layers are timed, and with them what one core multiplies and
+reads at best: the rates that docs/raspberry-pi.md's table of memory-bound layers assumes.
 
 The file has ``benchmark``, a results file as ``bench --json`` writes, and ``profiles``, as ``bench
 --profile --json`` has them, with the precision of each.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tvm_mobilenet.results.schema import ResultRow, Results
 
 FORMAT = 1
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 def main() -> int:
@@ -93,9 +93,10 @@ def measure(args: argparse.Namespace) -> int:
 
 def precisions_of(spec: TargetSpec) -> list[Precision]:
     """Those that the board's cores compute in."""
-    from tvm_mobilenet.compiler.precision import has_fp16
+    from tvm_mobilenet.compiler.precision import has_bf16, has_fp16
 
-    return ["fp32", "fp16", "int8"] if has_fp16(spec) else ["fp32", "int8"]
+    has = {"fp16": has_fp16(spec), "bf16": has_bf16(spec)}
+    return [one for one in get_args(Precision) if has.get(one, True)]
 
 
 def measure_all(board: BenchRequest, networks: Sequence[Sweep], out: Console) -> None:

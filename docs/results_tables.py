@@ -63,6 +63,11 @@ INT8_CORES = {
     "Cortex-A76, dot products": "arm-rpi5-int8-1.0-224",
     "QEMU's `max`, int8 matrices": "arm-graviton3-int8-1.0-224",
 }
+CORE_NAMES = {
+    "cortex-a72": "Cortex-A72",
+    "neoverse-n1": "Neoverse N1",
+    "max": "`max`, int8 matrices",
+}
 LARGEST = (1.0, 224)
 Key = tuple[str, float | None, int]  # model, alpha, resolution
 Tables = Mapping[Key, Comparison]
@@ -257,27 +262,35 @@ def instructions(name: str) -> str:
     return table_of([ALPHA, *map(str, RESOLUTIONS)], cells)
 
 
-def fp16_instructions() -> str:
-    """Ours in fp16, and in fp32 on a core with the same instructions for that."""
+def instructions_of_two(one: str, other: str) -> str:
+    """Ours in one file, and in another."""
     counts = [
         {(row.alpha, row.resolution): row.instructions for row in rows if is_ours(row)}
-        for rows in (
-            schema.load(RESULTS / f"{name}.json").results
-            for name in ("arm-graviton2-fp16-instructions", "arm-rpi4-instructions")
-        )
+        for rows in (schema.load(RESULTS / f"{name}.json").results for name in (one, other))
     ]
 
-    halves, floats = counts
-
     def of(variant: tuple[float, int]) -> str:
-        """Empty where the sweep has not come to it."""
-        one, other = halves.get(variant), floats[variant]
-        assert other is not None
-        return "" if one is None else f"{one / 1e6:.1f} / {other / 1e6:.1f}"
+        """Empty where a sweep has not come to it."""
+        found = [each.get(variant) for each in counts]
+        return "" if None in found else " / ".join(f"{each / 1e6:.1f}" for each in found if each)
 
-    shown = [alpha for alpha in ALPHAS if any((alpha, size) in halves for size in RESOLUTIONS)]
+    shown = [alpha for alpha in ALPHAS if any((alpha, size) in counts[0] for size in RESOLUTIONS)]
     cells = [[f"{alpha:g}", *(of((alpha, size)) for size in RESOLUTIONS)] for alpha in shown]
     return table_of([ALPHA, *map(str, RESOLUTIONS)], cells)
+
+
+def instruction_kinds() -> str:
+    """What benchmarks/instruction_kinds.py says of each core."""
+    study = json.loads((RESULTS / "arm-int8-instruction-kinds.json").read_text(encoding="utf-8"))
+    cores = study["cores"]
+    kinds = list(dict.fromkeys(kind for core in cores for kind in core["kinds"]))
+
+    def of(core: Mapping[str, Any], kind: str) -> str:
+        return f"{sum(core['kinds'].get(kind, {}).values()) / 1e6:.1f}"
+
+    rows = [[kind, *(of(core, kind) for core in cores)] for kind in kinds]
+    rows.append(["all", *(f"{core['instructions'] / 1e6:.1f}" for core in cores)])
+    return table_of(["", *(CORE_NAMES[core["core"]] for core in cores)], rows, " rrr")
 
 
 def int8_cores() -> str:
@@ -381,7 +394,13 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "int8-instructions": lambda: instructions("arm-rpi5-int8-instructions"),
     "int8-instructions-a72": lambda: instructions("arm-rpi4-int8-instructions"),
     "int8-cores": int8_cores,
-    "fp16-instructions": fp16_instructions,
+    "fp16-instructions": lambda: instructions_of_two(
+        "arm-graviton2-fp16-instructions", "arm-rpi4-instructions"
+    ),
+    "armv7-instructions": lambda: instructions_of_two(
+        "arm-rpi2-armv7-instructions", "arm-rpi2-armv7-int8-instructions"
+    ),
+    "instruction-kinds": instruction_kinds,
     "arm-precisions": arm_precisions,
     "roofline": roofline,
 }

@@ -36,17 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--emulate",
         nargs=2,
-        metavar=("arm", "N"),
+        metavar=("TARGET", "N"),
         action=Emulate,
-        help="start a tracker and N emulated ARM devices here, until Ctrl-C; "
-        "--rpc-tracker then says where (make arm-emulator sets the device up)",
+        help="start a tracker and N emulated devices here, until Ctrl-C, of a 64-bit ARM target "
+        "(arm: arm-rpi4); --rpc-tracker then says where (make arm-emulator sets the device up)",
     )
     args = parser.parse_args(argv)
     return cli.run_stage(_body if args.emulate is None else _emulate, args)
 
 
 class Emulate(argparse.Action):
-    """``arm N``: the family of the emulated devices, and how many."""
+    """``TARGET N``: what the emulated devices are, and how many."""
 
     def __call__(
         self,
@@ -55,11 +55,9 @@ class Emulate(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        family, count = values
-        if family != "arm":
-            parser.error(f"--emulate: only arm can be emulated, got {family!r}")
+        name, count = values
         try:
-            namespace.emulate = cli.positive_int(count)
+            namespace.emulate = name, cli.positive_int(count)
         except argparse.ArgumentTypeError as error:
             parser.error(f"--emulate: {error}")
 
@@ -67,12 +65,14 @@ class Emulate(argparse.Action):
 def _emulate(args: argparse.Namespace) -> int:
     import signal
 
-    from tvm_mobilenet.emulation import devices
+    from tvm_mobilenet.emulation import cores, devices
 
+    name, count = args.emulate
+    device = cores.device_of(name)
     port = args.rpc_tracker.port if args.rpc_tracker else TRACKER_PORT
-    with devices.serving(args.emulate, EMULATED_KEY, port) as (host, _):
+    with devices.serving(count, EMULATED_KEY, port, device) as (host, _):
         print(
-            f"tracker {host}:{port} holds {args.emulate} emulated devices, key {EMULATED_KEY}; "
+            f"tracker {host}:{port} holds {count} emulated devices, key {EMULATED_KEY}; "
             "Ctrl-C ends them",
             flush=True,
         )

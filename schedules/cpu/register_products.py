@@ -30,10 +30,11 @@ SMMLA = "llvm.aarch64.neon.smmla.v4i32.v16i8"
 
 
 def spelled_out(target: Target | None) -> bool:
-    """Whether a target has none of NEON's instructions, and steps are plain arithmetic."""
-    return target is None or not str(target.attrs.get("mtriple", "")).startswith(
-        ("aarch64", "arm64")
-    )
+    """Whether a target has none of NEON's instructions, and steps are plain arithmetic.
+
+    Those of 32 bits are others (compiler/cpu/neon_32.py).
+    """
+    return target is None or not str(target.attrs.get("mtriple", "")).startswith(("aarch64", "arm"))
 
 
 def product_of(data: Expr, weight: Expr) -> Expr:

@@ -42,10 +42,12 @@ def test_one_file_about_an_emulated_board(tmp_path: Path) -> None:
 
 def test_every_precision_that_the_cores_have() -> None:
     board = runpy.run_path(str(benchmark_scripts.FOLDER / "board.py"))
-    found = {
-        name: board["precisions_of"](target.resolve(name)) for name in ("arm-rpi4", "arm-rpi5")
+    right = {
+        "arm-rpi4": ["fp32", "int8"],
+        "arm-rpi5": ["fp32", "fp16", "int8"],
+        "arm-graviton3": ["fp32", "fp16", "bf16", "int8"],
     }
-    assert found == {"arm-rpi4": ["fp32", "int8"], "arm-rpi5": ["fp32", "fp16", "int8"]}
+    assert {name: board["precisions_of"](target.resolve(name)) for name in right} == right
 
 
 def test_a_target_that_is_none() -> None:

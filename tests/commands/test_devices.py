@@ -115,6 +115,20 @@ def test_prints_what_the_tracker_holds(
     assert "Tracker desk:9190" in out and "10.0.0.7:9090 10.0.0.8:9090" in out
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("x86-znver4", "--emulate x86-znver4: expected arm, or a target of 64-bit ARM"),
+        ("arm-rpi2-armv7", "--emulate arm-rpi2-armv7: expected arm, or a target of 64-bit ARM"),
+        ("arm-rpi9", "unknown target 'arm-rpi9'"),
+    ],
+)
+def test_what_cannot_be_emulated(name: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert devices.main(["--emulate", name, "1"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {says}") and captured.err.count("\n") == 1
+
+
 def test_tracker_down(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -189,7 +189,10 @@ def wrong() -> dict[str, tuple[tuple[str, ...], str]]:
             "--calibrate pictures/a.png: nothing says how pixels become the network's input; give",
         ),
         "no picture": ((*SMALL, *INT8, "--calibrate", "pictures"), "not a picture that can be"),
-        "CUDA": (("--target", "cuda-sm_80", *INT8, *calibrate), "precision int8 is for CPUs"),
+        "CUDA": (
+            ("--target", "cuda-sm_80", *INT8, *calibrate),
+            "for CPUs; arm-android, arm-apple-m1",
+        ),
     }
 
 

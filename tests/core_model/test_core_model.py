@@ -232,9 +232,12 @@ def test_reads_aarch64_operands() -> None:
         ("sadalp v2.4s, v10.8h", "vector", {"v2", "v10"}),
         ("sqxtn v2.4h, v10.4s", "vector", {"v10"}),
         ("sqxtn2 v2.8h, v10.4s", "vector", {"v2", "v10"}),
+        ("fcvtn2 v2.8h, v10.4s", "vector", {"v2", "v10"}),
     ],
 )
-def test_reads_aarch64_instructions_over_bytes(text: str, unit: str, reads: set[str]) -> None:
+def test_reads_aarch64_instructions_over_narrow_numbers(
+    text: str, unit: str, reads: set[str]
+) -> None:
     operation = aarch64.decode(text)
     assert (operation.unit, set(operation.reads), operation.writes) == (unit, reads, ("v2",))
 

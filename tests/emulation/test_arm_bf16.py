@@ -20,7 +20,7 @@ from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.compiler.options import CompileOptions
 from tvm_mobilenet.emulation import emulator, instruction_count
-from tvm_mobilenet.emulation.instruction_count import CROSS_COMPILER
+from tvm_mobilenet.emulation.emulator import ARCHITECTURE, SYSTEMS
 from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.hardware.toolchain import compile_c
 from tvm_mobilenet.library.description import NATIVE as LIBRARY_SOURCES
@@ -143,8 +143,8 @@ def test_a_layer_of_every_kind(bundle: Path) -> None:
 
 def test_a_core_without_it_refuses_the_bundle(bundle: Path, tmp_path: Path) -> None:
     device = replace(emulator.find(), cpu="neoverse-n1")
-    flags = [f"-I{LIBRARY_SOURCES}", "-ldl"]
-    program = compile_c(REFUSED, tmp_path / "refused", CROSS_COMPILER, flags)
+    flags, compiler = [f"-I{LIBRARY_SOURCES}", "-ldl"], SYSTEMS[ARCHITECTURE].compiler
+    program = compile_c(REFUSED, tmp_path / "refused", compiler, flags)
     with open_bundle(bundle, "aarch64") as opened:
         library, name = opened.library.resolve(), opened.manifest.name
         said = output_of(*device.command(program, str(library), name))

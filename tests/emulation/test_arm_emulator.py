@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tvm_mobilenet.building.bundles import build_bundle
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.cli import INTERRUPTED
 from tvm_mobilenet.compiler.options import CompileOptions
-from tvm_mobilenet.emulation import devices, emulator, instruction_count
+from tvm_mobilenet.emulation import devices, emulator, executed, instruction_count
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.network import source
@@ -36,6 +37,7 @@ KEY = "emulated-by-a-test"
 SMALL = (0.25, 128)
 WIDE = (1.0, 128)  # every kind of kernel that 1.0-224 has, a third of its instructions
 ODD = (0.75, 160)
+TINY = (0.25, 32)
 # ONNX Runtime 1.19 for aarch64 executes 95 million for WIDE, on the same counter
 MOST_INSTRUCTIONS = {WIDE: 57.5e6, SMALL: 5.5e6}
 
@@ -163,10 +165,21 @@ def count(path: Path, core: str = emulator.CPU) -> int:
 @pytest.mark.parametrize("variant", [SMALL, WIDE], ids=lambda v: f"{v[0]}-{v[1]}")
 def test_instructions_of_an_inference(variant: tuple[float, int], folder: Path) -> None:
     path = bundle_of(variant, folder)
-    executed = count(path)
-    assert executed <= MOST_INSTRUCTIONS[variant]
+    counted = count(path)
+    assert counted <= MOST_INSTRUCTIONS[variant]
     if variant == SMALL:
-        assert abs(count(path) - executed) < 0.001 * executed
+        assert abs(each_of(path).total() - counted) < 0.001 * counted
+
+
+def each_of(path: Path) -> Counter[str]:
+    """How often each instruction was executed, most of which multiply."""
+    with open_bundle(path, "aarch64") as bundle:
+        found = executed.count_each(bundle, bundle.sample_inputs(), emulator.find())
+        (wanted,) = bundle.expected_outputs()
+    assert relative_error(found.outputs[0], wanted) < 1e-5
+    multiply = sum(times for text, times in found.instructions.items() if text.startswith("fmla v"))
+    assert 0.5 < multiply / found.instructions.total() < 0.9
+    return found.instructions
 
 
 @pytest.mark.in_turns(4)
@@ -218,6 +231,17 @@ def test_bench_counts_for_one_arm_core_at_a_time(
     assert "these are for cortex-a72 and neoverse-n1" in capsys.readouterr().err
     assert bench.main([str(soon_compiled(folder, "x86-64-v3")), "--count-instructions"]) == 2
     assert "an emulated ARM core, x86-64-v3 is none" in capsys.readouterr().err
+
+
+def test_bench_counts_on_a_core_of_32_bits(folder: Path, tmp_path: Path) -> None:
+    path = str(bundle_of(TINY, folder, "arm-rpi2-armv7"))
+    results = bench_rows(tmp_path, path, "--count-instructions", "--against", "onnxruntime")
+    ours, onnxruntime = results.results
+    assert ours.status == "ok" and ours.instructions is not None
+    assert 0.3e6 < ours.instructions < 1.2e6
+    assert results.machine.device is not None
+    assert results.machine.device.cpu.endswith("cortex-a7")
+    assert onnxruntime.reason == "there is no onnxruntime for armv7l"
 
 
 def test_devices_lists_the_emulated_one(tracker: TrackerAddress) -> None:

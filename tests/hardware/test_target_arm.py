@@ -15,7 +15,7 @@ from tvm_mobilenet.hardware.target import TargetSpec
 ARM = [name for name in target.known() if name.startswith("arm-")]
 NAMES = [
     "arm-android", "arm-apple-m1", "arm-graviton2", "arm-graviton3", "arm-jetson-orin",
-    "arm-rpi2-armv7", "arm-rpi3", "arm-rpi4", "arm-rpi5",
+    "arm-rk3566", "arm-rpi2-armv7", "arm-rpi3", "arm-rpi4", "arm-rpi5",
 ]  # fmt: skip
 
 # What LLVM may put into float code by itself → Linux's name of it
@@ -83,6 +83,7 @@ def test_a_bundle_asks_for_what_llvm_may_use(name: str) -> None:
         ("arm-rpi5", A53, False),
         ("arm-rpi5", A76, True),
         ("arm-jetson-orin", A76, True),
+        ("arm-rk3566", A76, True),
         ("arm-graviton2", A76, True),
         ("arm-graviton3", A76, False),
         ("arm-rpi4", A76, True),

@@ -121,6 +121,16 @@ def check_fp16(spec: TargetSpec) -> None:
     )
 
 
+def check_int8(spec: TargetSpec) -> None:
+    """Raise BadInput for a target with a GPU."""
+    if spec.gpu is None:
+        return
+    from tvm_mobilenet.hardware import target
+
+    have = [name for name in target.known() if target.resolve(name).gpu is None]
+    raise BadInput(f"target {spec.name}: precision int8 is for CPUs; {', '.join(have)} have it")
+
+
 def check(precision: Precision, spec: TargetSpec) -> None:
     """Raise BadInput for a precision that the target does not compute in."""
     if precision == "fp32":
@@ -129,8 +139,7 @@ def check(precision: Precision, spec: TargetSpec) -> None:
         check_bf16(spec)
         return
     if precision == "int8":
-        if spec.gpu is not None:
-            raise BadInput(f"target {spec.name}: precision int8 is for CPUs; leave it out")
+        check_int8(spec)
         return
     if precision == "fp16" and spec.gpu is None:
         check_fp16(spec)

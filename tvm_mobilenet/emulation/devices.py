@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tvm_mobilenet import files, tvm_runtime
 from tvm_mobilenet.emulation import emulator
-from tvm_mobilenet.emulation.emulator import CORES
+from tvm_mobilenet.emulation.emulator import CORES, Emulator
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 HOST = "127.0.0.1"
@@ -24,15 +24,19 @@ STOP_TIMEOUT_S = 5
 
 
 @contextlib.contextmanager
-def serving(count: int, key: str, port: int) -> Iterator[tuple[str, int]]:
+def serving(
+    count: int, key: str, port: int, device: Emulator | None = None
+) -> Iterator[tuple[str, int]]:
     """A tracker at (host, ``port``) that holds ``count`` emulated devices under ``key``.
+
+    They are Raspberry Pi 4s, or ``device`` (cores.py).
 
     All of it ends with the block.
 
     Raises BadInput where the emulator is missing or ``port`` is taken, RunFailed where a device
     does not come up.
     """
-    python = str(emulator.find().python) if count else ""
+    python = str((device or emulator.find()).python) if count else ""
     check_free(port)
     address = (HOST, port)
     with contextlib.ExitStack() as processes:

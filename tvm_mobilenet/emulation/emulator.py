@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, files
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 
 FOLDER = Path("build/arm-emulator")
 READY = "ready"  # written last, with what it was made of
-QEMU = "qemu-aarch64"
 CPU = "cortex-a72"
 EMULATOR_NAME = "QEMU, emulated"  # begins the name of an emulated CPU
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,20 +34,39 @@ WHEELS = ("cloudpickle", "numpy==1.26.4", "pillow", "psutil", "tornado")
 WHEELS_ALONE = ("onnxruntime==1.19.2",)
 PIP_TIMEOUT_S = 600
 
-# What Linux says on a Raspberry Pi 4, but for the model. QEMU 7.2 would show the host's own.
+# What Linux says on a board, but for the model. QEMU 7.2 would show the host's own.
 CPUINFO = """\
 processor\t: {core}
 BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid
+Features\t: {features}
 CPU implementer\t: 0x41
 CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: 0xd08
-CPU revision\t: 3
 Model\t\t: {model}
 
 """
+FEATURES = ("fp", "asimd", "evtstrm", "crc32", "cpuid")  # a Raspberry Pi 4's
 CORES = 4
+
+
+@dataclass(frozen=True)
+class System:
+    """What runs programs of an architecture, what compiles them, and where their C library is.
+
+    ``root`` is None where that is the device's own.
+    """
+
+    qemu: str
+    compiler: str
+    root: Path | None = None
+
+
+ARCHITECTURE = "aarch64"
+SYSTEMS = {
+    ARCHITECTURE: System("qemu-aarch64", "aarch64-linux-gnu-gcc"),
+    # programs alone, with what the cross compiler brings: no Python, and no peers
+    "armv7l": System("qemu-arm", "arm-linux-gnueabihf-gcc", Path("/usr/arm-linux-gnueabihf")),
+}
+QEMU = SYSTEMS[ARCHITECTURE].qemu
 
 # The RPC server starts its workers through sys.executable, which must emulate as well.
 SITECUSTOMIZE = """\
@@ -60,10 +78,14 @@ if os.environ.get("EMULATED_PYTHON"):
 
 @dataclass(frozen=True)
 class Emulator:
-    """A device set up in ``folder``; paths are absolute."""
+    """A device set up in ``folder``; paths are absolute.
+
+    Of another ``architecture`` than its own it runs programs, which QEMU then has for ``cpu``.
+    """
 
     folder: Path
     cpu: str = CPU
+    architecture: str = ARCHITECTURE
 
     @property
     def root(self) -> Path:
@@ -101,20 +123,19 @@ class Emulator:
         return f"{self.packages}/tvm_ffi/lib:{self.packages}/tvm/lib"
 
     def command(
-        self, program: str | Path, *arguments: str, plugin: Path | None = None
+        self, program: str | Path, *arguments: str, plugin: str | Path | None = None
     ) -> list[str]:
-        """The command line that runs an aarch64 program on the device."""
-        options = [
-            "-cpu",
-            self.cpu,
-            "-L",
-            str(self.root),
-            "-E",
-            f"LD_LIBRARY_PATH={self.library_path}",
-        ]
+        """The command line that runs a program of the architecture on the device.
+
+        ``plugin`` is one of QEMU's, with ``,option=value`` after it where it takes any.
+        """
+        system = SYSTEMS[self.architecture]
+        options = ["-cpu", self.cpu, "-L", str(system.root or self.root)]
+        if system.root is None:
+            options += ["-E", f"LD_LIBRARY_PATH={self.library_path}"]
         if plugin is not None:
             options += ["-plugin", str(plugin)]
-        return [QEMU, *options, str(program), *arguments]
+        return [system.qemu, *options, str(program), *arguments]
 
 
 def find(folder: Path | None = None) -> Emulator:
@@ -220,18 +241,35 @@ def unpack_wheels(emulator: Emulator) -> None:
         shutil.unpack_archive(wheel, emulator.packages, "zip")
 
 
+def share_files(device: Emulator, other: Emulator, features: Sequence[str]) -> None:
+    """Make ``other`` a device of the same files, but for what they say of its cores."""
+    for name in (device.packages, *device.root.iterdir()):
+        shared = other.folder / name.relative_to(device.folder)
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        if name.name != "proc" and not shared.is_symlink():
+            shared.symlink_to(name)
+    write_core_files(other, features)
+
+
 def write_device_files(emulator: Emulator) -> None:
-    """What is neither in a package nor in a wheel: /proc/cpuinfo and the Python command."""
+    """What is neither in a package nor in a wheel."""
+    (emulator.packages / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    write_core_files(emulator, FEATURES)
+
+
+def write_core_files(emulator: Emulator, features: Sequence[str]) -> None:
+    """/proc/cpuinfo and the Python command, whole at any time: others may be running it."""
+    model, listed = f"{EMULATOR_NAME} {emulator.cpu}", " ".join(features)
+    cores = (CPUINFO.format(core=core, model=model, features=listed) for core in range(CORES))
     cpuinfo = emulator.root / "proc/cpuinfo"
     cpuinfo.parent.mkdir(parents=True, exist_ok=True)
-    cpuinfo.write_text(
-        "".join(CPUINFO.format(core=core, model=f"{EMULATOR_NAME} {CPU}") for core in range(CORES))
-    )
-    (emulator.packages / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    files.replace(cpuinfo, "".join(cores))
     exports = "".join(f"export {name}={value!r}\n" for name, value in emulator.environment.items())
     command = " ".join(map(repr, emulator.command(emulator.interpreter)))
-    emulator.python.write_text(f'#!/bin/sh\n{exports}exec {command} "$@"\n')
-    emulator.python.chmod(0o755)
+    unfinished = emulator.python.with_suffix(f".{os.getpid()}.part")
+    unfinished.write_text(f'#!/bin/sh\n{exports}exec {command} "$@"\n')
+    unfinished.chmod(0o755)
+    unfinished.replace(emulator.python)
 
 
 def run(command: Sequence[str]) -> None:

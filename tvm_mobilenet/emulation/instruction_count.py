@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mobilenet import files
+from tvm_mobilenet.emulation.emulator import SYSTEMS
 from tvm_mobilenet.errors import RunFailed
 from tvm_mobilenet.hardware.toolchain import compile_c
 from tvm_mobilenet.library.description import NATIVE as LIBRARY_SOURCES
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from tvm_mobilenet.emulation.emulator import Emulator
 
 NATIVE = Path(__file__).resolve().parent / "native"
-ARCHITECTURE = "aarch64"
-CROSS_COMPILER = "aarch64-linux-gnu-gcc"
 RUNS = (1, 2)  # inferences of the two runs that are subtracted
 TIMEOUT_S = 300
 EXECUTED = re.compile(r"^executed (\d+)$", re.MULTILINE)
@@ -49,7 +48,7 @@ class Count:
 def count(
     bundle: Bundle, inputs: Sequence[NDArray[Any]], device: Emulator, threads: int = 1
 ) -> Count:
-    """Count an inference of ``inputs`` by a bundle for ARCHITECTURE.
+    """Count an inference of ``inputs`` by a bundle for the device's architecture.
 
     Raises BadInput where a compiler is missing, RunFailed where the bundle fails on the device.
     """
@@ -109,7 +108,7 @@ def of_one_inference(execute_runs: Callable[[int], int], runs: tuple[int, int] =
 
 
 def execute(device: Emulator, command: Sequence[str], stdin: str = "") -> int:
-    """Run an aarch64 program on the device; the instructions it took.
+    """Run a program of its architecture on the device; the instructions it took.
 
     Raises RunFailed where it fails or does not end.
     """
@@ -146,9 +145,11 @@ def run(command: Sequence[str], environment: dict[str, str], stdin: str = "") ->
 
 
 def driver(device: Emulator) -> Path:
-    """The aarch64 program that runs a library, compiled on first use."""
+    """The program of the device's architecture that runs a library, compiled on first use."""
     flags = [f"-I{LIBRARY_SOURCES}", "-ldl"]
-    return compile_c(NATIVE / "infer.c", device.folder / "infer", CROSS_COMPILER, flags)
+    program = device.folder / f"infer-{device.architecture}"
+    compiler = SYSTEMS[device.architecture].compiler
+    return compile_c(NATIVE / "infer.c", program, compiler, flags)
 
 
 def counter(device: Emulator) -> Path:

@@ -19,19 +19,16 @@ from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.rows import Candidate, Measured, result_row
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.emulation import emulator, instruction_count
-from tvm_mobilenet.emulation.emulator import EMULATOR_NAME, Emulator
-from tvm_mobilenet.emulation.instruction_count import ARCHITECTURE, Count
+from tvm_mobilenet.emulation.cores import core_of
+from tvm_mobilenet.emulation.emulator import ARCHITECTURE, EMULATOR_NAME, SYSTEMS, Emulator
+from tvm_mobilenet.emulation.instruction_count import Count
 from tvm_mobilenet.errors import BadInput, RunFailed
-from tvm_mobilenet.hardware import target as targets
 from tvm_mobilenet.provenance import Machine, MeasuredDevice, describe_machine
 from tvm_mobilenet.results.schema import ResultRow
 
 if TYPE_CHECKING:
     from tvm_mobilenet.benchmark.cases import Case
 
-# targets' mcpu that QEMU emulates by that name; "max" has every instruction that it knows
-CORES = ("cortex-a53", "cortex-a72", "cortex-a76", "neoverse-n1")
-ANY_CORE = "max"
 PEERS_ON_DEVICE = ("onnxruntime",)
 # A Python process takes a million instructions more or less each time: more runs to tell apart.
 PYTHON_RUNS = (1, 11)
@@ -40,10 +37,9 @@ PYTHON_RUNS = (1, 11)
 class EmulatedCore:
     """An emulated ARM core, whose instructions are counted."""
 
-    architecture: str | None = ARCHITECTURE
-
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
+        self.architecture: str | None = emulator.architecture
         self.described = dataclasses.replace(describe_machine(), device=describe(emulator))
 
     def machine(self) -> Machine:
@@ -56,31 +52,20 @@ class EmulatedCore:
 def find_emulator(target_names: Sequence[str]) -> Emulator:
     """The emulator with the core that all these targets, by name, are for.
 
-    Raises BadInput where they are not for one core, or for none of ARCHITECTURE.
+    Raises BadInput where they are not for one core, or for none of ARM's.
     """
     cores = sorted({core_of(name) for name in target_names})
     if len(cores) > 1:
-        raise BadInput(f"counted on one core at a time; these are for {' and '.join(cores)}")
-    return dataclasses.replace(emulator.find(), cpu=cores[0])
-
-
-def core_of(target_name: str) -> str:
-    """QEMU's name of the core that a target is for."""
-    if target_name not in targets.known():
-        return ANY_CORE  # a TOML file of the user's own
-    spec = targets.resolve(target_name)
-    if spec.family != "arm":
-        raise BadInput(
-            f"instructions are counted on an emulated ARM core, {target_name} is none; "
-            "--target arm, or a bundle compiled for that"
-        )
-    mcpu = str(spec.target.get("mcpu"))
-    return mcpu if mcpu in CORES else ANY_CORE
+        names = " and ".join(core for core, _ in cores)
+        raise BadInput(f"counted on one core at a time; these are for {names}")
+    ((core, architecture),) = cores
+    return dataclasses.replace(emulator.find(), cpu=core, architecture=architecture)
 
 
 def describe(device: Emulator) -> MeasuredDevice:
     """The emulated core, for the results."""
-    said = subprocess.run([emulator.QEMU, "--version"], capture_output=True, text=True, check=True)
+    command = [SYSTEMS[device.architecture].qemu, "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
     version = said.stdout.split("version", 1)[1].split()[0]
     return MeasuredDevice(
         f"{EMULATOR_NAME} {device.cpu}", emulated=True, versions={"qemu": version}
@@ -110,6 +95,8 @@ class Counting:
         try:
             if candidate.bundle is not None:
                 counted = self.count_bundle(candidate.bundle, measured)
+            elif self.device.architecture != ARCHITECTURE:
+                raise BadInput(f"there is no {candidate.name} for {self.device.architecture}")
             elif candidate.name in PEERS_ON_DEVICE:
                 counted = self.count_onnxruntime(measured)
             else:
@@ -124,7 +111,7 @@ class Counting:
         return measured
 
     def count_bundle(self, path: Path, measured: Measured) -> Count:
-        with open_bundle(path, ARCHITECTURE) as bundle:
+        with open_bundle(path, self.device.architecture) as bundle:
             measured.version = f"TVM {bundle.manifest.tvm_version}"
             return instruction_count.count(bundle, self.network.inputs, self.device, self.threads)
 

@@ -3,6 +3,8 @@
 By its models of other cores LLVM begins a long piece of code with all of its loads, and spills what
 the registers do not hold. Which instructions there are stays the core's own business: the target
 gets its features one by one.
+
+On 32 bits, which have half as many registers, all kernels are ordered by the model of Cortex-A15.
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ from tvm.target.codegen import llvm_get_cpu_features, llvm_lookup_intrinsic_id
 from schedules.arm_cpu.byte_tiles import keeps_order
 from schedules.cpu.byte_instructions import SDOT
 from schedules.cpu.register_products import SMMLA
+from tvm_mobilenet.compiler.cpu.neon_bytes import is_32_bit
 
-ORDERED_AS = "neoverse-n1"
+ORDERED_AS, ORDERED_AS_32 = "neoverse-n1", "cortex-a15"
 LLVM_CALL = "tirx.call_llvm_pure_intrin"
 
 
 def order_of(mod: tvm.IRModule, target: Target) -> Target:
     """What to generate the code of ``mod`` for: ``target``, or that with another core's model."""
+    if is_32_bit(target):
+        return in_order_of(target, ORDERED_AS_32)
     if not keeps_order(target) or target.attrs["mcpu"] == ORDERED_AS:
         return target
     if not any(map(_multiplies_bytes, mod.functions.values())):

@@ -15,6 +15,7 @@ from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
 from tvm_mobilenet.compiler.cpu.instruction_order import order_of
+from tvm_mobilenet.compiler.cpu.neon_32 import neon_32
 from tvm_mobilenet.compiler.cpu.neon_bytes import neon_bytes
 from tvm_mobilenet.compiler.cpu.neon_loads import neon_loads
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
@@ -52,6 +53,7 @@ CPU_PASSES = [
     pair_stores,
     pair_pixels,
     neon_bytes,
+    neon_32,
     neon_loads,
     s_tir.transform.RenormalizeSplitPattern(),
     tirx.transform.StmtSimplify(),

@@ -5,7 +5,7 @@ to even and saturates, and so does ``sqxtn``, whatever it is given. 32-bit NEON 
 alone: there a float that is limited first is rounded by adding what leaves it no bits below one.
 
 Numbers in fixed point (kernels/cpu/requantization.py) need no float: ``sqrdmulh`` multiplies and
-rounds them.
+rounds them (neon_32.py has its name for 32 bits).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, Expr
 from tvm.script import tirx as T
+from tvm.target import Target
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 
 from tvm_mobilenet.kernels.cpu.expressions import LIMITS, LRINT
@@ -39,34 +40,48 @@ def neon_bytes(
 ) -> tirx.PrimFunc:
     """Spell out how bytes are rounded, on ARM."""
     target = func.attrs.get("target")
+    if is_32_bit(target):
+        body = tvm_ffi.structural_map(func.body, (tirx.BufferStore, _in_fixed_point))
+        return func.with_body(tvm_ffi.structural_map(body, (tirx.Cast, _by_addition)))
     architecture = str("" if target is None else target.attrs.get("mtriple", ""))
-    if architecture.startswith("arm") and not architecture.startswith("arm64"):
-        return func.with_body(tvm_ffi.structural_map(func.body, (tirx.Cast, _by_addition)))
     if not architecture.startswith(("aarch64", "arm64")):
         return func
     body = tvm_ffi.structural_map(func.body, (tirx.BufferStore, _narrowed))
     return func.with_body(tvm_ffi.structural_map(body, (Call, _rounded)))
 
 
+def is_32_bit(target: Target | None) -> bool:
+    """Whether it is ARM of 32 bits."""
+    triple = "" if target is None else str(target.attrs.get("mtriple", ""))
+    return triple.startswith("arm") and not triple.startswith("arm64")
+
+
 def _narrowed(store: tirx.BufferStore) -> tirx.BufferStore:
     """The store of bytes made of a vector of limited integers; any other as it is."""
+    fixed = _in_fixed_point(store)
     value = store.value
-    if not isinstance(value, tirx.Cast):
-        return store
+    if fixed is not store or not isinstance(value, tirx.Cast):
+        return fixed
     dtype, lanes = _type(value)
     if dtype not in LIMITS or lanes < LANES or lanes % LANES:
         return store
     integers = _unlimited(value.value, LIMITS[dtype])
     if integers is None:
         return store
-    numbers = fixed_point_of(store)
-    if numbers is not None:
-        return tirx.BufferStore(store.buffer, _first(bytes_of_sums(numbers), lanes), store.indices)
     words = [
         T.call_llvm_pure_intrin(WORDS, part, dtype=f"int16x{LANES}") for part in _quarters(integers)
     ]
     whole = _first(_bytes_of(words, dtype), lanes)
     return tirx.BufferStore(store.buffer, whole, store.indices)
+
+
+def _in_fixed_point(store: tirx.BufferStore) -> tirx.BufferStore:
+    """The store of a vector of int8 made of numbers in fixed point; any other as it is."""
+    numbers = fixed_point_of(store)
+    lanes = _type(store.value)[1]
+    if numbers is None or lanes % LANES:
+        return store
+    return tirx.BufferStore(store.buffer, _first(bytes_of_sums(numbers), lanes), store.indices)
 
 
 def _bytes_of(words: list[Expr], dtype: str) -> Expr:
@@ -189,10 +204,15 @@ def is_limited(value: Expr, limits: tuple[int, int]) -> bool:
 
 
 def is_rounding(value: Expr) -> bool:
+    return is_call_of(value, LRINT)
+
+
+def is_call_of(value: Expr, intrinsic: str) -> bool:
+    """Whether it is one of LLVM's by that name."""
     return (
         isinstance(value, Call)
         and getattr(value.op, "name", "") == LLVM_CALL
-        and int(value.args[0].value) == llvm_lookup_intrinsic_id(LRINT)
+        and int(value.args[0].value) == llvm_lookup_intrinsic_id(intrinsic)
     )
 
 

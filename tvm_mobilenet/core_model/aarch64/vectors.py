@@ -17,7 +17,8 @@ from tvm_mobilenet.core_model.operation import Operation, State
 NARROW_PRODUCT = re.compile(r"^(?:sdot|smmla|smull2?|smlal2?|bfdot|bfmmla)$")
 # what reads the register that it writes: it adds to it, or leaves a part of it
 KEEPING = {"fmla", "fmls", "mla", "mls", "ins", "bit", "bif", "bsl", "sdot", "smmla"} | {
-    *("smlal", "smlal2", "sadalp", "sqxtn2", "sqxtun2", "xtn2", "bfdot", "bfmmla", "bfcvtn2")
+    *("smlal", "smlal2", "sadalp", "sqxtn2", "sqxtun2", "xtn2", "fcvtn2"),
+    *("bfdot", "bfmmla", "bfcvtn2"),
 }
 FMA = re.compile(r"^f(?:n?m(?:add|sub)|ml[as])$")
 
