@@ -25,6 +25,7 @@ ROOMS = (
     "strict",
     "signals",  # that ask a command to end
     "files",
+    "arrays",  # in NumPy's files
     "ending",  # how a command ends, whatever was raised
     "cli",
     "tvm_runtime",

@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(
 
 
 def test_keys_agree(candidates: list[Candidate], log: Path) -> None:
-    for record, candidate in zip(Records.open(log, SPEC).records, candidates, strict=False):
+    for record, candidate in zip(Records.open(log, SPEC).records, candidates[:5], strict=True):
         assert record.trace_key == candidate.key == trace_key(candidate.trace_json)
         assert record.trace_json == candidate.trace_json
 

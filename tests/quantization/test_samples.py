@@ -89,7 +89,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "one sample without N": (values(1, 4)[0], "got float32 of shape 4"),
     "pixels": (np.zeros((4, 3, 4, 4), np.uint8), "expected float32 of shape Nx3x4x4 for the input"),
     "not numbers": (np.array(["a"]), "expected float32"),
-    "objects": (np.array([{}]), "cannot be read"),
+    "objects": (np.array([{}]), "not a readable .npy"),
     "nan": (NAN, "sample 1 has nan or infinity in it"),
     "infinity": (np.full((2, 3, 4, 4), np.inf, np.float32), "sample 0 has nan or infinity"),
     "blank": (
@@ -124,8 +124,8 @@ def files(folder: Path) -> dict[str, tuple[Path, str]]:
     np.savez(folder / "other.npz", image=values(2), size=values(2))
     np.savez(folder / "uneven.npz", image=values(2), scale=values(3, 1))
     return {
-        "text": (folder / "text.npy", "not a .npy file"),
-        "cut off": (folder / "cut.npz", "cannot be read"),
+        "text": (folder / "text.npy", "not a readable .npy"),
+        "cut off": (folder / "cut.npz", "not a readable .npz"),
         "no array": (folder / "a.txt", "not a folder of pictures, a .npy or a .npz"),
         "missing": (folder / "b.npy", "no such file"),
         "empty": (folder / "empty", "has 2 inputs; give a .npz"),

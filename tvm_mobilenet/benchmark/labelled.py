@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet import arrays
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.accuracy import Accuracy
 
@@ -48,22 +48,21 @@ def read(path: Path, inputs: Sequence[Array]) -> Labelled:
     An image is one input without its batch; other arrays are passed over. Raises BadInput for what
     is no such file, or does not fit the network.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"--labelled {path}: not a readable .npz: {error}") from error
-    if not set(arrays) >= NAMES:
+    found = arrays.read_named(path, f"--labelled {path}")
+    if not set(found) >= NAMES:
         raise BadInput(
             f"--labelled {path}: expected the arrays images and labels, got "
-            f"{', '.join(sorted(arrays)) or 'none'}"
+            f"{', '.join(sorted(found)) or 'none'}"
         )
-    images, labels = arrays["images"], arrays["labels"]
+    images, labels = found["images"], found["labels"]
     if len(inputs) != 1 or inputs[0].shape[0] != 1:
         raise BadInput(f"--labelled {path}: the network takes more than one image; drop it")
-    expected = (len(labels), *inputs[0].shape[1:])
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
-        raise BadInput(f"--labelled {path}: expected labels as (N,) integers, got {labels.dtype}")
+        raise BadInput(
+            f"--labelled {path}: expected labels as (N,) integers, got {labels.dtype} of "
+            f"{labels.shape}"
+        )
+    expected = (len(labels), *inputs[0].shape[1:])
     if images.shape != expected or images.dtype != inputs[0].dtype:
         raise BadInput(
             f"--labelled {path}: expected images of {inputs[0].dtype} and shape {expected}, got "

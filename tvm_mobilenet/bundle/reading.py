@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import files, tvm_runtime
+from tvm_mobilenet import arrays, files, tvm_runtime
 from tvm_mobilenet.bundle import signing
 from tvm_mobilenet.bundle.layout import (
     FILE_NAME,
@@ -103,10 +103,7 @@ class Bundle:
         self.close()
 
     def _array(self, name: str, info: TensorInfo) -> NDArray[Any]:
-        try:
-            array: NDArray[Any] = np.load(self.folder / name, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise BadInput(f"{self.path}: {name} is not a numpy array: {error}") from error
+        array = arrays.read_one(self.folder / name, f"{self.path}: {name}")
         if (array.shape, array.dtype) != (info.shape, np.dtype(info.dtype)):
             raise BadInput(
                 f"{self.path}: {name}: expected {describe_array(info.shape, info.dtype)}, "

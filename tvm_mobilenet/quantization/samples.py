@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet import arrays
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.network.signature import InputTensor
 
 Array = NDArray[Any]
@@ -21,7 +21,6 @@ PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 HELD_OUT = 4  # one sample of so many is kept to measure with
 HELD_OUT_SEED = 0
 FLAG = "--calibrate"
-MAGIC = b"\x93NUMPY"  # what a .npy begins with
 
 
 @dataclass(frozen=True)
@@ -110,24 +109,26 @@ def _of_folder(path: Path, inputs: tuple[InputTensor, ...], read_picture: ReadPi
 
 
 def _of_arrays(path: Path, inputs: tuple[InputTensor, ...]) -> Samples:
-    arrays = _load(path, [one.name for one in inputs])
-    for one, array in zip(inputs, arrays, strict=True):
-        if not _is_of_kind(array, one) or array.shape[1:] != one.shape[1:]:
+    loaded = _load(path, [one.name for one in inputs])
+    for one, array in zip(inputs, loaded, strict=True):
+        if not (_is_of_kind(array, one) and array.ndim and array.shape[1:] == one.shape[1:]):
             sizes = "x".join(map(str, one.shape[1:]))
             got = "x".join(map(str, array.shape)) or "()"
             raise BadInput(
                 f"{FLAG} {path}: expected {one.dtype} of shape Nx{sizes} for the input {one.name}, "
                 f"got {array.dtype} of shape {got}"
             )
-    counts = {len(array) for array in arrays}
+    counts = {len(array) for array in loaded}
     if len(counts) > 1:
-        raise BadInput(f"{FLAG} {path}: expected as many samples of each input, got {counts}")
+        named = zip(inputs, loaded, strict=True)
+        several = ", ".join(f"{len(array)} of {one.name}" for one, array in named)
+        raise BadInput(f"{FLAG} {path}: expected as many samples of each input, got {several}")
     (count,) = counts
     return Samples(
         inputs,
         count,
         lambda place: tuple(
-            array[place].astype(one.dtype) for one, array in zip(inputs, arrays, strict=True)
+            array[place].astype(one.dtype) for one, array in zip(inputs, loaded, strict=True)
         ),
         tuple(range(count)),
     )
@@ -146,17 +147,10 @@ def _is_of_kind(array: Array, one: InputTensor) -> bool:
 
 def _load(path: Path, names: list[str]) -> list[Array]:
     """An array for each name; a single one may be called anything."""
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    raise BadInput(f"{FLAG} {path}: not a .npy file, whatever its name says")
-            found = {names[0]: np.load(path, mmap_mode="r", allow_pickle=False)}
-        else:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
-                found = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{FLAG} {path}: cannot be read: {first_line(error)}") from None
+    if path.suffix == ".npy":
+        found = {names[0]: arrays.read_one(path, f"{FLAG} {path}", mapped=True)}
+    else:
+        found = arrays.read_named(path, f"{FLAG} {path}")
     if len(names) == len(found) == 1:
         return list(found.values())
     if found.keys() != set(names):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_mobilenet import arrays
 from tvm_mobilenet.bundle.manifest import TensorInfo
-from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.resizing import ResizingFlags
 from tvm_mobilenet.runtime import image
 from tvm_mobilenet.runtime.image import Pixels
@@ -45,25 +45,17 @@ def read_inputs(
         )
     if not is_array(path):
         return (image.read(path, expected[0], pixels, resizing),)
-    try:
-        x: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"--input {path}: not a readable .npy: {first_line(error)}") from error
-    return (_check_fits(path, x, expected[0]),)
+    return (_check_fits(path, arrays.read_one(path, f"--input {path}"), expected[0]),)
 
 
 def _read_named(path: Path, expected: Sequence[TensorInfo]) -> tuple[NDArray[Any], ...]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadInput(f"--input {path}: not a readable .npz: {first_line(error)}") from error
+    found = arrays.read_named(path, f"--input {path}")
     names = [one.name for one in expected]
-    if set(arrays) != set(names):
+    if set(found) != set(names):
         raise BadInput(
-            f"--input {path}: expected the arrays {', '.join(names)}, got {', '.join(arrays)}"
+            f"--input {path}: expected the arrays {', '.join(names)}, got {', '.join(found)}"
         )
-    return tuple(_check_fits(path, arrays[one.name], one) for one in expected)
+    return tuple(_check_fits(path, found[one.name], one) for one in expected)
 
 
 def _check_fits(path: Path, x: NDArray[Any], expected: TensorInfo) -> NDArray[Any]:

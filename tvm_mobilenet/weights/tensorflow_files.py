@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tvm_mobilenet.errors import BadInput, first_line
+from tvm_mobilenet import arrays
+from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.weights import checkpoints, graphs
 from tvm_mobilenet.weights.tensors import Array, Tensors
 
@@ -27,7 +26,7 @@ def read_graph(path: Path) -> Tensors:
     Raises BadInput for what is no GraphDef, and for padding that no network of ours has.
     """
     nodes = graphs.parse(path)
-    arrays = {
+    found = {
         node.name: _constant(path, node)
         for node in nodes
         if node.op == "Const" and _is_variable(node.name)
@@ -38,7 +37,7 @@ def read_graph(path: Path) -> Tensors:
             raise BadInput(
                 f"weights {path}: {node.name}: expected padding SAME, got {padding.decode()}"
             )
-    return Tensors("tensorflow", arrays, dict(_said(path, nodes)))
+    return Tensors("tensorflow", found, dict(_said(path, nodes)))
 
 
 def read_checkpoint(path: Path) -> Tensors:
@@ -51,12 +50,11 @@ def read_checkpoint(path: Path) -> Tensors:
 
 def read_npz(path: Path) -> Tensors:
     """A NumPy archive with one array a variable, by its name. Raises BadInput for what is none."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Array] = {name.partition(":")[0]: file[name] for name in file.files}
-    except Exception as error:  # an archive that is damaged raises whatever it meets
-        raise BadInput(f"weights {path}: not a readable .npz: {first_line(error)}") from None
-    return Tensors("tensorflow", {name: arrays[name] for name in arrays if _is_variable(name)})
+    found = arrays.read_named(path, f"weights {path}")
+    variables = {name.partition(":")[0]: array for name, array in found.items()}
+    return Tensors(
+        "tensorflow", {name: variables[name] for name in variables if _is_variable(name)}
+    )
 
 
 def _is_variable(name: str) -> bool:
