@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support.float_networks import mobile, samples_of
+from support.float_networks import conv, mobile, node, samples_of
+from support.float_networks import network as network_of
 
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.quantization.calibration import Calibration
@@ -70,6 +71,32 @@ def test_for_classes_the_loss_is_the_share_of_other_answers(
     # as many as differ anyway: nothing has to be done for it
     quiet = quantize(network, samples, How(max_loss=found.loss), classes=0)
     assert quiet.report.summary.float_layers == ()
+
+
+def test_a_layer_that_hurts_goes_alone(tmp_path: Path) -> None:
+    """What biases after it took back of its errors is not there any more then."""
+    rng = np.random.default_rng(1)
+    sizes = (10 ** rng.uniform(-6, 0, 16))[:, None, None, None]
+    weights = {"w0": conv(rng, 16, 8) * sizes, "w1": conv(rng, 16, 1, 3) / sizes}
+    nodes = [
+        node("Conv", ["x", "w0"], ["c0"]),
+        node("Relu", ["c0"], ["a0"]),
+        node("Conv", ["a0", "w1"], ["c1"], group=16, pads=[1] * 4),
+        node("Relu", ["c1"], ["a1"]),
+    ]
+    for place in range(2, 6):
+        weights[f"w{place}"] = conv(rng, 16, 16)
+        nodes += [
+            node("Conv", [f"a{place - 1}", f"w{place}"], [f"c{place}"]),
+            node("Relu", [f"c{place}"], ["y" if place == 5 else f"a{place}"]),
+        ]
+    x = rng.standard_normal((24, 8, 8, 8)).astype(np.float32)
+    hostile, samples = network_of(nodes, weights), samples_of(x, tmp_path)
+    free = quantize(hostile, samples, How(equalize=False)).report.agreement
+    found = quantize(hostile, samples, How(max_loss=0.06, equalize=False)).report
+    assert free.error > 0.1 and found.agreement.error <= 0.06, (free, found.agreement)
+    assert found.summary.float_layers == ("c1",)
+    assert found.summary.bias_corrected
 
 
 @pytest.mark.parametrize("loss", [-0.1, 1.0, float("nan")])

@@ -50,6 +50,9 @@ class Plan:
     def with_floats(self, floats: frozenset[str]) -> Plan:
         return replace(self, floats=floats)
 
+    def with_biases(self, biases: Mapping[str, NDArray[np.float64]]) -> Plan:
+        return replace(self, biases=biases)
+
     def with_arguments(self, arguments: Mapping[str, Scale]) -> Plan:
         return replace(self, arguments=arguments)
 

@@ -100,13 +100,15 @@ def least_loss(
 
     First no function is a table, as that rounds what it takes. Layers go in the order of what each
     saves by itself: the output's error on ``few`` samples with that layer alone in float. Returns
-    the layers' names too.
+    the layers' names too. Corrected biases are kept as long as they help: they took back what
+    layers before them got wrong, of which those that go got most.
     """
     names: list[str] = []
     for exact in (plan, plan.with_arguments({})):
         if judge.judge_plan(exact).loss <= most:
             return exact, ()
-    plan = plan.with_arguments({})
+    corrected = plan.with_arguments({})
+    plan = corrected.with_biases({})
     scout = Judge(float_model, few, None)
     saving = {
         key_of(group): scout.judge_plan(plan.with_floats(plan.floats | {key_of(group)})).error
@@ -116,6 +118,8 @@ def least_loss(
     for group in order:
         plan = plan.with_floats(plan.floats | {key_of(group)})
         names.append(group.name)
-        if judge.judge_plan(plan).loss <= most:
-            break
+        for biases in (corrected.biases, {}):
+            plan = plan.with_biases(biases)
+            if judge.judge_plan(plan).loss <= most:
+                return plan, tuple(names)
     return plan, tuple(names)

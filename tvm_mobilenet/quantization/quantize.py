@@ -84,15 +84,16 @@ def quantize(
             "the network has no convolution of images and no matrix product with constant weights, "
             "so nothing of it is computed in int8"
         )
-    corrected = False
     if how.correct_biases:
-        better = correct_biases(plan, list(used.few(MOST_SAMPLES).batches()))
-        # a mean over few samples may be off by more than it takes back
-        corrected = judge.judge_plan(better).error <= judge.judge_plan(plan).error
-        plan = better if corrected else plan
+        plan = _corrected(plan, judge, used)
     floats: tuple[str, ...] = ()
     if how.max_loss is not None:
         plan, floats = least_loss(plan, judge, how.max_loss, held.few(SCOUTS), model)
+        if how.correct_biases and floats:  # layers before are others than they were
+            again = _corrected(plan.with_biases({}), judge, used)
+            found = judge.judge_plan(again)
+            if found.loss <= how.max_loss and found.error < judge.judge_plan(plan).error:
+                plan = again
     written = write(plan)
     agreement = judge.judge(written.model)
     in_bf16: tuple[str, ...] = ()
@@ -107,13 +108,22 @@ def quantize(
         agreement.top1,
         agreement.cosine,
         agreement.error,
-        corrected,
+        bool(plan.biases),
         equalized,
         floats,
         in_bf16,
     )
     tensors = qualities(plan, written, measured.histograms, held)
     return Quantized(written.model, Report(tensors, agreement, summary))
+
+
+def _corrected(plan: Plan, judge: Judge, used: Samples) -> Plan:
+    """The plan with corrected biases, where they lower the outputs' error on held-out samples.
+
+    A mean over few samples may be off by more than it takes back.
+    """
+    better = correct_biases(plan, list(used.few(MOST_SAMPLES).batches()))
+    return min(better, plan, key=lambda one: judge.judge_plan(one).error)
 
 
 def _best_equalized(model: onnx.ModelProto, used: Samples, how: How) -> tuple[Measured, int]:
