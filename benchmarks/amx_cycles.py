@@ -3,10 +3,11 @@
     python benchmarks/amx_cycles.py [--precision int8] [--profile FILE] [--json FILE]
 
 Without a profile: MobileNetV1 1.0-224's 1x1 layers, as docs/amx.md has them. Expected are cycles of
-one thread on a core of its own, of four kinds that overlap, so that the largest counts: products
-and the loads of their tiles (schedules/x86/pixel_tiles.py); what is made of the sums, beside
-products at one float vector a cycle; and the weights, which come from the last level cache. The
-costs are those of hand-written kernels on an Emerald Rapids core. FILE is of ``bench --profile``.
+one thread on a core of its own, of four kinds that overlap, so that the largest counts: products;
+the loads of their tiles, weights from the second-level cache for a band's first block of pixels
+and from the first-level one for the others (schedules/x86/tiles_conv2d.py); what is made of the
+sums, beside products at one float vector a cycle; and the weights, which come from the last level
+cache. The costs were measured on an Emerald Rapids core. FILE is of ``bench --profile``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ CHANNEL_BYTES: dict[Precision, int] = {"int8": 1, "bf16": 2}
 # cycles. Bounds and packing are of integers, which run beside products.
 EPILOGUE: dict[Precision, int] = {"int8": 3, "bf16": 2}
 STORE = 16  # cycles of a tile of 16 rows
+L1_BYTES = 48 * 1024
 L3_BYTES = 9.4  # a cycle
 CLOCK_MHZ = 2450  # where no profile tells: of that core, with vectors of 512 bits
 VNNI_OPERATIONS = 256  # a cycle, two for a product
@@ -49,6 +51,8 @@ LAYERS = (
     (7, 512, 1024, 1),
     (7, 1024, 1024, 1),
 )
+# µs of hand-written kernels in int8 on that core, in this order, weights out of its caches
+BY_HAND_US = (96, 41, 64, 25, 43, 29, 47, 47, 107)
 
 
 @dataclass(frozen=True)
@@ -73,34 +77,56 @@ class Product:
 
 @dataclass(frozen=True)
 class Cycles:
-    """Of a layer. ``loaded`` are the products with the loads of their tiles."""
+    """Of a layer. ``loads`` are those of tiles, a step's products or loads whichever is longer."""
 
     products: float
-    loaded: float
+    loads: float
     epilogue: float
     weights: float
 
     @property
     def expected(self) -> float:
-        return max(self.loaded, self.epilogue, self.weights)
+        return max(self.loads, self.epilogue, self.weights)
 
 
 def cycles_of(layer: Product) -> Cycles:
-    from schedules.x86.pixel_tiles import BLOCK_WEIGHTS, KEPT_STEPS, depth_of, pixel_tiles
+    """By the schedule's own block and bands, for one thread."""
+    from schedules.cpu.sharing import even_bands
+    from schedules.x86 import pixel_tiles as costs
     from schedules.x86.tile_products import LANES, ROWS
+    from schedules.x86.tiles_conv2d import BAND_BYTES, block_of
 
     size = CHANNEL_BYTES[layer.precision]
-    steps = layer.taps * depth_of(layer.channels_in, size).steps
-    tiles = pixel_tiles(layer.height, layer.width, steps)
-    loaded, products = tiles.cycles(kept=steps <= KEPT_STEPS)
-    vectors = layer.channels_out / LANES
-    times = steps * vectors / BLOCK_WEIGHTS
+    depth = costs.depth_of(layer.channels_in, size)
+    steps = layer.taps * depth.steps
+    kept = steps <= costs.KEPT_STEPS
+    tiles = costs.pixel_tiles(layer.height, layer.width, steps)
     down, across = tiles.counts
-    rows = down * across * tiles.pixels * vectors  # of tiles of sums, a vector each
+    vectors = -(-layer.channels_out // LANES)
+    above, beside, together = block_of(down, across, vectors, steps if kept else 0)
+    row_bytes = above * across * tiles.pixels * steps * depth.channels * size
+    bands = even_bands(down // above, row_bytes, BAND_BYTES)
+    panels = vectors // together
+    blocks = down // above * across // beside  # of each panel, in all bands
+
+    products = above * beside * together * costs.cycles_of(tiles.pixels)
+    pixels = above * beside * costs.PIXELS_LOAD
+    first = pixels + together * costs.WEIGHTS_LOAD
+    panel_bytes = steps * together * LANES * depth.channels * size
+    stays = panel_bytes + down // above // bands * row_bytes <= L1_BYTES
+    again = pixels + together * costs.PIXELS_LOAD if stays else first
+    if kept:  # in registers, for a band
+        first = again = pixels
+    steps_of_first = panels * steps * bands
+    steps_of_others = panels * steps * (blocks - bands)
     return Cycles(
-        products=times * products,
-        loaded=times * loaded,
-        epilogue=rows * (EPILOGUE[layer.precision] + STORE / ROWS),
+        products=panels * steps * blocks * products,
+        loads=steps_of_first * max(products, first) + steps_of_others * max(products, again),
+        epilogue=down
+        * across
+        * tiles.pixels
+        * vectors
+        * (EPILOGUE[layer.precision] + STORE / ROWS),
         weights=layer.channels_in * layer.channels_out * layer.taps * size / L3_BYTES,
     )
 
@@ -188,22 +214,26 @@ def beside(found: Sequence[Measured], clock_mhz: int) -> list[str]:
 
 
 def table(precision: Precision) -> list[str]:
-    """1.0-224's layers as Markdown: thousands of cycles, and µs; in int8 those of VNNI at best."""
+    """1.0-224's layers as Markdown: thousands of cycles, and µs.
+
+    In int8 those of the hand-written kernels, and of VNNI at best.
+    """
     vnni = precision == "int8"
     header = ["layer", "times", "products", "with loads", "epilogue", "weights", "expected, µs"]
-    header += ["VNNI's floor, µs"] if vnni else []
+    header += ["by hand, µs", "VNNI's floor, µs"] if vnni else []
     lines = [header, [":--", *["--:"] * (len(header) - 1)]]
-    sums = [0.0, 0.0]
-    for side, channels_in, channels_out, count in LAYERS:
+    sums = [0.0, 0.0, 0.0]
+    for (side, channels_in, channels_out, count), by_hand in zip(LAYERS, BY_HAND_US, strict=True):
         layer = Product(precision, side, side, channels_in, channels_out)
         found = cycles_of(layer)
-        parts = (found.products, found.loaded, found.epilogue, found.weights)
+        parts = (found.products, found.loads, found.epilogue, found.weights)
         floor = 2 * layer.multiply_adds / VNNI_OPERATIONS / CLOCK_MHZ
         expected = found.expected / CLOCK_MHZ
+        times = (expected, by_hand, floor) if vnni else (expected,)
         cells = [layer.title, str(count), *(f"{one / 1e3:.0f}" for one in parts)]
-        lines.append([*cells, f"{expected:.0f}", *([f"{floor:.0f}"] if vnni else [])])
-        sums = [sums[0] + count * expected, sums[1] + count * floor]
-    last = ["all", "13", "", "", "", "", f"{sums[0]:.0f}", *([f"{sums[1]:.0f}"] if vnni else [])]
+        lines.append([*cells, *(f"{one:.0f}" for one in times)])
+        sums = [total + count * one for total, one in zip(sums, times, strict=False)]
+    last = ["all", "13", "", "", "", "", *(f"{one:.0f}" for one in sums)]
     return [f"| {' | '.join(line)} |" for line in [*lines, last]]
 
 

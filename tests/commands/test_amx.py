@@ -5,6 +5,7 @@ elsewhere. Where the CPU has no AMX, its instructions are emulated.
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from support.tile_cases import HAS_TILES, spec_that_runs, tile_unit, tiles
 
 import tvm_mobilenet
 from tvm_mobilenet import compile
-from tvm_mobilenet.benchmark.profile.layers import profile
+from tvm_mobilenet.benchmark.profile.layers import profile, to_json
 from tvm_mobilenet.benchmark.profile.local import LocalNetwork
 from tvm_mobilenet.bundle import open_bundle
 from tvm_mobilenet.emulation.tile_unit import TILES
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.hardware import cpu
+from tvm_mobilenet.provenance import describe_machine, now
+from tvm_mobilenet.results import profiles
 from tvm_mobilenet.runtime import library
 
 KINDS = ("fma", "bf16", "bf16_tiles")  # of what a network in bf16 is computed by
@@ -94,8 +97,12 @@ def test_a_bundle(
         with tvm_mobilenet.load(path) as one, tvm_mobilenet.load(path, threads=2) as two:
             np.testing.assert_array_equal(one.run(x), two.run(x))
             if executor == "static":  # tiles have a peak of their own, which other layers have not
-                peaks = profile(LocalNetwork(one), runs=1).peaks
-                assert {"fma", "bf16_tiles"} <= set(peaks.operations_per_s) <= {*KINDS}
+                timed = profile(LocalNetwork(one), runs=1)
+                kinds = set(timed.peaks.operations_per_s)
+                assert {"fma", "bf16_tiles"} <= kinds <= {*KINDS}
+                text = to_json([("bundle", timed)], describe_machine(), "a command", now())
+                (kept,) = profiles.read(json.loads(text)).profiles
+                assert all(kept.peak(layer) for layer in kept.layers)
     after = tile_unit().counts()
     assert HAS_TILES or after.of_bf16 > before.of_bf16
     if HAS_TILES:
