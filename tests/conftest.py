@@ -185,7 +185,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    item.config.stash[leftovers.KEY].look(item.nodeid)
+    found = item.config.stash.get(leftovers.KEY, None)
+    if found is not None:  # where no test but skipped ones was set up, there is none
+        found.look(item.nodeid)
 
 
 @pytest.fixture(scope="session", autouse=True)
