@@ -80,16 +80,10 @@ def test_queues() -> None:
 
 
 def test_asks_a_real_tracker(capsys: pytest.CaptureFixture[str]) -> None:
-    from tvm.rpc.tracker import Tracker
-
-    real = Tracker("127.0.0.1", port=29190, port_end=29290)
-    try:
-        address = TrackerAddress("127.0.0.1", real.port)
-        assert tracker.query_tracker(address) == []
-        assert devices.main(["--rpc-tracker", str(address)]) == 0
-        assert f"Tracker {address}: no device registered" in capsys.readouterr().out
-    finally:
-        real.terminate()
+    with local_farm.running() as farm:
+        assert tracker.query_tracker(farm.address) == []
+        assert devices.main(["--rpc-tracker", str(farm.address)]) == 0
+        assert f"Tracker {farm.address}: no device registered" in capsys.readouterr().out
 
 
 def test_two_servers_that_start_at_once_take_two_ports(monkeypatch: pytest.MonkeyPatch) -> None:

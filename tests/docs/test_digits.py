@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from support import script_here
 
 import tvm_mobilenet
 from tvm_mobilenet import api, bundle
@@ -61,9 +62,9 @@ def evaluate(*arguments: str) -> None:
     runpy.run_path(str(EXAMPLES / "evaluate.py"))["main"](*arguments)
 
 
-def test_a_network_trained_here_tells_digits_apart(trained: tuple[Path, str], python: Any) -> None:
+def test_a_network_trained_here_tells_digits_apart(trained: tuple[Path, str]) -> None:
     folder, said = trained
-    evaluated = python("examples/digits/evaluate.py", str(folder))
+    evaluated = script_here.run(EXAMPLES / "evaluate.py", str(folder), folder=EXAMPLES.parents[1])
     assert evaluated.returncode == 0, evaluated.stderr
     # 36 images of each digit or so, none of them trained on
     labels, pytorch = classes(folder)

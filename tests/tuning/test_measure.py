@@ -49,7 +49,7 @@ def space() -> KernelSpace:
 
 @pytest.fixture(scope="module")
 def measurer(space: KernelSpace) -> Iterator[LocalMeasurer]:
-    with LocalMeasurer(SETTINGS, timeout_s=5.0) as measurer:
+    with LocalMeasurer(SETTINGS, timeout_s=3.0) as measurer:
         measurer.add_task(0, space.mod)
         yield measurer
 
