@@ -59,6 +59,7 @@ HEADLINES = {
 }
 INT8_CORES = {
     "Cortex-A72": "arm-rpi4-int8-1.0-224",
+    "Cortex-A72, weights of 7 bits": "arm-rpi4-int8-reduced-1.0-224",
     "Neoverse N1, dot products": "arm-graviton2-int8-1.0-224",
     "Cortex-A76, dot products": "arm-rpi5-int8-1.0-224",
     "QEMU's `max`, int8 matrices": "arm-graviton3-int8-1.0-224",

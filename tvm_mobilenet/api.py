@@ -130,7 +130,12 @@ def in_int8(
             "--calibrate FOLDER|FILE.npy, or a QDQ ONNX file"
         )
     samples = open_samples(calibration.samples, source.inputs, picture_reader(source))
-    how = How(calibration.method, calibration.max_loss, has=has or INT8_ALONE)
+    how = How(
+        calibration.method,
+        calibration.max_loss,
+        has=has or INT8_ALONE,
+        reduce_range=calibration.reduce_range,
+    )
     return quantize_source(source, samples, how)
 
 

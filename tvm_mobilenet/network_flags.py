@@ -175,6 +175,12 @@ def _add_calibration_flags(parser: argparse.ArgumentParser) -> argparse._Argumen
         "to get another class (without classes: for no larger relative error of the outputs): in "
         "bf16 where the target has that and it is enough, else in fp32",
     )
+    group.add_argument(
+        "--reduce-range",
+        action="store_true",
+        help="weights of 7 bits, which ARM cores without dot products (Cortex-A53, A72) multiply "
+        "in fewer instructions; other CPUs gain nothing",
+    )
     return group
 
 
@@ -206,7 +212,12 @@ def preparation_of(args: argparse.Namespace, options: CompileOptions) -> Prepara
     labels = getattr(args, "labels", None)
     return Preparation(
         options.precision,
-        calibration_of(args.calibrate, args.calibration_method, args.max_loss),
+        calibration_of(
+            args.calibrate,
+            args.calibration_method,
+            args.max_loss,
+            reduce_range=args.reduce_range,
+        ),
         pixels_of_flags(args.mean, args.std, args.scale, args.channel_order),
         ResizingFlags(args.resize, args.crop, args.fit, args.interpolation),
         () if labels is None else read_labels(labels),
@@ -215,13 +226,15 @@ def preparation_of(args: argparse.Namespace, options: CompileOptions) -> Prepara
 
 
 def calibration_of(
-    samples: Path | None, method: Method | None, max_loss: float | None
+    samples: Path | None, method: Method | None, max_loss: float | None, *, reduce_range: bool
 ) -> Calibration | None:
     """What ``--calibrate`` and its like say. Raises BadInput for the others without it."""
     from tvm_mobilenet.quantization.calibration import DEFAULT_METHOD, Calibration
 
     if samples is not None:
-        return Calibration(samples, method or DEFAULT_METHOD, max_loss)
+        return Calibration(samples, method or DEFAULT_METHOD, max_loss, reduce_range)
     if method is not None or max_loss is not None:
         raise BadInput("--calibration-method and --max-loss are for --calibrate SAMPLES; add it")
+    if reduce_range:
+        raise BadInput("--reduce-range is for --calibrate SAMPLES; add it")
     return None

@@ -168,7 +168,9 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
 
     # Step 1. The default decision, by the model
     heights = [d for d in divisors(height) if d <= MAX_TILE_HEIGHT]
-    tile_h, tile_w, together = parts_tile(heights, divisors(width))
+    marks = sch.get(conv).annotations
+    in_words = int(marks.get(register_products.IN_WORDS, 1))
+    tile_h, tile_w, together = parts_tile(heights, divisors(width), in_words)
     rows = height // tile_h
     weights_outweigh_image = blocks * lanes > height * width
     if weights_outweigh_image:
@@ -196,7 +198,10 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     unroll(sch, *outer)
     sch.compute_at(conv, c0, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw, ck, cq, ci, cj = own_loops(sch, conv)
-    unrolls = powers_of_two_dividing(steps, most_rounds(steps, MAX_REDUCTION_UNROLL))
+    most = max(in_words, most_rounds(steps, MAX_REDUCTION_UNROLL))
+    if register_products.IN_ORDER in marks:
+        most = in_words  # of more steps LLVM would look up all places at first, and spill
+    unrolls = powers_of_two_dividing(steps, most)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     k0, k1 = sch.split(ck, [None, factor])
     c_default = [register_products.PARTS // together, together]
@@ -209,12 +214,16 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     return [sch]
 
 
-def parts_tile(heights: list[int], widths: list[int]) -> tuple[int, int, int]:
-    """(rows, columns, channels) with the fewest loads for a product that needs no spilling."""
+def parts_tile(heights: list[int], widths: list[int], in_words: int = 1) -> tuple[int, int, int]:
+    """(rows, columns, channels) with the fewest loads for a product that needs no spilling.
+
+    Where more steps are summed ``in_words``, two of them read their pixels at the same time.
+    """
 
     def registers(tile: tuple[int, int, int]) -> int:
         rows, columns, channels = tile
-        return rows * columns * channels + rows * columns + channels
+        read = channels if in_words == 1 else rows * columns + 1
+        return rows * columns * channels + rows * columns + read
 
     def loads(tile: tuple[int, int, int]) -> tuple[float, int]:
         rows, columns, channels = tile

@@ -45,13 +45,15 @@ class Integers:
     """Of activations: their type, and the channels a vector; None is as many as of floats.
 
     ``depth`` channels are summed by a step of a dense convolution's products. With ``fixed_point``
-    instructions multiply sums by numbers of 31 bits behind the point, and round them.
+    instructions multiply sums by numbers of 31 bits behind the point, and round them. ``in_words``,
+    more products than two are summed in 16 bits where those hold them.
     """
 
     dtype: str
     lanes: int | None = None
     depth: int = BYTES
     fixed_point: bool = False
+    in_words: bool = False
 
 
 UNSIGNED = Integers("uint8")
@@ -65,7 +67,9 @@ def integers_of(target: Target | None) -> Integers:
         return Integers("int8", 8, MATRIX_DEPTH, fixed_point=True)
     plain = not target_has_features("dotprod", target)
     depth = REGISTER if plain else BYTES
-    return Integers("int8", 16, depth, fixed_point=not spelled_out(target))
+    long = str(target.attrs.get("mtriple", "")).startswith(("aarch64", "arm64"))
+    fixed = not spelled_out(target)
+    return Integers("int8", 16, depth, fixed_point=fixed, in_words=plain and long)
 
 
 @dataclass(frozen=True)

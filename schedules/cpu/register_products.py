@@ -20,6 +20,8 @@ from schedules.cpu.vectors import shuffled
 
 MATRIX_DEPTH = 8
 LANES = 8  # channels of a step of taps
+# mark the block of sums: 16 bits hold those of so many steps, and a table has their order
+IN_WORDS, IN_ORDER = "in_words", "in_order"
 REGISTER, PARTS = 16, 4  # bytes of a step without dot products, and the sums that share them
 SMULL, SADDLP, ADDP = (
     "llvm.aarch64.neon.smull.v8i16",

@@ -174,6 +174,7 @@ def wrong() -> dict[str, tuple[tuple[str, ...], str]]:
         "fp32": ((*onnx_file, *calibrate), "--calibrate is for --precision int8"),
         "method alone": ((*INT8, "--calibration-method", "mse"), "are for --calibrate SAMPLES"),
         "loss alone": ((*onnx_file, "--max-loss", "1%"), "are for --calibrate SAMPLES"),
+        "range alone": ((*INT8, "--reduce-range"), "--reduce-range is for --calibrate SAMPLES"),
         "nowhere to write": (
             (*onnx_file, *INT8, *calibrate, "--quantized-onnx", "none/q.onnx"),
             "--quantized-onnx none/q.onnx: cannot be written: No such file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,17 @@ def test_a_tensor_of_zeros_is_exact(tmp_path: Path) -> None:
     weights = {"w": W, "none": np.zeros_like(W), "below": -np.ones(8)}
     found = quantized(network(nodes, weights), tmp_path).report
     assert [one.decibels for one in found.tensors if one.layer == "c"] == [np.inf]
+
+
+@pytest.mark.parametrize(("reduce_range", "most"), [(False, 127), (True, 63)])
+def test_weights_of_7_bits(tmp_path: Path, most: int, *, reduce_range: bool) -> None:
+    model = network([node("Conv", ["x", "w"], ["y"])], {"w": W})
+    how = replace(PLAIN, reduce_range=reduce_range)
+    constants = constants_of(quantized(model, tmp_path, how).model)
+    weight, steps = constants["y_weight_quantized"], constants["y_weight_scale"]
+    assert np.abs(weight.reshape(len(weight), -1)).max(axis=1).tolist() == [most] * len(weight)
+    by_channel = steps.reshape(-1, 1, 1, 1)
+    assert (np.abs(weight * by_channel - W) <= by_channel / 2 * (1 + 1e-5)).all()
 
 
 def test_a_bias_beside_weights_of_next_to_nothing_fits(tmp_path: Path) -> None:

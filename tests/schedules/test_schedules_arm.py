@@ -408,6 +408,26 @@ def test_hot_loops_over_bytes(machine: str, kind: str, lanes: int, depth: int) -
     assert not (spills if (machine, kind) in TAPS_ON_STACK else loop.stack_accesses)
 
 
+PRODUCTS, ADDITIONS = re.compile(r"^sm(?:ull|lal)2?\b"), re.compile(r"^sadalp\b")
+
+
+@pytest.mark.parametrize(("together", "table"), [(2, False), (4, False), (2, True)])
+def test_steps_share_an_addition(together: int, *, table: bool) -> None:
+    spec = target.resolve("arm-rpi4")
+    case = odd_kernels.over_bytes(
+        "conv2d", 16, "int8", 16, offset=-128, together=together, table=table
+    )
+    assembly = lower(by_default(case.func(), spec.tvm_target()), spec.tvm_target())
+    found = [
+        (len(one.matching(PRODUCTS)), len(one.matching(ADDITIONS)), one)
+        for one in loops.innermost_loops(assembly.inspect_source("asm"), "aarch64")
+    ]
+    products, additions, loop = max(found[::-1], key=lambda one: one[0] / max(one[1], 1))
+    assert products == 2 * together * additions >= 64
+    assert products + additions >= (0.79 if table else 0.83) * len(loop.instructions)
+    assert not loop.stack_accesses
+
+
 SPREAD = re.compile(r"^(?:dup|ld1r)\b")
 # LLVM copies taps that find no register to the stack, once for a row, and loads them from there
 TAPS_ON_STACK = {("arm-rpi4", "stem"), ("arm-graviton2", "stem")}

@@ -273,6 +273,13 @@ BY_MATRICES = [
     Convolution("conv2d", (8, 16), (4, 7), (8, 8), (3, 3), padding=SAME, spare=RING, panel=2),
     Convolution("conv2d", (8, 16), (6, 8), (8, 8), (3, 3), padding=SAME),
 ]
+# convolutions over int8, and of how many steps 16 bits hold the sums
+IN_WORDS = [
+    (Convolution("conv2d", (64, 48), (3, 5), activation=RELU, halo=RING), 2, False),
+    (Convolution("conv2d", (128, 7), (5, 2), batch=2), 4, True),
+    (Convolution("conv2d", (96, 20), (7, 7), stride=(2, 2)), 2, True),
+    (Convolution("conv2d", (64, 16), (4, 3), kernel=(3, 3), padding=SAME), 4, False),
+]
 BY_REGISTERS = [
     Convolution("conv2d", (32, 48), (5, 6), activation=RELU, halo=RING),
     Convolution("conv2d", (19, 7), (7, 7), (16, 8), batch=2),
@@ -290,6 +297,10 @@ SIGNED: list[Case] = [
     *map(signed, QUANTIZED),
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=8)) for one in BY_MATRICES),
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in BY_REGISTERS),
+    *(
+        signed(QuantizedConvolution(one, AS_BYTE, depth=16, together=together, table=table))
+        for one, together, table in IN_WORDS
+    ),
     *(signed(QuantizedConvolution(one, AS_BYTE, depth=16)) for one in (*DEPTHWISE[:4:3], STEM[2])),
     *(
         QuantizedConvolution(
@@ -416,7 +427,14 @@ def kind_of(case: Case) -> tuple[str, str]:
 
 
 def over_bytes(
-    kind: str, lanes: int = 16, dtype: str = "uint8", depth: int = 4, *, offset: int | None = None
+    kind: str,
+    lanes: int = 16,
+    dtype: str = "uint8",
+    depth: int = 4,
+    *,
+    offset: int | None = None,
+    together: int = 1,
+    table: bool = False,
 ) -> Case:
     """A kernel of 1.0-224, of integers, its result quantized."""
     if kind == "dense":
@@ -436,7 +454,15 @@ def over_bytes(
     expression = AS_BYTE if dtype == "uint8" else of_signed(AS_BYTE)
     if offset is not None:
         expression = IN_UNITS
-    return QuantizedConvolution(real, expression, dtype=dtype, depth=depth, offset=offset)
+    return QuantizedConvolution(
+        real,
+        expression,
+        dtype=dtype,
+        depth=depth,
+        offset=offset,
+        together=together,
+        table=table,
+    )
 
 
 @st.composite

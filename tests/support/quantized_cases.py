@@ -66,6 +66,7 @@ from tvm_mobilenet.kernels.cpu.quantized_without_dots import (
     tapped_depthwise_conv2d,
 )
 from tvm_mobilenet.kernels.cpu.requantization import FLOAT_BIAS, POINT, FixedPoint
+from tvm_mobilenet.kernels.cpu.sum_order import TOGETHER, SumOrder
 from tvm_mobilenet.kernels.cpu.weights import (
     pack_bits,
     pack_channels,
@@ -182,11 +183,14 @@ class QuantizedConvolution:
     dtype: str = "uint8"
     depth: int = 4  # bytes that a step of a dense convolution sums; 16 without dot products
     offset: int | None = None  # of results in fixed point
+    together: int = 1  # steps that are summed in 16 bits
+    table: bool = False  # which says that of each tile, and its order
 
     @property
     def id(self) -> str:
         name = "" if self.expression == SELF else f"-{name_of(self.expression)}"
         by = f"-by{self.depth}" * (self.depth > 4)
+        by += f"-together{self.together}" * (self.together > 1) + "-ordered" * self.table
         by += "" if self.offset is None else f"-fixed{self.offset}"
         return f"{self.dtype}_{self.real.id}{name}{by}"
 
@@ -221,7 +225,16 @@ class QuantizedConvolution:
             )
             func = kernel(self.x, out, window, real.activation, how)
         elif self.depth == REGISTER:
-            func = partial_conv2d(self.x, out, window, real.activation, real.groups, how)
+            func = partial_conv2d(
+                self.x,
+                out,
+                window,
+                real.activation,
+                real.groups,
+                how,
+                together=self.together,
+                entries=self.weight_shape[1] // REGISTER if self.table else 0,
+            )
         else:
             func = quantized_conv2d(
                 self.x,
@@ -241,7 +254,8 @@ class QuantizedConvolution:
     def check(self, kernel: Callable[..., object], rng: np.random.Generator) -> None:
         real, out = self.real, result_layout(self.out, self.expression)
         data, integers = self.draw(rng)
-        weight = rng.integers(-127, 128, self.weight_shape, dtype=np.int8)
+        most = 255 // (2 * self.together)
+        weight = rng.integers(-min(most, 127), min(most, 127) + 1, self.weight_shape, dtype=np.int8)
         count = math.prod(weight.shape[1:])
         scale = rng.uniform(0.5, 2, real.channels[1]).astype(np.float32)
         scale *= np.float32(SPREAD / (147 * 74 * math.sqrt(count)))
@@ -250,9 +264,14 @@ class QuantizedConvolution:
             scale = scale / np.float32(RESULT.scale)
             bias = np.rint(bias / RESULT.scale / scale) * scale + np.float32(self.offset)
         v = real.vectors[1]
+        packed: list[AnyArray] = [self.packed(weight)]
+        if self.table:
+            order = self.any_order(rng)
+            assert order.table is not None
+            packed = [order.reorder(packed[0]), order.table]
         arguments: list[AnyArray] = [
             data,
-            self.packed(weight),
+            *packed,
             pack_channels(scale, v),
             self.packed_bias(weight, scale, bias),
         ]
@@ -263,6 +282,16 @@ class QuantizedConvolution:
             arguments.append(blocked_bytes(rng, other, out))
         result = run(kernel, out.shape, out.dtype, *arguments)
         check_blocked(result, out, evaluate(self.expression, values))
+
+    def any_order(self, rng: np.random.Generator) -> SumOrder:
+        """Of steps of which none but those that fit anyway are said to be summed together."""
+        steps = self.weight_shape[1] // REGISTER
+        tiles = (self.out.blocks, self.out.vector // TOGETHER, steps)
+        order = rng.permuted(np.broadcast_to(np.arange(steps), tiles), axis=-1)
+        together = steps // self.together * self.together
+        counts = [together if self.together == 4 else 0, together]
+        ends = np.broadcast_to(counts, (*tiles[:2], 2))
+        return SumOrder(self.together, np.concatenate([order, ends], axis=-1).astype(np.int32))
 
     def packed_bias(self, weight: NDArray[np.int8], scale: Array, bias: Array) -> AnyArray:
         if self.offset is None:

@@ -34,12 +34,14 @@ class Calibration:
 
     ``max_loss`` is the most that quantizing may lose, as a share: of held-out samples that get
     another class, or the outputs' relative error where there are no classes. None for whatever it
-    is. Raises BadInput for a method or a loss that there is not.
+    is. With ``reduce_range`` weights have 7 bits, -63 to 63, of which CPUs without dot products sum
+    more before they need 32 bits. Raises BadInput for a method or a loss that there is not.
     """
 
     samples: Path
     method: Method = DEFAULT_METHOD
     max_loss: float | None = None
+    reduce_range: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -32,7 +32,8 @@ class Plan:
     ``scales`` has one for each tensor that may be quantized. ``biases`` are those that differ from
     the float network's, and ``floats`` the groups that are not computed in int8, both by the first
     output of the group. With ``bf16`` those multiply numbers of bfloat16. ``arguments`` are the
-    scales of what a function inside a group takes, by that tensor: it becomes a table.
+    scales of what a function inside a group takes, by that tensor: it becomes a table. Weights have
+    7 bits where their range is reduced.
     """
 
     graph: Graph
@@ -42,6 +43,7 @@ class Plan:
     floats: frozenset[str] = frozenset()
     bf16: bool = False
     arguments: Mapping[str, Scale] = field(default_factory=dict)
+    reduce_range: bool = False
 
     def in_bf16(self) -> Plan:
         """With what its float layers multiply rounded to bfloat16."""
@@ -204,7 +206,10 @@ class _Writer:
         axis, step = channel_axis(node), self.scales[node.input[0]].step
         bias = self.plan.bias_of(group)
         stem = group.outputs[0]
-        weights = arithmetic.quantize_weights(self.constants[node.input[1]], axis, bias, step)
+        most = arithmetic.MOST_OF_REDUCED if self.plan.reduce_range else arithmetic.MOST_WEIGHT
+        weights = arithmetic.quantize_weights(
+            self.constants[node.input[1]], axis, bias, step, most=most
+        )
         zeros = np.zeros(len(weights.steps), np.int8)
         node.input[1] = self.dequantized(
             f"{stem}_weight", weights.values, weights.steps, zeros, axis

@@ -35,7 +35,8 @@ class How:
     """``max_loss`` is the most that ``Agreement.loss`` may be, None for whatever it is.
 
     ``has`` says of the target's kernels what else may become of layers: those that stay out of int8
-    are in bfloat16 where that is enough, and functions of one byte are tables.
+    are in bfloat16 where that is enough, and functions of one byte are tables. Weights have 7 bits
+    where their range is reduced.
     """
 
     method: Method = DEFAULT_METHOD
@@ -43,6 +44,7 @@ class How:
     correct_biases: bool = True
     equalize: bool = True
     has: Abilities = INT8_ALONE
+    reduce_range: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,13 @@ def _measure(graph: Graph, used: Samples, how: How) -> Measured:
         one.argument: argument_scale(one, graph, histograms[one.argument], scales[one.result])
         for one in functions
     }
-    plan = Plan(graph, tuple(groups), scales, arguments=arguments)
+    plan = Plan(
+        graph,
+        tuple(groups),
+        scales,
+        arguments=arguments,
+        reduce_range=how.reduce_range,
+    )
     return Measured(plan, extents, histograms, functions)
 
 

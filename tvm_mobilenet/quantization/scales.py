@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 LEVELS = 255  # steps of uint8
 MOST_WEIGHT = 127  # -128 is left out: weights are symmetric
+MOST_OF_REDUCED = 63  # of 7 bits
 # Of a bias in its own quanta, which are the products' quanta: with that it is as exact as float32,
 # and sums of products still fit 24 bits wherever the weights' own sums do.
 MOST_BIAS = 2.0**21
@@ -69,21 +70,26 @@ class Weights:
 
 
 def quantize_weights(
-    weight: NDArray[Any], axis: int, bias: NDArray[Any] | None = None, input_step: float = 1.0
+    weight: NDArray[Any],
+    axis: int,
+    bias: NDArray[Any] | None = None,
+    input_step: float = 1.0,
+    *,
+    most: int = MOST_WEIGHT,
 ) -> Weights:
-    """Symmetric, each output channel by its largest weight.
+    """Symmetric, each output channel by its largest weight, which becomes ``most``.
 
     A channel whose weights are next to nothing beside its bias gets larger steps: those of the bias
     follow from them and from the input's, and its number has to fit.
     """
     channels = np.moveaxis(weight.astype(np.float64), axis, 0)
     flat = channels.reshape(len(channels), -1)
-    steps = np.abs(flat).max(axis=1) / MOST_WEIGHT
+    steps = np.abs(flat).max(axis=1) / most
     if bias is not None:
         steps = np.maximum(steps, np.abs(bias.astype(np.float64)) / (input_step * MOST_BIAS))
     steps = np.where(steps < SMALLEST_SCALE, 1.0, steps).astype(np.float32)
     numbers = np.round(flat / steps[:, None].astype(np.float64))
-    values = np.clip(numbers, -MOST_WEIGHT, MOST_WEIGHT).astype(np.int8)
+    values = np.clip(numbers, -most, most).astype(np.int8)
     return Weights(np.moveaxis(values.reshape(channels.shape), 0, axis), steps, axis)
 
 

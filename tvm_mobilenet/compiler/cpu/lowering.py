@@ -26,6 +26,7 @@ from tvm_mobilenet.compiler.cpu.sharing import share_kernels
 from tvm_mobilenet.compiler.cpu.stack import keep_on_stack
 from tvm_mobilenet.compiler.cpu.tiles import configure_tiles, delay_epilogues, name_tiles
 from tvm_mobilenet.compiler.cpu.vector_functions import vector_functions
+from tvm_mobilenet.compiler.cpu.word_sums import sum_in_words
 
 CPU_PASSES = [
     # blocks → loops over flat buffers
@@ -53,6 +54,7 @@ CPU_PASSES = [
     pair_stores,
     pair_pixels,
     neon_bytes,
+    sum_in_words,
     neon_32,
     neon_loads,
     s_tir.transform.RenormalizeSplitPattern(),

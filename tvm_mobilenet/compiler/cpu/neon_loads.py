@@ -18,6 +18,7 @@ from tvm.ir import Expr, StringImm, TensorLoad
 from tvm.script import tirx as T
 
 from schedules.cpu.vectors import shuffled
+from tvm_mobilenet.kernels.cpu.attributes import IN_WORDS
 
 REGISTERS, REGISTER = 4, 16
 WHOLE = REGISTERS * REGISTER
@@ -60,14 +61,16 @@ def neon_loads(
         return func
     local: list[tirx.Buffer] = []
     tvm_ffi.structural_walk(func.body, (tirx.AllocBuffer, lambda one: local.append(one.buffer)))
+    # four pixels of which a step multiplies two, where sums of 16 bits need most registers
+    spared = func.params[0].name if func.attrs.get(IN_WORDS) else None
     analyzer = sym.Analyzer()
     readers: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
 
-    def note(store: tirx.BufferStore) -> None:
+    def note(store: tirx.BufferStore | tirx.Bind) -> None:
         registers: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
 
         def read(load: TensorLoad) -> None:
-            part = _part_of(load, local, analyzer)
+            part = None if load.source.name == spared else _part_of(load, local, analyzer)
             if part is not None:
                 registers[part.chain].update(range(part.first, part.first + part.count))
 
@@ -76,11 +79,12 @@ def neon_loads(
             readers[chain].update(ones)
 
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, note))
+    tvm_ffi.structural_walk(func.body, (tirx.Bind, note))
     chains = {chain: whole_loads(counts) for chain, counts in readers.items()}
     called: set[tuple[int, ...]] = set()
 
     def joined(load: TensorLoad) -> Expr:
-        part = _part_of(load, local, analyzer)
+        part = None if load.source.name == spared else _part_of(load, local, analyzer)
         if part is None or part.place not in chains[part.chain]:
             return load
         places = tuple(one for one in chains[part.chain] if one <= part.place)

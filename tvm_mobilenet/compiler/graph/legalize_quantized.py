@@ -53,6 +53,7 @@ from tvm_mobilenet.kernels.cpu.requantization import (
     Requantization,
     fixed_point,
 )
+from tvm_mobilenet.kernels.cpu.sum_order import SumOrder, sum_order, taps_together
 from tvm_mobilenet.kernels.cpu.weights import (
     dense_blocks,
     pack_bits,
@@ -151,7 +152,10 @@ def depthwise(to: Legalizer, layer: QuantizedConvolution, how: Requantization) -
     name = f"quantized_depthwise_conv2d_{out.width}x{out.height}x{out.channels}"
     given = (x.layout, real(out), window_of(layer), layer.activation, how)
     if is_tapped(to, layer, out):
-        return tapped_depthwise_conv2d(*given), name, [x.value, pack_taps(layer, out)], out
+        weight = pack_taps(layer, out)
+        together = taps_together(weight) if to.integers_of_target.in_words else 2
+        func = tapped_depthwise_conv2d(*given, together=together)
+        return func, name, [x.value, weight], out
     func = quantized_depthwise_conv2d(*given)
     taps = tap_dwords(out.width, layer.weight.shape[3], layer.stride[1], BYTES)
     weight = pack_quantized_depthwise(layer.weight, out.vector, taps.outputs, layer.stride[1])
@@ -181,15 +185,22 @@ def dense_convolution(to: Legalizer, layer: QuantizedConvolution, how: Requantiz
     else:
         panel = panel_of(out.blocks // layer.groups)
     given = (x.layout, real(out), window_of(layer), layer.activation)
+    weight = pack_quantized_conv2d(layer.weight, out.vector, panel, depth)
+    args: list[Expr | NDArray[np.generic]] = [x.value, weight]
     if depth == REGISTER:
-        func = partial_conv2d(*given, layer.groups, how)
+        of_target = to.integers_of_target
+        order = sum_order(weight, tables=layer.groups == 1) if of_target.in_words else SumOrder()
+        func = partial_conv2d(
+            *given, layer.groups, how, together=order.together, entries=order.entries
+        )
+        if order.table is not None:
+            args = [x.value, order.reorder(weight), order.table]
     else:
         func = quantized_conv2d(*given, panel, layer.groups, depth, requantization=how)
     kernel = "x".join(map(str, layer.weight.shape[2:]))
     kind = "quantized_conv2d" if kernel != "1x1" else "quantized_pointwise_conv2d"
     name = f"{kind}_{out.width}x{out.height}x{x.layout.channels}_{out.channels}"
-    weight = pack_quantized_conv2d(layer.weight, out.vector, panel, depth)
-    return func, name, [x.value, weight], out
+    return func, name, args, out
 
 
 def depth_of(to: Legalizer, layer: QuantizedConvolution, x: Blocked, out: Blocked) -> int:

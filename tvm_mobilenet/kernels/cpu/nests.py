@@ -63,9 +63,14 @@ def started(func: tirx.PrimFunc) -> tirx.PrimFunc:
     bias is the parameter before the result.
     """
     *_, bias, _ = func.params
+    return without_reads_of(func, bias)
+
+
+def without_reads_of(func: tirx.PrimFunc, constant: tirx.Buffer) -> tirx.PrimFunc:
+    """``func``, whose sums do not say that they read that parameter."""
 
     def stripped(block: s_tir.SBlock) -> s_tir.SBlock:
-        kept = [one for one in block.reads if not one.source.same_as(bias)]
+        kept = [one for one in block.reads if not one.source.same_as(constant)]
         if block.init is None or len(kept) == len(block.reads):
             return block
         return s_tir.SBlock(

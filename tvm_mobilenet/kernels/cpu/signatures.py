@@ -69,10 +69,33 @@ def with_scale(
     convolve: Callable[..., None],
     operations: int,
     requantization: Requantization,
+    *,
+    table: Tensor | None = None,
 ) -> tirx.PrimFunc:
-    """A kernel whose sums are integers. Its result is float32, until an epilogue changes that."""
+    """A kernel whose sums are integers. Its result is float32, until an epilogue changes that.
+
+    The ``table`` of the order that it sums in, where there is one, comes after the weights.
+    """
     write_halo = halo_writer(out)
     v = out.vector
+
+    if table is not None:
+        steps = table  # a name of its own, for the parameter has that of the argument
+
+        @T.prim_func(s_tir=True)
+        def ordered(
+            data: T.Buffer(read.shape, read.dtype),
+            weight: T.Buffer(weights.shape, weights.dtype),
+            table: T.Buffer(steps.shape, steps.dtype),
+            scale: T.Buffer((out.blocks, v), DTYPE),
+            bias: T.Buffer(requantization.shape(out.blocks, v), requantization.dtype),
+            result: T.Buffer(out.shape, DTYPE),
+        ) -> None:
+            T.func_attr({"tirx.noalias": True, "estimated_flops": operations})
+            write_halo(result)
+            convolve(data, weight, requantization.sums(scale, bias), result, table)
+
+        return ordered
 
     @T.prim_func(s_tir=True)
     def main(

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_mobilenet.hardware.cores import usable_cores
-from tvm_mobilenet.kernels.cpu.attributes import IN_FIXED_POINT
+from tvm_mobilenet.kernels.cpu.attributes import (
+    COUNTS,
+    IN_FIXED_POINT,
+    IN_WORDS,
+    ORDERED,
+    TAPS_IN_WORDS,
+    WEIGHTS_PLACE,
+    WORD_PRODUCTS,
+)
 from tvm_mobilenet.tuning.workers import case
 from tvm_mobilenet.tuning.workers.bfloat16_tensors import lent
 from tvm_mobilenet.tuning.workers.messages import Argument, RunTask
@@ -23,6 +31,7 @@ MAX_COPIES = 2048  # of one kernel's weights
 MAX_COPIES_BYTES = 128 << 20
 GUARD = 64  # bytes after each argument that a kernel must leave alone
 GUARD_BYTE = 0xA5
+LARGEST_SUM = 255  # of weights' magnitudes whose products with bytes 16 bits hold
 
 
 def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
@@ -40,6 +49,8 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
     limits = func.attrs.get("integer_limits") if func.attrs else None
     bias, scale = fixed_point_places(func)
     scales = scales_of(func)
+    order = func.attrs.get(ORDERED) if func.attrs else None
+    products = products_in_words(func) if order is None else 0
     arguments = []
     for place, param in enumerate(func.params):
         constant = place > 0 if named is None else place in [int(one) for one in named]
@@ -49,9 +60,21 @@ def arguments_of(mod: tvm.IRModule) -> tuple[Argument, ...]:
         shape = tuple(int(dim) for dim in param.shape)
         more: dict[str, Any] = {} if limits is None else {"limit": int(limits[place])}
         more["bits_by"] = scale if place == bias else None
+        more["order"] = COUNTS if order is not None and place == int(order) else 0
+        if products and place == WEIGHTS_PLACE:
+            more["most"] = LARGEST_SUM // products
         more["scales"] = next((n for one, n in scales if one.same_as(param)), 0)
         arguments.append(Argument(shape, str(param.dtype), role, **more))
     return tuple(arguments)
+
+
+def products_in_words(func: tirx.PrimFunc) -> int:
+    """How many products of bytes a kernel takes to fit 16 bits, 0 for no more than any two."""
+    if not func.attrs:
+        return 0
+    products = WORD_PRODUCTS * int(func.attrs.get(IN_WORDS, 1))
+    products = max(products, int(func.attrs.get(TAPS_IN_WORDS, 0)))
+    return products if products > WORD_PRODUCTS else 0
 
 
 def fixed_point_places(func: tirx.PrimFunc) -> tuple[int, int] | tuple[None, None]:

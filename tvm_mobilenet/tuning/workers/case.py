@@ -179,7 +179,11 @@ def _random(rng: Any, argument: Argument) -> NDArray[Any]:
         values = np.exp(spread) / (BYTE_PRODUCT * np.sqrt(argument.scales))
     elif argument.dtype in BYTES:
         info = np.iinfo(argument.dtype)
-        values = rng.integers(info.min, info.max + 1, argument.shape)
+        low, high = (-argument.most, argument.most) if argument.most else (info.min, info.max)
+        values = rng.integers(low, high + 1, argument.shape)
+    elif argument.order:
+        values = np.zeros(argument.shape)
+        values[..., : -argument.order] = np.arange(argument.shape[-1] - argument.order)
     elif is_float(argument.dtype):
         values = rng.standard_normal(argument.shape, dtype=np.float32)
     else:

@@ -26,7 +26,8 @@ class Argument:
 
     ``scales`` says of how many products of bytes the sums are that it makes real numbers of, 0 for
     any other parameter. ``bits_by`` is the place of the scale that this parameter holds in fixed
-    point, beside what sums start at.
+    point, beside what sums start at. ``most`` is the magnitude of the largest byte, 0 for whatever
+    its type holds; an ``order`` counts from 0 on in each row, whose last entries, so many, are 0.
     """
 
     shape: tuple[int, ...]
@@ -37,6 +38,8 @@ class Argument:
     )
     scales: int = 0
     bits_by: int | None = None
+    most: int = 0
+    order: int = 0
 
 
 @dataclass(frozen=True)
