@@ -25,7 +25,7 @@ from tvm_mobilenet.core_model.operation import (
     holds,
     signed,
 )
-from tvm_mobilenet.core_model.scoreboard import Scoreboard, Step, step_of
+from tvm_mobilenet.core_model.scoreboard import Demand, Scoreboard, demand_of
 from tvm_mobilenet.hardware.core import Core
 
 ISAS: dict[str, ModuleType] = {"x86_64": x86_64, "aarch64": aarch64}
@@ -92,7 +92,7 @@ class Interpreter:
         self._listing: Listing = read(assembly, self._isa.COMMENT)
         self._core = core
         self._threads = threads
-        self._operations: dict[int, tuple[Operation, Step]] = {}
+        self._operations: dict[int, tuple[Operation, Demand]] = {}
         self._state = State()
         self._score = Scoreboard(core, refill)
         self._events: list[_Event] = []
@@ -129,13 +129,13 @@ class Interpreter:
             raise Unmodelled(f"the code has no function {function}")
         return self._listing.labels[function]
 
-    def _operation(self, place: int) -> tuple[Operation, Step]:
+    def _operation(self, place: int) -> tuple[Operation, Demand]:
         found = self._operations.get(place)
         if found is None:
             if place >= len(self._listing.instructions):
                 raise Unmodelled("the code ends without a return")
             operation = self._isa.decode(self._listing.instructions[place])
-            found = self._operations[place] = (operation, step_of(operation, self._core))
+            found = self._operations[place] = (operation, demand_of(operation, self._core))
         return found
 
     # ---- following
@@ -145,13 +145,13 @@ class Interpreter:
         loops: list[_Loop] = []
         ran, score = self._ran, self._score
         while True:
-            operation, step = self._operation(place)
+            operation, demand = self._operation(place)
             self._clock += 1
             if self._clock > MOST:
                 raise Unmodelled(f"its loops are not followed in {MOST} instructions")
             ran[place] = ran.get(place, 0) + 1
             slot, afar = self._place(operation)
-            score.issue(step, slot, afar=afar)
+            score.issue(demand, slot, afar=afar)
             following = place + 1
             if operation.effect is not None or operation.condition:
                 self._compute(place, operation)

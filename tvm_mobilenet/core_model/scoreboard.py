@@ -20,8 +20,8 @@ STACK_ALIGNMENT = 16  # bytes: all that a function may rely on
 
 
 @dataclass(slots=True)
-class Step:
-    """An operation as the scoreboard needs it; costs in cycles of the unit, latency likewise."""
+class Demand:
+    """What an operation demands of a core; costs in cycles of the unit, latency likewise."""
 
     data: tuple[str, ...]
     address: tuple[str, ...]
@@ -37,7 +37,7 @@ class Step:
     crossing: float  # how much of a stack access lies in a second line, on average
 
 
-def step_of(operation: Operation, core: Core) -> Step:
+def demand_of(operation: Operation, core: Core) -> Demand:
     memory = operation.memory
     address = () if memory is None else tuple(one for one in (memory.base, memory.index) if one)
     data = tuple(one for one in operation.reads if one not in address)
@@ -60,7 +60,7 @@ def step_of(operation: Operation, core: Core) -> Step:
     size = memory.size if memory else 0
     entries = max(1, operation.loads + operation.stores)
     on_vectors = operation.unit in ("fma", "vector") or size >= VECTOR_BYTES
-    return Step(
+    return Demand(
         data,
         address,
         operation.writes,
@@ -91,57 +91,57 @@ class Scoreboard:
         self._window: deque[float] = deque([0.0] * (core.window or 1))
         self._free = dict.fromkeys(("fma", "vector", "scalar", "divide", "load", "store"), 0.0)
 
-    def issue(self, step: Step, slot: int | None, *, afar: bool) -> None:
+    def issue(self, demand: Demand, slot: int | None, *, afar: bool) -> None:
         """Take one instruction; ``slot`` is the address where that is on the stack.
 
         What is stored ``afar`` is not in L1 yet. Stores take effect in order, so that those to the
         stack wait for it too.
         """
         core, ready, free = self._core, self._ready, self._free
-        entry = self._entry + step.slots
-        if step.vector_slots:
-            entry = self._vector_entry = max(entry, self._vector_entry + step.vector_slots)
+        entry = self._entry + demand.slots
+        if demand.vector_slots:
+            entry = self._vector_entry = max(entry, self._vector_entry + demand.vector_slots)
         if self._window[0] > entry:
             entry = self._window[0]
         start = entry
-        for name in step.address:
+        for name in demand.address:
             when = ready.get(name, 0.0)
             if when > start:
                 start = when
-        if step.loads:
-            cost = step.loads if slot is None else step.loads * (1 + step.crossing)
+        if demand.loads:
+            cost = demand.loads if slot is None else demand.loads * (1 + demand.crossing)
             free["load"] = when = max(free["load"], entry) + cost
             start = max(start, when) + core.load_latency
             if slot is not None and slot in self._stored:
-                late = core.forward_latency * (1 + step.crossing)
+                late = core.forward_latency * (1 + demand.crossing)
                 start = max(start, self._stored[slot] + late)
         begun = start
-        for name in step.data:
+        for name in demand.data:
             when = ready.get(name, 0.0)
             if when > start:
                 start = when
-        if step.cost:
-            when = free[step.unit]
+        if demand.cost:
+            when = free[demand.unit]
             if entry > when:
                 when = entry
-            free[step.unit] = when + step.cost
+            free[demand.unit] = when + demand.cost
             if when > start:
                 start = when
-        end = start + step.latency
-        if step.stores:
-            cost = step.stores if slot is None else step.stores * (1 + step.crossing)
+        end = start + demand.latency
+        if demand.stores:
+            cost = demand.stores if slot is None else demand.stores * (1 + demand.crossing)
             if afar:
-                cost += step.stored_bytes * self._refill
+                cost += demand.stored_bytes * self._refill
             free["store"] = when = max(free["store"], entry) + cost
             end = max(end, when)
             if slot is not None:
                 self._stored[slot] = end
-        for name in step.writes:
+        for name in demand.writes:
             ready[name] = end
         if not core.window:
             # in order: nothing enters before what came before it has started
             entry = max(
-                entry, start if begun == start and not step.loads else start - core.load_latency
+                entry, start if begun == start and not demand.loads else start - core.load_latency
             )
         self._entry = entry
         if end > self.cycles:
