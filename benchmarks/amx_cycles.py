@@ -112,7 +112,7 @@ def main() -> int:
     what = "of `bench --profile --json`: its layers by tiles, and what they took"
     parser.add_argument("--profile", type=Path, metavar="FILE", help=what)
     parser.add_argument("--json", type=cli.new_file, metavar="FILE", help="write the layers here")
-    return cli.run_stage(report, parser.parse_args())
+    return cli.run_command(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:

@@ -75,7 +75,7 @@ def main() -> int:
     what = "of the kernels; fp16 and bf16 for cores that have them (default: %(default)s)"
     parser.add_argument("--precision", choices=tuple(TARGETS), default="fp32", help=what)
     network_flags.add_model_flags(parser)
-    return cli.run_stage(report, parser.parse_args())
+    return cli.run_command(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     what = "see that the copy of ONNX Runtime keeps to AVX2, and measure nothing"
     parser.add_argument("--only-hold", action="store_true", help=what)
-    return cli.run_stage(measure, parser.parse_args())
+    return cli.run_command(measure, parser.parse_args())
 
 
 def measure(args: argparse.Namespace) -> int:

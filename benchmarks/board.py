@@ -59,7 +59,7 @@ def main() -> int:
     add("--against", type=parse_peers, default=("onnxruntime",), metavar="ENGINES", help=what)
     add("--min-runs", type=cli.positive_int, default=100, metavar="N", help="(default: 100)")
     add("--min-time", type=cli.duration, default=3.0, metavar="S", help="(default: 3s)")
-    return cli.run_stage(measure, parser.parse_args())
+    return cli.run_command(measure, parser.parse_args())
 
 
 def measure(args: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ def main() -> int:
         "--cpu-time", action="store_true", help="count what other work takes for nothing; 1 thread"
     )
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
-    return cli.run_stage(report, parser.parse_args())
+    return cli.run_command(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def main() -> int:
     parser = cli.make_parser("cuda_pairs", "Which layers of 1.0-224 are one kernel on each GPU.")
     parser.add_argument("--target", help="one of them; all where not given")
     parser.add_argument("--batches", type=cli.thread_counts, default=(1, 8, 64), metavar="N,...")
-    return cli.run_stage(body, parser.parse_args())
+    return cli.run_command(body, parser.parse_args())
 
 
 def body(args: argparse.Namespace) -> int:

@@ -183,7 +183,7 @@ def main() -> int:
     parser.add_argument("--soak", type=Path, metavar="BUNDLE")
     parser.add_argument("--runs", type=cli.positive_int, default=20000)
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
-    return cli.run_stage(report, parser.parse_args())
+    return cli.run_command(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:

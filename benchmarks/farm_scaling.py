@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--devices", type=cli.positive_int, default=4)
     parser.add_argument("--candidates", type=cli.positive_int, default=96, help="for each device")
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
-    return cli.run_stage(body, parser.parse_args())
+    return cli.run_command(body, parser.parse_args())
 
 
 def body(args: argparse.Namespace) -> int:

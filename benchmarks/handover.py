@@ -37,7 +37,7 @@ class Handover:
 
 def main() -> int:
     parser = cli.make_parser("handover", "How long a cache line takes between two CPUs.")
-    return cli.run_stage(lambda _: show(), parser.parse_args())
+    return cli.run_command(lambda _: show(), parser.parse_args())
 
 
 def show() -> int:

@@ -62,7 +62,7 @@ def main() -> int:
     add("--alpha", type=cli.alpha, default=1.0, help="(default: %(default)s)")
     add("--resolution", type=cli.resolution, default=224, help="(default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write it here")
-    return cli.run_stage(report, parser.parse_args())
+    return cli.run_command(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:

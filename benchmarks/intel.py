@@ -239,7 +239,7 @@ def main() -> int:
     add("--resolution", type=cli.resolution, default=224, help="likewise (default: %(default)s)")
     add("--min-time", default="0.5s", metavar="S", help="for each engine (default: %(default)s)")
     add("--tune-time", default="45m", metavar="T", help="for the 16 variants (default: 45m)")
-    return cli.run_stage(run, parser.parse_args())
+    return cli.run_command(run, parser.parse_args())
 
 
 def parse_steps(text: str) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE")
     parser.add_argument("--runs", type=cli.positive_int, default=300, metavar="N")
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
-    return cli.run_stage(report, parser.parse_args())
+    return cli.run_command(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:

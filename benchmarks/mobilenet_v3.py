@@ -17,7 +17,7 @@ from tvm_mobilenet import cli
 def main() -> int:
     parser = cli.make_parser("mobilenet_v3", "Write MobileNetV3-Large with random weights.")
     parser.add_argument("output", type=Path, metavar="FILE")
-    return cli.run_stage(body, parser.parse_args())
+    return cli.run_command(body, parser.parse_args())
 
 
 def body(args: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
     parser.add_argument("--processes", type=cli.positive_int, default=2, metavar="N")
     parser.add_argument("--debug", action="store_true")
-    return cli.run_stage(body, parser.parse_args())
+    return cli.run_command(body, parser.parse_args())
 
 
 def body(args: argparse.Namespace) -> int:

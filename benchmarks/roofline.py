@@ -68,7 +68,7 @@ def main() -> int:
     what = f"of {', '.join(BOARDS)} (default: all)"
     parser.add_argument("--target", action="append", metavar="T", help=what)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write it here")
-    return cli.run_stage(report, parser.parse_args())
+    return cli.run_command(report, parser.parse_args())
 
 
 def report(args: argparse.Namespace) -> int:

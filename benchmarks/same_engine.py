@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--threads", type=cli.thread_counts, default=(1, 2), help="in turns")
     parser.add_argument("--patience", type=cli.duration, default=5.0, metavar="S")
     parser.add_argument("--json", type=cli.new_file, metavar="FILE", required=True)
-    return cli.run_stage(record, parser.parse_args())
+    return cli.run_command(record, parser.parse_args())
 
 
 def record(args: argparse.Namespace) -> int:

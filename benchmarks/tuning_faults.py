@@ -60,7 +60,7 @@ class Row:
 def main() -> int:
     parser = cli.make_parser("tuning_faults", "What goes wrong while tuning, and what survives.")
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
-    return cli.run_stage(body, parser.parse_args())
+    return cli.run_command(body, parser.parse_args())
 
 
 def body(args: argparse.Namespace) -> int:

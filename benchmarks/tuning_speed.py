@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--time-budget", type=cli.duration, metavar="T", help="of --endurance")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="of --endurance")
     parser.add_argument("--json", type=cli.new_file, metavar="FILE")
-    return cli.run_stage(body, parser.parse_args())
+    return cli.run_command(body, parser.parse_args())
 
 
 def body(args: argparse.Namespace) -> int:

@@ -107,8 +107,13 @@ def module_name(file: Path) -> str:
 
 
 @functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports_of(file: Path) -> list[Import]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = tree_of(file)
     return list(_walk(tree, file, lazy=False, typing_only=False))
 
 
@@ -306,10 +311,67 @@ def test_engines_are_the_only_other_runtimes(file: Path) -> None:
 )
 def test_no_star_imports_and_no_utils(file: Path) -> None:
     assert file.stem not in ("utils", "helpers", "common", "misc")
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = tree_of(file)
     stars = [
         node.lineno
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
     ]
     assert not stars
+
+
+@pytest.mark.parametrize("file", identifiers(files_of(PACKAGE)))
+def test_functions_behind_a_command_take_no_flags(file: Path) -> None:
+    """A command makes values of its flags, some of them by ``cli`` and ``network_flags``."""
+    if component_of(file) in (*COMMANDS, "cli", "network_flags"):
+        return
+    tree = tree_of(file)
+    functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+    assert not [one.name for one in functions if "Namespace" in ast.unparse(one.args)]
+
+
+OURS = (PACKAGE, "schedules")
+# Whose subject is the inside of PyTorch.
+OF_TORCH = REPOSITORY / "tests" / "support" / "torch_exporter.py"
+
+
+@pytest.mark.parametrize("file", identifiers(files_of("tests")))
+def test_tests_reach_into_no_privates(file: Path) -> None:
+    """What a test needs of ours is public, to be imported, read or replaced."""
+    tree = tree_of(file)
+    strangers, found = {"self", "cls"}, []
+    for node in ast.walk(tree):
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            module = (node.module if isinstance(node, ast.ImportFrom) else None) or alias.name
+            if module.partition(".")[0] not in OURS:
+                strangers.add(alias.asname or alias.name.partition(".")[0])
+            elif is_private(alias.name):
+                found.append(alias.name)
+    for node in ast.walk(tree):
+        of, name = parts_of(node)
+        if of is not None and is_private(name) and first_name(of) not in strangers:
+            found.append(f"line {of.lineno}: {name}")
+    assert not found or file == OF_TORCH
+
+
+def parts_of(node: ast.AST) -> tuple[ast.expr | None, str]:
+    """What an attribute is of, and its name; of ``setattr`` likewise. None for anything else."""
+    if isinstance(node, ast.Attribute):
+        return node.value, node.attr
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+        match node.args:
+            case [of, ast.Constant(value=str(name)), *_]:
+                return of, name
+    return None, ""
+
+
+def is_private(name: str) -> bool:
+    of_namedtuples = ("_asdict", "_fields", "_replace")
+    return name.startswith("_") and not name.endswith("_") and name not in of_namedtuples
+
+
+def first_name(node: ast.AST) -> str | None:
+    """The variable that an expression such as ``a.b[c].d`` begins with."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None

@@ -121,7 +121,7 @@ import sys
 from tvm_mobilenet import cli, processes
 from test_processes import stop_the_parent_then_sleep
 args = cli.make_parser("any", "Any.").parse_args([])
-sys.exit(cli.run_stage(lambda _: processes.call(stop_the_parent_then_sleep), args))
+sys.exit(cli.run_command(lambda _: processes.call(stop_the_parent_then_sleep), args))
 """
 
 

@@ -135,7 +135,7 @@ def test_toml() -> None:
         ([], "expected an object, got []"),
         ({}, "format_version: missing"),
         ({"format_version": 4}, "format_version: 4 is newer than this program reads (3); update"),
-        ({"format_version": 2}, "format_version: expected 3, got 2"),
+        ({"format_version": 2}, "format_version: 2 is older than this program reads (3); make"),
         ({"format_version": True}, "format_version: expected 3, got true"),
     ],
 )

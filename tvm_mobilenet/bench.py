@@ -1,4 +1,4 @@
-"""The ``bench`` stage: time bundles beside the runtimes people use today → results JSON.
+"""The command ``bench``: time bundles beside the runtimes people use today → results JSON.
 
 Every engine runs in a process of its own, on the same input with the same number of threads, and
 only after its output was verified; they take turns, round by round (``benchmark.rounds``).
@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # a sweep that goes on is the one that was begun
     words = [word for word in argv if word != RESUME]
     command = shlex.join(["tvm-mobilenet", "bench", *words])
-    args = cli.parse(_make_parser(), argv)
-    return cli.run_stage(lambda args: _run(args, command), args)
+    args = cli.parse(make_parser(), argv)
+    return cli.run_command(lambda args: _run(args, command), args)
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser("bench", "Time bundles side by side with other runtimes.")
     add = parser.add_argument
     add("bundles", nargs="*", type=Path, metavar="BUNDLE", help="from `compile`")

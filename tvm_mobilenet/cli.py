@@ -1,4 +1,4 @@
-"""What every stage's command line shares: common flags, value checks, and the way it ends.
+"""What the command lines of all commands share: flags, value checks, and the way it ends.
 
 Only the standard library is imported here, so that ``--help`` answers at once.
 """
@@ -16,6 +16,8 @@ from tvm_mobilenet.ending import leave as leave
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.signals import INTERRUPTED as INTERRUPTED
 
+MOST_DIGITS = 18  # of a whole number that fits 64 bits
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line: ``error: …`` (exit status 2), no usage dump."""
@@ -24,17 +26,17 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"error: {ending.one_line(message)} (see '{self.prog} --help')\n")
 
 
-def make_parser(stage: str, description: str) -> argparse.ArgumentParser:
-    """The parser of one stage, with ``--debug`` already in it."""
-    parser = OneLineParser(prog=f"tvm-mobilenet {stage}", description=description)
+def make_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The parser of one command, with ``--debug`` already in it."""
+    parser = OneLineParser(prog=f"tvm-mobilenet {command}", description=description)
     parser.add_argument(
         "--debug", action="store_true", help="show a traceback when an error ends the command"
     )
     return parser
 
 
-def run_stage(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a stage's body; whatever it raises becomes one line on stderr and an exit status.
+def run_command(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command's body; whatever it raises becomes one line on stderr and an exit status.
 
     Nothing that it or a library put into the temporary folder is left, however it ends.
     """
@@ -59,9 +61,7 @@ def alpha(text: str) -> float:
 
 def resolution(text: str) -> int:
     """An input size in pixels, at least 32; a network may take certain sizes only."""
-    if not text.isdecimal() or int(text) < 32:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 32, got {text!r}")
-    return int(text)
+    return whole_number(text, 32)
 
 
 def new_file(text: str) -> Path:
@@ -76,8 +76,17 @@ def new_file(text: str) -> Path:
 
 def positive_int(text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return whole_number(text, 1)
+
+
+def whole_number(text: str, least: int = 0) -> int:
+    """A whole number of at least ``least`` that fits 64 bits."""
+    if len(text) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_DIGITS} digits, got {len(text)}")
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least {least}, got {text!r}"
+        )
     return int(text)
 
 
@@ -130,6 +139,14 @@ def duration(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"expected a time such as 90s, 5m or 1h, got {text!r}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def positive_duration(text: str) -> float:
+    """As ``duration``, of more than nothing."""
+    seconds = duration(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"expected a time above 0, got {text!r}")
+    return seconds
 
 
 def add_target_flag(parser: argparse.ArgumentParser) -> None:
@@ -228,10 +245,3 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     if status:  # help that could not be printed
         raise SystemExit(status)
     return parsed[0]
-
-
-def existing_file(path: Path, what: str) -> Path:
-    """``path`` where it is a readable file, else one line that names it."""
-    if not path.is_file():
-        raise BadInput(f"{what} {path}: no such file")
-    return path

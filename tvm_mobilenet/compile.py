@@ -1,4 +1,4 @@
-"""The ``compile`` stage: a network, a target and its records → a bundle, checked by running it."""
+"""The command ``compile``: a network, a target and its records → a bundle, checked by a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; returns its exit status."""
+    """Run the command; returns its exit status."""
+    return cli.run_command(_compile, cli.parse(make_parser(), argv))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of the command."""
     parser = cli.make_parser(
         "compile", "Compile a network into a bundle that runs without TVM's compiler."
     )
@@ -84,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dump-ir", type=Path, metavar="DIR", help="write the module after every phase here"
     )
-    return cli.run_stage(_compile, cli.parse(parser, argv))
+    return parser
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The ``cost`` stage: multiply-adds and parameters of a network, by layer and by type."""
+"""The command ``cost``: multiply-adds and parameters of a network, by layer and by type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tvm_mobilenet.models.paper_tables import REFERENCES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of the ``cost`` stage; returns the exit status."""
+    """Command line of ``cost``; returns the exit status."""
     parser = cli.make_parser("cost", "Multiply-adds and parameters by layer and by type.")
     parser.add_argument(
         "--model", default=models.DEFAULT_MODEL, metavar="M", help="a name in MODELS (%(default)s)"
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
-    return cli.run_stage(_body, args)
+    return cli.run_command(_body, args)
 
 
 def _body(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The ``devices`` stage: targets known, this host, and the devices an RPC tracker holds."""
+"""The command ``devices``: targets known, this host, and the devices an RPC tracker holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of the ``devices`` stage; returns the exit status."""
+    """Command line of ``devices``; returns the exit status."""
     parser = cli.make_parser(
         "devices", "The targets known, this host, and the devices a tracker holds."
     )
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "(arm: arm-rpi4); --rpc-tracker then says where (make arm-emulator sets the device up)",
     )
     args = parser.parse_args(argv)
-    return cli.run_stage(_body if args.emulate is None else _emulate, args)
+    return cli.run_command(_body if args.emulate is None else _emulate, args)
 
 
 class Emulate(argparse.Action):

@@ -6,7 +6,7 @@ Only the standard library is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import contextlib
-import errno
+import io
 import os
 import signal
 import sys
@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO, cast
 
-from tvm_mobilenet import extras
+from tvm_mobilenet import extras, files
 from tvm_mobilenet.chatter import let_go, reason
 from tvm_mobilenet.errors import BadInput, RunFailed, TvmMobilenetError
 from tvm_mobilenet.signals import SIGNALS, Interruption, interruptible
@@ -65,12 +65,26 @@ def run(body: Callable[[], int], *, debug: bool) -> int:
     """
     if sys.stdout is None:  # Python's way to say that it was closed before the start
         return _tell("error: stdout is closed; send it to a file, or to /dev/null", BAD_INPUT)
+    _fill_standard_descriptors()
     interruption = Interruption()
     try:
-        with interruptible(interruption), _checked_stdout():
+        with interruptible(interruption), checked_stdout():
             return _end_of(body, interruption, debug=debug)
     except KeyboardInterrupt as error:  # as the one or the other began or ended
         return _tell("interrupted", interruption.status, error, debug=debug)
+
+
+@contextlib.contextmanager
+def checked_stdout() -> Iterator[None]:
+    """Meanwhile ``sys.stdout`` is a ``Stdout``; what its encoding lacks is escaped."""
+    before = sys.stdout
+    with contextlib.ExitStack() as restore:
+        if isinstance(before, io.TextIOWrapper) and before.errors == "strict":
+            restore.callback(before.reconfigure, errors="strict")
+            before.reconfigure(errors="backslashreplace")
+        restore.callback(setattr, sys, "stdout", before)
+        sys.stdout = cast(TextIO, Stdout(before))
+        yield
 
 
 def leave(status: int) -> NoReturn:
@@ -97,10 +111,12 @@ def describe(error: Exception) -> str:
         return one_line("out of memory" if text == "MemoryError" else f"out of memory: {text}")
     if isinstance(error, ModuleNotFoundError) and error.name:
         advice = extras.advice_for(error.name)
-        return one_line(advice or f"{error.name} is not installed, and this stage needs it")
+        return one_line(advice or f"{error.name} is not installed, and this command needs it")
     if isinstance(error, OSError) and error.filename is not None:
         return one_line(f"{os.fsdecode(error.filename)}: {error.strerror}")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return "the working directory was removed; change to another"
+    if isinstance(error, OSError) and error.errno in files.NO_ROOM:
         return f"{error.strerror}; make room, or set TMPDIR to another folder"
     kind = type(error).__name__
     what = kind if text == kind else f"{kind}: {text}"
@@ -169,19 +185,26 @@ def _run_and_flush(body: Callable[[], int]) -> int:
     return status
 
 
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _fill_standard_descriptors() -> None:
+    """So that no file is given the number of a stderr that is closed, to which libraries print."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+
+
 def _give_up(stream: TextIO) -> None:
     """Let a stream that cannot be written lose its text: Python would try again as it exits."""
     with contextlib.suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, stream.fileno())
         os.close(nothing)
-
-
-@contextlib.contextmanager
-def _checked_stdout() -> Iterator[None]:
-    before = sys.stdout
-    sys.stdout = cast(TextIO, Stdout(before))
-    try:
-        yield
-    finally:
-        sys.stdout = before

@@ -1,6 +1,6 @@
 """The optional dependencies: which extra of ``pip install`` brings a module that is missing.
 
-``pip install tvm-mobilenet`` alone runs bundles. What a stage needs beyond that is an extra, as
+``pip install tvm-mobilenet`` alone runs bundles. What a command needs beyond that is an extra, as
 ``[project.optional-dependencies]`` in pyproject.toml lists them.
 """
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import resource
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +17,8 @@ from tvm_mobilenet import signals
 from tvm_mobilenet.errors import BadInput, RunFailed
 
 LOCK = ".lock"
+# what an OSError says where a disk, a quota or ``ulimit -f`` leaves no room
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PREFIX = "tvm-mobilenet-"  # of what lies in the temporary folder while a command runs
 
 
@@ -81,6 +86,25 @@ def read_lines(path: Path) -> Iterator[tuple[int, str, bool]]:
         whole = number < len(lines)
         if line or whole:
             yield number, line.decode("utf-8", errors="replace"), whole
+
+
+def check_file(path: Path, name: str) -> None:
+    """Raise BadInput where a file that people named, ``name`` for them, is none that is readable.
+
+    Asked before any work. A pipe is none either: such files are read more than once.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInput(f"{name}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        raise BadInput(f"{name}: expected a file, got a folder")
+    if not stat.S_ISREG(mode):
+        raise BadInput(f"{name}: expected a regular file, got a device or a pipe")
 
 
 def read_text(path: Path, name: str) -> str:
@@ -196,12 +220,18 @@ def temporary_root() -> Path:
 
 
 def check_temporary_room(needed: int) -> None:
-    """Raise BadInput where the temporary folder cannot be written, or has less free than that.
+    """Raise BadInput where the temporary folder cannot be written, or has no room for so much.
 
     Asked before a compilation: LLVM ends the process where its file cannot be written.
     """
     with temporary_folder() as folder:
         free = shutil.disk_usage(folder).free
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise BadInput(
+            f"files of {most / 2**20:.0f} MiB at most may be written, expected "
+            f"{needed / 2**20:.0f}; raise the limit: ulimit -f unlimited"
+        )
     if free < needed:
         raise BadInput(
             f"temporary folder {temporary_root()}: expected {needed / 2**20:.0f} MiB free, got "

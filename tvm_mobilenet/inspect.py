@@ -1,4 +1,4 @@
-"""The ``inspect`` stage: what a bundle holds, without running anything of it."""
+"""The command ``inspect``: what a bundle holds, without running anything of it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PRECISIONS: dict[Arithmetic, str] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; returns its exit status."""
+    """Run the command; returns its exit status."""
     parser = cli.make_parser(
         "inspect", "Print what a bundle holds, for any machine, after checking its files."
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder or a .tar")
     cli.add_verify_flag(parser)
-    return cli.run_stage(_inspect, cli.parse(parser, argv))
+    return cli.run_command(_inspect, cli.parse(parser, argv))
 
 
 def _inspect(args: argparse.Namespace) -> int:

@@ -209,7 +209,7 @@ def preparation_of(args: argparse.Namespace, options: CompileOptions) -> Prepara
         calibration_of(args.calibrate, args.calibration_method, args.max_loss),
         pixels_of_flags(args.mean, args.std, args.scale, args.channel_order),
         ResizingFlags(args.resize, args.crop, args.fit, args.interpolation),
-        () if labels is None else tuple(read_labels(cli.existing_file(labels, "--labels"))),
+        () if labels is None else read_labels(labels),
         abilities_of(options.spec),
     )
 

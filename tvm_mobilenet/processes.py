@@ -31,7 +31,19 @@ WORDS = 200  # characters, of what a child printed last
 
 
 class ChildDied(Exception):
-    """A child ended, or closed its pipe, before it answered; the text says how."""
+    """A child ended, or closed its pipe, before it answered; the text says how.
+
+    ``by`` is the signal that ended it, if one did.
+    """
+
+    def __init__(self, how: str, by: signal.Signals | None = None) -> None:
+        super().__init__(how)
+        self.by = by
+
+    @property
+    def of_memory(self) -> bool:
+        """Whether it was killed, as Linux does with a process where memory is short."""
+        return self.by == signal.SIGKILL
 
 
 class NoAnswer(Exception):
@@ -85,7 +97,7 @@ class Child:
             if self.connection.poll(timeout_s):
                 return self.connection.recv()
         except (EOFError, OSError):
-            raise ChildDied(self._how_it_ended()) from None
+            raise self._death() from None
         raise NoAnswer
 
     def last_words(self) -> str:
@@ -111,13 +123,14 @@ class Child:
         self._process.wait()
         self.connection.close()
 
-    def _how_it_ended(self) -> str:
+    def _death(self) -> ChildDied:
         status = self.wait(EXIT_TIMEOUT_S)
         if status is None:
-            return "closed its pipe"
+            return ChildDied("closed its pipe")
         if status < 0:
-            return f"was ended by {signal.Signals(-status).name}"
-        return f"ended with status {status}"
+            by = signal.Signals(-status)
+            return ChildDied(f"was ended by {by.name}", by)
+        return ChildDied(f"ended with status {status}")
 
 
 def connect_to_parent() -> Connection:
@@ -140,7 +153,7 @@ def call(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             result, error = child.receive()
         except ChildDied as died:
             name = function.__name__.strip("_")
-            advice = "; is memory short?" if "SIGKILL" in str(died) else ""
+            advice = "; is memory short?" if died.of_memory else ""
             raise RunFailed(f"the process for {name} {died}{advice}") from None
         finally:
             child.kill()

@@ -1,4 +1,4 @@
-"""The ``records`` stage: list, verify and merge tuning logs, export the best of one."""
+"""The command ``records``: list, verify and merge tuning logs, export the best of one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     action = add("best", "export the best records alone")
     action.add_argument("directory", type=Path, metavar="DIR", help="a tuning log")
     action.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    return cli.run_stage(_run, cli.parse(parser, argv))
+    return cli.run_command(_run, cli.parse(parser, argv))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The ``report`` stage: results files → HTML with charts, Markdown, CSV, or tables on the terminal.
+"""The command ``report``: results files → HTML with charts, Markdown, CSV, or tables to read here.
 
 Reads JSON only, so it runs where no engine, neither torch nor tvm, is installed.
 """
@@ -23,7 +23,7 @@ _KINDS = (".html", ".md", ".csv")
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0; 1 where something became slower than --fail-above allows; 2 bad input."""
     args = cli.parse(_make_parser(), argv)
-    return cli.run_stage(_body, args)
+    return cli.run_command(_body, args)
 
 
 def _make_parser() -> argparse.ArgumentParser:

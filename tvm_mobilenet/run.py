@@ -1,4 +1,4 @@
-"""The ``run`` stage: load a bundle and infer.
+"""The command ``run``: load a bundle and infer.
 
 Needs numpy, tvm_ffi and TVM's runtime library: neither torch, onnx nor the compiler.
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import cli
+from tvm_mobilenet import cli, files
 from tvm_mobilenet.errors import BadInput, RunFailed
 from tvm_mobilenet.numerics import ABSOLUTE_FLOOR, difference
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Without these flags as the bundle says.",
         labels="class names, one a line, in place of the bundle's; implies --top 5",
     )
-    return cli.run_stage(_run, cli.parse(parser, argv))
+    return cli.run_command(_run, cli.parse(parser, argv))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -84,13 +84,13 @@ def _run(args: argparse.Namespace) -> int:
             classes.check_top(session.manifest)
         labels = None
         if args.labels:
-            labels = classes.read_labels(cli.existing_file(args.labels, "--labels"))
+            labels = classes.read_labels(args.labels)
             shapes = [output.shape for output in outputs]
             classes.check_labels(labels, session.manifest.head, shapes)
         if args.output:
             check_output(args.output, len(outputs))
         if args.input:
-            cli.existing_file(args.input, "--input")
+            files.check_file(args.input, f"--input {args.input}")
             inputs = read_inputs(args.input, session.manifest.inputs, pixels, resizing)
         else:
             inputs = session.bundle.sample_inputs()

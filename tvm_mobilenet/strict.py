@@ -133,6 +133,11 @@ def check_version(document: object, reads: int) -> None:
             f"{version} is newer than this program reads ({reads}); update tvm-mobilenet",
             VERSION_KEY,
         )
+    if type(version) is int and 0 < version < reads:
+        raise Unexpected(
+            f"{version} is older than this program reads ({reads}); make the file again",
+            VERSION_KEY,
+        )
     if type(version) is not int or version != reads:
         raise expected(str(reads), version).within(VERSION_KEY)
 

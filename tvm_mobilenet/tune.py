@@ -1,4 +1,4 @@
-"""The ``tune`` stage: search schedules for a network's kernels, keep every measurement as a record.
+"""The command ``tune``: search schedules for kernels, keep every measurement as a record.
 
 MetaSchedule provides the design spaces (from our rules), the traces, the record format and the
 XGBoost cost model; what is searched next, building and measuring are ours (``tuning/``).
@@ -26,11 +26,11 @@ TIMEOUT_S = 10.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 when tuned, 1 when nothing was measured, 2 for bad input, 130 on Ctrl-C."""
-    return cli.run_stage(_run, cli.parse(make_parser(), argv))
+    return cli.run_command(_run, cli.parse(make_parser(), argv))
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of the stage."""
+    """The flags of the command."""
     parser = cli.make_parser("tune", "Search schedules for a network's kernels on a target.")
     cli.add_target_flag(parser)
     network_flags.add_network_flags(parser, "For the pictures of --calibrate, as for 'compile'.")
@@ -50,10 +50,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     what = "at most N for each kernel (default: the target's [tune] trials_per_task, if any)"
     add("--trials-per-task", type=cli.positive_int, metavar="N", help=what)
     what = f"stop after 90s, 5m or 1h (default: {TIME_BUDGET_S:.0f}s, none with --trials)"
-    add("--time-budget", type=cli.duration, metavar="T", help=what)
+    add("--time-budget", type=cli.positive_duration, metavar="T", help=what)
     what = "leave a kernel after N trials without a gain (default: %(default)s)"
     add("--early-stopping", type=cli.positive_int, default=EARLY_STOPPING, metavar="N", help=what)
-    add("--seed", type=int, default=0, help="of the search (default: %(default)s)")
+    what = "of the search (default: %(default)s)"
+    add("--seed", type=cli.whole_number, default=0, metavar="N", help=what)
 
     add = parser.add_argument_group("records").add_argument
     what = "where the records go (default: tuning_records/<target>)"
@@ -71,7 +72,7 @@ def _add_measuring_flags(group: argparse._ArgumentGroup) -> None:
         "seconds a candidate may take to build, and to run, and that devices over RPC may all be "
         f"away (default: the target's [tune] timeout_s, else {TIMEOUT_S:g})"
     )
-    add("--timeout", type=cli.duration, metavar="S", help=what)
+    add("--timeout", type=cli.positive_duration, metavar="S", help=what)
     what = "threads a kernel is measured on (default: %(default)s)"
     add("--threads", type=cli.positive_int, default=1, metavar="N", help=what)
     what = "leave the weights in the cache between calls"

@@ -31,6 +31,11 @@ def version() -> str | None:
         return None
 
 
+def run_the_same(one: str, other: str) -> bool:
+    """Whether code that one version of TVM compiled runs on the other: major and minor decide."""
+    return one.split(".")[:2] == other.split(".")[:2]
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """Load ``libtvm_runtime``; its symbols are then there for every compiled library.
@@ -68,6 +73,11 @@ def compiler() -> Any:
             import tvm.relax.frontend.onnx  # noqa: F401 - what compiles wants it too
     except ImportError as error:
         raise RunFailed(f"tvm cannot be imported ({error}); pip install apache-tvm") from error
+    except Exception as error:  # whatever the half of it that did load meets
+        raise RunFailed(
+            f"tvm cannot be imported ({type(error).__name__}: {error}); pip install apache-tvm "
+            "again, and let it have memory (ulimit -v)"
+        ) from error
     return tvm
 
 

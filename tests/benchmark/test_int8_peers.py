@@ -95,7 +95,7 @@ def test_no_peer_in_fp32_stands_beside_int8(
         return made
 
     monkeypatch.setattr(cases, "quantized_for_peers", quantize)
-    monkeypatch.setattr(cases, "_check_onnx", lambda *_: None)
+    monkeypatch.setattr(cases, "check_onnx", lambda *_: None)
     monkeypatch.setattr(cases, "with_fixed_sizes", lambda path, *_: path)
     known = replace(alone.network, onnx=folder / "network.onnx")
     monkeypatch.setattr(cases, "from_onnx", lambda *_: known)

@@ -175,8 +175,10 @@ def test_no_bundle_at_all(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such bundle"):
         bundle.open_bundle(tmp_path / "absent")
     (tmp_path / "text.tar").write_text("hello")
-    with pytest.raises(BadInput, match="not a readable bundle"):
+    with pytest.raises(BadInput, match=r"not a readable bundle .* expected a directory or a .tar"):
         bundle.open_bundle(tmp_path / "text.tar")
+    with pytest.raises(BadInput, match=f"^{'x' * 300}: cannot be read: File name too long$"):
+        bundle.open_bundle("x" * 300)
 
 
 def test_a_truncated_tar(tmp_path: Path) -> None:
@@ -273,6 +275,8 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
         bundle.check_writable(tmp_path / "file" / "tiny")
     with pytest.raises(BadInput, match="cannot write into"):
         bundle.check_writable("/proc/tiny")
+    with pytest.raises(BadInput, match="File name too long; choose another path"):
+        bundle.check_writable(tmp_path / ("x" * 250))  # beside it there is a longer one for a while
 
 
 def test_a_write_that_fails_leaves_the_old_bundle(tmp_path: Path) -> None:

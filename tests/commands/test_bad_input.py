@@ -7,7 +7,7 @@ import contextlib
 import errno
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,8 @@ RAISED: dict[str, tuple[BaseException, int, str]] = {
         1,
         "make room, or set TMPDIR",
     ),
+    "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "exceeded; make room, or set TM"),
+    "ulimit -f": (OSError(errno.EFBIG, "File too large"), 1, "File too large; make room, or set T"),
     "a package": (ModuleNotFoundError("No", name="zlib"), 1, "error: zlib is not installed, and"),
     "an extra's": (ModuleNotFoundError("No", name="torch"), 2, "pip install 'tvm-mobilenet[comp"),
     "Ctrl-C": (KeyboardInterrupt(), 130, "interrupted"),
@@ -71,12 +73,27 @@ def test_whatever_is_raised_is_one_line(name: str, capsys: Capture) -> None:
     assert told.endswith(captured.err)
 
 
-def test_an_error_while_the_stage_is_imported(
+def test_an_error_while_the_command_is_imported(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setitem(sys.modules, command.STAGES["cost"].module, None)
+    monkeypatch.setitem(sys.modules, command.module_of("cost"), None)
     assert command.main(["cost"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_working_directory_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    def body() -> int:
+        return len(Path("x").absolute().parts)
+
+    assert ends(body) == 1
+    line = "error: the working directory was removed; change to another\n"
+    assert capsys.readouterr().err == line
 
 
 @pytest.fixture
@@ -126,6 +143,24 @@ def test_a_flag_of_any_text(value: str) -> None:
             assert np.isfinite(read(value)).all()
 
 
+@pytest.mark.parametrize(
+    ("read", "text", "says"),
+    [
+        (cli.positive_int, "9" * 5000, "expected at most 18 digits, got 5000"),
+        (cli.positive_int, "0", "expected a whole number of at least 1, got '0'"),
+        (cli.resolution, "31", "expected a whole number of at least 32, got '31'"),
+        (cli.whole_number, "-1", "expected a whole number of at least 0, got '-1'"),
+        (cli.positive_duration, "0s", "expected a time above 0, got '0s'"),
+    ],
+)
+def test_a_number_that_a_flag_does_not_take(
+    read: Callable[[str], object], text: str, says: str
+) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as raised:
+        read(text)
+    assert str(raised.value) == says
+
+
 FLAGS = ("--input", "--top", "--threads", "--mean", "--std", "--scale", "--labels", "--debug", "-o")
 
 
@@ -161,6 +196,32 @@ def test_results_of_studies_are_read_as_they_were_written(tmp_path: Path) -> Non
     path.write_text("[" * 10_000)
     with pytest.raises(BadInput, match=r"study\.json: not JSON"):
         provenance.read_results(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("here", None),
+        ("absent", "no such file"),
+        ("here/below", "no such file"),
+        (".", "expected a file, got a folder"),
+        ("/dev/null", "expected a regular file, got a device or a pipe"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("loop", "cannot be read: Too many levels of symbolic links"),
+    ],
+)
+def test_a_file_that_is_to_be_read(
+    name: str, says: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here").touch()
+    Path("loop").symlink_to("loop")
+    if says is None:
+        files.check_file(Path(name), "it")
+        return
+    with pytest.raises(BadInput) as raised:
+        files.check_file(Path(name), "it")
+    assert str(raised.value) == f"it: {says}"
 
 
 def test_files_are_tried_without_a_trace(tmp_path: Path) -> None:

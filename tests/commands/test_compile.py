@@ -216,7 +216,7 @@ def test_a_bundle_is_replaced_by_a_newer_one(capsys: Capture, small_file: Path) 
 
 def test_untuned_kernels_are_an_error_where_asked(capsys: Capture, small_file: Path) -> None:
     line = fails(capsys, 1, "--onnx", small_file, "--on-untuned", "error", "-o", "small")
-    assert "no record for" in line
+    assert "no record for 29 of 29 layers" in line, "as many as the warning counts"
     for kind in ("stem_conv2d_", "depthwise_conv2d_", "pointwise_conv2d_", "dense_"):
         assert kind in line
     assert not Path("small").exists()
@@ -254,6 +254,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--output", "precious"), "precious"),
         (("--on-untuned", "maybe"), "'maybe'"),
         (("--tuning-records", "absent"), "absent"),
+        (("--dump-ir", "/proc/ir"), "--dump-ir /proc/ir: cannot be written into: "),
+        (("--dump-ir", "broken.onnx"), "--dump-ir broken.onnx: cannot be written into: "),
     ],
     ids=[
         "target",
@@ -272,6 +274,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         "output is no bundle",
         "policy",
         "records",
+        "a folder for IR that cannot be made",
+        "a file for that folder",
     ],
 )
 def test_bad_input(capsys: Capture, arguments: tuple[str, ...], says: str) -> None:

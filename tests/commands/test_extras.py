@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.metadata
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tvm_mobilenet
-from tvm_mobilenet import extras
+from tvm_mobilenet import extras, tvm_runtime
+from tvm_mobilenet.errors import RunFailed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 
-# Run a stage in a Python that lacks one module.
+# Run a command in a Python that lacks one module.
 WITHOUT = "import sys; sys.modules[{module!r}] = None; from tvm_mobilenet.__main__ import main; "
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
@@ -90,9 +93,23 @@ def test_a_missing_module_is_one_line_that_names_its_extra(
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
+def test_a_tvm_of_which_only_a_half_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where memory is limited: what it raises is any error of its own."""
+    real = builtins.__import__
+
+    def load(name: str, *arguments: Any, **named: Any) -> Any:
+        if name == "tvm":
+            raise AttributeError("no attribute 'RegisterOpAttr'")
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", load)
+    with pytest.raises(RunFailed, match=r"AttributeError: no attribute .*; pip install .* memory"):
+        tvm_runtime.compiler.__wrapped__()
+
+
 def test_a_missing_module_of_no_extra_stays_an_error(python: Python) -> None:
     done = python("-c", f"{WITHOUT.format(module='json')}sys.exit(main(['cost']))")
     assert (done.returncode, done.stderr) == (
         1,
-        "error: json is not installed, and this stage needs it\n",
+        "error: json is not installed, and this command needs it\n",
     )

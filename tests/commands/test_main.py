@@ -1,8 +1,7 @@
-"""The ``tvm-mobilenet`` command: help without heavy imports, hand-over, unknown stages."""
+"""``tvm-mobilenet``: help without heavy imports, hand-over, unknown commands."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import types
 from typing import Any
@@ -13,14 +12,13 @@ import tvm_mobilenet
 from tvm_mobilenet import __main__ as command
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "rich", "torch", "tvm", "tvm_ffi", "xgboost")
-PRESENT = [name for name, stage in command.STAGES.items() if importlib.util.find_spec(stage.module)]
 
 
-def test_help_lists_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for name, stage in command.STAGES.items():
-        assert any(line.split() == [name, *stage.summary.split()] for line in lines)
+    for name, summary in command.COMMANDS.items():
+        assert any(line.split() == [name, *summary.split()] for line in lines)
     assert max(map(len, lines)) <= 80
 
 
@@ -30,15 +28,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"), [(["train"], "unknown stage 'train'"), ([], "no stage given")]
+    ("argv", "says"), [(["train"], "unknown command 'train'"), ([], "no command given")]
 )
-def test_unknown_stage(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(argv) == 2
     error = capsys.readouterr().err
-    assert error == f"error: {says}; there are: {', '.join(command.STAGES)}\n"
+    assert error == f"error: {says}; there are: {', '.join(command.COMMANDS)}\n"
 
 
-@pytest.mark.parametrize("name", command.STAGES)
+@pytest.mark.parametrize("name", command.COMMANDS)
 def test_hands_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[list[str]] = []
     stage = types.ModuleType(name)
@@ -48,13 +46,13 @@ def test_hands_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return 7
 
     stage.main = main  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, command.STAGES[name].module, stage)
+    monkeypatch.setitem(sys.modules, command.module_of(name), stage)
     assert command.main([name, "--threads", "1"]) == 7
     assert given == [["--threads", "1"]]
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], *([name, "--help"] for name in PRESENT)], ids=" ".join
+    "argv", [["--help"], *([name, "--help"] for name in command.COMMANDS)], ids=" ".join
 )
 def test_help_imports_nothing_heavy(argv: list[str], python: Any) -> None:
     done = python("-X", "importtime", "-m", "tvm_mobilenet", *argv)
@@ -65,8 +63,8 @@ def test_help_imports_nothing_heavy(argv: list[str], python: Any) -> None:
     assert imported.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("name", PRESENT)
-def test_stage_runs_as_a_module(name: str, python: Any) -> None:
-    done = python("-m", command.STAGES[name].module, "--help")
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_a_command_runs_as_a_module(name: str, python: Any) -> None:
+    done = python("-m", command.module_of(name), "--help")
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: tvm-mobilenet {name}"), done.stderr

@@ -114,7 +114,7 @@ def body(args):
         time.sleep(60)
     return 0
 
-sys.exit(cli.run_stage(body, argparse.Namespace(debug=False)))
+sys.exit(cli.run_command(body, argparse.Namespace(debug=False)))
 """
 
 
@@ -224,18 +224,25 @@ def test_ctrl_c_as_a_command_begins(capfd: Capture, monkeypatch: pytest.MonkeyPa
     def begin() -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(ending, "_checked_stdout", begin)
+    monkeypatch.setattr(ending, "checked_stdout", begin)
     interrupted(capfd, lambda: 0)
 
 
+BEFORE_IT_BEGAN = """
+import sys, tvm_mobilenet.__main__ as m
+sys.argv = ['m', '--help']
+class Asked:
+    def find_spec(self, name, *_):
+        if name == 'tvm_mobilenet.ending': signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Asked())
+m.command()
+"""
 AT_AN_END = {
-    "before it began": (
-        "import sys, tvm_mobilenet.__main__ as m\nsys.argv = ['m', '--help']\n"
-        "class Asked:\n    def find_spec(self, name, *_):\n"
-        "        if name == 'tvm_mobilenet.ending': signal.raise_signal(signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Asked())\nm.command()",
-        130,
-        "interrupted\n",
+    "before it began": (BEFORE_IT_BEGAN, 130, "interrupted\n"),
+    "though it is ignored, as in the background of a script": (
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + BEFORE_IT_BEGAN,
+        0,
+        "",
     ),
     "after it was done": (
         "import atexit\nfrom tvm_mobilenet import ending\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from onnx import helper
 from support import foreign_onnx, tiny_bundle
-from support.stage_ends import ROOT, Capture, fails
+from support.stage_ends import ROOT, Capture, ends, fails
 
 from tvm_mobilenet import __main__ as command
 from tvm_mobilenet import bundle, compile, cost, devices, run
@@ -66,6 +67,21 @@ def test_a_table_on_a_full_stdout(
     assert bundle.is_bundle(tmp_path / "out")
 
 
+def test_what_the_encoding_of_stdout_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's name may have any bytes, and a terminal any locale."""
+    written = io.BytesIO()
+    ascii_only = io.TextIOWrapper(written, encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+
+    def body() -> int:
+        print(os.fsdecode(b"caf\xe9"), "2 ÷ 1")
+        return 0
+
+    assert ends(body) == 0
+    assert written.getvalue() == rb"caf\udce9 2 \xf7 1" + b"\n"
+    assert ascii_only.errors == "strict"
+
+
 SHELL = {
     "full": (">/dev/full", "stdout cannot be written: No space left on device", 1),
     "closed": (">&-", "stdout is closed; send it to a file, or to /dev/null", 2),
@@ -89,3 +105,12 @@ def test_stdout_as_a_shell_gives_it(way: str, unbuffered: str) -> None:
         check=False,
     )
     assert (done.stderr, done.returncode) == (f"error: {says}\n" if says else "", status)
+
+
+def test_no_file_gets_the_number_of_a_closed_stderr() -> None:
+    """TVM and LLVM print to the number, whatever is behind it."""
+    body = "print(open('/dev/zero').fileno() > 2) or 0"
+    script = f"from tvm_mobilenet import ending; ending.run(lambda: {body}, debug=False)"
+    words = f'{sys.executable} -c "{script}" 2>&- 0>&-'
+    done = subprocess.run(["bash", "-c", words], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"True\n")

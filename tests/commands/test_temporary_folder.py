@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_compiling_with_a_full_temporary_folder(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     line = fails(capfd, 2, compile, "-o", tmp_path / "out")
     assert "expected 32 MiB free, got 32; make room, or set TMPDIR" in line
+
+
+@pytest.mark.usefixtures("no_work")
+def test_compiling_where_files_must_be_small(
+    tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LLVM ends the process at the limit, and leaves what it has written."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**20, 2**20))
+    line = fails(capfd, 2, compile, "-o", tmp_path / "out")
+    assert "files of 1 MiB at most may be written, expected 32; raise the limit: ulimit" in line
 
 
 def test_running_without_a_temporary_folder(tmp_path: Path, capfd: Capture) -> None:

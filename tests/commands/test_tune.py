@@ -194,6 +194,8 @@ def test_interrupted_exits_130_and_says_where_the_records_are(
     ("flags", "message"),
     [
         (["--trials", "0"], "at least 1"),
+        (["--seed", "-1"], "expected a whole number of at least 0, got '-1'"),
+        (["--timeout", "0"], "expected a time above 0, got '0'"),
         (["--rpc-tracker", "localhost:9190"], "--rpc-tracker and --rpc-key go together"),
         (["--threads", "4096"], "--threads 4096"),
         (["--measure", "rpc"], "--measure rpc needs --rpc-tracker"),

@@ -13,7 +13,7 @@ import pytest
 from support import pages
 from support.pages import BLOCK, FIRST, PAGES, REPOSITORY, Workplace, blocks, missing_line, read
 
-from tvm_mobilenet.__main__ import STAGES
+from tvm_mobilenet.__main__ import COMMANDS
 from tvm_mobilenet.__main__ import main as command
 
 # Blocks that no test runs as printed, for the reasons above each.
@@ -76,16 +76,16 @@ def test_what_a_printed_output_is_compared_by() -> None:
     assert missing_line(["a 3 ms"], printed) == "the end"
 
 
-def stage_flags(capsys: pytest.CaptureFixture[str]) -> dict[str, set[str]]:
-    """The flags of each stage's help, of all actions for ``records``."""
+def flags_of_commands(capsys: pytest.CaptureFixture[str]) -> dict[str, set[str]]:
+    """The flags of each command's help, of all actions for ``records``."""
     actions = {"records": [[one, "--help"] for one in ("list", "verify", "merge", "best")]}
     found: dict[str, set[str]] = {}
-    for stage in STAGES:
-        for arguments in actions.get(stage, [["--help"]]):
+    for name in COMMANDS:
+        for arguments in actions.get(name, [["--help"]]):
             with pytest.raises(SystemExit) as ended:
-                command([stage, *arguments])
+                command([name, *arguments])
             assert ended.value.code == 0
-            found.setdefault(stage, set()).update(flags_in(capsys.readouterr().out))
+            found.setdefault(name, set()).update(flags_in(capsys.readouterr().out))
     return found
 
 
@@ -95,14 +95,14 @@ def flags_in(text: str) -> set[str]:
 
 
 def test_flags_of_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    stages = stage_flags(capsys)
+    commands = flags_of_commands(capsys)
     checked = 0
     for block in itertools.chain.from_iterable(map(blocks, PAGES)):
         for typed, _ in block.commands() if block.language == "console" else ():
             words = shlex.split(typed.removesuffix(" &"))
             used = {word for word in words if flags_in(word) == {word}}
-            if words[0] == "tvm-mobilenet" and words[1] in stages:
-                known = stages[words[1]]
+            if words[0] == "tvm-mobilenet" and words[1] in commands:
+                known = commands[words[1]]
             elif words[0] == "python" and words[1].endswith(".py"):
                 known = flags_in(read(words[1])) | {"--debug"}
             else:
@@ -113,7 +113,7 @@ def test_flags_of_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_flags_in_the_text_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    known = set().union(*stage_flags(capsys).values(), {"--strict", "--debug"})
+    known = set().union(*flags_of_commands(capsys).values(), {"--strict", "--debug"})
     scripts = [*(REPOSITORY / "benchmarks").glob("*.py"), REPOSITORY / "docs/import_graph.py"]
     known |= set().union(*(flags_in(script.read_text(encoding="utf-8")) for script in scripts))
     for page in PAGES:
@@ -138,6 +138,16 @@ def test_files_named_in_the_text_exist() -> None:
         for link in re.findall(r"\]\(([\w./-]+?)(?:#[\w-]+)?\)", read(page)):
             assert (REPOSITORY / page).parent.joinpath(link).exists(), f"{page}: no {link}"
     assert found > 20, "files are not found any more"
+
+
+def test_every_page_is_found_from_the_front_page_and_the_readme() -> None:
+    nav = re.findall(r": (\S+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    pages = {page.removeprefix("docs/") for page in PAGES} - {"README.md"}
+    assert set(nav) == pages
+    table = set(re.findall(r"^\| \[[^]]+\]\((\S+\.md)\) \|", read("docs/index.md"), re.MULTILINE))
+    assert table == pages - {"index.md"}
+    linked = set(re.findall(r"\]\(docs/([\w-]+\.md)", read("README.md")))
+    assert linked == pages - {"index.md"}
 
 
 # Style

@@ -132,3 +132,21 @@ def test_a_missing_linker_is_one_line(tmp_path: Path) -> None:
             target.resolve("arm-android"),
         )
     assert "\n" not in str(caught.value)
+
+
+# Facts of what is around a core, of which one system on a chip has more than another.
+OF_THE_CHIP = {"clock_mhz", "l2_bytes", "l2_bandwidth", "memory_bandwidth"}
+
+
+def test_targets_of_one_core_say_the_same_of_it() -> None:
+    by_core: dict[str, list[TargetSpec]] = {}
+    for spec in map(target.resolve, target.known()):
+        if spec.gpu is None:
+            by_core.setdefault(spec.target["mcpu"], []).append(spec)
+    assert [one.name for one in by_core["cortex-a53"]] == ["arm-android", "arm-rpi3"]
+    for first, *others in by_core.values():
+        for other in others:
+            shared = (first.facts.keys() & other.facts.keys()) - OF_THE_CHIP
+            assert shared, f"{first.name} and {other.name} have no fact to compare"
+            for fact in shared:
+                assert first.facts[fact] == other.facts[fact], f"{fact} of {other.name}"

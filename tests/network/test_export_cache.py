@@ -87,3 +87,17 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     export_cache.keep(small_config, SHAPE, b"a model")
     assert export_cache.read(small_config, SHAPE) is None
+
+
+def test_a_user_without_a_home_keeps_nothing(
+    small_config: MobileNetConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs for a number that no user has."""
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    export_cache.keep(small_config, SHAPE, b"a model")
+    assert export_cache.read(small_config, SHAPE) is None

@@ -122,6 +122,15 @@ def test_bad_files_are_one_line(content: bytes | None, says: str, tmp_path: Path
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
+def test_weights_that_are_given_as_a_network_are_told_their_flag(tmp_path: Path) -> None:
+    path = tmp_path / "network.pth"
+    path.write_bytes(b"PK\3\4 a checkpoint")
+    with pytest.raises(
+        BadInput, match=r"not an ONNX model .*; weights of one of ours go with --we"
+    ):
+        onnx_export.load(path)
+
+
 def test_missing_external_weights(small_onnx: onnx.ModelProto, tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     # saving so changes the model it is given

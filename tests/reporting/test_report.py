@@ -179,6 +179,7 @@ def test_bad_input_is_one_line(
         ('"p50": ', '"p50": NaN, "x": ', "not JSON: NaN"),
         ('"samples_ms": [', '"samples_ms": [-1.0, ', "results[0].samples_ms[0]: expected a number"),
         ('"samples_ms": [', '"samples_ms": [0.0, ', "results[0].latency_ms.n: 100, but"),
+        ('"results": [', '"rows": [', "no results of `bench`, and no profile, in it"),
         ('"results": [', '"results": [', "not JSON"),  # and the end is cut off
     ],
 )

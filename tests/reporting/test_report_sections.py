@@ -143,7 +143,7 @@ def test_a_layer_is_held_against_the_peak_of_its_own_precision() -> None:
 
 def test_what_is_no_input_is_one_line(tmp_path: Path) -> None:
     for paths, complaint in (
-        ([tmp_path], "no tuning log, meta.json is missing"),
+        ([tmp_path], "the folder of a tuning log, which has a meta.json"),
         ([PROFILE, PROFILE], "given twice"),
     ):
         with pytest.raises(BadInput, match=complaint):

@@ -199,3 +199,10 @@ def test_a_detector_sees_the_whole_picture() -> None:
     how = models.resizing_of(models.config_from("mobilenet_v1", 0.25, head="ssd"))
     assert how == Resizing(300, "stretch")
     assert models.resizing_of(models.config_from("mobilenet_v1")) is None
+
+
+def test_a_picture_that_would_take_all_memory(tmp_path: Path) -> None:
+    Image.new("RGB", (65, 1)).save(tmp_path / "line.png")
+    with pytest.raises(BadInput, match="expected sides of at most 1 to 64, got 65x1; cut it"):
+        ours(tmp_path / "line.png", Resizing(64))
+    assert ours(tmp_path / "line.png", Resizing(64, "stretch")).shape == (64, 64, 3)

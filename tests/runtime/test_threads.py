@@ -44,6 +44,6 @@ def test_order_of_cpus(
     wanted: list[int],
 ) -> None:
     machine(tmp_path, cpus)
-    monkeypatch.setattr(threads, "_CPUS", tmp_path)
+    monkeypatch.setattr(threads, "CPUS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed)
     assert threads.available_cpus() == wanted

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def ends(body: Callable[[], int], *, debug: bool = False) -> int:
     """The status of a stage with this body."""
-    return cli.run_stage(lambda _: body(), argparse.Namespace(debug=debug))
+    return cli.run_command(lambda _: body(), argparse.Namespace(debug=debug))
 
 
 def status_of(stage: types.ModuleType, *arguments: str | Path) -> int:

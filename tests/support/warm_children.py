@@ -38,7 +38,7 @@ from tvm_mobilenet.tuning.workers import worker, worker_process
 WARM_KINDS = ("builder", "device")  # the others import no compiler
 PAUSE_S = 0.002  # between two looks at a worker that is waited for
 
-start_cold = local_farm._start
+start_cold = local_farm.start_process
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def used() -> Iterator[None]:
     """Workers and servers that are started meanwhile are forked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker_process, "Child", WarmChild)
-        patch.setattr(local_farm, "_start", start_warm)
+        patch.setattr(local_farm, "start_process", start_warm)
         yield
 
 

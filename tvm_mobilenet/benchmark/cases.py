@@ -135,7 +135,7 @@ def _open(path: Path, files: Files, architecture: str | None) -> _Opened:
             bundle.tolerance(),
         )
     if files.onnx is not None:
-        _check_onnx(opened, files.onnx)
+        check_onnx(opened, files.onnx)
     if files.weights is not None:
         _check_weights(opened, files.weights)
     return opened
@@ -169,7 +169,7 @@ def _check_precision(opened: _Opened, against: Sequence[str], files: Files) -> N
         )
 
 
-def _check_onnx(opened: _Opened, onnx: Path) -> None:
+def check_onnx(opened: _Opened, onnx: Path) -> None:
     if _ONNX_HASH not in opened.manifest.model:
         raise BadInput(f"{opened.path}: was compiled from one of our models; drop --onnx")
     model = opened.manifest.model

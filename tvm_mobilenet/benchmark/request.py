@@ -69,16 +69,16 @@ class BenchRequest:
             raise BadInput(
                 "nothing to measure: pass a BUNDLE (from tvm-mobilenet compile), --sweep or --zoo"
             )
-        if self.onnx is not None and not self.onnx.is_file():
-            raise BadInput(f"--onnx {self.onnx}: no such file")
-        if self.weights is not None and not self.weights.is_file():
-            raise BadInput(f"--weights {self.weights}: no such file")
+        if self.onnx is not None:
+            files.check_file(self.onnx, f"--onnx {self.onnx}")
+        if self.weights is not None:
+            files.check_file(self.weights, f"--weights {self.weights}")
         if self.calibrate is not None and not self.calibrate.exists():
             raise BadInput(f"--calibrate {self.calibrate}: no such file")
         if self.labelled is not None and (self.sweep or self.profile or self.count_instructions):
             raise BadInput("--labelled is for the latencies of a BUNDLE; drop it")
-        if self.labelled is not None and not self.labelled.is_file():
-            raise BadInput(f"--labelled {self.labelled}: no such file")
+        if self.labelled is not None:
+            files.check_file(self.labelled, f"--labelled {self.labelled}")
         if self.resume and (self.sweep is None or self.json is None):
             raise BadInput(
                 "--resume goes with --sweep or --zoo, and with the --json FILE to go on with"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import tarfile
@@ -37,7 +36,6 @@ from tvm_mobilenet.hardware import cpu
 ANY_ARCHITECTURE = "any"
 CHECKS_WEIGHTS = "static"  # the executor whose libraries know their weights
 NEEDS_TVM = "vm"  # the executor whose libraries call TVM's runtime
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Bundle:
@@ -168,13 +166,18 @@ def _unpack(path: Path, temporary: Path) -> Path:
         raise BadInput(
             f"{path}: no such bundle; expected a directory or a .tar made by 'compile'"
         ) from None
-    except (tarfile.TarError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+    except OSError as error:
+        if error.errno in files.NO_ROOM:
             raise BadInput(
                 f"{path}: cannot be unpacked into {files.temporary_root()}: {error.strerror}; make "
                 "room, or set TMPDIR to another folder"
             ) from error
-        raise BadInput(f"{path}: not a readable bundle: {error}") from error
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    except tarfile.TarError as error:
+        raise BadInput(
+            f"{path}: not a readable bundle ({error}); expected a directory or a .tar made by "
+            "'compile'"
+        ) from error
     # "tar cf b.tar folder" has the folder's name in front, "tar cf b.tar -C folder ." has not
     entries = list(temporary.iterdir())
     if len(entries) == 1 and entries[0].is_dir():
@@ -248,15 +251,11 @@ def _check_tvm_version(path: Path, manifest: Manifest) -> None:
     installed = tvm_runtime.version()
     if installed is None:  # a bare runtime library does not tell its version
         return
-    if _major_minor(manifest.tvm_version) != _major_minor(installed):
+    if not tvm_runtime.run_the_same(manifest.tvm_version, installed):
         raise BadInput(
             f"{path}: compiled by TVM {manifest.tvm_version}, TVM {installed} is installed; "
             f"compile it again, or pip install apache-tvm=={manifest.tvm_version}"
         )
-
-
-def _major_minor(version: str) -> list[str]:
-    return version.split(".")[:2]
 
 
 def _check_files(

@@ -57,7 +57,7 @@ def check_writable(path: str | Path) -> None:
         parent = parent.parent
     # a trial, since permission bits tell nothing on a read-only or full file system
     try:
-        Path(tempfile.mkdtemp(prefix=".tvm-mobilenet-", dir=parent)).rmdir()
+        Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=parent)).rmdir()
     except OSError as error:
         raise BadInput(
             f"{path}: cannot write into {parent}: {error.strerror}; choose another path"

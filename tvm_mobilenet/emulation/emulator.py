@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"emulated {emulator.cpu} in {emulator.folder}; its Python: {emulator.python}")
         return 0
 
-    return cli.run_stage(body, args)
+    return cli.run_command(body, args)
 
 
 if __name__ == "__main__":

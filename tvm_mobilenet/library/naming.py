@@ -5,9 +5,9 @@ from __future__ import annotations
 import keyword
 import re
 
+from tvm_mobilenet.bundle.meaning import NAME
 from tvm_mobilenet.errors import BadInput
 
-IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESERVED = {"tmn", "lib", "std", "test", "int", "main"} | set(keyword.kwlist)
 
 
@@ -20,7 +20,7 @@ def name_from(text: str) -> str:
 
 def check_name(name: str) -> str:
     """``name``, where C functions can begin with it. Raises BadInput where they cannot."""
-    if not IDENTIFIER.fullmatch(name) or name in RESERVED:
+    if not NAME.fullmatch(name) or name in RESERVED:
         raise BadInput(
             f"--name {name}: expected a lower-case C identifier such as mobilenet_v1_1_224"
         )

@@ -60,7 +60,8 @@ class Resizing:
         return f"{cut}{how}, {self.interpolation}{crop}"
 
 
-MOST_ZOOM = 64  # of an input's size; what is larger is a mistake, and would take all memory
+# Of an input's size, and of a picture's shorter side; more is a mistake, and would take all memory.
+MOST_ZOOM = 64
 
 
 def usual(height: int, width: int) -> Resizing:

@@ -65,7 +65,11 @@ def keep(
 
 def folder() -> Path:
     """Where entries are kept."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        cache = cache or str(Path.home() / ".cache")
+    except RuntimeError:  # a user whom the system does not know, as in a container
+        cache = os.devnull  # in which nothing is kept
     return Path(cache, "tvm-mobilenet", "onnx")
 
 

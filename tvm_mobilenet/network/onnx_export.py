@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tvm_mobilenet import files
 from tvm_mobilenet.chatter import MOST_OF_REASON
 from tvm_mobilenet.errors import BadInput, RunFailed, first_line
 from tvm_mobilenet.network import signature
 from tvm_mobilenet.numerics import relative_error
+from tvm_mobilenet.weights import is_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -121,14 +123,14 @@ def load(path: Path | str) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    if not Path(path).is_file():
-        raise BadInput(f"ONNX file {path}: no such file")
+    files.check_file(Path(path), f"ONNX file {path}")
     try:
         # ONNX decodes by suffix otherwise, and would take a .json for its JSON form
         model = onnx.load_model(str(path), format="protobuf")
         _check(model)
     except DecodeError:
-        raise BadInput(f"ONNX file {path}: not an ONNX model (it does not parse)") from None
+        advice = "; weights of one of ours go with --weights" if is_weights(Path(path)) else ""
+        raise BadInput(f"ONNX file {path}: not an ONNX model (it does not parse){advice}") from None
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BadInput(f"ONNX file {path}: not a valid model: {first_line(error)}") from error
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_mobilenet import models, numerics, tvm_runtime, weights
+from tvm_mobilenet import files, models, numerics, tvm_runtime, weights
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.heads import Outputs, outputs_of
 from tvm_mobilenet.models.normalisation import Normalisation
@@ -196,8 +196,7 @@ class NetworkSpec:
         ignored += [HEAD_FLAGS[name] for name in self.options]
         if ignored:
             raise BadInput(f"{', '.join(ignored)}: not for --onnx, whose file says it; drop it")
-        if not self.onnx.is_file():
-            raise BadInput(f"ONNX file {self.onnx}: no such file")
+        files.check_file(self.onnx, f"ONNX file {self.onnx}")
 
     def open(self) -> Source:
         """Export or read the network. Raises BadInput and RunFailed as that does."""

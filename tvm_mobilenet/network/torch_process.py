@@ -72,7 +72,7 @@ class TorchProcess:
             answer = self._child.receive()
         except ChildDied as died:
             words = self._child.last_words() or "it said nothing"
-            said = "is memory short?" if "SIGKILL" in str(died) else words
+            said = "is memory short?" if died.of_memory else words
             raise RunFailed(f"the process that runs PyTorch {died}: {said}") from None
         if isinstance(answer, TvmMobilenetError):
             raise answer

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import files
+from tvm_mobilenet import files, tvm_runtime
 from tvm_mobilenet.emulation.emulator import EMULATOR_NAME
 from tvm_mobilenet.errors import BadInput, RunFailed, last_line
 from tvm_mobilenet.hardware import cpu
@@ -260,7 +260,7 @@ def compile_library(library: Path, target: Target) -> Path:
 def check_tvm(about: About, version: str, what: str = "the bundle was") -> None:
     """Raise BadInput where the device's TVM is of another version than ``what`` is compiled by."""
     theirs = about.tvm_version
-    if theirs is not None and theirs.split(".")[:2] != version.split(".")[:2]:
+    if theirs is not None and not tvm_runtime.run_the_same(theirs, version):
         raise BadInput(
             f"the device's RPC server is TVM {theirs}, {what} compiled by TVM {version}; "
             f"on the device: pip install apache-tvm=={version}"

@@ -51,7 +51,7 @@ class Farm:
     ) -> None:
         """Start servers under ``key``; ``environment`` is what theirs has beside this process's."""
         command = devices.server_command(sys.executable, self.address.port, key)
-        self.servers += [_start(command, self.folder, environment) for _ in range(count)]
+        self.servers += [start_process(command, self.folder, environment) for _ in range(count)]
 
     @contextlib.contextmanager
     def server(
@@ -65,7 +65,7 @@ class Farm:
         ``before`` is a command that the server's is appended to.
         """
         command = devices.server_command(sys.executable, self.address.port, key)
-        process = _start([*before, *command], self.folder, environment)
+        process = start_process([*before, *command], self.folder, environment)
         try:
             wait_for(lambda: self.registered(key) == 1, f"a server under {key!r}", [process])
             yield process
@@ -98,7 +98,7 @@ def running(count: int = 0, key: str = "") -> Iterator[Farm]:
     """
     address = TrackerAddress(HOST, free_port())
     with files.temporary_folder() as folder:
-        farm = Farm(address, folder, _start(devices.tracker_command(address.port), folder))
+        farm = Farm(address, folder, start_process(devices.tracker_command(address.port), folder))
         try:
             wait_for(lambda: devices.listens(address), "a tracker", [farm.tracker])
             farm.add_servers(count, key)
@@ -120,7 +120,7 @@ def wait_for(
     devices.wait_until(reached, list(processes), f"no {what} on {HOST}")
 
 
-def _start(
+def start_process(
     command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     own = {"TVM_NUM_THREADS": "1", "TMPDIR": str(folder)}

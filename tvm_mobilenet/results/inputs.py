@@ -52,6 +52,8 @@ def _load_file(path: Path) -> Results | Profiles:
         document = strict.parse_json(text)
         if isinstance(document, dict) and "profiles" in document:
             return profiles.read(document)
+        if isinstance(document, dict) and document and "results" not in document:
+            raise BadInput(f"{path}: no results of `bench`, and no profile, in it")
         return schema.read(document)
     except strict.Unexpected as error:
         raise BadInput(f"{path}: {error}") from None

@@ -49,7 +49,10 @@ def load(directory: Path) -> TuningRuns:
     """Raises BadInput where the folder is no tuning log, or its file departs from the format."""
     found = meta_file.read(directory)
     if found is None:
-        raise BadInput(f"{directory}: no tuning log, {meta_file.META} is missing")
+        raise BadInput(
+            f"{directory}: expected a results file, or the folder of a tuning log, which has a "
+            f"{meta_file.META}"
+        )
     runs = []
     for place, one in enumerate(found["runs"]):
         try:

@@ -33,7 +33,9 @@ def check_top(manifest: Manifest) -> None:
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """The lines of a text file. Raises BadInput where it cannot be read."""
-    return tuple(files.read_text(path, f"--labels {path}").splitlines())
+    name = f"--labels {path}"
+    files.check_file(path, name)
+    return tuple(files.read_text(path, name).splitlines())
 
 
 def check_labels(

@@ -13,7 +13,7 @@ from tvm_mobilenet.bundle.layout import describe_array
 from tvm_mobilenet.bundle.manifest import TensorInfo
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.models.normalisation import PIXEL_SCALE, Normalisation, of_flags
-from tvm_mobilenet.models.resizing import ResizingFlags
+from tvm_mobilenet.models.resizing import MOST_ZOOM, ResizingFlags
 from tvm_mobilenet.runtime.resize import Part, part_seen, resize
 
 if TYPE_CHECKING:
@@ -80,7 +80,14 @@ def read(
     if fault is not None:
         raise BadInput(f"--mean, --std, --scale: {fault}")
     how = resizing.over(expected.resizing, sizes["H"], sizes["W"])
-    values = normalise(resize(_open(path, flag), how, sizes["H"], sizes["W"]), pixels)
+    picture = _open(path, flag)
+    if how.fit == "cover" and max(picture.size) > MOST_ZOOM * min(picture.size):
+        width, height = picture.size
+        raise BadInput(
+            f"{flag} {path}: expected sides of at most 1 to {MOST_ZOOM}, got {width}x{height}; cut "
+            "it, or give --fit stretch"
+        )
+    values = normalise(resize(picture, how, sizes["H"], sizes["W"]), pixels)
     if expected.layout == "NCHW":
         values = values.transpose(2, 0, 1)
     return as_type(np.ascontiguousarray(values[np.newaxis]), expected.dtype)

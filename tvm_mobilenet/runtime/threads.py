@@ -37,7 +37,7 @@ ONE_CORE_PER_THREAD = -2
 # function sets it without also making a pool, whose size could then not grow.
 SET_MAX_CONCURRENCY = "_ZN3tvm7runtime9threading17SetMaxConcurrencyEi"
 
-_CPUS = Path("/sys/devices/system/cpu")
+CPUS = Path("/sys/devices/system/cpu")
 
 
 class _CallingThread(threading.local):
@@ -162,6 +162,6 @@ def _cpu_list(text: str) -> list[int]:
 def _read(cpu: int, name: str) -> str:
     """A file of /sys about one CPU; empty where the kernel has none."""
     try:
-        return (_CPUS / f"cpu{cpu}" / name).read_text().strip()
+        return (CPUS / f"cpu{cpu}" / name).read_text().strip()
     except OSError:
         return ""

@@ -1,4 +1,4 @@
-"""Inside the ``tune`` stage: the search, and the measuring that it takes.
+"""Inside the command ``tune``: the search, and the measuring that it takes.
 
     scheduling.space → search → loop ⇄ measuring (workers here, a farm, a model) → database
 

@@ -8,6 +8,6 @@ the network and for pictures. ``reading.read`` is all of that.
 
 from __future__ import annotations
 
-from tvm_mobilenet.weights.reading import Trained, build, hash_of, read, rebuild
+from tvm_mobilenet.weights.reading import Trained, build, hash_of, is_weights, read, rebuild
 
-__all__ = ["Trained", "build", "hash_of", "read", "rebuild"]
+__all__ = ["Trained", "build", "hash_of", "is_weights", "read", "rebuild"]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvm_mobilenet import models, processes
+from tvm_mobilenet import files, models, processes
 from tvm_mobilenet.errors import BadInput
 from tvm_mobilenet.weights import keras_files, tensorflow_files, torch_files
 from tvm_mobilenet.weights.recipe import Recipe, recipe_of
@@ -78,6 +78,11 @@ class Trained:
         return f"{self.name}: {self.source}'s; {'; '.join([*self.implies, pictures])}"
 
 
+def is_weights(path: Path) -> bool:
+    """Whether the file's name says that it holds weights of a kind that is known."""
+    return path.suffix.lower() in READERS
+
+
 def read(path: Path, model: str, **given: Any) -> Trained:
     """The weights in a file for a name in MODELS, in a process of its own.
 
@@ -87,11 +92,12 @@ def read(path: Path, model: str, **given: Any) -> Trained:
     none of a kind that is known, does not fit the network or contradicts ``given``; the line names
     the tensor.
     """
-    if not path.is_file():
-        raise BadInput(f"weights {path}: no such file")
-    if path.suffix.lower() not in READERS:
+    files.check_file(path, f"weights {path}")
+    if not is_weights(path):
+        advice = "; a network goes with --onnx" if path.suffix == ".onnx" else ""
         raise BadInput(
             f"weights {path}: expected a file of {', '.join(READERS)}, got {path.suffix or 'none'}"
+            f"{advice}"
         )
     models.config_from(model)  # a name that is unknown is said first
     return processes.call(read_here, path, model, **given)
