@@ -37,7 +37,7 @@ def test_what_is_printed(study: Any) -> None:
     assert lines[4] == "of inferences with the core alone, which were most"
     sums = "vnni 0.050 ms, amx 0.030 ms; 0.028 ms with each layer by its fastest kernel"
     assert lines[5] == sums
-    assert lines[6].startswith("1 of 3 layers are faster by more than 5% in another bundle than")
+    assert lines[6].startswith("1 of 3 layers are faster by more than 10% in another bundle than")
 
 
 def test_bundles_in_turns(tmp_path: Path) -> None:
