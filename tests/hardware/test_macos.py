@@ -34,8 +34,8 @@ def test_a_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def sysctlbyname(name: bytes, value: Any, size: Any, new: None, new_size: Any) -> int:
         if name == b"absent":
             return -1
-        assert size._obj.value == ctypes.sizeof(ctypes.c_int)
-        value._obj.value = 1
+        assert size.contents.value == ctypes.sizeof(ctypes.c_int)
+        value.contents.value = 1
         return 0
 
     system = SimpleNamespace(sysctlbyname=sysctlbyname)

@@ -45,7 +45,7 @@ def read_setting(name: str) -> int:
     """An integer setting of this Mac's; 0 where it has none of that name, as older systems do."""
     value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
     status = ctypes.CDLL(None).sysctlbyname(
-        name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
+        name.encode(), ctypes.pointer(value), ctypes.pointer(size), None, ctypes.c_size_t(0)
     )
     return value.value if status == 0 else 0
 
