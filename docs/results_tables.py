@@ -394,6 +394,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "instructions": lambda: instructions("arm-rpi4-instructions"),
     "int8-instructions": lambda: instructions("arm-rpi5-int8-instructions"),
     "int8-instructions-a72": lambda: instructions("arm-rpi4-int8-instructions"),
+    "int8-instructions-i8mm": lambda: instructions("arm-graviton3-int8-instructions"),
     "int8-cores": int8_cores,
     "fp16-instructions": lambda: instructions_of_two(
         "arm-graviton2-fp16-instructions", "arm-rpi4-instructions"

@@ -35,13 +35,15 @@ from schedules.primitives import (
 
 BYTES = 4
 PAIR = 2  # pixels, or channels, of a matrix
-MOST_SUMS = 24  # registers of a tile of matrices
+MOST_SUMS = 16  # registers of matrices, beside which there is room for a load of each operand
+LONGEST_ROW = 7  # pairs of pixels, which two loops sum (compiler/cpu/divided_sums.py)
 MAX_VECTORS = 4
 IN_PARTS = 6  # dimensions of sums that share a register of products
 MAX_TILE_WIDTH = 16
 MAX_TILE_HEIGHT = 4
 MAX_REDUCTION_UNROLL = 4  # of whole registers of input channels
-MAX_MATRIX_UNROLL = 8  # of matrices of them
+MAX_MATRIX_UNROLL = 16  # of matrices of them
+FEW_STEPS = 8  # of matrices: LLVM unrolls them, and begins with what one load has of four pairs
 FEW_ROUNDS = 2  # of those at once, where LLVM moves loads
 BAND_BYTES = 16 * 1024  # inputs of one band stay in L1 beside the weights
 
@@ -118,7 +120,8 @@ def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     # Step 1. The default decision, by the model
     heights = [d for d in divisors(height) if d <= MAX_TILE_HEIGHT]
     columns = -(-width // PAIR)
-    tile_h, pairs, vectors = matrix_tile(heights, divisors(columns), divisors(blocks), lanes)
+    most = FOUR if steps > FEW_STEPS else 2
+    tile_h, pairs, vectors = matrix_tile(heights, divisors(columns), divisors(blocks), lanes, most)
     weights_outweigh_image = blocks * lanes > height * width
     panels, rows = blocks // vectors, height // tile_h
     if weights_outweigh_image:
@@ -146,7 +149,8 @@ def schedule_matrices(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     cn, co, ch, cw, cc, ckh, ckw, ck, ci = own_loops(sch, conv)
     cw0, cw1 = sch.split(cw, [None, PAIR])
     cc0, cc1 = sch.split(cc, [None, PAIR])
-    most = max(1, min(MAX_MATRIX_UNROLL, steps // 2))
+    # four rounds of a long reduction are left, or LLVM begins with the next one's loads
+    most = max(1, min(MAX_MATRIX_UNROLL // 2, steps // 2), min(MAX_MATRIX_UNROLL, steps // 4))
     unrolls = powers_of_two_dividing(steps, most)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
     k0, k1 = sch.split(ck, [None, factor])
@@ -242,22 +246,36 @@ def parts_tile(heights: list[int], widths: list[int], in_words: int = 1) -> tupl
 
 
 def matrix_tile(
-    heights: list[int], pairs: list[int], blocks: list[int], lanes: int
+    heights: list[int], pairs: list[int], blocks: list[int], lanes: int, most: int = FOUR
 ) -> tuple[int, int, int]:
-    """(rows, pairs of columns, channel vectors) with the fewest loads for a product."""
+    """(rows, pairs of columns, channel vectors) with the fewest loads for a product.
+
+    A load of weights has FOUR matrices, one of neighbouring pairs ``most`` of them. A row of more
+    than MOST_SUMS is summed in parts, of which each loads the weights.
+    """
     matrices = lanes // PAIR
 
     def sums(tile: tuple[int, int, int]) -> int:
         return tile[0] * tile[1] * tile[2] * matrices
 
-    def loads(tile: tuple[int, int, int]) -> tuple[float, int]:
+    def fits(tile: tuple[int, int, int]) -> bool:
+        rows, columns, vectors = tile
+        in_parts = rows == vectors == 1 and columns <= LONGEST_ROW and most == FOUR
+        return sums(tile) <= MOST_SUMS or in_parts
+
+    def loads(tile: tuple[int, int, int]) -> tuple[float, int, int]:
         rows, columns, vectors = tile
         weights = vectors * matrices / (FOUR if vectors * matrices % FOUR == 0 else 2)
-        inputs = rows * (columns // 2 + columns % 2)
-        return (inputs + weights) / sums(tile), rows
+        each = (rows * -(-columns // most) + parts_of(sums(tile)) * weights) / sums(tile)
+        return round(each, 3), rows, -sums(tile)
 
-    tiles = [(rows, columns, one) for rows in heights for columns in pairs for one in blocks]
-    return min((tile for tile in tiles if sums(tile) <= MOST_SUMS), key=loads)
+    tiles = [(rows, columns, some) for rows in heights for columns in pairs for some in blocks]
+    return min(filter(fits, tiles), key=loads)
+
+
+def parts_of(sums: int) -> int:
+    """How many loops sum so many registers of matrices."""
+    return -(-sums // MOST_SUMS)
 
 
 def in_matrices(n: Var, o: Var, h: Var, w: Var, c: Var) -> tuple[Expr, ...]:

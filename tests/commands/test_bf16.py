@@ -55,8 +55,8 @@ def test_cpus_without_it(capsys: Capture, target: str) -> None:
     assert status == 2
     assert err == (
         f"error: target {target}: precision bf16 is for CPUs that multiply bfloat16 "
-        "(avx512_bf16, or bf16 on ARM); those of arm-graviton3, x86-sapphirerapids, x86-znver4, "
-        "x86-znver5 do\n"
+        "(avx512_bf16, or bf16 on ARM); those of arm-apple-m2, arm-graviton3, x86-sapphirerapids, "
+        "x86-znver4, x86-znver5 do\n"
     )
 
 

@@ -15,7 +15,10 @@ from tvm_mobilenet.hardware import target as targets
 
 Capture = pytest.CaptureFixture[str]
 FP16 = ("--precision", "fp16", "--target", "arm-rpi5", "--on-untuned", "allow")
-HAVE = "arm-apple-m1, arm-graviton2, arm-graviton3, arm-jetson-orin, arm-rk3566, arm-rpi5"
+HAVE = (
+    "arm-apple-m1, arm-apple-m2, arm-graviton2, arm-graviton3, arm-jetson-orin, arm-rk3566, "
+    "arm-rpi5"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,8 @@ def scheduled(case: Case, machine: Target) -> tvm.IRModule:
 
 
 @pytest.mark.parametrize(
-    "name", ["arm-rpi4", "arm-rpi5", "arm-graviton3", "arm-jetson-orin", "arm-apple-m1"]
+    "name",
+    ["arm-rpi4", "arm-rpi5", "arm-graviton3", "arm-jetson-orin", "arm-apple-m1", "arm-apple-m2"],
 )
 def test_instructions_are_those_of_the_core(name: str) -> None:
     own = target.resolve(name).tvm_target()

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 from support import odd_kernels
 
-from tvm_mobilenet.compiler.cpu import neon_loads
+from tvm_mobilenet.compiler.cpu import load_chains, neon_loads
+from tvm_mobilenet.compiler.cpu.load_chains import Load
 from tvm_mobilenet.compiler.cpu.lowering import lower
 from tvm_mobilenet.core_model import loops
 from tvm_mobilenet.hardware import target
@@ -52,8 +53,9 @@ def test_whole_loads_of_what_is_shared(readers: dict[int, int], places: list[int
 
 
 def test_a_chain_goes_by_way_of_the_loads_before() -> None:
-    code = neon_loads.definition((0, 1, 5))
+    code = load_chains.definition((Load(0), Load(64), Load(320, 2)))
     assert code.count("getelementptr") == 2
     assert "i64 64\n" in code and "(i64 256)" in code
-    first = neon_loads.definition((2,))
+    assert "ld1x2" in code and "ld1x4" not in code
+    first = load_chains.definition((Load(128),))
     assert "(i64 128)" in first and first.count("getelementptr") == 1

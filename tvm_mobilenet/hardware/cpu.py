@@ -1,14 +1,18 @@
 """What this machine's CPU is and which instructions it has, as Linux tells it in /proc/cpuinfo.
 
 The feature names are Linux's own, for example ``avx2``, ``fma``, ``avx512f``, ``avx512_bf16`` on
-x86-64 and ``asimd``, ``asimddp``, ``i8mm`` on aarch64. Only the standard library is imported.
+x86-64 and ``asimd``, ``asimddp``, ``i8mm`` on aarch64; those of a Mac are in macos.py. Only the
+standard library is imported.
 """
 
 from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 from pathlib import Path
+
+from tvm_mobilenet.hardware import macos
 
 CPUINFO = Path("/proc/cpuinfo")
 TILES = "amx_tile"  # the feature that a process has to ask for
@@ -23,6 +27,8 @@ def host_features() -> frozenset[str]:
 
     Empty where the system does not tell (no readable /proc/cpuinfo).
     """
+    if sys.platform == "darwin" and host_architecture() == "aarch64":
+        return macos.features()
     return parse_features(read_cpuinfo())
 
 

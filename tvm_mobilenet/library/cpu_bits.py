@@ -1,7 +1,7 @@
 """Where a program finds each CPU feature of /proc/cpuinfo without reading that file.
 
 ``native/cpu.c`` reads the words in this order: on x86 what CPUID gives, on ARM the two words of
-hardware capabilities that Linux hands to every program.
+hardware capabilities that Linux hands to every program, or what macOS says, in the same places.
 """
 
 from __future__ import annotations

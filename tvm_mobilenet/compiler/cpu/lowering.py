@@ -14,12 +14,14 @@ from tvm import s_tir, tirx
 from tvm.target import Target
 
 from tvm_mobilenet.compiler.cpu.bfloat16 import lower_bf16
+from tvm_mobilenet.compiler.cpu.divided_sums import divide_sums
 from tvm_mobilenet.compiler.cpu.instruction_order import order_of
 from tvm_mobilenet.compiler.cpu.neon_32 import neon_32
 from tvm_mobilenet.compiler.cpu.neon_bytes import neon_bytes
 from tvm_mobilenet.compiler.cpu.neon_loads import neon_loads
 from tvm_mobilenet.compiler.cpu.packed_stores import pack_stores
 from tvm_mobilenet.compiler.cpu.paired_stores import pair_stores
+from tvm_mobilenet.compiler.cpu.pixel_loads import pixel_loads
 from tvm_mobilenet.compiler.cpu.pixel_pairs import pair_pixels
 from tvm_mobilenet.compiler.cpu.prefetch import insert_prefetches
 from tvm_mobilenet.compiler.cpu.sharing import share_kernels
@@ -52,10 +54,12 @@ CPU_PASSES = [
     delay_epilogues,
     pack_stores,
     pair_stores,
+    divide_sums,
     pair_pixels,
     neon_bytes,
     sum_in_words,
     neon_32,
+    pixel_loads,
     neon_loads,
     s_tir.transform.RenormalizeSplitPattern(),
     tirx.transform.StmtSimplify(),

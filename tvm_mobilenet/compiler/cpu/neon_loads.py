@@ -1,53 +1,29 @@
-"""Weights of four registers → one load, which moves the address on to the next.
-
-LLVM loads two registers at once at most, ``ldp``. ``ld1`` of four takes one instruction, but has no
-offset: it adds what it loaded to its address. So the loads of a step form a chain, of which LLVM
-does not know that each address is the first one plus a constant, or it would add that to it.
-"""
+"""Weights of four registers → one load, which moves the address on to the next (load_chains.py)."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import tvm
 import tvm_ffi
 from tvm import sym, tirx
-from tvm.ir import Expr, StringImm, TensorLoad
-from tvm.script import tirx as T
+from tvm.ir import Expr, TensorLoad
 
 from schedules.cpu.vectors import shuffled
+from tvm_mobilenet.compiler.cpu.load_chains import (
+    REGISTER,
+    REGISTERS,
+    SHORTEST,
+    WHOLE,
+    Chain,
+    Load,
+    loaded,
+    with_definitions,
+)
 from tvm_mobilenet.kernels.cpu.attributes import IN_WORDS
 
-REGISTERS, REGISTER = 4, 16
-WHOLE = REGISTERS * REGISTER
-SHORTEST, LONGEST = 3, 32  # loads of a chain; of fewer an address takes more than it spares
-NAME = "tvm_mobilenet_load_"  # and the place in the chain
-FOUR = "{ <16 x i8>, <16 x i8>, <16 x i8>, <16 x i8> }"
-DECLARATION = f"declare {FOUR} @llvm.aarch64.neon.ld1x4.v16i8.p0(ptr)"
-LOAD_IR = """
-define linkonce_odr <64 x i8> @{name}(ptr %first) alwaysinline nounwind memory(argmem: read) {{
-  %p0 = call ptr asm "", "=r,0"(ptr %first) nounwind memory(none)
-{chain}
-  %r = call {four} @llvm.aarch64.neon.ld1x4.v16i8.p0(ptr %p{last})
-  %a = extractvalue {four} %r, 0
-  %b = extractvalue {four} %r, 1
-  %c = extractvalue {four} %r, 2
-  %d = extractvalue {four} %r, 3
-  %ab = shufflevector <16 x i8> %a, <16 x i8> %b, <32 x i32> <{pair}>
-  %cd = shufflevector <16 x i8> %c, <16 x i8> %d, <32 x i32> <{pair}>
-  %all = shufflevector <32 x i8> %ab, <32 x i8> %cd, <64 x i32> <{whole}>
-  ret <64 x i8> %all
-}}
-"""
-STEP_IR = """  %q{n} = getelementptr i8, ptr %p{before}, i64 64
-  %p{n} = call ptr asm "", "=r,0"(ptr %q{n}) nounwind memory(none)"""
-
-# an address can be moved on by any register, after a load
-LEAP_IR = """  %b{n} = call i64 asm "", "=r,0"(i64 {bytes}) nounwind memory(none)
-  %q{n} = getelementptr i8, ptr %p{before}, i64 %b{n}
-  %p{n} = call ptr asm "", "=r,0"(ptr %q{n}) nounwind memory(none)"""
+LONGEST = 32  # loads of a chain
 
 
 @tirx.transform.prim_func_pass(opt_level=0, name="NeonLoads")
@@ -81,27 +57,22 @@ def neon_loads(
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, note))
     tvm_ffi.structural_walk(func.body, (tirx.Bind, note))
     chains = {chain: whole_loads(counts) for chain, counts in readers.items()}
-    called: set[tuple[int, ...]] = set()
+    called: set[Chain] = set()
 
     def joined(load: TensorLoad) -> Expr:
         part = None if load.source.name == spared else _part_of(load, local, analyzer)
         if part is None or part.place not in chains[part.chain]:
             return load
-        places = tuple(one for one in chains[part.chain] if one <= part.place)
-        called.add(places)
-        address = T.address_of(load.source.vload([part.base]))
-        whole = tirx.call_pure_extern(f"int8x{WHOLE}", name_of(places), address)
+        chain = tuple(Load(WHOLE * one) for one in chains[part.chain] if one <= part.place)
+        called.add(chain)
+        whole = loaded(chain, load.source.vload([part.base]))
         if part.count == REGISTERS:
             return whole
         start = part.first % REGISTERS * REGISTER
         return shuffled(whole, range(start, start + part.count * REGISTER))
 
     body = tvm_ffi.structural_map(func.body, (TensorLoad, joined))
-    if not called:
-        return func
-    code = DECLARATION + "".join(map(definition, sorted(called)))
-    body = tirx.AttrStmt(tirx.IntImm("int32", 0), "pragma_import_llvm", StringImm(code), body)
-    return func.with_body(body)
+    return func.with_body(with_definitions(body, called)) if called else func
 
 
 @dataclass(frozen=True)
@@ -155,26 +126,3 @@ def _part_of(load: TensorLoad, local: list[tirx.Buffer], analyzer: sym.Analyzer)
 
 def _number(value: Expr) -> int | None:
     return int(value.value) if isinstance(value, tirx.IntImm) else None
-
-
-def name_of(places: tuple[int, ...]) -> str:
-    return NAME + "_".join(map(str, places))
-
-
-def definition(places: tuple[int, ...]) -> str:
-    """The function that loads from the last of these places, by way of those before it."""
-    stops = sorted({0, *places})
-    steps = [
-        (STEP_IR if place == before + 1 else LEAP_IR).format(
-            n=n, before=n - 1, bytes=WHOLE * (place - before)
-        )
-        for n, (before, place) in enumerate(itertools.pairwise(stops), 1)
-    ]
-    return LOAD_IR.format(
-        four=FOUR,
-        name=name_of(places),
-        chain="\n".join(steps),
-        last=len(steps),
-        pair=", ".join(f"i32 {n}" for n in range(32)),
-        whole=", ".join(f"i32 {n}" for n in range(64)),
-    )

@@ -15,6 +15,8 @@
 #include <cpuid.h>
 #elif defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 enum { WORDS = 7, LINE_BYTES = 512 };
@@ -49,8 +51,34 @@ static uint32_t read_words(uint32_t words[WORDS]) {
     words[1] = (uint32_t)getauxval(AT_HWCAP2);
     return UINT32_MAX;
 }
+#elif defined(__APPLE__) && defined(__aarch64__)
+/* macOS has a setting for each feature; tvm_mobilenet/hardware/macos.py has the same. They are put
+ * where Linux has them. */
+#define ARM "hw.optional.arm.FEAT_"
+static const struct {
+    const char *name;
+    uint32_t word, bit;
+} settings[] = {
+    {"hw.optional.floatingpoint", 0, 0}, {"hw.optional.AdvSIMD", 0, 1}, {ARM "AES", 0, 3},
+    {ARM "PMULL", 0, 4}, {ARM "SHA1", 0, 5}, {ARM "SHA256", 0, 6},
+    {"hw.optional.armv8_crc32", 0, 7}, {ARM "LSE", 0, 8}, {ARM "FP16", 0, 9}, {ARM "FP16", 0, 10},
+    {ARM "RDM", 0, 12}, {ARM "JSCVT", 0, 13}, {ARM "FCMA", 0, 14}, {ARM "LRCPC", 0, 15},
+    {ARM "DPB", 0, 16}, {ARM "SHA3", 0, 17}, {ARM "DotProd", 0, 20}, {ARM "SHA512", 0, 21},
+    {ARM "FHM", 0, 23}, {ARM "LSE2", 0, 25}, {ARM "LRCPC2", 0, 26}, {ARM "FlagM", 0, 27},
+    {ARM "DPB2", 1, 0}, {ARM "FlagM2", 1, 7}, {ARM "FRINTTS", 1, 8}, {ARM "I8MM", 1, 13},
+    {ARM "BF16", 1, 14},
+};
+static uint32_t read_words(uint32_t words[WORDS]) {
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        int has = 0;
+        size_t size = sizeof has;
+        if (sysctlbyname(settings[i].name, &has, &size, NULL, 0) == 0 && has)
+            words[settings[i].word] |= 1u << settings[i].bit;
+    }
+    return UINT32_MAX;
+}
 #else
-static uint32_t read_words(uint32_t words[WORDS]) { /* a system of one CPU, such as macOS on ARM */
+static uint32_t read_words(uint32_t words[WORDS]) { /* a system of one CPU */
     memset(words, 0xFF, WORDS * sizeof *words);
     return UINT32_MAX;
 }
