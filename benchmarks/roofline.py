@@ -50,7 +50,13 @@ BOARDS = {
     # tinymembench copies 5.56 to 6.16 GB/s (boards of 8 and of 4 GB), twice that in both directions
     "arm-rpi5": Board(2 * 2**20, 11.1, "github.com/raspberrypi/firmware, issue 1876"),
 }
-PRECISIONS: dict[str, tuple[Precision, ...]] = {"arm-rpi4": ("fp32",), "arm-rpi5": ("fp32", "fp16")}
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "arm-rpi4": ("fp32", "int8"),
+    "arm-rpi5": ("fp32", "fp16", "int8"),
+}
+# products of an instruction, where the core starts ``fmas`` a cycle: ``sdot``; ``smull`` and
+# ``smlal``, whose ``sadalp`` has a pipeline of its own; ``smlal`` of 16 bits in the first layer
+DOT_PRODUCTS, PRODUCTS, WIDE_PRODUCTS = 16, 8, 4
 
 
 @dataclass(frozen=True)
@@ -88,19 +94,20 @@ def report(args: argparse.Namespace) -> int:
 def make(targets: Sequence[str]) -> dict[str, Any]:
     """The whole study, as it is stored. Raises BadInput for a board that nobody measured."""
     from tvm_mobilenet.hardware import target
-    from tvm_mobilenet.models import config_from
-    from tvm_mobilenet.network.source import from_config
 
     for name in targets:
         if name not in BOARDS:
             raise BadInput(f"--target {name}: expected one of {', '.join(BOARDS)}")
-    module = from_config(config_from("mobilenet_v1")).relax_module()
+    modules = {in_int8: module_of(in_int8=in_int8) for in_int8 in (False, True)}
     boards = []
     for name in targets:
         spec, board = target.resolve(name), BOARDS[name]
         for precision in PRECISIONS[name]:
+            module = modules[precision == "int8"]
+            # a quantized network says by itself what is in int8
+            compiled: Precision = "fp32" if precision == "int8" else precision
             fused, apart = (
-                layer_floors(module, spec, board, precision, fused=fused) for fused in (True, False)
+                layer_floors(module, spec, board, compiled, fused=fused) for fused in (True, False)
             )
             boards.append(
                 {
@@ -112,6 +119,23 @@ def make(targets: Sequence[str]) -> dict[str, Any]:
                 }
             )
     return {"network": "mobilenet_v1 1.0-224", "boards": boards}
+
+
+def module_of(*, in_int8: bool) -> tvm.IRModule:
+    """MobileNetV1 1.0-224, in int8 with random weights and samples."""
+    import tempfile
+
+    from tvm_mobilenet.benchmark import cases
+    from tvm_mobilenet.models import config_from
+    from tvm_mobilenet.network import source
+
+    config = config_from("mobilenet_v1")
+    if not in_int8:
+        return source.from_config(config).relax_module()
+    with tempfile.TemporaryDirectory(prefix="tvm-mobilenet-") as scratch:
+        made = cases.quantized(config, 1, (), Path(scratch), "int8")
+        assert made.onnx is not None
+        return source.from_onnx(made.onnx).relax_module()
 
 
 def layer_floors(
@@ -145,7 +169,7 @@ def floor_of(call: Any, lowered: tvm.IRModule, spec: TargetSpec, board: Board) -
         size = bytes_of(buffer)
         if constant or size > board.shared_cache_bytes // 2:
             nbytes += size
-    lanes = spec.vector_width * (2 if kernel.name_hint.startswith("fp16_") else 1)
+    lanes = products_of(kernel.name_hint, spec)
     per_second = 2 * lanes * facts["fmas"] * facts["clock_mhz"] * 1e6 * spec.num_cores
     return LayerFloor(
         kernel.name_hint,
@@ -153,6 +177,17 @@ def floor_of(call: Any, lowered: tvm.IRModule, spec: TargetSpec, board: Board) -
         round(nbytes / board.memory_gb_s / 1e3, 1),
         round(nbytes / 1e6, 3),
     )
+
+
+def products_of(kernel: str, spec: TargetSpec) -> int:
+    """How many products one instruction of a kernel makes."""
+    if kernel.startswith("fp16_"):
+        return 2 * spec.vector_width
+    if not kernel.startswith("quantized_"):
+        return spec.vector_width
+    if "asimddp" in spec.cpu_features:
+        return DOT_PRODUCTS
+    return WIDE_PRODUCTS if "stem" in kernel else PRODUCTS
 
 
 def bytes_of(buffer: Any) -> int:

@@ -33,22 +33,41 @@ def report(*arguments: str, path: Path | None = None) -> subprocess.CompletedPro
     return benchmark_scripts.run_here("arm_assembly", *arguments, *SMALL, environment=environment)
 
 
-def test_the_report(tmp_path: Path) -> None:
-    # 100 iterations, each of as many cycles as a core that starts an FMA a cycle takes for ten
+@pytest.mark.parametrize(
+    ("target", "precision", "title", "width", "kernels"),
+    [
+        (
+            "arm-rpi4",
+            "fp32",
+            "cortex-a72, 1 FMA a cycle; llvm-mca's model of cortex-a72",
+            1,
+            {"pointwise_conv2d_1x1x256_256", "separable_conv2d_16x16x8_16, depthwise"},
+        ),
+        (
+            "arm-graviton2",
+            "int8",
+            "neoverse-n1, 2 FMAs a cycle; llvm-mca's model of neoverse-n1",
+            2,
+            {
+                "quantized_pointwise_conv2d_1x1x256_256_fused",
+                "quantized_depthwise_conv2d_4x4x32_s2_fused",
+            },
+        ),
+    ],
+)
+def test_the_report(
+    target: str, precision: str, title: str, width: int, kernels: set[str], tmp_path: Path
+) -> None:
+    # 100 iterations, each of as many cycles as a core that starts a product a cycle takes for ten
     mca = fake_mca(tmp_path, 19, "echo 'Total Cycles:      1000'")
-    done = report("--target", "arm-rpi4", "--target", "arm-graviton2", "--llvm-mca", mca)
+    done = report("--target", target, "--precision", precision, "--llvm-mca", mca)
     assert done.returncode == 0, done.stderr
-    one, two = done.stdout.split("arm-graviton2: neoverse-n1, 2 FMAs a cycle")
-    assert "arm-rpi4: cortex-a72, 1 FMA a cycle; llvm-mca's model of cortex-a72" in one
-    for table, width in ((one, 1), (two, 2)):
-        rows = [line.split("  ") for line in table.splitlines() if re.search(r"\d%\s*$", line)]
-        cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
-        names = [row[0] for row in cells]
-        assert "pointwise_conv2d_1x1x256_256" in names and "depthwise_conv2d_4x4x32_s2" in names
-        assert "separable_conv2d_16x16x8_16, 1x1" in names
-        assert "separable_conv2d_16x16x8_16, depthwise" in names
-        for _, fmas, *_, share in cells:
-            assert share == f"{int(fmas) / 10 / width:.0%}"
+    assert f"{target}: {title}" in done.stdout
+    rows = [line.split("  ") for line in done.stdout.splitlines() if re.search(r"\d%\s*$", line)]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert kernels <= {row[0] for row in cells}
+    for _, products, *_, share in cells:
+        assert share == f"{int(products) / 10 / width:.0%}"
 
 
 def test_an_old_model_is_not_asked(tmp_path: Path) -> None:

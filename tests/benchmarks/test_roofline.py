@@ -17,7 +17,7 @@ def test_the_stored_study_comes_out_again(tmp_path: Path) -> None:
     stored = json.loads(STORED.read_text())
     stored["boards"] = [one for one in stored["boards"] if one["target"] == "arm-rpi5"]
     assert json.loads(path.read_text()) == stored
-    assert [one["precision"] for one in stored["boards"]] == ["fp32", "fp16"]
+    assert [one["precision"] for one in stored["boards"]] == ["fp32", "fp16", "int8"]
 
 
 def test_the_times_are_of_the_target_and_the_board() -> None:
