@@ -7,6 +7,7 @@ they run a hundred times a day is full of it by evening.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ class Leftovers:
 
     def found(self) -> list[str]:
         """What is there now, each with the test after which it was there first."""
+        gc.collect()  # a caught exception's frames hold folders of TVM's, in a circle
         names = sorted(os.listdir(self._folder))
         return [
             f"{name}, after {self._seen_after.get(name, 'the last test')}"
