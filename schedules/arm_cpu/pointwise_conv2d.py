@@ -24,7 +24,7 @@ from schedules.arm_cpu.cores import (
     current_core,
 )
 from schedules.arm_cpu.parts import ends_of, item_bytes, lanes_of, start_total, sum_at
-from schedules.cpu.image_tiles import length, split_tiles, tile_lengths
+from schedules.cpu.image_tiles import RUN, length, split_tiles, tile_lengths
 from schedules.cpu.sharing import num_cores
 from schedules.cpu.window_tiles import row_dimension
 from schedules.primitives import (
@@ -140,6 +140,8 @@ def max_planes(pixels: int, vectors: int, channels_in: int, lanes: int) -> int:
 def reads_one_pixel(sch: Schedule, conv: SBlockRV) -> bool:
     """Whether output pixel (h, w) reads input pixel (h, w) and no other: 1x1, stride 1, no halo."""
     block = sch.get(conv)
+    if RUN in block.annotations:  # whose loops go over runs of pixels
+        return False
     _, _, row, column, _, kernel_h, kernel_w, _ = (int(axis.dom.extent) for axis in block.iter_vars)
     shape = [int(dim) for dim in block.reads[0].source.shape]
     height, width = shape[image_rows(sch, conv)], shape[3]

@@ -164,6 +164,12 @@ def test_any_convolution(case: Convolution, seed: int) -> None:
     check_decisions(case, np.random.default_rng(seed))
 
 
+def test_runs_that_are_as_many_as_rows(rng: np.random.Generator) -> None:
+    """One run of the one pixel that a tall window sees: its loop is no loop over rows."""
+    tall = Convolution("conv2d", (9, 10), (3, 1), (4, 8), (4, 1), (3, 2), (1, 2, 0, 0))
+    check_decisions(replace(tall, tile=odd_kernels.run_of(1, 1)), rng)
+
+
 def check_decisions(case: Case, rng: np.random.Generator) -> None:
     """The rule's default for the case, and a random decision."""
     case.check(run_here(by_default(case.func(), Target(HOST))), rng)
