@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -88,6 +89,7 @@ def compile_source(source: str, arch: str, folder: Path) -> Compiled:
             "kernels.cu",
         ],
         cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder)},  # where it leaves files that do not compile
         capture_output=True,
         text=True,
         check=False,
