@@ -37,6 +37,7 @@ def test_instructions_are_those_of_the_core(name: str) -> None:
     [
         ("arm-rpi5", "int8", ORDERED_AS),
         ("arm-rpi5", "float32", "cortex-a76"),
+        ("arm-rk3566", "int8", "cortex-a55"),  # in order
         ("arm-rpi4", "int8", "cortex-a72"),
         ("x86-znver4", "uint8", "znver4"),
     ],

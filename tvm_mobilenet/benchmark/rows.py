@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tvm_mobilenet.benchmark.engines import OURS, EngineEntry
+from tvm_mobilenet.benchmark.engines import OURS, EngineEntry, verify
 from tvm_mobilenet.benchmark.engines.networks import Network
 from tvm_mobilenet.benchmark.engines.verify import Right
 from tvm_mobilenet.models.accuracy import Accuracy
 from tvm_mobilenet.provenance import How
 from tvm_mobilenet.results.schema import CoreUse, ResultRow
 from tvm_mobilenet.results.statistics import summarize
+
+if TYPE_CHECKING:
+    from tvm_mobilenet.benchmark.engines.protocol import Array
 
 _SAMPLE_DIGITS = 5  # 10 ns; the clock is no finer
 
@@ -39,6 +43,16 @@ class Candidate:
     @property
     def ours(self) -> bool:
         return self.name.split(":")[0] == OURS
+
+    def check(self, outputs: Sequence[Array], network: Network) -> float:
+        """How far its outputs for ``network`` are from what is right for it, absolutely.
+
+        Raises verify.WrongResult where that is more than is right as well.
+        """
+        if self.right is not None:
+            expected, tolerance = self.right.outputs, self.right.tolerance
+            return verify.check(outputs, expected, network.precision, tolerance)
+        return verify.check(outputs, network.expected, network.precision, network.tolerance)
 
 
 @dataclass

@@ -101,10 +101,7 @@ class Counting:
                 counted = self.count_onnxruntime(measured)
             else:
                 raise BadInput(f"not on the emulated device; {', '.join(PEERS_ON_DEVICE)} is")
-            network = self.network
-            measured.max_abs_diff = verify.check(
-                counted.outputs, network.expected, network.precision, network.tolerance
-            )
+            measured.max_abs_diff = candidate.check(counted.outputs, self.network)
             measured.instructions = counted.instructions
         except (BadInput, RunFailed, verify.WrongResult) as error:
             measured.reason = str(error)

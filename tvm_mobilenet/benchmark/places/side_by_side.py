@@ -138,7 +138,7 @@ class SideBySide:
         attempt.load_ms = engine.load_ms
         self.progress.step(name, "first run")
         attempt.first_run_ms, outputs = engine.first_run(self.network.inputs)
-        attempt.max_abs_diff = self._verify(attempt.candidate, outputs)
+        attempt.max_abs_diff = attempt.candidate.check(outputs, self.network)
         if self.network.labelled is not None:
             self.progress.step(name, f"classifying {len(self.network.labelled.labels)} images")
             attempt.accuracy = self.network.labelled.measure(engine)
@@ -212,15 +212,9 @@ class SideBySide:
         if attempt.reason is not None or attempt.engine is None or attempt.timed is None:
             return
         with _reason_of_failure(attempt):
-            self._verify(attempt.candidate, attempt.engine.outputs())
+            attempt.candidate.check(attempt.engine.outputs(), self.network)
             attempt.peak_rss_mb = attempt.engine.peak_rss_mb()
             attempt.samples_ms = attempt.timed.samples_ms
-
-    def _verify(self, candidate: Candidate, outputs: Sequence[Array]) -> float:
-        network, right = self.network, candidate.right
-        if right is not None:
-            return verify.check(outputs, right.outputs, network.precision, right.tolerance)
-        return verify.check(outputs, network.expected, network.precision, network.tolerance)
 
 
 def _find_reference(attempts: Sequence[_Attempt]) -> tuple[Candidate, Timed] | None:
