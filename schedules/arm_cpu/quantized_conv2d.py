@@ -45,6 +45,7 @@ MAX_REDUCTION_UNROLL = 4  # of whole registers of input channels
 MAX_MATRIX_UNROLL = 16  # of matrices of them
 FEW_STEPS = 8  # of matrices: LLVM unrolls them, and begins with what one load has of four pairs
 FEW_ROUNDS = 2  # of those at once, where LLVM moves loads
+MANY_REGISTERS = 32  # with 16 LLVM would have the products of two steps at once, and spill the sums
 BAND_BYTES = 16 * 1024  # inputs of one band stay in L1 beside the weights
 
 
@@ -203,7 +204,7 @@ def schedule_parts(sch: Schedule, conv: SBlockRV) -> list[Schedule]:
     sch.compute_at(conv, c0, preserve_unit_loops=True)
     cn, co, ch, cw, cc, ckh, ckw, ck, cq, ci, cj = own_loops(sch, conv)
     most = max(in_words, most_rounds(steps, MAX_REDUCTION_UNROLL))
-    if register_products.IN_ORDER in marks:
+    if register_products.IN_ORDER in marks or current_core().registers < MANY_REGISTERS:
         most = in_words  # of more steps LLVM would look up all places at first, and spill
     unrolls = powers_of_two_dividing(steps, most)
     factor = sch.sample_categorical(unrolls, [1 / len(unrolls)] * len(unrolls), len(unrolls) - 1)
