@@ -10,6 +10,7 @@ from tvm.target import Target
 from tvm.target.codegen import target_has_features
 
 from schedules.arm_cpu.cores import LANES, SPARE, current_core
+from schedules.cpu.arm import is_64_bit_arm
 from schedules.cpu.dot_products import BYTE_PRODUCTS, DotProducts
 from schedules.primitives import extent, own_loops, powers_of_two_dividing, tensorize_sums, unroll
 
@@ -23,10 +24,7 @@ def keeps_order(target: Target | None = None) -> bool:
     the current one by default.
     """
     target = target or Target.current(allow_none=True)
-    architecture = "" if target is None else str(target.attrs.get("mtriple", ""))
-    return architecture.startswith(("aarch64", "arm64")) and bool(
-        target_has_features("dotprod", target)
-    )
+    return is_64_bit_arm(target) and bool(target_has_features("dotprod", target))
 
 
 def default_tile(heights: Iterable[int], widths: Iterable[int], lanes: int) -> tuple[int, int, int]:

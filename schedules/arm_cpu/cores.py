@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from tvm.target import Target
 
+from schedules.cpu.arm import is_32_bit_arm
 from schedules.facts import read_facts
 
 REGISTER_BYTES = 16  # of NEON
@@ -57,9 +58,7 @@ def core_of(target: Target | None) -> Core:
     """Raises ValueError where the target does not carry its core's facts."""
     facts = read_facts(target, FACTS)
     assert target is not None
-    architecture = str(target.attrs.get("mtriple", "")).partition("-")[0]
-    is_32_bit = architecture.startswith("arm") and not architecture.startswith("arm64")
-    return Core(**facts, registers=16 if is_32_bit else 32)
+    return Core(**facts, registers=16 if is_32_bit_arm(target) else 32)
 
 
 def gemm_loads(pixels: int, vectors: int, panel: int, lanes: int = LANES) -> float:

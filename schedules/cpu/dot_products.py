@@ -17,6 +17,7 @@ from tvm.script import tirx as T
 from tvm.target import Target
 from tvm.target.codegen import target_has_features
 
+from schedules.cpu.arm import is_64_bit_arm
 from schedules.cpu.byte_instructions import BYTES, Instruction, dot_of, instruction_of
 from schedules.cpu.register_products import (
     MATRIX_DEPTH,
@@ -67,9 +68,8 @@ def integers_of(target: Target | None) -> Integers:
         return Integers("int8", 8, MATRIX_DEPTH, fixed_point=True)
     plain = not target_has_features("dotprod", target)
     depth = REGISTER if plain else BYTES
-    long = str(target.attrs.get("mtriple", "")).startswith(("aarch64", "arm64"))
     fixed = not spelled_out(target)
-    return Integers("int8", 16, depth, fixed_point=fixed, in_words=plain and long)
+    return Integers("int8", 16, depth, fixed_point=fixed, in_words=plain and is_64_bit_arm(target))
 
 
 @dataclass(frozen=True)

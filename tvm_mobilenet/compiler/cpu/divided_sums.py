@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import tvm
 import tvm_ffi
 from tvm import sym, tirx
-from tvm.ir import Call, Expr, TensorLoad
-from tvm.target.codegen import llvm_lookup_intrinsic_id
+from tvm.ir import Expr, TensorLoad
 
 from schedules.arm_cpu.quantized_conv2d import parts_of
+from schedules.cpu.arm import is_64_bit_arm
 from schedules.cpu.register_products import SMMLA
+from tvm_mobilenet.compiler.cpu.neon_bytes import is_call_of
 from tvm_mobilenet.compiler.cpu.pixel_pairs import places_of
 
-LLVM_CALL = "tirx.call_llvm_pure_intrin"
 MATRICES = 4  # of a pair of pixels: two of eight channels each
 
 
@@ -27,9 +27,7 @@ def divide_sums(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Divide every loop whose matrices of sums are for more than one, on 64-bit ARM."""
-    target = func.attrs.get("target")
-    architecture = str("" if target is None else target.attrs.get("mtriple", ""))
-    if not architecture.startswith(("aarch64", "arm64")):
+    if not is_64_bit_arm(func.attrs.get("target")):
         return func
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.SeqStmt, _divided)))
 
@@ -73,13 +71,9 @@ def _products_of(statement: tirx.Stmt) -> list[tuple[tirx.BufferStore, frozenset
         body, loops = body.body, loops + 1
     if not loops or not isinstance(body, tirx.SeqStmt):
         return []
-    smmla = llvm_lookup_intrinsic_id(SMMLA)
     found: list[tuple[tirx.BufferStore, frozenset[int]]] = []
     for store in body.seq:
-        if not isinstance(store, tirx.BufferStore) or not isinstance(store.value, Call):
-            return []
-        call = store.value
-        if getattr(call.op, "name", "") != LLVM_CALL or int(call.args[0]) != smmla:
+        if not isinstance(store, tirx.BufferStore) or not is_call_of(store.value, SMMLA):
             return []
         places = _numbers(store.indices)
         if places is None or (found and not store.buffer.same_as(found[0][0].buffer)):

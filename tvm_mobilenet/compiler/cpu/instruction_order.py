@@ -19,9 +19,9 @@ from tvm.target.codegen import llvm_get_cpu_features, llvm_lookup_intrinsic_id
 
 from schedules.arm_cpu.byte_tiles import keeps_order
 from schedules.arm_cpu.cores import core_of
+from schedules.cpu.arm import is_32_bit_arm
 from schedules.cpu.byte_instructions import SDOT
 from schedules.cpu.register_products import SMMLA
-from tvm_mobilenet.compiler.cpu.neon_bytes import is_32_bit
 
 ORDERED_AS, ORDERED_AS_32 = "neoverse-n1", "cortex-a15"
 LLVM_CALL = "tirx.call_llvm_pure_intrin"
@@ -29,7 +29,7 @@ LLVM_CALL = "tirx.call_llvm_pure_intrin"
 
 def order_of(mod: tvm.IRModule, target: Target) -> Target:
     """What to generate the code of ``mod`` for: ``target``, or that with another core's model."""
-    if is_32_bit(target):
+    if is_32_bit_arm(target):
         return in_order_of(target, ORDERED_AS_32)
     if not keeps_order(target) or target.attrs["mcpu"] == ORDERED_AS:
         return target

@@ -13,9 +13,10 @@ from tvm import tirx
 from tvm.ir import Call, Expr
 from tvm.script import tirx as T
 
+from schedules.cpu.arm import is_32_bit_arm
 from schedules.cpu.register_products import ADDP, SADDLP
 from schedules.cpu.vectors import shuffled
-from tvm_mobilenet.compiler.cpu.neon_bytes import is_32_bit, is_call_of
+from tvm_mobilenet.compiler.cpu.neon_bytes import is_call_of
 
 NAMES = {
     "llvm.aarch64.neon.smull.v8i16": "llvm.arm.neon.vmulls.v8i16",
@@ -34,7 +35,7 @@ def neon_32(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Spell NEON's instructions as LLVM has them for 32 bits, where that is the target."""
-    if not is_32_bit(func.attrs.get("target")):
+    if not is_32_bit_arm(func.attrs.get("target")):
         return func
     body = tvm_ffi.structural_map(func.body, (tirx.Add, _added_to_sums))
     return func.with_body(tvm_ffi.structural_map(body, (Call, _of_32_bits)))

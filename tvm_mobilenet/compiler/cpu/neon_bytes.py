@@ -18,9 +18,9 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, Expr
 from tvm.script import tirx as T
-from tvm.target import Target
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 
+from schedules.cpu.arm import is_32_bit_arm, is_64_bit_arm
 from tvm_mobilenet.kernels.cpu.expressions import LIMITS, LRINT
 from tvm_mobilenet.kernels.cpu.requantization import LEAST, POINT
 
@@ -40,20 +40,13 @@ def neon_bytes(
 ) -> tirx.PrimFunc:
     """Spell out how bytes are rounded, on ARM."""
     target = func.attrs.get("target")
-    if is_32_bit(target):
+    if is_32_bit_arm(target):
         body = tvm_ffi.structural_map(func.body, (tirx.BufferStore, _in_fixed_point))
         return func.with_body(tvm_ffi.structural_map(body, (tirx.Cast, _by_addition)))
-    architecture = str("" if target is None else target.attrs.get("mtriple", ""))
-    if not architecture.startswith(("aarch64", "arm64")):
+    if not is_64_bit_arm(target):
         return func
     body = tvm_ffi.structural_map(func.body, (tirx.BufferStore, _narrowed))
     return func.with_body(tvm_ffi.structural_map(body, (Call, _rounded)))
-
-
-def is_32_bit(target: Target | None) -> bool:
-    """Whether it is ARM of 32 bits."""
-    triple = "" if target is None else str(target.attrs.get("mtriple", ""))
-    return triple.startswith("arm") and not triple.startswith("arm64")
 
 
 def _narrowed(store: tirx.BufferStore) -> tirx.BufferStore:

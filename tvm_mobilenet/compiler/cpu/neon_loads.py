@@ -10,6 +10,7 @@ import tvm_ffi
 from tvm import sym, tirx
 from tvm.ir import Expr, TensorLoad
 
+from schedules.cpu.arm import is_64_bit_arm
 from schedules.cpu.vectors import shuffled
 from tvm_mobilenet.compiler.cpu.load_chains import (
     REGISTER,
@@ -31,9 +32,7 @@ def neon_loads(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Load int8 of parameters four registers at once where all of them are read, on 64-bit ARM."""
-    target = func.attrs.get("target")
-    architecture = str("" if target is None else target.attrs.get("mtriple", ""))
-    if not architecture.startswith(("aarch64", "arm64")):
+    if not is_64_bit_arm(func.attrs.get("target")):
         return func
     local: list[tirx.Buffer] = []
     tvm_ffi.structural_walk(func.body, (tirx.AllocBuffer, lambda one: local.append(one.buffer)))

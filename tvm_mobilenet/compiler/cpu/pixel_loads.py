@@ -13,8 +13,8 @@ import tvm
 import tvm_ffi
 from tvm import sym, tirx
 from tvm.ir import Call, Expr, TensorLoad
-from tvm.target.codegen import llvm_lookup_intrinsic_id
 
+from schedules.cpu.arm import is_64_bit_arm
 from schedules.cpu.register_products import SMMLA
 from schedules.cpu.vectors import shuffled
 from tvm_mobilenet.compiler.cpu.load_chains import (
@@ -25,8 +25,8 @@ from tvm_mobilenet.compiler.cpu.load_chains import (
     loaded,
     with_definitions,
 )
+from tvm_mobilenet.compiler.cpu.neon_bytes import is_call_of
 
-LLVM_CALL = "tirx.call_llvm_pure_intrin"
 STEPS = 8  # loads of a chain: what has fewer LLVM unrolls, and begins with all of them
 
 
@@ -35,9 +35,7 @@ def pixel_loads(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Load neighbours at once in each run of statements that multiply matrices of int8."""
-    target = func.attrs.get("target")
-    architecture = str("" if target is None else target.attrs.get("mtriple", ""))
-    if not architecture.startswith(("aarch64", "arm64")):
+    if not is_64_bit_arm(func.attrs.get("target")):
         return func
     called: set[Chain] = set()
     analyzer = sym.Analyzer()
@@ -70,11 +68,10 @@ def pixel_loads(
 
 def multiplied(statements: tirx.SeqStmt) -> list[TensorLoad]:
     """The pixels that the statements themselves multiply, in order."""
-    smmla = llvm_lookup_intrinsic_id(SMMLA)
     found: list[TensorLoad] = []
 
     def visit(call: Call) -> None:
-        if getattr(call.op, "name", "") != LLVM_CALL or int(call.args[0]) != smmla:
+        if not is_call_of(call, SMMLA):
             return
         _, _, pixels, _ = call.args
         if isinstance(pixels, TensorLoad):

@@ -17,6 +17,7 @@ import tvm_ffi
 from tvm import sym, tirx
 from tvm.ir import Expr, TensorLoad
 
+from schedules.cpu.arm import is_64_bit_arm
 from schedules.cpu.vectors import shuffled
 from tvm_mobilenet.compiler.cpu.neon_bytes import FixedPoint, bytes_of_sums, fixed_point_of
 
@@ -41,9 +42,7 @@ def pair_pixels(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Join the stores of each run of statements that are nothing else, on 64-bit ARM."""
-    target = func.attrs.get("target")
-    architecture = str("" if target is None else target.attrs.get("mtriple", ""))
-    if not architecture.startswith(("aarch64", "arm64")):
+    if not is_64_bit_arm(func.attrs.get("target")):
         return func
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.SeqStmt, _joined)))
 

@@ -15,14 +15,14 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import sym, tirx
-from tvm.ir import Call, Expr, StringImm, TensorLoad
+from tvm.ir import Expr, StringImm, TensorLoad
 from tvm.script import tirx as T
-from tvm.target.codegen import llvm_lookup_intrinsic_id
 
+from schedules.cpu.arm import is_64_bit_arm
 from schedules.cpu.register_products import PARTS, SADDLP, SMULL
+from tvm_mobilenet.compiler.cpu.neon_bytes import is_call_of
 from tvm_mobilenet.kernels.cpu.attributes import COUNTS, IN_WORDS, ORDERED, TAPS_IN_WORDS
 
-LLVM_CALL = "tirx.call_llvm_pure_intrin"
 FOUR, PAIR = 4, 2
 # What is computed with is fenced: nothing that is read after it is read before.
 FENCES = {"int16x8": "tvm_mobilenet_fence_words", "int32x4": "tvm_mobilenet_fence_sums"}
@@ -43,10 +43,8 @@ def sum_in_words(
     func: tirx.PrimFunc, _mod: tvm.IRModule, _ctx: tvm.transform.PassContext
 ) -> tirx.PrimFunc:
     """Join the steps of kernels that say so, on 64-bit ARM."""
-    target = func.attrs.get("target")
-    architecture = str("" if target is None else target.attrs.get("mtriple", ""))
     together = int(func.attrs.get(IN_WORDS, 1))
-    if not architecture.startswith(("aarch64", "arm64")):
+    if not is_64_bit_arm(func.attrs.get("target")):
         return func
     taps = int(func.attrs.get(TAPS_IN_WORDS, PAIR))
     if taps > PAIR:
@@ -94,9 +92,7 @@ def _step(statement: tirx.Stmt) -> _Step | None:
     sums, added = statement.value.a, statement.value.b
     if not isinstance(sums, TensorLoad) or not sums.source.same_as(statement.buffer):
         return None
-    if not isinstance(added, Call) or getattr(added.op, "name", "") != LLVM_CALL:
-        return None
-    if int(added.args[0].value) != llvm_lookup_intrinsic_id(SADDLP):
+    if not is_call_of(added, SADDLP):
         return None
     return _Step(statement, added.args[1])
 
@@ -286,20 +282,12 @@ def _taps(statement: tirx.BufferStore) -> tuple[Expr, list[Expr]] | None:
     while isinstance(value, tirx.Add) and isinstance(value.b, tirx.Cast):
         words = value.b.value
         parts = [words.a, words.b] if isinstance(words, tirx.Add) else [words]
-        if not all(_is_product(one) for one in parts):
+        if not all(is_call_of(one, SMULL) for one in parts):
             return None
         products[:0] = parts
         value = value.a
     same = isinstance(value, TensorLoad) and value.source.same_as(statement.buffer)
     return (value, products) if same and products else None
-
-
-def _is_product(value: Expr) -> bool:
-    return (
-        isinstance(value, Call)
-        and getattr(value.op, "name", "") == LLVM_CALL
-        and int(value.args[0].value) == llvm_lookup_intrinsic_id(SMULL)
-    )
 
 
 def _summed(
